@@ -1,0 +1,60 @@
+# Compiler, warnings, sanitizers and output folders: set here once for the whole tree.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+find_program(CX_CCACHE ccache)
+if(CX_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CX_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CX_CCACHE})
+endif()
+
+option(CX_SANITIZE "Address and undefined-behaviour sanitizers" OFF)
+option(CX_COVERAGE "gcov instrumentation" OFF)
+
+# The generators need PyYAML, which Debian installs for its own interpreter.
+set(CX_PYTHON /usr/bin/python3)
+
+# FP contraction would change the stated roundings; -fno-math-errno changes no result.
+add_library(cx_flags INTERFACE)
+target_compile_options(cx_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno)
+target_include_directories(cx_flags INTERFACE ${CMAKE_SOURCE_DIR})
+if(CX_SANITIZE)
+  add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+if(CX_COVERAGE)
+  add_compile_options(--coverage -O1)
+  add_link_options(--coverage)
+endif()
+
+# Debian's libsystemc is built for C++17 and checks that at link time. Everything that includes <systemc> links cx_systemc.
+find_library(CX_SYSTEMC_LIBRARY systemc REQUIRED)
+add_library(cx_systemc INTERFACE)
+target_compile_definitions(cx_systemc INTERFACE SC_CPLUSPLUS=201703L SC_INCLUDE_DYNAMIC_PROCESSES)
+target_link_libraries(cx_systemc INTERFACE ${CX_SYSTEMC_LIBRARY})
+
+# cx_library(name SOURCES ... LINK ...): a static library with the project's flags.
+function(cx_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC cx_flags ${ARG_LINK})
+endfunction()
+
+# cx_test(name LABELS ... SOURCES ... LINK ...): one Catch2 executable and one ctest entry.
+# Every SystemC test is its own executable because the kernel cannot restart.
+function(cx_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE cx_flags ${ARG_LINK} cx_catch_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/tests)
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

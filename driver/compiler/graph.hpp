@@ -1,0 +1,62 @@
+// The compiler's graph: tensors with static shapes, nodes in topological order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace cx::compiler {
+
+/// Element types of ONNX tensors that the graph can carry. Arithmetic runs on F32 (and the device's narrower formats);
+/// integers and booleans appear in shape arithmetic, which is folded, and in tensors that are only moved.
+enum class Type { F32, F16, BF16, F64, I8, U8, I16, U16, I32, U32, I64, U64, Bool };
+
+std::size_t bytes_of(Type type);
+const char *name_of(Type type);
+
+using Shape = std::vector<int64_t>;
+int64_t elements(const Shape &shape);
+
+using TensorId = int;
+constexpr TensorId kNoTensor = -1;  ///< an optional operand that is absent
+
+struct Tensor {
+  std::string name;
+  Type type = Type::F32;
+  Shape shape;
+  std::optional<std::vector<std::byte>> data;  ///< constant: row-major elements
+  bool is_constant() const { return data.has_value(); }
+};
+
+using Attribute = std::variant<int64_t, float, std::string, std::vector<int64_t>, std::vector<float>>;
+
+struct Node {
+  std::string name;    ///< of the ONNX node it came from, for messages and the debug map
+  std::string op;      ///< canonical operator, see docs/compiler.md
+  std::vector<TensorId> inputs;
+  std::vector<TensorId> outputs;
+  std::map<std::string, Attribute> attributes;
+
+  int64_t integer(const std::string &key, int64_t fallback) const;
+  float real(const std::string &key, float fallback) const;
+  std::vector<int64_t> integers(const std::string &key, std::vector<int64_t> fallback = {}) const;
+  std::string text(const std::string &key, const std::string &fallback) const;
+};
+
+struct Graph {
+  std::string name;
+  std::vector<Tensor> tensors;
+  std::vector<Node> nodes;           ///< topological order
+  std::vector<TensorId> inputs;      ///< bound at run time
+  std::vector<TensorId> outputs;
+
+  TensorId add(Tensor tensor);
+  std::vector<int> consumers(TensorId id) const;  ///< indices into nodes
+  std::optional<int> producer(TensorId id) const;
+};
+
+}  // namespace cx::compiler

@@ -1,0 +1,76 @@
+/* The slot that a virtual card sits in: everything that crosses the PCIe connector, and nothing else.
+ *
+ * The driver's in-process transport calls these functions; hw/chip implements them. All calls come from one thread.
+ * Simulated time advances only inside cx_port_advance() and inside accesses that take time (reads by the host).
+ */
+#ifndef CX_PORT_H
+#define CX_PORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cx_port cx_port;
+
+enum {
+  CX_PORT_OK = 0,
+  CX_PORT_BAD_CONFIG = -1,   /* the message of cx_port_error() names file, line, column, key and expectation */
+  CX_PORT_BAD_ACCESS = -2,   /* unmapped register, wrong size or alignment, access outside a BAR */
+  CX_PORT_BAD_ARGUMENT = -3,
+  CX_PORT_INTERNAL = -4
+};
+
+enum { CX_PORT_CONFIG_SPACE = -1 }; /* as `bar`: the 4 KiB configuration space */
+
+/* Why cx_port_advance() returned. */
+enum {
+  CX_PORT_ADVANCED_INTERRUPT = 0, /* at least one MSI-X message is waiting in cx_port_take_interrupt() */
+  CX_PORT_ADVANCED_LIMIT = 1,     /* the time limit was reached */
+  CX_PORT_ADVANCED_IDLE = 2       /* nothing is scheduled: the device will stay as it is until the host acts */
+};
+
+/* Creates the card from a YAML file. sets: "key=value" overrides in order. Only one open port per process; after
+ * cx_port_close() the next cx_port_open() with an equal resolved configuration resets and reuses it, with another
+ * one it fails with CX_PORT_BAD_CONFIG. NULL on failure: see cx_port_error(NULL). */
+cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set_count);
+void cx_port_close(cx_port *port);
+
+/* Text of the last error of this port (or of the last failed cx_port_open with NULL). Never NULL. */
+const char *cx_port_error(const cx_port *port);
+
+/* Accesses by the host's CPU. bar 0, 2 or CX_PORT_CONFIG_SPACE; size 1, 2, 4, 8 for registers, any size for BAR2.
+ * Registers of BAR0 take aligned 4-byte accesses only. Writes are posted. */
+int cx_port_read(cx_port *port, int bar, uint64_t offset, void *data, size_t size);
+int cx_port_write(cx_port *port, int bar, uint64_t offset, const void *data, size_t size);
+
+/* Host memory that the device may reach by DMA: [iova, iova + size) is backed by `memory`, which must stay valid
+ * until it is unmapped. Overlaps are refused. */
+int cx_port_dma_map(cx_port *port, uint64_t iova, size_t size, void *memory, int writable);
+int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size);
+
+/* Lets simulated time pass until an interrupt arrives, nothing is left to do, or limit_ps picoseconds have passed. */
+int cx_port_advance(cx_port *port, uint64_t limit_ps);
+
+/* Takes one MSI-X message that has arrived (oldest first): 1 and the vector, or 0. */
+int cx_port_take_interrupt(cx_port *port, uint32_t *vector);
+
+/* Simulated time since power-on, in picoseconds. */
+uint64_t cx_port_time_ps(const cx_port *port);
+
+/* ---- services of the platform that are not the card: for tools ---- */
+
+/* Texts are allocated by malloc; the caller frees them. Return CX_PORT_OK or an error with *text set to its message. */
+int cx_config_show(const char *yaml_path, const char *const *sets, size_t set_count, int json, char **text);
+int cx_config_help(const char *key_or_null, char **text);
+
+/* Runs a bare-metal RV32 ELF on the control processor's core alone. JSON result: exit (tohost convention of
+ * riscv-tests), instructions, cycles, reason. */
+int cx_firmware_run_elf(const char *elf_path, uint64_t max_instructions, char **json_text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
