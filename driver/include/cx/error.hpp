@@ -1,0 +1,56 @@
+// Typed errors of the driver, runtime, compiler and tools.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace cx {
+
+/// Base of everything that libcx throws.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The caller's input is at fault: a file, a model, a configuration, a shape, an option. Tools exit with 2.
+class InputError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A model holds an operator, attribute or type that the compiler does not support.
+class UnsupportedError : public InputError {
+ public:
+  UnsupportedError(std::string op, const std::string &message) : InputError(message), op_(std::move(op)) {}
+  const std::string &op() const { return op_; }
+
+ private:
+  std::string op_;
+};
+
+/// The device reported a fault, did not answer in time, or was lost. Tools exit with 3.
+class DeviceFault : public Error {
+ public:
+  struct Record {
+    uint32_t status = 0;   ///< status code of docs/reference/packets.md
+    int queue = -1;        ///< -1: none
+    int engine = -1;       ///< isa engine number; -1: none
+    uint64_t packet = 0;   ///< index of the packet in its queue
+    uint64_t pc = 0;       ///< index of the instruction in its stream
+    uint64_t address = 0;  ///< offending address
+  };
+  DeviceFault(const Record &record, const std::string &message) : Error(message), record_(record) {}
+  const Record &record() const { return record_; }
+
+ private:
+  Record record_;
+};
+
+/// A wait ran out of simulated time.
+class TimeoutError : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace cx

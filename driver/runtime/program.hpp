@@ -1,0 +1,67 @@
+// A compiled program: what the compiler emits, the container stores and the runtime loads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace cx {
+
+/// What a program is compiled for. Read from the capability registers of a device; two devices with equal arch_hash
+/// run each other's programs.
+struct Target {
+  uint64_t arch_hash = 0;
+  uint32_t clock_khz = 0;
+  uint32_t tiles = 0;
+  uint32_t tile_rows = 0;      ///< K per pass
+  uint32_t tile_cols = 0;      ///< N per pass and tile
+  uint32_t tile_acc_rows = 0;  ///< rows of a tile's accumulator memory
+  uint32_t vpu_lanes = 0;
+  uint32_t spm_bytes = 0;
+  uint32_t spm_bytes_per_cycle = 0;
+  uint32_t semaphores = 0;
+  uint32_t formats = 0;  ///< bit n: the DMMU multiplies isa dtype n
+  uint64_t dram_bytes = 0;
+  uint32_t dram_mbps = 0;
+};
+
+/// One tensor that the host binds at run time. Row-major elements of the ONNX type, in a segment of its own.
+struct Binding {
+  std::string name;
+  std::string type;  ///< "float32", "int64", ... as NumPy names it
+  std::vector<int64_t> shape;
+  uint32_t segment = 0;
+  uint64_t bytes = 0;
+};
+
+/// Maps a range of instructions of one stream back to the graph node it came from.
+struct DebugEntry {
+  uint32_t engine = 0;
+  uint32_t first = 0;
+  uint32_t count = 0;
+  std::string node;
+};
+
+/// Segments of the device: 0 the image (header, streams, constants), 1 the workspace, then one for each binding.
+struct Program {
+  std::string name;
+  std::string precision;
+  uint64_t arch_hash = 0;
+  std::vector<std::byte> image;  ///< as the firmware reads it, see docs/reference/packets.md
+  uint64_t workspace_bytes = 0;
+  std::vector<Binding> inputs;
+  std::vector<Binding> outputs;
+  std::vector<DebugEntry> debug;
+  uint64_t macs = 0;  ///< multiply-accumulates of the model's convolutions and matrix products, without padding
+};
+
+/// Container file (.cxb). load() throws cx::Error with the offset and what was expected when a field is damaged.
+void save(const Program &program, const std::filesystem::path &path);
+Program load_program(const std::filesystem::path &path);
+
+/// All streams as text, one instruction a line, with the node each belongs to.
+std::string disassemble(const Program &program);
+
+}  // namespace cx
