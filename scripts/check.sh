@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Checks that need no build: formatting, fresh generated files, folder boundaries, shell syntax.
+source "$(dirname "$0")/lib.sh"
+cd "$CX_ROOT"
+failed=0
+report() { # report NAME STATUS [DETAIL]
+  printf '    %-28s %s\n' "$1" "$2"
+  if [ "$2" != ok ]; then
+    failed=1
+    [ -n "${3:-}" ] && sed 's/^/        /' <<<"$3"
+  fi
+}
+
+step "Checks"
+mapfile -t sources < <(git ls-files '*.cpp' '*.hpp' '*.c' '*.h' ':!hw/regs/gen' ':!hw/config/gen')
+if out=$(clang-format --dry-run --Werror "${sources[@]}" 2>&1); then report "clang-format" ok; else report "clang-format" FAILED "$(grep -m 20 'error:' <<<"$out")"; fi
+
+if out=$(/usr/bin/python3 hw/regs/generate.py --check 2>&1); then report "generated files" ok; else report "generated files" STALE "$out"; fi
+
+boundary() { # boundary NAME FOLDER FORBIDDEN [ALLOWED]
+  local hits
+  hits=$(git grep -nE "#include [\"<]($3)" -- "$2" || true)
+  [ -n "${4:-}" ] && hits=$(grep -vE "#include [\"<]($4)" <<<"$hits" || true)
+  if [ -z "$hits" ]; then report "$1" ok; else report "$1" VIOLATED "$hits"; fi
+}
+boundary "hw does not see driver" hw 'driver/|cx/'
+boundary "driver sees hw/common, regs" driver 'hw/' 'hw/common/|hw/regs/'
+boundary "driver does not see SystemC" driver 'systemc|tlm|sysc'
+boundary "firmware sees hw/regs" firmware 'hw/|driver/' 'hw/regs/'
+boundary "transport is the lowest" driver/transport 'driver/(umd|runtime|compiler|tools)/'
+boundary "umd below runtime" driver/umd 'driver/(runtime|compiler|tools)/'
+boundary "runtime below compiler" driver/runtime 'driver/(compiler|tools)/'
+boundary "compiler below tools" driver/compiler 'driver/tools/'
+
+out=$(for f in scripts/*.sh .ci/run; do bash -n "$f" 2>&1 || true; done)
+if [ -z "$out" ]; then report "shell syntax" ok; else report "shell syntax" FAILED "$out"; fi
+exit "$failed"
