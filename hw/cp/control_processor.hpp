@@ -1,0 +1,95 @@
+// The control processor: RV32 core, tightly coupled memory, interrupt controller and timer.
+#pragma once
+
+#include <tlm_utils/simple_initiator_socket.h>
+#include <tlm_utils/simple_target_socket.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <systemc>
+#include <tlm>
+#include <vector>
+
+#include "hw/cp/rv32_core.hpp"
+
+namespace cx::cp {
+
+class ControlProcessor : public sc_core::sc_module {
+ public:
+  struct Config {
+    uint32_t tcm_bytes = 256 * 1024;  ///< multiple of 4
+    sc_core::sc_time clock_period{1, sc_core::SC_NS};
+    /// Longest time that the core runs ahead of the kernel, in cycles. An interrupt is seen at most this late.
+    uint32_t quantum_cycles = 256;
+    Rv32CycleModel cycles;
+  };
+
+  /// Why the core stopped for good.
+  struct Crash {
+    uint32_t pc = 0;
+    uint32_t cause = 0;
+    uint32_t tval = 0;
+  };
+
+  /// Firmware memory. Addresses are offsets from its first byte. Grants DMI for reading and writing.
+  tlm_utils::simple_target_socket<ControlProcessor> tcm_socket{"tcm_socket"};
+  /// Register block `intc`, as the host sees it. Addresses are offsets in the block. Aligned 4-byte accesses.
+  tlm_utils::simple_target_socket<ControlProcessor> intc_socket{"intc_socket"};
+  /// To the NoC: aligned 1, 2 and 4-byte accesses to device addresses from 0x40000000 below TCM.
+  /// Pages of `intc` itself are answered inside and do not appear here.
+  tlm_utils::simple_initiator_socket<ControlProcessor> bus_socket{"bus_socket"};
+
+  ControlProcessor(sc_core::sc_module_name name, const Config &config);
+  ~ControlProcessor() override;
+
+  /// Level of an interrupt line (hw/regs/map.yaml). Callable from any process, and before the simulation starts.
+  void set_line(unsigned line, bool level);
+
+  /// Held in reset from power-on. Releasing starts execution at the first byte of TCM; asserting stops the core at once
+  /// and clears its registers, the interrupt enables and the timer. TCM keeps its contents.
+  void set_reset(bool asserted);
+  bool in_reset() const { return reset_; }
+
+  /// Called with each complete line (without the newline) that the firmware wrote to TRACE.
+  void on_trace(std::function<void(const std::string &line)> sink) { trace_sink_ = std::move(sink); }
+  /// Called once when the core locks up. The owner sets dev.FW_STATUS to CRASHED.
+  void on_crash(std::function<void(const Crash &)> sink) { crash_sink_ = std::move(sink); }
+
+  /// Since the last release of reset: cycles not spent in wfi (dev.CP_CYCLES) and instructions (dev.CP_INSTRET).
+  uint64_t cycles() const;
+  uint64_t instructions() const;
+  bool sleeping() const;
+  bool crashed() const;
+
+  /// Device time in core cycles since the start of the simulation: what MTIME and dev.TIME read.
+  uint64_t device_time() const;
+
+  uint8_t *tcm() { return tcm_.data(); }
+  uint32_t tcm_bytes() const { return static_cast<uint32_t>(tcm_.size()); }
+  const Rv32Core &core() const;
+
+ private:
+  class Intc;
+  class CoreBus;
+
+  void run();
+  void tcm_transport(tlm::tlm_generic_payload &payload, sc_core::sc_time &delay);
+  bool tcm_dmi(tlm::tlm_generic_payload &payload, tlm::tlm_dmi &dmi);
+  unsigned tcm_debug(tlm::tlm_generic_payload &payload);
+  void intc_transport(tlm::tlm_generic_payload &payload, sc_core::sc_time &delay);
+
+  Config config_;
+  std::vector<uint8_t> tcm_;
+  std::unique_ptr<Intc> intc_;
+  std::unique_ptr<CoreBus> core_bus_;
+  std::unique_ptr<Rv32Core> core_;
+  sc_core::sc_event wake_{"wake"};
+  bool reset_ = true;
+  bool restart_ = false;
+  std::function<void(const std::string &)> trace_sink_;
+  std::function<void(const Crash &)> crash_sink_;
+};
+
+}  // namespace cx::cp
