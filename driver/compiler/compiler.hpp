@@ -1,0 +1,49 @@
+// The compiler's entry points: from a graph, or straight from an ONNX file, to a program for one target.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "driver/compiler/frontend/frontend.hpp"
+#include "driver/compiler/graph.hpp"
+#include "driver/runtime/program.hpp"
+
+namespace cx::compiler {
+
+/// Element type of weights and activations on the device. Accumulators are FP32 in all of them.
+enum class Precision { fp32, fp16, bf16 };
+
+/// "fp32", "fp16", "bf16". The second throws UsageError for another text.
+const char *name_of(Precision precision);
+Precision precision_from(const std::string &text);
+
+struct CompileOptions {
+  Precision precision = Precision::fp32;
+  std::string name;  ///< of the program; empty takes the graph's
+};
+
+/// What the compiler did, for reports.
+struct CompileStatistics {
+  uint64_t groups = 0;        ///< fused groups of nodes
+  uint64_t nodes = 0;         ///< nodes of the graph
+  uint64_t instructions = 0;  ///< over all streams
+  uint64_t constant_bytes = 0;
+  uint64_t workspace_bytes = 0;           ///< DRAM for intermediate tensors, memory reused when a tensor dies
+  uint64_t workspace_bytes_no_reuse = 0;  ///< the same if every tensor had memory of its own
+  uint64_t dma_load_bytes = 0;
+  uint64_t dma_store_bytes = 0;
+};
+
+/// Compiles a graph that satisfies verify(). Inputs and outputs are bound in their ONNX types, in the graph's order.
+/// The same arguments give the same bytes. Throws InputError when a layer does not fit the target (naming node, bytes
+/// needed, bytes there) or the target's DMMU lacks the precision, UnsupportedError for an operator or type without
+/// device code.
+Program compile(const Graph &graph, const Target &target, const CompileOptions &options = {},
+                CompileStatistics *statistics = nullptr);
+
+/// import_onnx() and compile().
+Program compile_onnx(const std::filesystem::path &path, const ImportOptions &import, const Target &target,
+                     const CompileOptions &options = {}, CompileStatistics *statistics = nullptr);
+
+}  // namespace cx::compiler
