@@ -7,25 +7,9 @@
 #include <string>
 #include <vector>
 
-namespace cx {
+#include "driver/umd/target.hpp"
 
-/// What a program is compiled for. Read from the capability registers of a device; two devices with equal arch_hash
-/// run each other's programs.
-struct Target {
-  uint64_t arch_hash = 0;
-  uint32_t clock_khz = 0;
-  uint32_t tiles = 0;
-  uint32_t tile_rows = 0;      ///< K per pass
-  uint32_t tile_cols = 0;      ///< N per pass and tile
-  uint32_t tile_acc_rows = 0;  ///< rows of a tile's accumulator memory
-  uint32_t vpu_lanes = 0;
-  uint32_t spm_bytes = 0;
-  uint32_t spm_bytes_per_cycle = 0;
-  uint32_t semaphores = 0;
-  uint32_t formats = 0;  ///< bit n: the DMMU multiplies isa dtype n
-  uint64_t dram_bytes = 0;
-  uint32_t dram_mbps = 0;
-};
+namespace cx {
 
 /// One tensor that the host binds at run time. Row-major elements of the ONNX type, in a segment of its own.
 struct Binding {

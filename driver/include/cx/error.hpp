@@ -19,6 +19,18 @@ class InputError : public Error {
   using Error::Error;
 };
 
+/// The interface was used against its rules: a double free, a wait on an empty fence, a range outside its buffer.
+class UsageError : public InputError {
+ public:
+  using InputError::InputError;
+};
+
+/// A request does not fit in what is left of a memory.
+class OutOfMemoryError : public InputError {
+ public:
+  using InputError::InputError;
+};
+
 /// A model holds an operator, attribute or type that the compiler does not support.
 class UnsupportedError : public InputError {
  public:
@@ -47,10 +59,10 @@ class DeviceFault : public Error {
   Record record_;
 };
 
-/// A wait ran out of simulated time.
-class TimeoutError : public Error {
+/// A wait ran out of simulated time, or the device went idle without an answer. Tools exit with 3.
+class TimeoutError : public DeviceFault {
  public:
-  using Error::Error;
+  explicit TimeoutError(const std::string &message) : DeviceFault(Record{}, message) {}
 };
 
 }  // namespace cx

@@ -1,0 +1,152 @@
+/* C API of libcx: open a card, load a compiled program, run it.
+ *
+ * Handles are opaque. Structs that the caller provides begin with struct_size, set by the caller to sizeof(the struct):
+ * a later library fills only what an older caller knows of. No function lets a C++ exception pass. All functions may be
+ * called from several threads; calls are served one at a time. Strings that are returned live as long as their handle.
+ */
+#ifndef CX_CX_H
+#define CX_CX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CX_API_VERSION 1u
+
+typedef enum cx_result {
+  CX_SUCCESS = 0,
+  CX_ERROR_INPUT = 1,         /* a file, configuration, shape or type is wrong */
+  CX_ERROR_USAGE = 2,         /* a null handle, a wrong struct_size, a call against the rules */
+  CX_ERROR_OUT_OF_MEMORY = 3, /* device or host memory */
+  CX_ERROR_UNSUPPORTED = 4,
+  CX_ERROR_DEVICE_FAULT = 5, /* details: cx_last_fault() */
+  CX_ERROR_TIMEOUT = 6,      /* no answer within the limit of simulated time */
+  CX_ERROR_BUSY = 7,         /* the handle is still used by another one */
+  CX_ERROR_INTERNAL = 8
+} cx_result;
+
+/* "CX_SUCCESS", ...; never NULL. */
+const char *cx_result_string(cx_result result);
+
+/* CX_API_VERSION of the library. */
+uint32_t cx_api_version(void);
+
+/* Text of the last error of the calling thread; empty after a success. Never NULL; valid until the thread's next call.
+ */
+const char *cx_last_error(void);
+
+typedef struct cx_fault_info {
+  size_t struct_size;
+  uint32_t status;  /* status code of docs/reference/packets.md; 0: the thread's last error was no device fault */
+  int32_t queue;    /* -1 none */
+  int32_t engine;   /* isa engine number, -1 none */
+  uint64_t packet;  /* index of the packet in its queue */
+  uint64_t pc;      /* index of the instruction in its stream */
+  uint64_t address; /* offending address */
+} cx_fault_info;
+
+/* The fault behind the calling thread's last error. */
+cx_result cx_last_fault(cx_fault_info *fault);
+
+/* ---- devices ---- */
+
+typedef struct cx_device cx_device;
+
+typedef struct cx_device_info {
+  size_t struct_size;
+  uint64_t arch_hash;
+  uint32_t vendor_id, device_id;
+  uint32_t firmware_version;
+  uint32_t clock_khz;
+  uint32_t tiles, tile_rows, tile_cols;
+  uint32_t vpu_lanes;
+  uint64_t spm_bytes;
+  uint64_t dram_bytes;
+  uint64_t dram_used_bytes, dram_peak_bytes; /* allocated */
+  uint64_t time_cycles;                      /* device time, core cycles */
+} cx_device_info;
+
+/* yaml: configuration of the card; sets: "key=value" overrides, may be NULL when set_count is 0. */
+cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device);
+/* CX_ERROR_BUSY while an executable of it exists. NULL is allowed. */
+cx_result cx_device_close(cx_device *device);
+cx_result cx_device_get_info(cx_device *device, cx_device_info *info);
+
+/* ---- programs ---- */
+
+typedef struct cx_program cx_program;
+
+typedef enum cx_direction { CX_INPUT = 0, CX_OUTPUT = 1 } cx_direction;
+
+typedef struct cx_program_info {
+  size_t struct_size;
+  const char *name;
+  const char *precision;
+  uint64_t arch_hash;
+  uint64_t image_bytes;
+  uint64_t workspace_bytes;
+  uint64_t macs;
+  uint32_t inputs, outputs;
+} cx_program_info;
+
+typedef struct cx_binding_info {
+  size_t struct_size;
+  const char *name;
+  const char *type; /* "float32", ... as NumPy names it */
+  const int64_t *shape;
+  size_t rank;
+  uint64_t bytes;
+} cx_binding_info;
+
+cx_result cx_program_load(const char *path, cx_program **program);
+/* Executables made from it go on. NULL is allowed. */
+cx_result cx_program_free(cx_program *program);
+cx_result cx_program_get_info(const cx_program *program, cx_program_info *info);
+cx_result cx_program_get_binding(const cx_program *program, cx_direction direction, uint32_t index,
+                                 cx_binding_info *info);
+
+/* ---- execution ---- */
+
+typedef struct cx_executable cx_executable;
+
+typedef struct cx_tensor {
+  size_t struct_size;
+  const char *name;
+  const char *type;
+  const int64_t *shape;
+  size_t rank;
+  void *data; /* row-major; inputs are only read */
+  uint64_t bytes;
+} cx_tensor;
+
+typedef struct cx_run_info {
+  size_t struct_size;
+  double latency_us; /* simulated: first input copy to last output copy */
+  double launch_us;  /* simulated: the launch alone */
+  uint64_t cycles;
+  uint64_t launch_cycles;
+  uint64_t macs;
+  uint64_t packets;
+  uint64_t interrupts;
+  uint64_t firmware_instructions;
+  double wall_s;
+} cx_run_info;
+
+cx_result cx_executable_create(cx_device *device, const cx_program *program, cx_executable **executable);
+/* NULL is allowed. */
+cx_result cx_executable_free(cx_executable *executable);
+/* Inputs: all of the program's, matched by name. Outputs: the caller names those that it wants and gives memory of the
+ * binding's size; type and shape may be NULL. info may be NULL. */
+cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, size_t input_count,
+                            const cx_tensor *outputs, size_t output_count, cx_run_info *info);
+/* The last run's report as JSON. The caller frees it with cx_free(). */
+cx_result cx_executable_report_json(cx_executable *executable, char **json);
+void cx_free(void *memory);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,36 @@
+// What a run cost.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "driver/umd/counters.hpp"
+
+namespace cx {
+
+/// Device quantities are simulated; differences of the counters before the first input copy and after the last output
+/// copy.
+struct RunReport {
+  // Inference: from the start of the first input copy to the end of the last output copy.
+  double latency_us = 0;
+  uint64_t cycles = 0;
+  // The LAUNCH packet alone.
+  double launch_us = 0;
+  uint64_t launch_cycles = 0;
+
+  uint64_t macs = 0;  ///< of the model, without padding
+  uint64_t peak_macs_per_cycle = 0;
+  double mac_utilisation = 0;                  ///< macs / (launch_cycles * peak_macs_per_cycle)
+  std::array<double, kEngines> utilisation{};  ///< busy cycles / launch_cycles
+  uint64_t input_bytes = 0, output_bytes = 0;  ///< tensors bound
+
+  Counters counters;  ///< deltas
+  uint64_t workspace_bytes = 0, image_bytes = 0, device_peak_bytes = 0;
+
+  // The host that simulates; differs from run to run.
+  double wall_s = 0;
+  double simulated_cycles_per_wall_s = 0;
+};
+
+void to_json(nlohmann::json &json, const RunReport &report);
+
+}  // namespace cx

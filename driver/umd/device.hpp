@@ -1,0 +1,206 @@
+// A card: found, booted, its memory and its queues.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/transport/transport.hpp"
+#include "driver/umd/counters.hpp"
+#include "driver/umd/queue.hpp"
+#include "driver/umd/range_allocator.hpp"
+#include "driver/umd/target.hpp"
+
+namespace cx {
+
+/// Limits are in simulated time.
+struct DeviceOptions {
+  std::vector<std::string> overrides;    ///< "key=value" on top of the YAML file
+  uint64_t boot_limit_us = 100'000;      ///< from releasing the control processor until its firmware is ready
+  uint64_t wait_limit_us = 600'000'000;  ///< of a wait that names none
+  uint32_t queue_log2_packets = 8;       ///< size of the default queue, log2
+  uint64_t staging_bytes = 2 << 20;      ///< host memory that upload() and download() go through
+};
+
+/// What identifies a card.
+struct DeviceInfo {
+  uint16_t vendor_id = 0, device_id = 0;
+  uint64_t bar0_bytes = 0, bar2_bytes = 0;
+  uint32_t register_revision = 0;
+  uint32_t msix_vectors = 0;
+  uint32_t queues = 0;
+  uint32_t tcm_bytes = 0;
+  uint32_t firmware_version = 0;  ///< 8.8.16
+  uint32_t firmware_protocol = 0;
+  uint32_t firmware_packets = 0;  ///< bit n: packet type n is supported
+  uint64_t boot_ps = 0;           ///< simulated time from releasing the control processor to READY
+};
+
+class Device;
+
+/// Owns a range of device memory; move-only. Outlives no device.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(DeviceBuffer &&other) noexcept { swap(other); }
+  DeviceBuffer &operator=(DeviceBuffer &&other) noexcept {
+    DeviceBuffer(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~DeviceBuffer();
+  uint64_t address() const { return address_; }  ///< on the NoC
+  uint64_t size() const { return size_; }        ///< bytes
+  explicit operator bool() const { return device_ != nullptr; }
+  void swap(DeviceBuffer &other) noexcept;
+
+ private:
+  friend class Device;
+  DeviceBuffer(Device *device, uint64_t address, uint64_t size) : device_(device), address_(address), size_(size) {}
+  Device *device_ = nullptr;
+  uint64_t address_ = 0, size_ = 0;
+};
+
+/// Page-aligned, zeroed host memory that the device reaches at iova(); move-only. Outlives no device.
+class HostBuffer {
+ public:
+  HostBuffer() = default;
+  HostBuffer(HostBuffer &&other) noexcept { swap(other); }
+  HostBuffer &operator=(HostBuffer &&other) noexcept {
+    HostBuffer(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~HostBuffer();
+  std::byte *data() const { return data_; }
+  uint64_t size() const { return size_; }  ///< bytes, as asked for
+  uint64_t iova() const { return iova_; }
+  explicit operator bool() const { return device_ != nullptr; }
+  void swap(HostBuffer &other) noexcept;
+
+ private:
+  friend class Device;
+  HostBuffer(Device *device, std::byte *data, uint64_t size, uint64_t iova)
+      : device_(device), data_(data), size_(size), iova_(iova) {}
+  Device *device_ = nullptr;
+  std::byte *data_ = nullptr;
+  uint64_t size_ = 0, iova_ = 0;
+};
+
+/// One thread at a time.
+class Device {
+ public:
+  /// The card in this process that the YAML file describes. Throws InputError for a bad configuration, DeviceFault when
+  /// the function is not the expected one, its firmware does not start or speaks another protocol.
+  static std::unique_ptr<Device> open(const std::filesystem::path &yaml, const DeviceOptions &options = {});
+  static std::unique_ptr<Device> open(std::unique_ptr<Transport> transport, const DeviceOptions &options = {});
+  Device(const Device &) = delete;
+  Device &operator=(const Device &) = delete;
+  ~Device();
+
+  const DeviceInfo &info() const { return info_; }
+  const Target &target() const { return target_; }
+  const DeviceOptions &options() const { return options_; }
+
+  // ---- memory ----
+
+  /// Device memory, 64-byte aligned or more, contents undefined. Throws OutOfMemoryError.
+  DeviceBuffer allocate(uint64_t bytes, uint64_t align = 64);
+  /// Host memory for DMA. device_writes: whether the device may write to it.
+  HostBuffer allocate_host(uint64_t bytes, bool device_writes = true);
+  RangeAllocator::Stats memory_stats() const { return memory_->stats(); }
+  RangeAllocator::Stats iova_stats() const { return iova_.stats(); }
+
+  /// Copies through staging memory and waits. The device range lies in one allocation, or in scratchpad; else
+  /// UsageError.
+  void upload(uint64_t dst, std::span<const std::byte> src);
+  void download(std::span<std::byte> dst, uint64_t src);
+  /// 2-D: `rows` rows of `row_bytes`; pitches in bytes from row to row.
+  void upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, uint64_t src_pitch, uint64_t row_bytes,
+                 uint64_t rows);
+  void download_2d(std::byte *dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch, uint64_t row_bytes,
+                   uint64_t rows);
+  void copy(uint64_t dst, uint64_t src, uint64_t bytes);  ///< inside the device
+  void fill(uint64_t dst, uint64_t bytes, uint32_t pattern);
+
+  // ---- queues ----
+
+  Queue &queue() { return *queues_.front(); }  ///< the default queue, made by open()
+  /// Throws OutOfMemoryError when the device has no ring left.
+  Queue &create_queue(const QueueOptions &options = {});
+  /// The queue must be drained. Not the default queue.
+  void destroy_queue(Queue &queue);
+
+  // ---- state ----
+
+  Counters counters();
+  uint64_t time_cycles();  ///< device time, core cycles
+  uint64_t time_ps() const { return transport_->time_ps(); }
+  /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
+  std::optional<DeviceFault::Record> take_fault();
+  uint64_t interrupts(uint32_t vector) const { return vector < interrupts_.size() ? interrupts_[vector] : 0; }
+
+  uint32_t read_register(uint64_t offset);  ///< BAR0
+  void write_register(uint64_t offset, uint32_t value);
+  uint64_t read_register64(uint64_t offset_lo);  ///< two words, low first
+  Transport &transport() { return *transport_; }
+
+  /// Lets simulated time pass until `done` returns true; `what` is for the TimeoutError. limit_us 0 takes
+  /// wait_limit_us.
+  template <class Done>
+  void wait_until(Done &&done, uint64_t limit_us, const std::string &what);
+
+  /// Text of a fault: status, engine, place.
+  static std::string describe(const DeviceFault::Record &record);
+
+ private:
+  friend class DeviceBuffer;
+  friend class HostBuffer;
+  friend class Queue;
+  Device(std::unique_ptr<Transport> transport, const DeviceOptions &options);
+  void identify();
+  void size_bars();
+  void enable_msix();
+  void boot();
+  void read_capabilities();
+  void host_command(uint32_t op, uint32_t queue);
+  void free_device(uint64_t address);
+  void free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept;
+  void check_device_range(uint64_t address, uint64_t bytes) const;
+  void collect_fault();
+  std::optional<DeviceFault::Record> fault_of(uint32_t queue, uint64_t packet);
+  /// One step of waiting: takes interrupts, lets time pass up to the deadline. False: nothing more will happen.
+  bool wait_step(uint64_t deadline_ps);
+  void drain_interrupts();
+
+  std::unique_ptr<Transport> transport_;
+  DeviceOptions options_;
+  DeviceInfo info_;
+  Target target_;
+  std::unique_ptr<RangeAllocator> memory_;
+  RangeAllocator iova_;
+  std::map<uint64_t, std::pair<std::byte *, uint64_t>> host_pages_;
+  std::vector<std::unique_ptr<Queue>> queues_;
+  std::vector<uint64_t> interrupts_;
+  std::vector<DeviceFault::Record> faults_;
+  HostBuffer staging_;
+};
+
+template <class Done>
+void Device::wait_until(Done &&done, uint64_t limit_us, const std::string &what) {
+  const uint64_t limit = limit_us ? limit_us : options_.wait_limit_us;
+  const uint64_t deadline = transport_->time_ps() + limit * 1'000'000;
+  while (!done()) {
+    if (transport_->time_ps() >= deadline)
+      throw TimeoutError(what + ": no answer in " + std::to_string(limit) + " us of simulated time");
+    if (!wait_step(deadline) && !done()) throw TimeoutError(what + ": the device is idle and will not answer");
+  }
+}
+
+}  // namespace cx
