@@ -1,0 +1,73 @@
+// DRAM: a lazily committed store behind interleaved channels.
+#ifndef HW_DRAM_DRAM_HPP
+#define HW_DRAM_DRAM_HPP
+
+#include <tlm_utils/simple_target_socket.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <systemc>
+#include <tlm>
+#include <vector>
+
+#include "hw/noc/bandwidth.hpp"
+#include "hw/noc/noc.hpp"
+#include "hw/sync/clock.hpp"
+
+namespace cx::hw {
+
+struct DramParams {
+  std::uint64_t bytes = std::uint64_t{1} << 30;  // dram.mib * 2^20
+  unsigned channels = 4;                         // dram.channels
+  double bandwidth_gbps = 100;                   // all channels together, 10^9 bytes per second (dram.bandwidth_gbps)
+  double latency_ns = 60;                        // dram.latency_ns
+  std::uint64_t interleave_bytes = 1024;         // dram.interleave_bytes; a multiple of burst_bytes
+  std::uint64_t burst_bytes = 64;                // least that a channel transfers
+};
+
+// Timing: see README.md. A request is rounded out to bursts, split over the channels by address, waits for each
+// channel's earlier requests, and ends latency_ns after the last channel has transferred its part.
+class Dram : public sc_core::sc_module, public MemoryTiming {
+ public:
+  // Throws std::invalid_argument for parameters out of range and std::system_error if the store cannot be reserved.
+  Dram(sc_core::sc_module_name name, const Clock &clock, const DramParams &params);
+  ~Dram() override;
+
+  tlm_utils::simple_target_socket<Dram> socket;  // addresses from 0; grants DMI to everything
+
+  // The store, zero until written. Untouched pages cost nothing.
+  std::byte *data() { return data_; }
+  std::uint64_t bytes() const { return params_.bytes; }
+  const DramParams &params() const { return params_; }
+
+  // Prices and counts a contiguous request. Returns the cycle at which its last byte is read or stored.
+  Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t bytes, bool write) {
+    return reserve(start, offset, bytes, bytes, write);
+  }
+  // A strided request: `bytes` bytes (whole bursts if shorter runs cost whole bursts) within [offset, offset + span).
+  Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) override;
+
+  // Bytes on the channels since reset, in whole bursts.
+  std::uint64_t bytes_read() const { return bytes_read_; }
+  std::uint64_t bytes_written() const { return bytes_written_; }
+
+  // Contents to zero (the pages return to the host), counters to zero, channels free.
+  void reset();
+
+ private:
+  void b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
+  bool get_direct_mem_ptr(tlm::tlm_generic_payload &transaction, tlm::tlm_dmi &dmi);
+  unsigned transport_dbg(tlm::tlm_generic_payload &transaction);
+
+  Clock clock_;
+  DramParams params_;
+  std::byte *data_ = nullptr;
+  std::vector<BandwidthServer> channels_;
+  Cycles latency_cycles_;
+  std::uint64_t bytes_read_ = 0;
+  std::uint64_t bytes_written_ = 0;
+};
+
+}  // namespace cx::hw
+
+#endif

@@ -1,0 +1,252 @@
+// Common front end of the engines: registers, instruction fetch, semaphores, descriptors, faults and counters.
+#ifndef HW_ENGINE_ENGINE_HPP
+#define HW_ENGINE_ENGINE_HPP
+
+#include <tlm_utils/simple_initiator_socket.h>
+#include <tlm_utils/simple_target_socket.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <string>
+#include <systemc>
+#include <tlm>
+#include <vector>
+
+#include "hw/noc/noc.hpp"
+#include "hw/regs/gen/isa.hpp"
+#include "hw/spm/spm.hpp"
+#include "hw/sync/clock.hpp"
+#include "hw/sync/semaphores.hpp"
+
+namespace cx::regs {
+class EngineRegs;
+}
+
+namespace cx::hw {
+
+// When a data instruction lets the next one in and when its results are there, in cycles from its issue.
+struct Timing {
+  Cycles accept_cycles = 1;    // at least 1
+  Cycles complete_cycles = 1;  // at least accept_cycles is not required
+};
+
+// Thrown by execute() and the helpers: the engine stops in STATUS.FAULT.
+struct UnitFault : std::exception {
+  UnitFault(std::uint32_t status_code, std::uint64_t fault_address) : status(status_code), address(fault_address) {}
+  const char *what() const noexcept override { return "engine fault"; }
+
+  std::uint32_t status;   // CX_STATUS_*
+  std::uint64_t address;  // offending address or operand
+};
+
+// A scratchpad descriptor (TDESC): dims[3] is innermost; strides in bytes, may be 0 or negative.
+struct TensorView {
+  isa::Dtype dtype;
+  std::uint32_t element_bytes;
+  std::uint32_t base;  // byte offset in the scratchpad
+  std::array<std::uint32_t, 4> dims;
+  std::array<std::int32_t, 4> strides;
+
+  std::uint64_t elements() const { return std::uint64_t{dims[0]} * dims[1] * dims[2] * dims[3]; }
+  std::uint64_t total_bytes() const { return elements() * element_bytes; }
+};
+
+// A memory descriptor (MDESC).
+struct MemoryView {
+  std::uint32_t segment;
+  std::uint64_t offset;  // byte offset in the segment
+  std::array<std::int32_t, 4> strides;
+};
+
+// A segment table record.
+struct Segment {
+  std::uint64_t base;
+  std::uint64_t bytes;
+};
+
+// Bytes that a strided view touches, as offsets: [first, end).
+struct Extent {
+  std::int64_t first;
+  std::int64_t end;
+};
+// `base` is the offset of element 0; every dim is at least 1.
+Extent extent_of(std::int64_t base, const std::array<std::uint32_t, 4> &dims,
+                 const std::array<std::int32_t, 4> &strides, std::uint32_t element_bytes);
+
+// What an engine is connected to. All must outlive it.
+struct EngineContext {
+  const Clock &clock;
+  Noc &noc;
+  Spm &spm;
+  Semaphores &semaphores;
+};
+
+// The constructor adds the engine to the NoC (as initiator) and to the scratchpad (a port). The chip connects
+// `registers` (to a NoC window) and `irq`.
+class Engine : public sc_core::sc_module {
+ public:
+  tlm_utils::simple_target_socket<Engine> registers;
+  tlm_utils::simple_initiator_socket<Engine> memory;
+  sc_core::sc_out<bool> irq;  // level: STATUS.DONE or STATUS.FAULT
+
+  ~Engine() override;
+
+  isa::Engine engine_id() const { return id_; }
+
+  // Device reset: like CTRL.RESET, and counters and all registers to their reset values.
+  void reset();
+
+  bool busy() const { return state_ == State::running; }
+  // One line for a watchdog's report: state, PC, semaphore waited on.
+  std::string dump() const;
+
+ protected:
+  Engine(sc_core::sc_module_name name, isa::Engine id, const EngineContext &context);
+
+  // Carries out a data instruction (not NOP, SEM_*, END, TDESC, MDESC), already validated for this engine. Called at
+  // the simulated time of its issue. All effects on memory happen in the call; it must not wait().
+  virtual Timing execute(const isa::Inst &inst) = 0;
+
+  // The unit's state between instructions (loaded weights, accumulators' validity) to its state after power-on. Called
+  // at START, CTRL.RESET and device reset.
+  virtual void reset_unit() {}
+
+  // ---- helpers for execute() ----
+
+  // Issue cycle of the instruction that executes (cycles since simulated time 0).
+  Cycles now_cycles() const { return issue_cycle_; }
+
+  // Descriptor `index`, defined, and with every element inside the scratchpad.
+  // Throws ILLEGAL_INSTRUCTION (address: index) or SPM_FAULT (address: first offending offset).
+  const TensorView &tensor(unsigned index) const;
+  // The same without the check of the scratchpad's bounds, for instructions that address beyond the view.
+  const TensorView &tensor_unchecked(unsigned index) const;
+  // Throws SPM_FAULT unless the extent lies in the scratchpad.
+  void require_spm(const Extent &extent) const;
+
+  // load and store: memory descriptor, defined. Throws ILLEGAL_INSTRUCTION.
+  const MemoryView &memory_view(unsigned index) const;
+  // Segment table record. Throws SEGMENT_FAULT (address: number) beyond the table.
+  const Segment &segment(unsigned number) const;
+  // Pointer to device memory [address, address + bytes) by DMI. Throws BAD_ADDRESS if it is not one piece of memory.
+  std::byte *device_memory(std::uint64_t address, std::uint64_t bytes);
+
+  std::byte *spm() { return context_.spm.data(); }
+  // Prices a scratchpad access on this engine's port; see Spm::reserve.
+  Cycles reserve_spm(Cycles start, std::uint64_t bytes, bool write) {
+    return context_.spm.reserve(spm_port_, start, bytes, write);
+  }
+  // Prices a device memory access; see Noc::reserve.
+  Cycles reserve_memory(Cycles start, std::uint64_t address, std::uint64_t span, std::uint64_t bytes, bool write) {
+    return context_.noc.reserve(noc_initiator_, start, address, span, bytes, write);
+  }
+
+  // Counters OPS, RD and WR. BUSY is counted by the base: cycles with at least one data instruction incomplete.
+  void count_operations(std::uint64_t operations) { operations_ += operations; }
+  void count_read(std::uint64_t bytes) { bytes_read_ += bytes; }
+  void count_written(std::uint64_t bytes) { bytes_written_ += bytes; }
+
+ private:
+  enum class State : std::uint8_t { idle, running, done, faulted };
+  enum class Stop : std::uint8_t { none, reset, fault };
+  static constexpr unsigned kDescriptors = 16;
+  static constexpr unsigned kMaxSegments = 64;
+  static constexpr unsigned kInstructionBytes = 32;
+  static constexpr unsigned kBlockInstructions = 16;  // fetch granule
+  static constexpr unsigned kBlocksAhead = 2;
+  static constexpr unsigned kMaxPosts = 16;  // semaphore posts that wait for completion
+
+  struct PendingPost {
+    Cycles due;
+    std::uint32_t pc;
+    std::uint8_t sem;
+    std::uint16_t count;
+  };
+
+  void setup_registers();
+  void b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
+  unsigned transport_dbg(tlm::tlm_generic_payload &transaction);
+  void invalidate_dmi(sc_dt::uint64 first, sc_dt::uint64 last);
+
+  void write_control(std::uint32_t bits);
+  void start();
+  void stop(Stop reason);
+  void clear_stream_state();
+  void enter_fault(const UnitFault &fault, std::uint32_t pc);
+  void update_irq();
+
+  void thread();
+  void run_stream();
+  void load_segments();
+  void fetch(std::uint32_t pc);
+  void request_block(std::uint32_t block);
+  bool step(const isa::Inst &inst);
+  void sync_to(Cycles cycle);
+  void issue_data(const isa::Inst &inst);
+  void wait_semaphore(std::uint8_t sem, std::uint16_t count);
+  void queue_post(std::uint8_t sem, std::uint16_t count);
+  void retire_posts();
+  void schedule_retire();
+
+  std::uint32_t live_pc() const;
+  std::uint64_t live_instructions() const;
+  std::uint64_t live_busy() const;
+  std::uint64_t live_stall() const;
+
+  isa::Engine id_;
+  EngineContext context_;
+  Noc::InitiatorId noc_initiator_;
+  Spm::PortId spm_port_;
+  std::unique_ptr<regs::EngineRegs> regs_;
+
+  State state_ = State::idle;
+  Stop stop_ = Stop::none;
+  sc_core::sc_event start_event_;
+  sc_core::sc_event stop_event_;
+  sc_core::sc_event retire_event_;
+  sc_core::sc_event irq_event_;
+
+  // The stream that runs.
+  std::uint64_t stream_base_ = 0;
+  std::uint32_t stream_count_ = 0;
+  const std::byte *stream_ = nullptr;
+  std::uint32_t pc_ = 0;
+  Cycles front_ = 0;        // cycle at which the front end takes the next instruction; may be ahead of the kernel
+  Cycles issue_cycle_ = 0;  // of the data instruction in execute()
+  Cycles unit_free_ = 0;    // the unit takes the next data instruction
+  Cycles complete_ = 0;     // every data instruction so far is complete
+  std::uint32_t blocks_requested_ = 0;
+  std::array<Cycles, kBlocksAhead + 1> block_ready_{};
+  // Issue cycles of the instructions since the last synchronisation, for exact PC and INSTR while ahead of the kernel.
+  std::vector<Cycles> ahead_;
+  std::deque<PendingPost> posts_;
+  sc_core::sc_event post_room_;
+
+  std::array<TensorView, kDescriptors> tensors_{};
+  std::array<MemoryView, kDescriptors> memories_{};
+  std::uint32_t tensors_defined_ = 0;
+  std::uint32_t memories_defined_ = 0;
+  std::vector<Segment> segments_;
+  std::vector<tlm::tlm_dmi> dmi_;
+
+  bool waiting_ = false;
+  std::uint8_t wait_sem_ = 0;
+  std::uint16_t wait_need_ = 0;
+  Cycles wait_start_ = 0;
+
+  std::uint64_t busy_cycles_ = 0;
+  Cycles busy_until_ = 0;
+  std::uint64_t stall_cycles_ = 0;
+  std::uint64_t instructions_ = 0;
+  std::uint64_t operations_ = 0;
+  std::uint64_t bytes_read_ = 0;
+  std::uint64_t bytes_written_ = 0;
+};
+
+}  // namespace cx::hw
+
+#endif
