@@ -78,6 +78,8 @@ class Rv32Core {
   /// Runs until cycles() >= cycle_limit or another reason to stop. Every step costs at least one cycle, so
   /// run(cycles() + 1) executes exactly one instruction or enters one trap.
   Rv32Stop run(uint64_t cycle_limit);
+  /// Lowers the limit of the run() in progress: for bus callbacks that learn of an earlier event. 0 stops at once.
+  void shorten_run(uint64_t cycle_limit) { limit_ = cycle_limit < limit_ ? cycle_limit : limit_; }
 
   /// Level of an interrupt input. May be called from inside bus callbacks.
   void set_interrupt(Rv32Interrupt interrupt, bool level);
@@ -126,8 +128,8 @@ class Rv32Core {
   static constexpr unsigned kDiscard = 32;
 
   static Decoded decode(uint32_t word);
-  void trap(uint32_t cause, uint32_t epc, uint32_t tval);
-  void take_exception(Rv32Cause cause, uint32_t epc, uint32_t tval);
+  void enter_trap(uint32_t cause, uint32_t tval);
+  void take_exception(Rv32Cause cause, uint32_t tval);
   bool take_interrupt();
   bool execute_csr(const Decoded &instruction);
   uint64_t mcycle() const { return (inhibit_ & 1) ? mcycle_base_ : mcycle_base_ + cycles_; }
@@ -153,8 +155,8 @@ class Rv32Core {
   uint32_t inhibit_ = 0;
   uint64_t mcycle_base_ = 0;  // counter minus total; the counter itself while inhibited
   uint64_t minstret_base_ = 0;
-  uint64_t last_exception_retired_ = 0;
-  bool in_handler_entry_ = false;  // an exception was taken and nothing has retired since
+  uint64_t limit_ = 0;
+  uint64_t exception_retired_ = ~uint64_t{0};  // value of retired_ at the last exception
   bool asleep_ = false;
   bool locked_ = false;
   bool watching_ = false;
