@@ -18,7 +18,7 @@ uint32_t crc32(std::span<const std::byte> bytes, uint32_t seed = 0);
 /// kMaxAlign.
 class ImageBuilder {
  public:
-  using Encoded = std::array<std::byte, 32>;  ///< one instruction, as isa's encode() gives it
+  using Encoded = std::array<uint8_t, 32>;  ///< isa::Inst of hw/regs/gen/isa.hpp
   static constexpr uint64_t kMaxAlign = 4096;
 
   ImageBuilder();
