@@ -1,0 +1,214 @@
+#!/usr/bin/python3
+"""Generates the resolved struct, the key table and the documentation from hw/config/schema.yaml.
+
+usage: generate.py [--check]
+
+With --check nothing is written and the exit status is 1 when a committed file is stale.
+"""
+
+import importlib.util
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+SPEC = importlib.util.spec_from_file_location("cx_generate", os.path.join(HERE, "../regs/generate.py"))
+BASE = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(BASE)
+
+SOURCE = "hw/config/schema.yaml"
+KINDS = {"int": "uint32_t", "float": "double", "bool": "bool", "string": "std::string", "enum": "std::string",
+         "enum_list": "std::vector<std::string>", "tile_set": "TileSet"}
+DOC_TYPES = {"enum_list": "list", "tile_set": "tile set"}
+OPTIONAL = ("unit", "min", "max", "power_of_two", "multiple_of", "allowed", "known", "default", "program")
+
+
+def load(description):
+    BASE.check_keys(SOURCE, description, ("keys",))
+    keys = []
+    for key, entry in description["keys"].items():
+        at = f"{SOURCE}: {key}"
+        BASE.check_keys(at, entry, ("type", "doc"), OPTIONAL)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", key):
+            BASE.fail(at, "is not a dotted path of lower-case names")
+        if entry["type"] not in KINDS:
+            BASE.fail(at, f"type '{entry['type']}' is not one of {', '.join(KINDS)}")
+        if entry["type"] in ("int", "float"):
+            for bound in ("min", "max"):
+                if bound not in entry:
+                    BASE.fail(at, f"numbers need {bound}")
+            if entry["min"] > entry["max"]:
+                BASE.fail(at, "min is above max")
+            if not entry["min"] <= entry.get("default", entry["min"]) <= entry["max"]:
+                BASE.fail(at, "the default is out of range")
+        if entry["type"] in ("enum", "enum_list"):
+            chosen = entry.get("default", [])
+            for value in chosen if isinstance(chosen, list) else [chosen]:
+                if value not in entry["allowed"]:
+                    BASE.fail(at, f"the default {value} is not allowed")
+        keys.append(dict(entry, key=key, doc=BASE.text(entry["doc"])))
+    names = [k["key"] for k in keys]
+    for name in names:
+        for other in names:
+            if other.startswith(name + "."):
+                BASE.fail(f"{SOURCE}: {name}", f"is a key and a section ({other})")
+    return keys
+
+
+def default_text(entry):
+    if "default" not in entry:
+        return ""
+    value = entry["default"]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + ", ".join(str(v) for v in value) + "]"
+    if entry["key"].endswith("_id"):
+        return hex(value)
+    return str(value)
+
+
+def constraint_text(entry):
+    parts = []
+    if "min" in entry:
+        parts.append(f"{entry['min']} to {entry['max']}")
+    if entry.get("power_of_two"):
+        parts.append("power of two")
+    if "multiple_of" in entry:
+        parts.append(f"multiple of {entry['multiple_of']}")
+    if "allowed" in entry:
+        parts.append(", ".join(entry["allowed"]))
+    if entry["type"] == "tile_set":
+        parts.append("none, all, or a list of tile numbers")
+    if entry["type"] == "bool":
+        parts.append("true or false")
+    return ", ".join(parts)
+
+
+def initial(entry):
+    kind = entry["type"]
+    if "default" not in entry:
+        return "{}"
+    value = entry["default"]
+    if kind in ("int", "float", "bool"):
+        return f" = {default_text(entry)}"
+    if kind == "enum_list":
+        return "{" + ", ".join(f'"{v}"' for v in value) + "}"
+    if kind == "tile_set":
+        return "{}"
+    return f' = "{value}"'
+
+
+def tree(keys):
+    root = {}
+    for entry in keys:
+        node = root
+        *sections, leaf = entry["key"].split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = entry
+    return root
+
+
+def members(node, indent):
+    out = []
+    pad = "  " * indent
+    for name, child in node.items():
+        if "type" in child and isinstance(child["type"], str):
+            unit = f" [{child['unit']}]" if "unit" in child else ""
+            out.append(f"{pad}{KINDS[child['type']]} {name}{initial(child)};  // {child['doc']}{unit}")
+        else:
+            out.append(f"{pad}struct {BASE.camel(name)}Section {{")
+            out += members(child, indent + 1)
+            out.append(f"{pad}  bool operator==(const {BASE.camel(name)}Section &) const = default;")
+            out.append(f"{pad}}} {name};")
+    return out
+
+
+def chip_hpp(keys):
+    out = [BASE.banner(SOURCE) + "// clang-format off", "// The resolved configuration of a chip.",
+           "#ifndef CX_GEN_CHIP_HPP", "#define CX_GEN_CHIP_HPP", "", "#include <algorithm>", "#include <cstdint>",
+           "#include <string>", "#include <vector>", "", "namespace cx::config {", "",
+           "// A choice among the tiles of the DMMU.", "struct TileSet {", "  bool all = false;",
+           "  std::vector<uint32_t> tiles;  // ascending; empty with all == false: none", "",
+           "  bool contains(uint32_t tile) const { return all || std::binary_search(tiles.begin(), tiles.end(), tile); }",
+           "  bool none() const { return !all && tiles.empty(); }",
+           "  bool operator==(const TileSet &) const = default;", "};", "",
+           "// Plain values; the loader hands it out const after every check has passed.", "struct Chip {"]
+    out += members(tree(keys), 1)
+    out += ["", "  bool operator==(const Chip &) const = default;", "};", "",
+            "// Calls f(index of the key in the schema, member) for every key in the order of the schema.",
+            "template <class ChipType, class F>", "void visit(ChipType &chip, F &&f) {"]
+    for index, entry in enumerate(keys):
+        out.append(f"  f({index}u, chip.{entry['key']});")
+    out += ["}", "", "}  // namespace cx::config", "", "#endif"]
+    return "\n".join(out) + "\n"
+
+
+def schema_hpp(keys):
+    out = [BASE.banner(SOURCE) + "// clang-format off", "// Description of every key, in the order of the schema.",
+           "#ifndef CX_GEN_SCHEMA_HPP", "#define CX_GEN_SCHEMA_HPP", "", "#include <array>", "#include <cstdint>",
+           "#include <span>", "", "namespace cx::config {", "",
+           "enum class KeyType : uint8_t { " + ", ".join(f"{k}_" for k in KINDS) + " };", "",
+           "struct KnownValue {", "  const char *value;", "  const char *meaning;", "};", "",
+           "struct KeyInfo {", "  const char *key;", "  KeyType type;", "  const char *unit;           // may be empty",
+           "  double min, max;            // numbers only", "  bool power_of_two;", "  uint32_t multiple_of;       // 1: any",
+           "  std::span<const char *const> allowed;   // enumerations only",
+           "  std::span<const KnownValue> known;      // values that exist but that this chip does not model",
+           "  bool required;", "  const char *default_text;   // empty when required",
+           "  const char *constraint;     // for people", "  bool program;               // part of the architecture hash",
+           "  const char *doc;", "};", "", "namespace schema_detail {"]
+    for index, entry in enumerate(keys):
+        if "allowed" in entry:
+            values = ", ".join(f'"{v}"' for v in entry["allowed"])
+            out.append(f"inline constexpr std::array<const char *, {len(entry['allowed'])}> allowed_{index}{{{{{values}}}}};")
+        if "known" in entry:
+            values = ", ".join(f'{{"{k}", "{v}"}}' for k, v in entry["known"].items())
+            out.append(f"inline constexpr std::array<KnownValue, {len(entry['known'])}> known_{index}{{{{{values}}}}};")
+    out += ["}  // namespace schema_detail", "", f"inline constexpr std::array<KeyInfo, {len(keys)}> kSchema{{{{"]
+    for index, entry in enumerate(keys):
+        allowed = f"schema_detail::allowed_{index}" if "allowed" in entry else "{}"
+        known = f"schema_detail::known_{index}" if "known" in entry else "{}"
+        out.append(f"    {{\"{entry['key']}\", KeyType::{entry['type']}_, {BASE.cstring(entry.get('unit', ''))}, "
+                   f"{entry.get('min', 0)}, {entry.get('max', 0)}, {str(entry.get('power_of_two', False)).lower()}, "
+                   f"{entry.get('multiple_of', 1)}, {allowed}, {known}, {str('default' not in entry).lower()}, "
+                   f"{BASE.cstring(default_text(entry))}, {BASE.cstring(constraint_text(entry))}, "
+                   f"{str(entry.get('program', False)).lower()}, {BASE.cstring(entry['doc'])}}},")
+    out += ["}};", "", "}  // namespace cx::config", "", "#endif"]
+    return "\n".join(out) + "\n"
+
+
+def config_md(keys):
+    out = ["# Chip configuration", "",
+           "A chip is a YAML file. `include: other.yaml` (a path relative to the file, or a list of them) takes the keys of "
+           "other files first; keys of the file itself override them, and `--set key=value` overrides both. "
+           "`cx config show FILE` prints the resolved whole, `cx config --help KEY` a key. Keys marked *program* enter the "
+           "architecture hash: a program compiled for one value does not load on another.", "",
+           "| key | type | unit | values | default | description |", "|---|---|---|---|---|---|"]
+    for entry in keys:
+        doc = entry["doc"] + (" *program*" if entry.get("program") else "")
+        for value, meaning in entry.get("known", {}).items():
+            doc += f" {value} ({meaning}) is refused: not modelled."
+        default = default_text(entry) if "default" in entry else "required"
+        out.append(f"| {entry['key']} | {DOC_TYPES.get(entry['type'], entry['type'])} "
+                   f"| {entry.get('unit', '')} | {constraint_text(entry)} | {default} | {BASE.cell(doc)} |")
+    return "\n".join(out) + "\n"
+
+
+def main(arguments):
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        keys = load(BASE.read(SOURCE))
+        files = {"hw/config/gen/chip.hpp": chip_hpp(keys), "hw/config/gen/schema.hpp": schema_hpp(keys),
+                 "docs/reference/config.md": config_md(keys)}
+        return BASE.emit(files, bool(arguments))
+    except BASE.DescriptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
