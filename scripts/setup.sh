@@ -8,7 +8,7 @@ PACKAGES=(
   python3 python3-yaml
   libsystemc-dev verilator catch2 libyaml-cpp-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata
-  nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev liblzma-dev
+  nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev
   libunicorn-dev gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf
   clang-format clang-tidy gcovr
 )

@@ -1,0 +1,177 @@
+// cx config, cx info, cx disasm and cx firmware: looking at configurations, cards, programs and the control processor.
+#include <fmt/core.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/runtime/program.hpp"
+#include "driver/tools/command.hpp"
+#include "driver/tools/report_table.hpp"
+#include "hw/common/port/cx_port.h"
+
+namespace cx::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Takes over a text of the port's services; throws InputError with it when the call failed.
+std::string take_text(int result, char *text) {
+  const std::unique_ptr<char, decltype(&std::free)> owner(text, std::free);
+  std::string copy = text != nullptr ? text : "";
+  if (result != CX_PORT_OK) throw InputError(copy);
+  return copy;
+}
+
+int config_show(const ChipOptions &chip, const std::string &file, bool json) {
+  ChipOptions named = chip;
+  named.config = file;
+  std::vector<const char *> sets;
+  for (const std::string &set : chip.sets) sets.push_back(set.c_str());
+  char *text = nullptr;
+  const int result = cx_config_show(named.path().c_str(), sets.data(), sets.size(), json ? 1 : 0, &text);
+  fmt::print("{}\n", take_text(result, text));
+  return kDone;
+}
+
+int config_help(const std::string &key) {
+  char *text = nullptr;
+  const int result = cx_config_help(key.empty() ? nullptr : key.c_str(), &text);
+  fmt::print("{}\n", take_text(result, text));
+  return kDone;
+}
+
+int info(const ChipOptions &chip, bool json) {
+  const std::unique_ptr<Device> device = chip.open();
+  const DeviceInfo &d = device->info();
+  const Target &t = device->target();
+  const std::string version =
+      fmt::format("{}.{}.{}", d.firmware_version >> 24, d.firmware_version >> 16 & 0xFF, d.firmware_version & 0xFFFF);
+  if (json) {
+    const Json out = {{"vendor_id", d.vendor_id},
+                      {"device_id", d.device_id},
+                      {"queues", d.queues},
+                      {"msix_vectors", d.msix_vectors},
+                      {"bar0_bytes", d.bar0_bytes},
+                      {"bar2_bytes", d.bar2_bytes},
+                      {"firmware_version", version},
+                      {"firmware_protocol", d.firmware_protocol},
+                      {"boot_us", static_cast<double>(d.boot_ps) * 1e-6},
+                      {"arch_hash", fmt::format("{:016x}", t.arch_hash)},
+                      {"clock_khz", t.clock_khz},
+                      {"tiles", t.tiles},
+                      {"tile_rows", t.tile_rows},
+                      {"tile_cols", t.tile_cols},
+                      {"tile_acc_rows", t.tile_acc_rows},
+                      {"vpu_lanes", t.vpu_lanes},
+                      {"spm_bytes", t.spm_bytes},
+                      {"dram_bytes", t.dram_bytes},
+                      {"dram_mbps", t.dram_mbps},
+                      {"semaphores", t.semaphores}};
+    fmt::print("{}\n", out.dump(2));
+    return kDone;
+  }
+  const auto row = [](const std::string &name, const std::string &value) { fmt::print("  {:<26}{}\n", name, value); };
+  const double peak = 2.0 * t.tiles * t.tile_rows * t.tile_cols * t.clock_khz * 1e-9;
+  fmt::print("{}\n", device->info().vendor_id != 0 ? chip.config : "");
+  row("PCI function", fmt::format("{:04x}:{:04x}, BAR0 {} KiB, BAR2 {} KiB, {} MSI-X vectors", d.vendor_id, d.device_id,
+                                  d.bar0_bytes >> 10, d.bar2_bytes >> 10, d.msix_vectors));
+  row("firmware", fmt::format("{} (protocol {}), booted in {:.2f} us", version, d.firmware_protocol,
+                              static_cast<double>(d.boot_ps) * 1e-6));
+  row("architecture", fmt::format("{:016x}", t.arch_hash));
+  row("clock", fmt::format("{:.0f} MHz", t.clock_khz * 1e-3));
+  row("DMMU", fmt::format("{} tiles of {} x {}, {} accumulator rows; peak {:.2f} TFLOP/s", t.tiles, t.tile_rows,
+                          t.tile_cols, t.tile_acc_rows, peak));
+  row("VPU", fmt::format("{} lanes", t.vpu_lanes));
+  row("scratchpad", fmt::format("{} KiB, {} bytes a cycle and port", t.spm_bytes >> 10, t.spm_bytes_per_cycle));
+  row("DRAM", fmt::format("{} MiB, {:.1f} GB/s", t.dram_bytes >> 20, t.dram_mbps * 1e-3));
+  row("queues, semaphores", fmt::format("{}, {}", d.queues, t.semaphores));
+  return kDone;
+}
+
+int run_elf(const std::string &path, uint64_t limit, bool json) {
+  char *text = nullptr;
+  const int code = cx_firmware_run_elf(path.c_str(), limit, &text);
+  const Json result = Json::parse(take_text(code, text));
+  if (json) {
+    fmt::print("{}\n", result.dump(2));
+  } else {
+    for (const auto &[key, value] : result.items()) {
+      fmt::print("  {:<16}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+  const Json exit = result.value("exit", Json());
+  return exit.is_number_integer() && exit.get<int64_t>() == 0 ? kDone : kCheckFailed;
+}
+
+}  // namespace
+
+void add_config(CLI::App &app, Invocation &invocation) {
+  CLI::App *command = app.add_subcommand("config", "Show chip configurations and explain their keys");
+  command->require_subcommand(0, 1);
+  auto key = std::make_shared<std::string>();
+  auto explain = std::make_shared<bool>(false);
+
+  auto chip = std::make_shared<ChipOptions>();
+  auto file = std::make_shared<std::string>("cx3210");
+  auto json = std::make_shared<bool>(false);
+  CLI::App *show = command->add_subcommand("show", "Print the resolved whole of a configuration");
+  show->add_option("file", *file, "YAML file, or the name of one that ships")->capture_default_str();
+  show->add_option("--set", chip->sets, "Override, as key.path=value")->take_all()->expected(1);
+  show->add_flag("--json", *json, "JSON instead of YAML");
+  show->callback([=, &invocation] { invocation.action = [=] { return config_show(*chip, *file, *json); }; });
+
+  CLI::App *help = command->add_subcommand("help", "Explain a key, or all of them");
+  help->add_option("key", *key, "Such as dmmu.tiles");
+  help->callback([=, &invocation] { invocation.action = [=] { return config_help(*key); }; });
+
+  // `cx config --help KEY` explains the key; without one it is the ordinary help.
+  command->set_help_flag();
+  command->add_flag("--help,-h", *explain, "Print this help, or with a KEY what that key means");
+  command->add_option("key", *key, "Key for --help");
+  command->callback([=, &invocation] {
+    if (!command->get_subcommands().empty()) return;
+    invocation.action = [=] {
+      if (!key->empty()) return config_help(*key);
+      fmt::print("{}", command->help());
+      return *explain ? kDone : kBadInput;
+    };
+  });
+}
+
+void add_info(CLI::App &app, Invocation &invocation) {
+  auto chip = std::make_shared<ChipOptions>();
+  auto json = std::make_shared<bool>(false);
+  CLI::App *command = app.add_subcommand("info", "Boot a chip and print what it says of itself");
+  chip->add_to(*command);
+  command->add_flag("--json", *json, "JSON instead of a table");
+  command->callback([=, &invocation] { invocation.action = [=] { return info(*chip, *json); }; });
+}
+
+void add_disasm(CLI::App &app, Invocation &invocation) {
+  auto file = std::make_shared<std::string>();
+  CLI::App *command = app.add_subcommand("disasm", "Print the instruction streams of a program");
+  command->add_option("program", *file, "Program file (.cxb), made by cx convert")->required();
+  command->callback([=, &invocation] {
+    invocation.action = [=] {
+      fmt::print("{}", disassemble(load_program(*file)));
+      return static_cast<int>(kDone);
+    };
+  });
+}
+
+void add_firmware(CLI::App &app, Invocation &invocation) {
+  CLI::App *command = app.add_subcommand("firmware", "The control processor on its own");
+  command->require_subcommand(1);
+  auto elf = std::make_shared<std::string>();
+  auto limit = std::make_shared<uint64_t>(100'000'000);
+  auto json = std::make_shared<bool>(false);
+  CLI::App *run =
+      command->add_subcommand("run", "Run a bare-metal RV32 program; its result is what it writes to tohost");
+  run->add_option("elf", *elf, "ELF file for RV32IM")->required();
+  run->add_option("--max-instructions", *limit, "Stop after this many")->capture_default_str();
+  run->add_flag("--json", *json, "JSON instead of a table");
+  run->callback([=, &invocation] { invocation.action = [=] { return run_elf(*elf, *limit, *json); }; });
+}
+
+}  // namespace cx::tools

@@ -1,0 +1,44 @@
+// The subcommands of cx: each adds itself to the parser and returns an exit status when it runs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "driver/umd/device.hpp"
+
+namespace cx::tools {
+
+/// Exit statuses of cx.
+enum Exit : int { kDone = 0, kCheckFailed = 1, kBadInput = 2, kDeviceFault = 3 };
+
+/// Options that every command with a chip takes.
+struct ChipOptions {
+  std::string config = "cx3210";
+  std::vector<std::string> sets;
+  void add_to(CLI::App &app);
+  /// A file, or the name of a configuration that ships. Throws InputError when there is none.
+  std::filesystem::path path() const;
+  std::unique_ptr<Device> open() const;
+};
+
+/// The action that the chosen subcommand runs; set by its callback.
+struct Invocation {
+  std::function<int()> action;
+};
+
+void add_run(CLI::App &app, Invocation &invocation);
+void add_convert(CLI::App &app, Invocation &invocation);
+void add_conformance(CLI::App &app, Invocation &invocation);
+void add_bench(CLI::App &app, Invocation &invocation);
+void add_config(CLI::App &app, Invocation &invocation);
+void add_info(CLI::App &app, Invocation &invocation);
+void add_disasm(CLI::App &app, Invocation &invocation);
+void add_firmware(CLI::App &app, Invocation &invocation);
+
+/// A line on stderr about what is going on, when somebody watches.
+void progress(const std::string &text);
+
+}  // namespace cx::tools

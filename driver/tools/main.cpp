@@ -1,0 +1,79 @@
+// cx: the command line of the platform.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/tools/command.hpp"
+
+namespace cx::tools {
+
+void ChipOptions::add_to(CLI::App &app) {
+  app.add_option("--config", config, "Chip: a YAML file, or the name of one in configs/chips")->capture_default_str();
+  app.add_option("--set", sets, "Override of a configuration key, as key.path=value; may be repeated")
+      ->take_all()
+      ->expected(1);
+}
+
+std::filesystem::path ChipOptions::path() const {
+  if (std::filesystem::exists(config)) return config;
+  if (config.find('/') == std::string::npos && config.find(".yaml") == std::string::npos) {
+    const char *folder = std::getenv("CX_CONFIG_DIR");
+    const std::filesystem::path shipped =
+        std::filesystem::path(folder != nullptr ? folder : CX_CONFIG_DIR) / (config + ".yaml");
+    if (std::filesystem::exists(shipped)) return shipped;
+  }
+  throw InputError(config + ": no such configuration file, nor one that ships in " CX_CONFIG_DIR);
+}
+
+std::unique_ptr<Device> ChipOptions::open() const {
+  DeviceOptions options;
+  options.overrides = sets;
+  return Device::open(path(), options);
+}
+
+void progress(const std::string &text) {
+  if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "cx: {}\n", text);
+}
+
+}  // namespace cx::tools
+
+int main(int argc, char **argv) {
+  using namespace cx::tools;
+  CLI::App app{
+      "cx drives the CXVP virtual accelerator: it compiles networks, runs them on a simulated chip through rings,\n"
+      "firmware and engines, and tells what that cost.\n\n"
+      "Exit status: 0 done, 1 a check failed, 2 bad usage or input, 3 device fault.",
+      "cx"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", CX_VERSION);
+  Invocation invocation;
+  add_run(app, invocation);
+  add_convert(app, invocation);
+  add_conformance(app, invocation);
+  add_bench(app, invocation);
+  add_config(app, invocation);
+  add_info(app, invocation);
+  add_disasm(app, invocation);
+  add_firmware(app, invocation);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    return app.exit(error) == 0 ? kDone : kBadInput;
+  }
+  try {
+    return invocation.action();
+  } catch (const cx::DeviceFault &fault) {
+    fmt::print(stderr, "cx: device fault: {}\n", fault.what());
+    return kDeviceFault;
+  } catch (const cx::TimeoutError &error) {
+    fmt::print(stderr, "cx: the device did not answer in time: {}\n", error.what());
+    return kDeviceFault;
+  } catch (const std::exception &error) {
+    fmt::print(stderr, "cx: {}\n", error.what());
+    return kBadInput;
+  }
+}

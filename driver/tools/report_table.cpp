@@ -1,0 +1,87 @@
+#include "driver/tools/report_table.hpp"
+
+#include <fmt/core.h>
+
+namespace cx::tools {
+
+std::string grouped(uint64_t value) {
+  std::string text = std::to_string(value);
+  for (int at = static_cast<int>(text.size()) - 3; at > 0; at -= 3) text.insert(at, ",");
+  return text;
+}
+
+nlohmann::ordered_json report_json(const RunReport &report) {
+  const Counters &c = report.counters;
+  nlohmann::ordered_json json;
+  json["latency_us"] = report.latency_us;
+  json["cycles"] = report.cycles;
+  json["launch_us"] = report.launch_us;
+  json["launch_cycles"] = report.launch_cycles;
+  json["macs"] = report.macs;
+  json["peak_macs_per_cycle"] = report.peak_macs_per_cycle;
+  json["mac_utilisation"] = report.mac_utilisation;
+  for (int i = 0; i < kEngines; ++i) {
+    const EngineCounters &e = c.engines[i];
+    json["engines"][kEngineNames[i]] = {{"busy_cycles", e.busy_cycles},
+                                        {"stall_cycles", e.stall_cycles},
+                                        {"utilisation", report.utilisation[i]},
+                                        {"instructions", e.instructions},
+                                        {"ops", e.ops},
+                                        {"bytes_read", e.bytes_read},
+                                        {"bytes_written", e.bytes_written}};
+  }
+  json["bytes"] = {{"pcie_to_device", c.pcie_to_device}, {"pcie_to_host", c.pcie_to_host}, {"noc", c.noc},
+                   {"dram_read", c.dram_read},           {"dram_written", c.dram_written}, {"spm_read", c.spm_read},
+                   {"spm_written", c.spm_written}};
+  json["packets"] = c.packets;
+  json["interrupts"] = c.interrupts;
+  json["firmware_instructions"] = c.firmware_instructions;
+  json["firmware_cycles"] = c.firmware_cycles;
+  json["not_modelled"] = {"energy", "power", "thermal", "ECC"};
+  return json;
+}
+
+std::string report_table(const RunReport &report, const compiler::CompileStatistics &statistics, double prepare_s,
+                         double wall_s) {
+  const Counters &c = report.counters;
+  std::string out;
+  const auto row = [&](const std::string &name, const std::string &value) {
+    out += fmt::format("  {:<34}{:>20}\n", name, value);
+  };
+  out += "simulated\n";
+  row("latency (copies and launch)", fmt::format("{:.2f} us", report.latency_us));
+  row("  of which the launch", fmt::format("{:.2f} us", report.launch_us));
+  row("cycles", grouped(report.cycles));
+  row("multiply-accumulates", grouped(report.macs));
+  row("MAC utilisation of the launch", fmt::format("{:.2f} %", 100 * report.mac_utilisation));
+  row("packets", grouped(c.packets));
+  row("interrupts", grouped(c.interrupts));
+  row("firmware instructions", grouped(c.firmware_instructions));
+  out += fmt::format("\n  {:<8}{:>12}{:>14}{:>14}{:>14}{:>16}{:>14}{:>14}\n", "engine", "busy", "busy cycles",
+                     "stall cycles", "instructions", "operations", "bytes read", "bytes written");
+  for (int i = 0; i < kEngines; ++i) {
+    const EngineCounters &e = c.engines[i];
+    out += fmt::format("  {:<8}{:>10.2f} %{:>14}{:>14}{:>14}{:>16}{:>14}{:>14}\n", kEngineNames[i],
+                       100 * report.utilisation[i], grouped(e.busy_cycles), grouped(e.stall_cycles),
+                       grouped(e.instructions), grouped(e.ops), grouped(e.bytes_read), grouped(e.bytes_written));
+  }
+  out += fmt::format("\n  {:<16}{:>16}{:>16}\n", "bytes moved", "read", "written");
+  out += fmt::format("  {:<16}{:>16}{:>16}   (read: host to device)\n", "PCIe", grouped(c.pcie_to_device),
+                     grouped(c.pcie_to_host));
+  out += fmt::format("  {:<16}{:>16}{:>16}\n", "DRAM", grouped(c.dram_read), grouped(c.dram_written));
+  out += fmt::format("  {:<16}{:>16}{:>16}\n", "scratchpad", grouped(c.spm_read), grouped(c.spm_written));
+  out += fmt::format("  {:<16}{:>16}\n", "NoC", grouped(c.noc));
+  out += "\nprogram\n";
+  row("instructions", grouped(statistics.instructions));
+  row("fused groups", grouped(statistics.groups));
+  row("workspace / without reuse",
+      grouped(statistics.workspace_bytes) + " / " + grouped(statistics.workspace_bytes_no_reuse));
+  out += "\nthis computer\n";
+  row("boot and compile", fmt::format("{:.2f} s", prepare_s));
+  row("wall time", fmt::format("{:.2f} s", wall_s));
+  row("simulated cycles per wall second", grouped(static_cast<uint64_t>(report.simulated_cycles_per_wall_s)));
+  out += "\nnot modelled: energy, power, thermal, ECC\n";
+  return out;
+}
+
+}  // namespace cx::tools

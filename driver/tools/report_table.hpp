@@ -1,0 +1,22 @@
+// A run's report for people and for tools.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "driver/compiler/compiler.hpp"
+#include "driver/runtime/report.hpp"
+
+namespace cx::tools {
+
+/// Keys: latency_us, cycles, launch_us, launch_cycles, macs, mac_utilisation, engines, bytes, packets, interrupts,
+/// firmware_instructions, firmware_cycles, not_modelled. Holds nothing that depends on the host's speed.
+nlohmann::ordered_json report_json(const RunReport &report);
+
+std::string report_table(const RunReport &report, const compiler::CompileStatistics &statistics, double prepare_s,
+                         double wall_s);
+
+/// 1234567 as "1,234,567".
+std::string grouped(uint64_t value);
+
+}  // namespace cx::tools
