@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -139,7 +138,9 @@ class Device {
 
   // ---- state ----
 
-  Counters counters();
+  Counters counters() { return read_counters(true); }
+  /// The cost since `earlier`; the reads of the counters themselves are not part of it.
+  Counters counters_since(const Counters &earlier) { return read_counters(false) - earlier; }
   uint64_t time_cycles();  ///< device time, core cycles
   uint64_t time_ps() const { return transport_->time_ps(); }
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
@@ -169,15 +170,20 @@ class Device {
   void enable_msix();
   void boot();
   void read_capabilities();
+  void enable_queue(Queue &queue);
   void host_command(uint32_t op, uint32_t queue);
   void free_device(uint64_t address);
   void free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept;
-  void check_device_range(uint64_t address, uint64_t bytes) const;
+  void check_device_range(uint64_t address, uint64_t bytes, const char *operation) const;
+  Counters read_counters(bool link_last);
+  /// Moves a captured fault from the device's registers to faults_.
   void collect_fault();
-  std::optional<DeviceFault::Record> fault_of(uint32_t queue, uint64_t packet);
-  /// One step of waiting: takes interrupts, lets time pass up to the deadline. False: nothing more will happen.
-  bool wait_step(uint64_t deadline_ps);
+  /// Takes the fault of one packet out of faults_.
+  std::optional<DeviceFault::Record> claim_fault(uint32_t queue, uint64_t packet);
   void drain_interrupts();
+  /// Lets time pass until an interrupt, the deadline, or at most slice_us. False: the device is idle.
+  bool wait_step(uint64_t deadline_ps, uint64_t slice_us);
+  [[noreturn]] void no_answer(const std::string &what, uint64_t limit_us, bool idle) const;
 
   std::unique_ptr<Transport> transport_;
   DeviceOptions options_;
@@ -185,21 +191,19 @@ class Device {
   Target target_;
   std::unique_ptr<RangeAllocator> memory_;
   RangeAllocator iova_;
-  std::map<uint64_t, std::pair<std::byte *, uint64_t>> host_pages_;
-  std::vector<std::unique_ptr<Queue>> queues_;
-  std::vector<uint64_t> interrupts_;
+  std::vector<uint64_t> interrupts_;  // by vector
   std::vector<DeviceFault::Record> faults_;
+  std::vector<std::unique_ptr<Queue>> queues_;
   HostBuffer staging_;
 };
 
 template <class Done>
-void Device::wait_until(Done &&done, uint64_t limit_us, const std::string &what) {
+void Device::wait_until(Done &&done, uint64_t limit_us, const std::string &what, uint64_t slice_us) {
   const uint64_t limit = limit_us ? limit_us : options_.wait_limit_us;
   const uint64_t deadline = transport_->time_ps() + limit * 1'000'000;
   while (!done()) {
-    if (transport_->time_ps() >= deadline)
-      throw TimeoutError(what + ": no answer in " + std::to_string(limit) + " us of simulated time");
-    if (!wait_step(deadline) && !done()) throw TimeoutError(what + ": the device is idle and will not answer");
+    if (transport_->time_ps() >= deadline) no_answer(what, limit, false);
+    if (!wait_step(deadline, slice_us) && !done()) no_answer(what, limit, true);
   }
 }
 

@@ -63,7 +63,7 @@ struct Submit {
 class Queue {
  public:
   static constexpr size_t kPacketBytes = 64;
-  using RawPacket = std::array<std::byte, kPacketBytes>;
+  using RawPacket = std::array<uint8_t, kPacketBytes>;  ///< packets::Bytes of hw/regs/gen/packets.hpp
   struct Stats {
     uint64_t submitted = 0, completed = 0, failed = 0, doorbells = 0;
     uint64_t full_waits = 0;  ///< submissions that had to wait for a slot
@@ -79,6 +79,7 @@ class Queue {
 
   // All submissions wait for a slot when the ring is full, at most the device's wait_limit_us of simulated time.
 
+  /// bytes: 1 to 2^32 - 1, here and in the next two.
   Fence copy_to_device(uint64_t dst, uint64_t src_iova, uint64_t bytes, const Submit &how = {});
   Fence copy_to_host(uint64_t dst_iova, uint64_t src, uint64_t bytes, const Submit &how = {});
   Fence copy_on_device(uint64_t dst, uint64_t src, uint64_t bytes, const Submit &how = {});
@@ -104,25 +105,31 @@ class Queue {
   void flush();  ///< writes the doorbell when packets were queued without
   /// Waits for everything submitted; throws the first failure that no fence was asked about.
   void drain(uint64_t limit_us = 0);
-  uint64_t outstanding();
+  uint64_t outstanding();  ///< packets submitted and not complete
   const Stats &stats() const { return stats_; }
 
  private:
   friend class Device;
   friend class Fence;
   Queue(Device &device, uint32_t id, const QueueOptions &options);
-  Fence submit(RawPacket packet, bool patch, const Submit &how);
+  template <class Packet>
+  Fence submit(const Packet &packet, const Submit &how);
+  Fence submit_bytes(const RawPacket &bytes, bool patch, const Submit &how);
+  void wait_for_slot();
   void harvest();
-  void finish(Fence::State &state, const Completion &completion);
+  void finish(const std::shared_ptr<Fence::State> &state, const Completion &completion);
 
   Device &device_;
   uint32_t id_;
   QueueOptions options_;
-  std::unique_ptr<HostBuffer> ring_;
-  std::unique_ptr<HostBuffer> records_;
-  std::deque<std::shared_ptr<Fence::State>> pending_;
-  uint64_t next_ = 0;  // index of the next packet
-  uint64_t rung_ = 0;  // packets announced by the doorbell
+  uint32_t vector_;
+  std::unique_ptr<HostBuffer> ring_;                   // packets; read-only to the device
+  std::unique_ptr<HostBuffer> records_;                // one completion record for each slot
+  std::deque<std::shared_ptr<Fence::State>> pending_;  // in packet order
+  std::deque<std::shared_ptr<Fence::State>> failed_;   // for drain()
+  uint64_t next_ = 0;                                  // index of the next packet
+  uint64_t rung_ = 0;                                  // packets that the doorbell announced
+  uint64_t consumed_ = 0;                              // packets known to be consumed (READ_INDEX)
   Stats stats_;
 };
 

@@ -1,0 +1,608 @@
+#include "driver/umd/device.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <sstream>
+
+#include "firmware/image.h"
+#include "hw/common/port/pci_id.h"
+#include "hw/regs/gen/dev_regs.h"
+#include "hw/regs/gen/engine_regs.h"
+#include "hw/regs/gen/intc_regs.h"
+#include "hw/regs/gen/isa.hpp"
+#include "hw/regs/gen/map.h"
+#include "hw/regs/gen/msix_regs.h"
+#include "hw/regs/gen/packets.hpp"
+#include "hw/regs/gen/perf_regs.h"
+#include "hw/regs/gen/queue_regs.h"
+
+namespace cx {
+
+namespace {
+
+constexpr uint64_t kPage = 4096;
+// DMA addresses start high so that a device which truncates them or takes them for its own is found out.
+constexpr uint64_t kIovaBase = 0x40'0000'0000;
+constexpr uint64_t kIovaSize = 0x40'0000'0000;
+// Vector 0 tells of errors of any queue; queue n completes on vector 1 + n.
+constexpr uint32_t kErrorVector = 0;
+constexpr uint64_t kPollUs = 5;
+constexpr size_t kFaultsKept = 256;
+
+// Configuration space of a PCI function.
+constexpr uint64_t kPciId = 0x00, kPciCommand = 0x04, kPciStatus = 0x06, kPciHeaderType = 0x0e, kPciBar0 = 0x10,
+                   kPciCapabilities = 0x34;
+constexpr uint16_t kCommandMemory = 1 << 1, kCommandBusMaster = 1 << 2, kCommandNoIntx = 1 << 10;
+constexpr uint16_t kStatusHasCapabilities = 1 << 4;
+constexpr uint8_t kCapabilityMsix = 0x11;
+constexpr uint16_t kMsixEnable = 1 << 15, kMsixMaskAll = 1 << 14, kMsixSizeMask = 0x7ff;
+
+constexpr uint64_t dev(uint64_t reg) { return CX_MAP_DEV_OFFSET + reg; }
+
+std::string hex(uint64_t value) {
+  std::ostringstream text;
+  text << "0x" << std::hex << value;
+  return text.str();
+}
+
+uint64_t align_up(uint64_t value, uint64_t align) { return (value + align - 1) & ~(align - 1); }
+
+[[noreturn]] void not_our_card(const std::string &message) { throw DeviceFault({}, message); }
+
+template <class T>
+T read_config(Transport &transport, uint64_t offset) {
+  T value{};
+  transport.read(Transport::kConfigSpace, offset, &value, sizeof value);
+  return value;
+}
+
+template <class T>
+void write_config(Transport &transport, uint64_t offset, T value) {
+  transport.write(Transport::kConfigSpace, offset, &value, sizeof value);
+}
+
+}  // namespace
+
+DeviceBuffer::~DeviceBuffer() {
+  if (device_) device_->free_device(address_);
+}
+
+void DeviceBuffer::swap(DeviceBuffer &other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(address_, other.address_);
+  std::swap(size_, other.size_);
+}
+
+HostBuffer::~HostBuffer() {
+  if (device_) device_->free_host(data_, size_, iova_);
+}
+
+void HostBuffer::swap(HostBuffer &other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(iova_, other.iova_);
+}
+
+std::unique_ptr<Device> Device::open(std::unique_ptr<Transport> transport, const DeviceOptions &options) {
+  return std::unique_ptr<Device>(new Device(std::move(transport), options));
+}
+
+Device::Device(std::unique_ptr<Transport> transport, const DeviceOptions &options)
+    : transport_(std::move(transport)), options_(options), iova_("DMA addresses", kIovaBase, kIovaSize, kPage) {
+  identify();
+  size_bars();
+  enable_msix();
+  boot();
+  read_capabilities();
+  staging_ = allocate_host(align_up(std::max<uint64_t>(options_.staging_bytes, 2 * kPage), 2 * kPage));
+  create_queue({options_.queue_log2_packets, 1});
+}
+
+Device::~Device() {
+  // Nothing may write to host memory once it is unmapped: stop the control processor and DMA first.
+  try {
+    write_register(dev(CX_DEV_RESET_CTRL), CX_DEV_RESET_CTRL_CP_RESET_MASK | CX_DEV_RESET_CTRL_SOFT_RESET_MASK);
+    write_config<uint16_t>(*transport_, kPciCommand, kCommandNoIntx);
+  } catch (const std::exception &) {
+    // A lost card is no reason to end the process.
+  }
+  queues_.clear();
+  staging_ = HostBuffer();
+}
+
+// ---- finding and starting the card ----
+
+void Device::identify() {
+  const uint32_t id = read_config<uint32_t>(*transport_, kPciId);
+  info_.vendor_id = static_cast<uint16_t>(id);
+  info_.device_id = static_cast<uint16_t>(id >> 16);
+  if (info_.vendor_id != CX_PCI_VENDOR_ID || info_.device_id != CX_PCI_DEVICE_ID) {
+    not_our_card("PCI function " + hex(info_.vendor_id) + ":" + hex(info_.device_id) + " is not a CXVP card (" +
+                 hex(CX_PCI_VENDOR_ID) + ":" + hex(CX_PCI_DEVICE_ID) + ")");
+  }
+  const uint8_t header = read_config<uint8_t>(*transport_, kPciHeaderType) & 0x7f;
+  if (header != 0) not_our_card("PCI header type is " + std::to_string(header) + ", expected 0");
+}
+
+void Device::size_bars() {
+  // Decoding is off while the BARs hold sizing patterns.
+  write_config<uint16_t>(*transport_, kPciCommand, kCommandNoIntx);
+  uint64_t low_window = 0xe000'0000, high_window = 0x80'0000'0000;
+  uint64_t sizes[6] = {};
+  for (int bar = 0; bar < 6; ++bar) {
+    const uint64_t at = kPciBar0 + 4 * bar;
+    write_config<uint32_t>(*transport_, at, 0xffff'ffff);
+    const uint32_t low = read_config<uint32_t>(*transport_, at);
+    if (low == 0) continue;
+    if (low & 1) not_our_card("BAR" + std::to_string(bar) + " is an I/O BAR");
+    const bool wide = ((low >> 1) & 3) == 2;
+    uint64_t mask = (low & ~0xfu) | 0xffff'ffff'0000'0000;
+    if (wide) {
+      if (bar == 5) not_our_card("BAR5 claims to be 64 bits wide");
+      write_config<uint32_t>(*transport_, at + 4, 0xffff'ffff);
+      mask = (low & ~0xfu) | uint64_t{read_config<uint32_t>(*transport_, at + 4)} << 32;
+    }
+    const uint64_t size = ~mask + 1;
+    if (!std::has_single_bit(size))
+      not_our_card("BAR" + std::to_string(bar) + " has size " + hex(size) + ", no power of two");
+    sizes[bar] = size;
+    uint64_t &window = wide ? high_window : low_window;
+    window = align_up(window, size);
+    write_config<uint32_t>(*transport_, at, static_cast<uint32_t>(window));
+    if (wide) write_config<uint32_t>(*transport_, at + 4, static_cast<uint32_t>(window >> 32));
+    window += size;
+    if (wide) ++bar;
+  }
+  info_.bar0_bytes = sizes[0];
+  info_.bar2_bytes = sizes[2];
+  if (info_.bar0_bytes < CX_BAR0_SIZE) {
+    not_our_card("BAR0 has " + hex(info_.bar0_bytes) + " bytes, expected " + hex(CX_BAR0_SIZE));
+  }
+  write_config<uint16_t>(*transport_, kPciCommand, kCommandMemory | kCommandBusMaster | kCommandNoIntx);
+
+  const uint32_t magic = read_register(dev(CX_DEV_MAGIC));
+  if (magic != CX_DEV_MAGIC_RESET) not_our_card("dev.MAGIC is " + hex(magic) + ", expected " + hex(CX_DEV_MAGIC_RESET));
+  info_.register_revision = read_register(dev(CX_DEV_REVISION));
+  if (info_.register_revision >> 16 != CX_DEV_REVISION_RESET >> 16) {
+    not_our_card("register interface revision " + hex(info_.register_revision) + ", this driver speaks " +
+                 hex(CX_DEV_REVISION_RESET));
+  }
+}
+
+void Device::enable_msix() {
+  uint64_t capability = 0;
+  if (read_config<uint16_t>(*transport_, kPciStatus) & kStatusHasCapabilities) {
+    uint64_t at = read_config<uint8_t>(*transport_, kPciCapabilities) & 0xfc;
+    for (int hops = 0; at >= 0x40 && hops < 48; ++hops) {
+      if (read_config<uint8_t>(*transport_, at) == kCapabilityMsix) {
+        capability = at;
+        break;
+      }
+      at = read_config<uint8_t>(*transport_, at + 1) & 0xfc;
+    }
+  }
+  if (!capability) not_our_card("the function has no MSI-X capability");
+  const uint16_t control = read_config<uint16_t>(*transport_, capability + 2);
+  info_.msix_vectors = (control & kMsixSizeMask) + 1u;
+  const uint32_t table = read_config<uint32_t>(*transport_, capability + 4);
+  const int bar = static_cast<int>(table & 7);
+  const uint64_t offset = table & ~7u;
+  // All vectors stay masked by the function until the table is complete.
+  write_config<uint16_t>(*transport_, capability + 2, (control & kMsixSizeMask) | kMsixEnable | kMsixMaskAll);
+  for (uint32_t vector = 0; vector < info_.msix_vectors; ++vector) {
+    const uint32_t entry[4] = {0xfee0'0000, 0, vector, 0};
+    for (int word = 0; word < 4; ++word) {
+      transport_->write(bar, offset + 16 * vector + 4 * word, &entry[word], sizeof entry[word]);
+    }
+  }
+  write_config<uint16_t>(*transport_, capability + 2, (control & kMsixSizeMask) | kMsixEnable);
+  interrupts_.assign(info_.msix_vectors, 0);
+}
+
+void Device::boot() {
+  write_register(dev(CX_DEV_RESET_CTRL), CX_DEV_RESET_CTRL_CP_RESET_MASK | CX_DEV_RESET_CTRL_SOFT_RESET_MASK);
+  info_.tcm_bytes = read_register(dev(CX_DEV_TCM_BYTES));
+  const uint32_t size = cx_firmware_image_size;
+  if (size > info_.tcm_bytes || size > info_.bar2_bytes) {
+    not_our_card("the firmware has " + std::to_string(size) + " bytes, the card's memory for it " +
+                 std::to_string(info_.tcm_bytes));
+  }
+  transport_->write(2, 0, cx_firmware_image, size);
+  uint32_t first = 0, written = 0;
+  std::memcpy(&written, cx_firmware_image, std::min<size_t>(size, sizeof written));
+  transport_->read(2, 0, &first, sizeof first);
+  if (first != written) not_our_card("BAR2 does not hold the firmware that was written to it");
+
+  const uint64_t start = transport_->time_ps();
+  write_register(dev(CX_DEV_RESET_CTRL), 0);
+  uint32_t status = 0;
+  auto ready = [&] {
+    status = read_register(dev(CX_DEV_FW_STATUS));
+    const uint32_t state = status & CX_DEV_FW_STATUS_STATE_MASK;
+    if (state == CX_DEV_FW_STATUS_STATE_CRASHED) not_our_card("the firmware crashed during boot");
+    return state == CX_DEV_FW_STATUS_STATE_READY;
+  };
+  wait_until(ready, options_.boot_limit_us, "boot of the control processor", kPollUs);
+  info_.boot_ps = transport_->time_ps() - start;
+  info_.firmware_protocol = (status & CX_DEV_FW_STATUS_PROTOCOL_MASK) >> CX_DEV_FW_STATUS_PROTOCOL_SHIFT;
+  if (info_.firmware_protocol != CX_PACKET_PROTOCOL) {
+    not_our_card("the firmware speaks packet protocol " + std::to_string(info_.firmware_protocol) + ", this driver " +
+                 std::to_string(CX_PACKET_PROTOCOL));
+  }
+}
+
+void Device::read_capabilities() {
+  auto reg = [this](uint64_t offset) { return read_register(dev(offset)); };
+  target_.arch_hash = read_register64(dev(CX_DEV_ARCH_HASH_LO));
+  target_.clock_khz = reg(CX_DEV_CLOCK_KHZ);
+  target_.tiles = reg(CX_DEV_TILE_COUNT);
+  const uint32_t shape = reg(CX_DEV_TILE_SHAPE);
+  target_.tile_rows = (shape & CX_DEV_TILE_SHAPE_ROWS_MASK) >> CX_DEV_TILE_SHAPE_ROWS_SHIFT;
+  target_.tile_cols = (shape & CX_DEV_TILE_SHAPE_COLS_MASK) >> CX_DEV_TILE_SHAPE_COLS_SHIFT;
+  target_.tile_acc_rows = reg(CX_DEV_TILE_ACC_ROWS);
+  target_.vpu_lanes = reg(CX_DEV_VPU_LANES);
+  target_.spm_bytes = reg(CX_DEV_SPM_BYTES);
+  target_.spm_bytes_per_cycle = reg(CX_DEV_SPM_BYTES_PER_CYCLE);
+  target_.semaphores = reg(CX_DEV_NUM_SEMAPHORES);
+  target_.formats = reg(CX_DEV_FORMATS);
+  target_.dram_bytes = uint64_t{reg(CX_DEV_DRAM_MIB)} << 20;
+  target_.dram_mbps = reg(CX_DEV_DRAM_MBPS);
+  info_.queues = reg(CX_DEV_NUM_QUEUES);
+  info_.firmware_version = reg(CX_DEV_FW_VERSION);
+  info_.firmware_packets = reg(CX_DEV_FW_CAPS);
+  if (target_.clock_khz == 0) not_our_card("dev.CLOCK_KHZ is 0");
+  if (info_.queues == 0 || info_.queues > CX_QUEUE_DOORBELL_COUNT)
+    not_our_card("dev.NUM_QUEUES is " + std::to_string(info_.queues));
+  memory_ = std::make_unique<RangeAllocator>("device memory", CX_MEM_DRAM_BASE, target_.dram_bytes, 64);
+}
+
+// ---- memory ----
+
+DeviceBuffer Device::allocate(uint64_t bytes, uint64_t align) { return {this, memory_->allocate(bytes, align), bytes}; }
+
+void Device::free_device(uint64_t address) { memory_->release(address); }
+
+HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes) {
+  if (bytes == 0) throw UsageError("host memory: allocation of 0 bytes");
+  if (bytes > kIovaSize)
+    throw OutOfMemoryError("host memory: " + std::to_string(bytes) + " bytes exceed the DMA address space");
+  const uint64_t mapped = align_up(bytes, kPage);
+  // One unmapped page behind each buffer turns an overrun by the device into an IOMMU fault.
+  const uint64_t iova = iova_.allocate(mapped + kPage, kPage);
+  void *data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) {
+    iova_.release(iova);
+    throw OutOfMemoryError("host memory: " + std::to_string(mapped) + " bytes are not to be had");
+  }
+  try {
+    transport_->dma_map(iova, mapped, data, device_writes);
+  } catch (...) {
+    munmap(data, mapped);
+    iova_.release(iova);
+    throw;
+  }
+  return {this, static_cast<std::byte *>(data), bytes, iova};
+}
+
+void Device::free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept {
+  const uint64_t mapped = align_up(size, kPage);
+  try {
+    transport_->dma_unmap(iova, mapped);
+  } catch (const std::exception &) {
+    // Memory that the transport may still hold is leaked rather than handed to somebody else.
+    return;
+  }
+  munmap(data, mapped);
+  iova_.release(iova);
+}
+
+void Device::check_device_range(uint64_t address, uint64_t bytes, const char *operation) const {
+  if (memory_->contains(address, bytes)) return;
+  if (address >= CX_MEM_SPM_BASE && address - CX_MEM_SPM_BASE <= target_.spm_bytes &&
+      bytes <= target_.spm_bytes - (address - CX_MEM_SPM_BASE)) {
+    return;
+  }
+  throw UsageError(std::string(operation) + ": device range " + hex(address) + " + " + std::to_string(bytes) +
+                   " bytes is not inside one allocation");
+}
+
+void Device::upload(uint64_t dst, std::span<const std::byte> src) {
+  check_device_range(dst, src.size(), "upload");
+  const uint64_t half = staging_.size() / 2;
+  Fence busy[2];
+  for (uint64_t at = 0, turn = 0; at < src.size(); turn ^= 1) {
+    const uint64_t bytes = std::min<uint64_t>(half, src.size() - at);
+    if (busy[turn].valid()) busy[turn].wait();
+    std::memcpy(staging_.data() + turn * half, src.data() + at, bytes);
+    busy[turn] = queue().copy_to_device(dst + at, staging_.iova() + turn * half, bytes, {.interrupt = true});
+    at += bytes;
+  }
+  for (const Fence &fence : busy) {
+    if (fence.valid()) fence.wait();
+  }
+}
+
+void Device::download(std::span<std::byte> dst, uint64_t src) {
+  check_device_range(src, dst.size(), "download");
+  const uint64_t half = staging_.size() / 2;
+  struct Part {
+    Fence fence;
+    uint64_t at = 0, bytes = 0;
+  } parts[2];
+  auto take = [&](uint64_t turn) {
+    Part &part = parts[turn];
+    if (!part.fence.valid()) return;
+    part.fence.wait();
+    std::memcpy(dst.data() + part.at, staging_.data() + turn * half, part.bytes);
+    part.fence = Fence();
+  };
+  uint64_t turn = 0;
+  for (uint64_t at = 0; at < dst.size(); turn ^= 1) {
+    const uint64_t bytes = std::min<uint64_t>(half, dst.size() - at);
+    take(turn);
+    parts[turn] = {queue().copy_to_host(staging_.iova() + turn * half, src + at, bytes, {.interrupt = true}), at,
+                   bytes};
+    at += bytes;
+  }
+  take(turn);
+  take(turn ^ 1);
+}
+
+namespace {
+
+// Bytes from the first to the last byte of a 2-D range.
+uint64_t extent(uint64_t pitch, uint64_t row_bytes, uint64_t rows, const char *operation) {
+  if (row_bytes == 0 || rows == 0) throw UsageError(std::string(operation) + ": no bytes");
+  uint64_t result = 0;
+  if (__builtin_mul_overflow(pitch, rows - 1, &result) || __builtin_add_overflow(result, row_bytes, &result)) {
+    throw UsageError(std::string(operation) + ": the size exceeds 64 bits");
+  }
+  return result;
+}
+
+}  // namespace
+
+void Device::upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, uint64_t src_pitch, uint64_t row_bytes,
+                       uint64_t rows) {
+  check_device_range(dst, extent(dst_pitch, row_bytes, rows, "upload_2d"), "upload_2d");
+  const uint64_t half = staging_.size() / 2;
+  if (row_bytes > half || dst_pitch > UINT32_MAX) {
+    for (uint64_t row = 0; row < rows; ++row) upload(dst + row * dst_pitch, {src + row * src_pitch, row_bytes});
+    return;
+  }
+  Fence busy[2];
+  for (uint64_t row = 0, turn = 0; row < rows; turn ^= 1) {
+    const uint64_t count = std::min(half / row_bytes, rows - row);
+    if (busy[turn].valid()) busy[turn].wait();
+    std::byte *stage = staging_.data() + turn * half;
+    for (uint64_t i = 0; i < count; ++i) std::memcpy(stage + i * row_bytes, src + (row + i) * src_pitch, row_bytes);
+    busy[turn] = queue().copy_2d(CX_DIRECTION_HOST_TO_DEVICE, dst + row * dst_pitch, dst_pitch,
+                                 staging_.iova() + turn * half, row_bytes, row_bytes, count, {.interrupt = true});
+    row += count;
+  }
+  for (const Fence &fence : busy) {
+    if (fence.valid()) fence.wait();
+  }
+}
+
+void Device::download_2d(std::byte *dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch, uint64_t row_bytes,
+                         uint64_t rows) {
+  check_device_range(src, extent(src_pitch, row_bytes, rows, "download_2d"), "download_2d");
+  if (row_bytes > staging_.size() || src_pitch > UINT32_MAX) {
+    for (uint64_t row = 0; row < rows; ++row) download({dst + row * dst_pitch, row_bytes}, src + row * src_pitch);
+    return;
+  }
+  for (uint64_t row = 0; row < rows;) {
+    const uint64_t count = std::min(staging_.size() / row_bytes, rows - row);
+    queue()
+        .copy_2d(CX_DIRECTION_DEVICE_TO_HOST, staging_.iova(), row_bytes, src + row * src_pitch, src_pitch, row_bytes,
+                 count, {.interrupt = true})
+        .wait();
+    for (uint64_t i = 0; i < count; ++i)
+      std::memcpy(dst + (row + i) * dst_pitch, staging_.data() + i * row_bytes, row_bytes);
+    row += count;
+  }
+}
+
+void Device::copy(uint64_t dst, uint64_t src, uint64_t bytes) {
+  check_device_range(dst, bytes, "copy");
+  check_device_range(src, bytes, "copy");
+  constexpr uint64_t kLargest = 1u << 30;
+  for (uint64_t at = 0; at < bytes; at += kLargest) {
+    queue().copy_on_device(dst + at, src + at, std::min(kLargest, bytes - at), {.interrupt = true}).wait();
+  }
+}
+
+void Device::fill(uint64_t dst, uint64_t bytes, uint32_t pattern) {
+  if (dst % 4 || bytes % 4)
+    throw UsageError("fill: address " + hex(dst) + " or size " + std::to_string(bytes) + " is no multiple of 4");
+  check_device_range(dst, bytes, "fill");
+  if (bytes) queue().fill(dst, bytes, pattern, {.interrupt = true}).wait();
+}
+
+// ---- queues ----
+
+Queue &Device::create_queue(const QueueOptions &options) {
+  if (options.log2_packets < 1 || options.log2_packets > 16)
+    throw UsageError("queue size 2^" + std::to_string(options.log2_packets));
+  if (options.priority > 3)
+    throw UsageError("queue priority " + std::to_string(options.priority) + ", expected 0 to 3");
+  uint32_t id = 0;
+  auto taken = [&] {
+    return std::any_of(queues_.begin(), queues_.end(), [&](const auto &queue) { return queue->id() == id; });
+  };
+  while (taken()) ++id;
+  if (id >= info_.queues)
+    throw OutOfMemoryError("the device has " + std::to_string(info_.queues) + " queues and all are in use");
+  std::unique_ptr<Queue> queue(new Queue(*this, id, options));
+  enable_queue(*queue);
+  queues_.push_back(std::move(queue));
+  return *queues_.back();
+}
+
+void Device::enable_queue(Queue &queue) {
+  const uint32_t id = queue.id();
+  auto reg = [](uint64_t offset) { return CX_MAP_QUEUE_OFFSET + offset; };
+  write_register(reg(CX_QUEUE_BASE_LO(id)), static_cast<uint32_t>(queue.ring_->iova()));
+  write_register(reg(CX_QUEUE_BASE_HI(id)), static_cast<uint32_t>(queue.ring_->iova() >> 32));
+  write_register(reg(CX_QUEUE_SIZE(id)), queue.options_.log2_packets);
+  write_register(reg(CX_QUEUE_PRIORITY(id)), queue.options_.priority);
+  write_register(reg(CX_QUEUE_VECTOR(id)), kErrorVector);
+  write_register(reg(CX_QUEUE_DOORBELL(id)), 0);
+  host_command(CX_DEV_HOST_CMD_OP_QUEUE_ENABLE, id);
+  const uint32_t state = read_register(reg(CX_QUEUE_STATE(id)));
+  if ((state & CX_QUEUE_STATE_STATE_MASK) != CX_QUEUE_STATE_STATE_ENABLED) {
+    DeviceFault::Record record;
+    record.queue = static_cast<int>(id);
+    record.status = (state & CX_QUEUE_STATE_ERROR_MASK) >> CX_QUEUE_STATE_ERROR_SHIFT;
+    throw DeviceFault(record, "queue " + std::to_string(id) +
+                                  " did not start: " + std::string(packets::status_description(record.status)));
+  }
+}
+
+void Device::destroy_queue(Queue &queue) {
+  auto it = std::find_if(queues_.begin(), queues_.end(), [&](const auto &owned) { return owned.get() == &queue; });
+  if (it == queues_.end()) throw UsageError("destroy_queue: not a queue of this device");
+  if (it == queues_.begin()) throw UsageError("destroy_queue: the default queue lives as long as the device");
+  if (queue.outstanding())
+    throw UsageError("destroy_queue: " + std::to_string(queue.outstanding()) + " packets are outstanding");
+  host_command(CX_DEV_HOST_CMD_OP_QUEUE_DISABLE, queue.id());
+  queues_.erase(it);
+}
+
+void Device::host_command(uint32_t op, uint32_t queue) {
+  write_register(dev(CX_DEV_HOST_CMD), op << CX_DEV_HOST_CMD_OP_SHIFT | queue << CX_DEV_HOST_CMD_QUEUE_SHIFT);
+  auto done = [this] {
+    return (read_register(dev(CX_DEV_HOST_CMD)) & CX_DEV_HOST_CMD_OP_MASK) == CX_DEV_HOST_CMD_OP_NONE;
+  };
+  wait_until(done, options_.boot_limit_us, "host command " + std::to_string(op) + " for queue " + std::to_string(queue),
+             kPollUs);
+}
+
+// ---- registers, counters ----
+
+uint32_t Device::read_register(uint64_t offset) {
+  uint32_t value = 0;
+  transport_->read(0, offset, &value, sizeof value);
+  return value;
+}
+
+void Device::write_register(uint64_t offset, uint32_t value) { transport_->write(0, offset, &value, sizeof value); }
+
+uint64_t Device::read_register64(uint64_t offset_lo) {
+  const uint64_t low = read_register(offset_lo);
+  return low | uint64_t{read_register(offset_lo + 4)} << 32;
+}
+
+uint64_t Device::time_cycles() { return read_register64(dev(CX_DEV_TIME_LO)); }
+
+Counters Device::read_counters(bool link_last) {
+  Counters result;
+  auto link = [&] {
+    auto reg = [](uint64_t offset) { return CX_MAP_PERF_OFFSET + offset; };
+    result.pcie_to_device = read_register64(reg(CX_PERF_PCIE_TO_DEV_LO));
+    result.pcie_to_host = read_register64(reg(CX_PERF_PCIE_TO_HOST_LO));
+    result.dram_read = read_register64(reg(CX_PERF_DRAM_RD_LO));
+    result.dram_written = read_register64(reg(CX_PERF_DRAM_WR_LO));
+    result.spm_read = read_register64(reg(CX_PERF_SPM_RD_LO));
+    result.spm_written = read_register64(reg(CX_PERF_SPM_WR_LO));
+    result.noc = read_register64(reg(CX_PERF_NOC_LO));
+    result.cycles = time_cycles();
+  };
+  // Reading counters is itself traffic on the link: these are read next to what is measured.
+  if (!link_last) link();
+  constexpr uint64_t kEngineOffsets[kEngines] = {CX_MAP_LOAD_OFFSET, CX_MAP_STORE_OFFSET, CX_MAP_DMMU_OFFSET,
+                                                 CX_MAP_VPU_OFFSET};
+  for (int i = 0; i < kEngines; ++i) {
+    EngineCounters &engine = result.engines[i];
+    engine.busy_cycles = read_register64(kEngineOffsets[i] + CX_ENGINE_BUSY_LO);
+    engine.stall_cycles = read_register64(kEngineOffsets[i] + CX_ENGINE_STALL_LO);
+    engine.instructions = read_register64(kEngineOffsets[i] + CX_ENGINE_INSTR_LO);
+    engine.ops = read_register64(kEngineOffsets[i] + CX_ENGINE_OPS_LO);
+    engine.bytes_read = read_register64(kEngineOffsets[i] + CX_ENGINE_RD_LO);
+    engine.bytes_written = read_register64(kEngineOffsets[i] + CX_ENGINE_WR_LO);
+  }
+  result.packets = read_register(dev(CX_DEV_PACKETS));
+  result.interrupts = read_register(CX_MAP_MSIX_OFFSET + CX_MSIX_SENT);
+  result.firmware_instructions = read_register64(dev(CX_DEV_CP_INSTRET_LO));
+  result.firmware_cycles = read_register64(dev(CX_DEV_CP_CYCLES_LO));
+  if (link_last) link();
+  return result;
+}
+
+// ---- waiting and faults ----
+
+void Device::drain_interrupts() {
+  bool error = false;
+  while (const auto vector = transport_->take_interrupt()) {
+    if (*vector < interrupts_.size()) ++interrupts_[*vector];
+    error |= *vector == kErrorVector;
+  }
+  if (error) collect_fault();
+}
+
+bool Device::wait_step(uint64_t deadline_ps, uint64_t slice_us) {
+  const uint64_t now = transport_->time_ps();
+  if (now >= deadline_ps) return true;
+  const Transport::Wake wake = transport_->advance(std::min(deadline_ps - now, slice_us * 1'000'000));
+  if (wake == Transport::Wake::kInterrupt) drain_interrupts();
+  return wake != Transport::Wake::kIdle;
+}
+
+void Device::no_answer(const std::string &what, uint64_t limit_us, bool idle) const {
+  if (idle) throw TimeoutError(what + ": the device went idle without an answer");
+  throw TimeoutError(what + ": no answer within " + std::to_string(limit_us) + " us of simulated time");
+}
+
+void Device::collect_fault() {
+  if (read_register(dev(CX_DEV_FAULT_COUNT)) == 0) return;
+  DeviceFault::Record record;
+  record.status = read_register(dev(CX_DEV_FAULT_CODE));
+  const uint32_t source = read_register(dev(CX_DEV_FAULT_SOURCE));
+  const uint32_t queue = (source & CX_DEV_FAULT_SOURCE_QUEUE_MASK) >> CX_DEV_FAULT_SOURCE_QUEUE_SHIFT;
+  const uint32_t engine = (source & CX_DEV_FAULT_SOURCE_ENGINE_MASK) >> CX_DEV_FAULT_SOURCE_ENGINE_SHIFT;
+  record.queue = queue == 0xff ? -1 : static_cast<int>(queue);
+  record.engine = engine == 0xff ? -1 : static_cast<int>(engine);
+  record.packet = read_register(dev(CX_DEV_FAULT_PACKET));
+  record.pc = read_register(dev(CX_DEV_FAULT_PC));
+  record.address = read_register64(dev(CX_DEV_FAULT_ADDR_LO));
+  write_register(dev(CX_DEV_FAULT_ACK), 1);
+  // A program that never asks for its faults must not grow without bound: the oldest tell most.
+  if (faults_.size() < kFaultsKept) faults_.push_back(record);
+}
+
+std::optional<DeviceFault::Record> Device::claim_fault(uint32_t queue, uint64_t packet) {
+  const auto it = std::find_if(faults_.begin(), faults_.end(), [&](const DeviceFault::Record &record) {
+    return record.queue == static_cast<int>(queue) && record.packet == static_cast<uint32_t>(packet);
+  });
+  if (it == faults_.end()) return std::nullopt;
+  const DeviceFault::Record record = *it;
+  faults_.erase(it);
+  return record;
+}
+
+std::optional<DeviceFault::Record> Device::take_fault() {
+  collect_fault();
+  if (faults_.empty()) return std::nullopt;
+  const DeviceFault::Record record = faults_.front();
+  faults_.erase(faults_.begin());
+  return record;
+}
+
+std::string Device::describe(const DeviceFault::Record &record) {
+  std::ostringstream text;
+  text << packets::status_name(record.status) << ": " << packets::status_description(record.status);
+  if (record.queue >= 0) text << "; queue " << record.queue << " packet " << record.packet;
+  if (record.engine >= 0) {
+    text << "; engine " << (record.engine < kEngines ? kEngineNames[record.engine] : "?") << " instruction "
+         << record.pc;
+  }
+  if (record.address) text << "; address " << hex(record.address);
+  return text.str();
+}
+
+}  // namespace cx

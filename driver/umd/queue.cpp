@@ -1,0 +1,320 @@
+#include "driver/umd/queue.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "driver/umd/device.hpp"
+#include "hw/regs/gen/map.h"
+#include "hw/regs/gen/packets.hpp"
+#include "hw/regs/gen/queue_regs.h"
+
+namespace cx {
+
+namespace {
+
+constexpr uint64_t kRecordBytes = CX_COMPLETION_BYTES;
+// A fence whose packet raises an interrupt needs no polling; the slice only bounds how late an idle device is noticed.
+constexpr uint64_t kInterruptSliceUs = 10'000;
+constexpr uint64_t kPollSliceUs = 20;
+constexpr size_t kFailuresKept = 64;
+
+uint32_t word(uint64_t value, const char *name) {
+  if (value > UINT32_MAX) throw UsageError(std::string(name) + " " + std::to_string(value) + " does not fit 32 bits");
+  return static_cast<uint32_t>(value);
+}
+
+}  // namespace
+
+struct Fence::State {
+  Queue *queue = nullptr;  // null once the queue is gone
+  uint64_t index = 0;
+  Queue::RawPacket packet{};
+  bool has_record = false;
+  bool interrupt = false;
+  bool done = false;
+  bool reported = false;
+  Completion completion;
+  std::optional<DeviceFault::Record> fault;
+
+  std::string text() const { return packets::to_string(packet); }
+};
+
+bool Fence::done() const {
+  if (!state_) throw UsageError("an empty fence was asked");
+  if (!state_->done && state_->queue) state_->queue->harvest();
+  return state_->done;
+}
+
+const Completion &Fence::wait_status(uint64_t limit_us) const {
+  if (!done()) {
+    Queue &queue = *state_->queue;
+    queue.flush();
+    queue.device_.wait_until([this] { return done(); }, limit_us,
+                             "queue " + std::to_string(queue.id()) + " packet " + std::to_string(state_->index) + " (" +
+                                 state_->text() + ")",
+                             state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
+  }
+  state_->reported = true;
+  return state_->completion;
+}
+
+const Completion &Fence::wait(uint64_t limit_us) const {
+  wait_status(limit_us);
+  if (state_->fault)
+    throw DeviceFault(*state_->fault, Device::describe(*state_->fault) + "; packet: " + state_->text());
+  return state_->completion;
+}
+
+std::optional<DeviceFault::Record> Fence::fault() const {
+  if (!state_) throw UsageError("an empty fence was asked");
+  return state_->fault;
+}
+
+uint64_t Fence::index() const {
+  if (!state_) throw UsageError("an empty fence was asked");
+  return state_->index;
+}
+
+Queue::Queue(Device &device, uint32_t id, const QueueOptions &options)
+    : device_(device),
+      id_(id),
+      options_(options),
+      vector_(1 + id < device.info().msix_vectors ? 1 + id : 0),
+      ring_(std::make_unique<HostBuffer>(device.allocate_host(kPacketBytes << options.log2_packets, false))),
+      records_(std::make_unique<HostBuffer>(device.allocate_host(kRecordBytes << options.log2_packets, true))) {}
+
+Queue::~Queue() {
+  for (const auto &state : pending_) {
+    state->queue = nullptr;
+    state->done = true;
+    state->completion.status = CX_STATUS_ABORTED;
+    DeviceFault::Record record;
+    record.status = CX_STATUS_ABORTED;
+    record.queue = static_cast<int>(id_);
+    record.packet = state->index;
+    state->fault = record;
+  }
+}
+
+void Queue::wait_for_slot() {
+  auto free = [this] {
+    harvest();
+    return pending_.size() < capacity();
+  };
+  if (!free()) {
+    ++stats_.full_waits;
+    flush();
+    device_.wait_until(free, 0, "a free slot of queue " + std::to_string(id_));
+  }
+  // A record may be seen shortly before READ_INDEX moves; a ring that is never overfull in its terms keeps both sides'
+  // view equal.
+  auto consumed = [this] {
+    const uint32_t index = device_.read_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_READ_INDEX(id_));
+    consumed_ += static_cast<uint32_t>(index - static_cast<uint32_t>(consumed_));
+    return next_ - consumed_ < capacity();
+  };
+  if (next_ - consumed_ >= capacity()) device_.wait_until(consumed, 0, "READ_INDEX of queue " + std::to_string(id_), 1);
+}
+
+Fence Queue::submit_bytes(const RawPacket &bytes, bool patch, const Submit &how) {
+  wait_for_slot();
+  const uint64_t slot = next_ & (capacity() - 1);
+  auto state = std::make_shared<Fence::State>();
+  state->queue = this;
+  state->index = next_;
+  state->packet = bytes;
+  state->has_record = patch;
+  state->interrupt = patch && how.interrupt;
+  if (patch) {
+    const uint16_t vector = how.interrupt ? static_cast<uint16_t>(vector_) : static_cast<uint16_t>(CX_PKT_VECTOR_NONE);
+    const uint64_t record = records_->iova() + slot * kRecordBytes;
+    const uint64_t value = next_ + 1;
+    std::memcpy(state->packet.data() + offsetof(cx_packet_header, vector), &vector, sizeof vector);
+    std::memcpy(state->packet.data() + offsetof(cx_packet_header, completion), &record, sizeof record);
+    std::memcpy(state->packet.data() + offsetof(cx_packet_header, completion_value), &value, sizeof value);
+  }
+  // The header word makes the slot valid and is therefore written last.
+  std::byte *target = ring_->data() + slot * kPacketBytes;
+  uint32_t header = 0;
+  std::memcpy(&header, state->packet.data(), sizeof header);
+  std::memcpy(target + sizeof header, state->packet.data() + sizeof header, kPacketBytes - sizeof header);
+  std::atomic_ref<uint32_t>(*reinterpret_cast<uint32_t *>(target)).store(header, std::memory_order_release);
+  ++next_;
+  ++stats_.submitted;
+  pending_.push_back(state);
+  if (how.ring) flush();
+  return Fence(state);
+}
+
+template <class Packet>
+Fence Queue::submit(const Packet &packet, const Submit &how) {
+  Packet full = packet;
+  full.barrier = how.barrier;
+  full.acquire = packets::Scope::SYSTEM;
+  full.release = packets::Scope::SYSTEM;
+  return submit_bytes(full.to_bytes(), true, how);
+}
+
+Fence Queue::submit_raw(const RawPacket &packet, bool patch_completion, const Submit &how) {
+  return submit_bytes(packet, patch_completion, how);
+}
+
+void Queue::flush() {
+  if (rung_ == next_) return;
+  rung_ = next_;
+  ++stats_.doorbells;
+  device_.write_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_DOORBELL(id_), static_cast<uint32_t>(next_));
+}
+
+void Queue::harvest() {
+  while (!pending_.empty()) {
+    const std::shared_ptr<Fence::State> state = pending_.front();
+    Completion completion;
+    if (state->has_record) {
+      std::byte *record = records_->data() + (state->index & (capacity() - 1)) * kRecordBytes;
+      const uint64_t value =
+          std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t *>(record)).load(std::memory_order_acquire);
+      if (value != state->index + 1) return;
+      cx_completion seen;
+      std::memcpy(&seen, record, sizeof seen);
+      completion = {seen.start, seen.end, seen.status, seen.detail};
+    } else {
+      if (rung_ <= state->index) return;
+      const uint32_t index = device_.read_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_READ_INDEX(id_));
+      consumed_ += static_cast<uint32_t>(index - static_cast<uint32_t>(consumed_));
+      if (consumed_ <= state->index) return;
+    }
+    pending_.pop_front();
+    finish(state, completion);
+  }
+}
+
+void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion &completion) {
+  state->completion = completion;
+  if (completion.status != CX_STATUS_OK || !state->has_record) {
+    device_.collect_fault();
+    state->fault = device_.claim_fault(id_, state->index);
+    if (state->fault && !state->has_record) state->completion.status = state->fault->status;
+    if (!state->fault && completion.status != CX_STATUS_OK) {
+      // The device captures only the first of several faults in full: the record says the rest.
+      DeviceFault::Record record;
+      record.status = completion.status;
+      record.queue = static_cast<int>(id_);
+      record.packet = state->index;
+      record.pc = completion.detail;
+      state->fault = record;
+    }
+  }
+  ++stats_.completed;
+  if (state->fault) {
+    ++stats_.failed;
+    std::erase_if(failed_, [](const auto &failed) { return failed->reported; });
+    if (failed_.size() < kFailuresKept) failed_.push_back(state);
+  }
+  state->done = true;
+}
+
+uint64_t Queue::outstanding() {
+  harvest();
+  return pending_.size();
+}
+
+void Queue::drain(uint64_t limit_us) {
+  if (!pending_.empty()) {
+    Fence last;
+    last.state_ = pending_.back();
+    flush();
+    device_.wait_until([&] { return last.done(); }, limit_us, "queue " + std::to_string(id_) + " to drain",
+                       last.state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
+  }
+  std::erase_if(failed_, [](const auto &failed) { return failed->reported; });
+  if (failed_.empty()) return;
+  Fence first;
+  first.state_ = failed_.front();
+  failed_.clear();
+  first.wait();
+}
+
+// ---- packets ----
+
+Fence Queue::copy_2d(uint32_t direction, uint64_t dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch,
+                     uint64_t row_bytes, uint64_t rows, const Submit &how) {
+  packets::Copy packet;
+  packet.direction = static_cast<packets::Direction>(direction);
+  packet.src = src;
+  packet.dst = dst;
+  packet.row_bytes = word(row_bytes, "row_bytes");
+  packet.rows = word(rows, "rows");
+  packet.src_pitch = word(src_pitch, "src_pitch");
+  packet.dst_pitch = word(dst_pitch, "dst_pitch");
+  return submit(packet, how);
+}
+
+Fence Queue::copy_to_device(uint64_t dst, uint64_t src_iova, uint64_t bytes, const Submit &how) {
+  return copy_2d(CX_DIRECTION_HOST_TO_DEVICE, dst, bytes, src_iova, bytes, bytes, 1, how);
+}
+
+Fence Queue::copy_to_host(uint64_t dst_iova, uint64_t src, uint64_t bytes, const Submit &how) {
+  return copy_2d(CX_DIRECTION_DEVICE_TO_HOST, dst_iova, bytes, src, bytes, bytes, 1, how);
+}
+
+Fence Queue::copy_on_device(uint64_t dst, uint64_t src, uint64_t bytes, const Submit &how) {
+  return copy_2d(CX_DIRECTION_DEVICE_TO_DEVICE, dst, bytes, src, bytes, bytes, 1, how);
+}
+
+Fence Queue::fill(uint64_t dst, uint64_t bytes, uint32_t pattern, const Submit &how) {
+  packets::Fill packet;
+  packet.dst = dst;
+  packet.bytes = bytes;
+  packet.pattern = pattern;
+  return submit(packet, how);
+}
+
+Fence Queue::launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
+                    uint32_t timeout_kcycles, const Submit &how) {
+  packets::Launch packet;
+  packet.program = program;
+  packet.segments = segments;
+  packet.segment_count = segment_count;
+  packet.program_bytes = program_bytes;
+  packet.timeout_kcycles = timeout_kcycles;
+  return submit(packet, how);
+}
+
+Fence Queue::signal(uint64_t iova, uint64_t value, bool add, const Submit &how) {
+  packets::Signal packet;
+  packet.op = add ? packets::SignalOp::ADD : packets::SignalOp::SET;
+  packet.address = iova;
+  packet.value = value;
+  return submit(packet, how);
+}
+
+Fence Queue::wait_value(uint64_t iova, uint32_t compare, uint64_t value, const Submit &how) {
+  packets::Wait packet;
+  packet.compare = static_cast<packets::Compare>(compare);
+  packet.address = iova;
+  packet.value = value;
+  return submit(packet, how);
+}
+
+Fence Queue::barrier(const std::array<uint64_t, 4> &iovas, bool any, const Submit &how) {
+  if (any) {
+    packets::BarrierOr packet;
+    packet.deps = iovas;
+    return submit(packet, how);
+  }
+  packets::BarrierAnd packet;
+  packet.deps = iovas;
+  return submit(packet, how);
+}
+
+Fence Queue::timestamp(uint64_t iova, const Submit &how) {
+  packets::Timestamp packet;
+  packet.address = iova;
+  return submit(packet, how);
+}
+
+Fence Queue::nop(const Submit &how) { return submit(packets::Nop{}, how); }
+
+}  // namespace cx
