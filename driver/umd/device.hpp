@@ -152,10 +152,10 @@ class Device {
   uint64_t read_register64(uint64_t offset_lo);  ///< two words, low first
   Transport &transport() { return *transport_; }
 
-  /// Lets simulated time pass until `done` returns true; `what` is for the TimeoutError. limit_us 0 takes
-  /// wait_limit_us.
+  /// Lets simulated time pass until `done` returns true, asking after each interrupt and at least every slice_us.
+  /// `what` is for the TimeoutError. limit_us 0 takes wait_limit_us.
   template <class Done>
-  void wait_until(Done &&done, uint64_t limit_us, const std::string &what);
+  void wait_until(Done &&done, uint64_t limit_us, const std::string &what, uint64_t slice_us = 20);
 
   /// Text of a fault: status, engine, place.
   static std::string describe(const DeviceFault::Record &record);
