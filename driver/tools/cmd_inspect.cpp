@@ -134,7 +134,7 @@ void add_config(CLI::App &app, Invocation &invocation) {
     invocation.action = [=] {
       if (!key->empty()) return config_help(*key);
       fmt::print("{}", command->help());
-      return *explain ? kDone : kBadInput;
+      return static_cast<int>(*explain ? kDone : kBadInput);
     };
   });
 }

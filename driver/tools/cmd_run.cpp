@@ -188,7 +188,8 @@ int run(const RunOptions &options) {
   const auto begin = std::chrono::steady_clock::now();
   const std::unique_ptr<Task> task =
       options.task.empty() ? nullptr : make_task(options.task, options.model, options.labels);
-  const SplitInputs inputs = split_inputs(gather_inputs(options, task.get()));
+  const std::vector<HostTensor> values = gather_inputs(options, task.get());
+  const SplitInputs inputs = split_inputs(values);
 
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
@@ -206,6 +207,9 @@ int run(const RunOptions &options) {
 
   if (!options.output.empty()) {
     std::filesystem::create_directories(options.output);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      save_tensor(values[i], std::filesystem::path(options.output) / fmt::format("input_{}.pb", i));
+    }
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       save_tensor(outputs[i], std::filesystem::path(options.output) / fmt::format("output_{}.pb", i));
     }
@@ -297,7 +301,8 @@ void add_run(CLI::App &app, Invocation &invocation) {
   command->add_option("--check", options->check, "What the check compares: values, answer (of the task) or both")
       ->check(CLI::IsMember({"values", "answer", "both"}))
       ->capture_default_str();
-  command->add_option("--output", options->output, "Folder to write output_K.pb into");
+  command->add_option("--output", options->output,
+                      "Folder to write input_K.pb and output_K.pb into: a --reference for later runs");
   command->add_option("--report", options->report, "File to write the JSON report to");
   command->add_flag("--json", options->json, "Print the JSON report instead of the table");
   command->callback([options, &invocation] { invocation.action = [options] { return run(*options); }; });

@@ -69,9 +69,6 @@ int main(int argc, char **argv) {
   } catch (const cx::DeviceFault &fault) {
     fmt::print(stderr, "cx: device fault: {}\n", fault.what());
     return kDeviceFault;
-  } catch (const cx::TimeoutError &error) {
-    fmt::print(stderr, "cx: the device did not answer in time: {}\n", error.what());
-    return kDeviceFault;
   } catch (const std::exception &error) {
     fmt::print(stderr, "cx: {}\n", error.what());
     return kBadInput;
