@@ -46,6 +46,7 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   }
   // A strided request: `bytes` bytes (whole bursts if shorter runs cost whole bursts) within [offset, offset + span).
   Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) override;
+  Cycles access_latency() const override { return latency_cycles_; }
 
   // Bytes on the channels since reset, in whole bursts.
   std::uint64_t bytes_read() const { return bytes_read_; }

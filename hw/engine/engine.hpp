@@ -30,8 +30,8 @@ namespace cx::hw {
 
 // When a data instruction lets the next one in and when its results are there, in cycles from its issue.
 struct Timing {
-  Cycles accept_cycles = 1;    // at least 1
-  Cycles complete_cycles = 1;  // at least accept_cycles is not required
+  Cycles accept_cycles = 1;  // at least 1
+  Cycles complete_cycles = 1;
 };
 
 // Thrown by execute() and the helpers: the engine stops in STATUS.FAULT.
@@ -45,7 +45,7 @@ struct UnitFault : std::exception {
 
 // A scratchpad descriptor (TDESC): dims[3] is innermost; strides in bytes, may be 0 or negative.
 struct TensorView {
-  isa::Dtype dtype;
+  isa::DType dtype;
   std::uint32_t element_bytes;
   std::uint32_t base;  // byte offset in the scratchpad
   std::array<std::uint32_t, 4> dims;
@@ -152,13 +152,14 @@ class Engine : public sc_core::sc_module {
 
  private:
   enum class State : std::uint8_t { idle, running, done, faulted };
-  enum class Stop : std::uint8_t { none, reset, fault };
   static constexpr unsigned kDescriptors = 16;
   static constexpr unsigned kMaxSegments = 64;
-  static constexpr unsigned kInstructionBytes = 32;
-  static constexpr unsigned kBlockInstructions = 16;  // fetch granule
-  static constexpr unsigned kBlocksAhead = 2;
-  static constexpr unsigned kMaxPosts = 16;  // semaphore posts that wait for completion
+  static constexpr unsigned kBlockInstructions = 16;  // what the fetch unit reads at once
+  static constexpr unsigned kBlocks = 3;              // blocks that it holds, the current one included
+  static constexpr unsigned kMaxPosts = 16;           // semaphore posts that wait for completion
+
+  // Unwinds the thread out of a stream that was stopped from outside.
+  struct Stopped {};
 
   struct PendingPost {
     Cycles due;
@@ -169,29 +170,31 @@ class Engine : public sc_core::sc_module {
 
   void setup_registers();
   void b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
-  unsigned transport_dbg(tlm::tlm_generic_payload &transaction);
   void invalidate_dmi(sc_dt::uint64 first, sc_dt::uint64 last);
 
   void write_control(std::uint32_t bits);
   void start();
-  void stop(Stop reason);
-  void clear_stream_state();
+  void stop(State next);
   void enter_fault(const UnitFault &fault, std::uint32_t pc);
-  void update_irq();
+  void drive_irq();
 
   void thread();
   void run_stream();
+  void locate_stream();
   void load_segments();
-  void fetch(std::uint32_t pc);
   void request_block(std::uint32_t block);
+  void await_fetch();
   bool step(const isa::Inst &inst);
   void sync_to(Cycles cycle);
+  void retire_instruction(Cycles issue);
   void issue_data(const isa::Inst &inst);
   void wait_semaphore(std::uint8_t sem, std::uint16_t count);
   void queue_post(std::uint8_t sem, std::uint16_t count);
+  void check_semaphore(std::uint8_t sem) const;
   void retire_posts();
-  void schedule_retire();
+  void end_stream();
 
+  std::uint32_t unfinished_ahead() const;
   std::uint32_t live_pc() const;
   std::uint64_t live_instructions() const;
   std::uint64_t live_busy() const;
@@ -204,27 +207,27 @@ class Engine : public sc_core::sc_module {
   std::unique_ptr<regs::EngineRegs> regs_;
 
   State state_ = State::idle;
-  Stop stop_ = Stop::none;
+  std::uint64_t epoch_ = 0;  // changes whenever the stream that runs starts or ends
   sc_core::sc_event start_event_;
   sc_core::sc_event stop_event_;
   sc_core::sc_event retire_event_;
   sc_core::sc_event irq_event_;
+  sc_core::sc_time access_delay_;  // annotated delay of the register access in progress
 
   // The stream that runs.
+  std::uint64_t stream_epoch_ = 0;  // the thread's copy of epoch_
   std::uint64_t stream_base_ = 0;
   std::uint32_t stream_count_ = 0;
   const std::byte *stream_ = nullptr;
-  std::uint32_t pc_ = 0;
-  Cycles front_ = 0;        // cycle at which the front end takes the next instruction; may be ahead of the kernel
+  std::uint32_t pc_ = 0;    // instruction that the thread works on
+  Cycles front_ = 0;        // cycle at which the front end takes it; may be ahead of the kernel
   Cycles issue_cycle_ = 0;  // of the data instruction in execute()
   Cycles unit_free_ = 0;    // the unit takes the next data instruction
   Cycles complete_ = 0;     // every data instruction so far is complete
-  std::uint32_t blocks_requested_ = 0;
-  std::array<Cycles, kBlocksAhead + 1> block_ready_{};
-  // Issue cycles of the instructions since the last synchronisation, for exact PC and INSTR while ahead of the kernel.
+  std::array<Cycles, kBlocks> block_ready_{};
+  // Issue cycles of the instructions since the last synchronisation: exact PC and INSTR while ahead of the kernel.
   std::vector<Cycles> ahead_;
   std::deque<PendingPost> posts_;
-  sc_core::sc_event post_room_;
 
   std::array<TensorView, kDescriptors> tensors_{};
   std::array<MemoryView, kDescriptors> memories_{};

@@ -33,6 +33,9 @@ class MemoryTiming {
   // [offset, offset + span) (span == bytes when contiguous). Returns the cycle at which the last byte is read or
   // stored.
   virtual Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) = 0;
+
+  // Part of that time before the first byte moves on an idle memory.
+  virtual Cycles access_latency() const = 0;
 };
 
 // Initiators and targets are added at elaboration. The sockets of initiators and targets have the TLM default width of
@@ -46,6 +49,7 @@ class Noc : public sc_core::sc_module {
   using TargetId = unsigned;
 
   Noc(sc_core::sc_module_name name, const Clock &clock, const NocParams &params);
+  ~Noc() override;
 
   // Connects an initiator socket. `side` is what origin_of() tells the targets.
   InitiatorId add_initiator(const std::string &name, tlm::tlm_initiator_socket<> &socket,
@@ -86,7 +90,7 @@ class Noc : public sc_core::sc_module {
   bool get_direct_mem_ptr(int initiator, tlm::tlm_generic_payload &transaction, tlm::tlm_dmi &dmi);
   unsigned transport_dbg(int initiator, tlm::tlm_generic_payload &transaction);
   void invalidate_direct_mem_ptr(int target, sc_dt::uint64 first, sc_dt::uint64 last);
-  Cycles reserve_links(Initiator &initiator, Target &target, Cycles start, std::uint64_t bytes, bool write);
+  Cycles hold_links(Initiator &initiator, Target &target, Cycles start, std::uint64_t bytes, bool write);
 
   Clock clock_;
   NocParams params_;
@@ -94,9 +98,6 @@ class Noc : public sc_core::sc_module {
   std::deque<std::unique_ptr<Target>> targets_;
   std::vector<Target *> by_base_;
   std::uint64_t bytes_carried_ = 0;
-
- public:
-  ~Noc() override;
 };
 
 }  // namespace cx::hw

@@ -50,6 +50,7 @@ class Spm : public sc_core::sc_module, public MemoryTiming {
 
   // The NoC's port (MemoryTiming).
   Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) override;
+  Cycles access_latency() const override { return params_.latency_cycles; }
 
   std::uint64_t bytes_read() const { return bytes_read_; }
   std::uint64_t bytes_written() const { return bytes_written_; }
