@@ -13,14 +13,18 @@
 #include <vector>
 
 #include "hw/cp/rv32_core.hpp"
+#include "hw/sync/clock.hpp"
 
-namespace cx::cp {
+namespace cx::regs {
+class IntcRegs;
+}
+
+namespace cx::hw {
 
 class ControlProcessor : public sc_core::sc_module {
  public:
   struct Config {
     uint32_t tcm_bytes = 256 * 1024;  ///< multiple of 4
-    sc_core::sc_time clock_period{1, sc_core::SC_NS};
     /// Longest time that the core runs ahead of the kernel, in cycles. An interrupt is seen at most this late.
     uint32_t quantum_cycles = 256;
     Rv32CycleModel cycles;
@@ -41,7 +45,7 @@ class ControlProcessor : public sc_core::sc_module {
   /// Pages of `intc` itself are answered inside and do not appear here.
   tlm_utils::simple_initiator_socket<ControlProcessor> bus_socket{"bus_socket"};
 
-  ControlProcessor(sc_core::sc_module_name name, const Config &config);
+  ControlProcessor(sc_core::sc_module_name name, const Clock &clock, const Config &config);
   ~ControlProcessor() override;
 
   /// Level of an interrupt line (hw/regs/map.yaml). Callable from any process, and before the simulation starts.
@@ -58,38 +62,70 @@ class ControlProcessor : public sc_core::sc_module {
   void on_crash(std::function<void(const Crash &)> sink) { crash_sink_ = std::move(sink); }
 
   /// Since the last release of reset: cycles not spent in wfi (dev.CP_CYCLES) and instructions (dev.CP_INSTRET).
-  uint64_t cycles() const;
-  uint64_t instructions() const;
-  bool sleeping() const;
-  bool crashed() const;
+  uint64_t cycles() const { return core_.cycles(); }
+  uint64_t instructions() const { return core_.instructions(); }
+  /// In wfi: nothing happens until an interrupt line or the timer wakes the core.
+  bool sleeping() const { return sleeping_; }
+  bool crashed() const { return core_.locked(); }
 
   /// Device time in core cycles since the start of the simulation: what MTIME and dev.TIME read.
-  uint64_t device_time() const;
+  uint64_t device_time() const { return clock_.now(); }
 
   uint8_t *tcm() { return tcm_.data(); }
   uint32_t tcm_bytes() const { return static_cast<uint32_t>(tcm_.size()); }
-  const Rv32Core &core() const;
+  const Rv32Core &core() const { return core_; }
 
  private:
-  class Intc;
-  class CoreBus;
+  // What the core reaches outside TCM: the interrupt controller inside this module, everything else over the NoC.
+  class CoreBus : public Rv32Bus {
+   public:
+    explicit CoreBus(ControlProcessor &owner) : owner_(owner) {}
+    bool load(uint32_t address, unsigned size, uint32_t &value) override;
+    bool store(uint32_t address, unsigned size, uint32_t value) override;
+    uint64_t time() override { return owner_.local_time(); }
+
+   private:
+    ControlProcessor &owner_;
+  };
 
   void run();
+  void sleep();
+  void sync();
+  void align_to_clock(const sc_core::sc_time &delay);
+  /// The core's own time, in core cycles: ahead of the kernel by at most a quantum.
+  Cycles local_time() const { return synced_edge_ + (core_.cycles() - synced_cycles_); }
+
+  bool noc_access(tlm::tlm_command command, uint32_t address, unsigned size, uint32_t &value);
+  bool intc_access(tlm::tlm_command command, uint32_t offset, unsigned size, uint32_t &value);
+
+  void setup_intc();
+  void reset_intc();
+  void update_external();
+  void update_timer(Cycles time);
+  void trace_character(char character);
+
   void tcm_transport(tlm::tlm_generic_payload &payload, sc_core::sc_time &delay);
   bool tcm_dmi(tlm::tlm_generic_payload &payload, tlm::tlm_dmi &dmi);
   unsigned tcm_debug(tlm::tlm_generic_payload &payload);
   void intc_transport(tlm::tlm_generic_payload &payload, sc_core::sc_time &delay);
 
+  Clock clock_;
   Config config_;
   std::vector<uint8_t> tcm_;
-  std::unique_ptr<Intc> intc_;
-  std::unique_ptr<CoreBus> core_bus_;
-  std::unique_ptr<Rv32Core> core_;
+  CoreBus core_bus_;
+  Rv32Core core_;
+  std::unique_ptr<regs::IntcRegs> intc_;
   sc_core::sc_event wake_{"wake"};
+  uint32_t lines_ = 0;
+  Cycles synced_edge_ = 0;      // kernel time of the last synchronisation
+  uint64_t synced_cycles_ = 0;  // core_.cycles() at that time
   bool reset_ = true;
-  bool restart_ = false;
+  bool restart_ = false;  // reset was released and the core has not started yet
+  bool sleeping_ = false;
+  bool core_accesses_intc_ = false;
+  std::string trace_line_;
   std::function<void(const std::string &)> trace_sink_;
   std::function<void(const Crash &)> crash_sink_;
 };
 
-}  // namespace cx::cp
+}  // namespace cx::hw

@@ -3,7 +3,7 @@
 #include <bit>
 #include <cstring>
 
-namespace cx::cp {
+namespace cx::hw {
 
 static_assert(std::endian::native == std::endian::little, "RAM is accessed as little-endian words");
 
@@ -775,4 +775,4 @@ raise:
   goto boundary;
 }
 
-}  // namespace cx::cp
+}  // namespace cx::hw

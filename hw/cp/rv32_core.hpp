@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace cx::cp {
+namespace cx::hw {
 
 /// What the core reaches outside its RAM window. Addresses are naturally aligned to `size` (1, 2 or 4 bytes).
 /// Implementations charge the time of an access with Rv32Core::add_cycles().
@@ -164,4 +164,4 @@ class Rv32Core {
   std::unique_ptr<Decoded[]> cache_;
 };
 
-}  // namespace cx::cp
+}  // namespace cx::hw
