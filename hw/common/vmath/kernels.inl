@@ -126,10 +126,10 @@ struct Definition {
 
   static inline F erf(F x) {
     const F a = abs(x);
-    static constexpr float c[] = {0x1.06eba8p-3f,  -0x1.812740p-2f,  0x1.ce2d60p-4f, -0x1.b80088p-6f,
+    static constexpr float c[] = {0x1.06eba8p-3f, -0x1.812740p-2f,  0x1.ce2d60p-4f, -0x1.b80088p-6f,
                                   0x1.544332p-8f, -0x1.a5c63ep-11f, 0x1.4e7d92p-14f};
     const F small = fma(a, poly(a * a, c), a);
-    static constexpr float d[] = {-0x1.20e994p+0f, -0x1.456930p-1f, -0x1.af9bf4p-4f,  0x1.756668p-6f,
+    static constexpr float d[] = {-0x1.20e994p+0f, -0x1.456930p-1f, -0x1.af9bf4p-4f, 0x1.756668p-6f,
                                   -0x1.8978a6p-9f, 0x1.3cd2d2p-14f, 0x1.53ae3ap-15f, -0x1.2f6354p-18f};
     const F t = upper(a, 3.95f);
     const F large = 1.0f - exp_in_range(t * poly(t, d));
@@ -153,7 +153,7 @@ struct Definition {
     const F h_lo = fma(a, a, -h);
     const Exp e = exp_parts(-0.5f * h);
     const F m = fma(e.m, -0.5f * h_lo, e.m);
-    static constexpr float c[] = {0x1.22078cp-2f,  -0x1.11830cp-3f,  0x1.1b6758p-4f,  -0x1.61116p-6f,
+    static constexpr float c[] = {0x1.22078cp-2f,   -0x1.11830cp-3f,  0x1.1b6758p-4f,  -0x1.61116p-6f,
                                   -0x1.638a26p-11f, 0x1.331d24p-8f,   -0x1.214776p-9f, 0x1.41e71ep-12f,
                                   0x1.009436p-12f,  -0x1.e68758p-13f, -0x1.fb31e4p-14f};
     const F u = (a - 4.0f) / (a + 4.0f);

@@ -1,5 +1,5 @@
-// Compiled with -mavx2 -mfma. Everything here but avx2_kernels() has internal linkage, so that no other file can pick up
-// code that needs AVX2.
+// Compiled with -mavx2 -mfma. Everything here but avx2_kernels() has internal linkage, so that no other file can pick
+// up code that needs AVX2.
 #include <immintrin.h>
 
 #include <cstddef>

@@ -30,7 +30,8 @@ Reduced payne_hanek(float x) {
     return static_cast<uint32_t>((pair << shift) >> 32);
   };
   const uint64_t high = (uint64_t{window(0)} << 32) | window(1);
-  const uint64_t product = mantissa * high + ((mantissa * window(2)) >> 32);  // |x| * 2 / pi modulo 4, in units of 2^-62
+  const uint64_t product =
+      mantissa * high + ((mantissa * window(2)) >> 32);  // |x| * 2 / pi modulo 4, in units of 2^-62
   uint32_t quadrant = static_cast<uint32_t>((product + (uint64_t{1} << 61)) >> 62);
   int64_t fraction = static_cast<int64_t>(product - (uint64_t{quadrant} << 62));
   if (bits >> 31) {

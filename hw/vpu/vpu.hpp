@@ -1,0 +1,37 @@
+// The vector unit: an engine that executes V_UNARY, V_BINARY, V_REDUCE, V_WINDOW and V_SOFTMAX on the scratchpad.
+#pragma once
+
+#include <cstdint>
+
+#include "hw/engine/engine.hpp"
+#include "hw/vpu/vpu_ops.hpp"
+
+namespace cx::hw {
+
+struct VpuParams {
+  unsigned lanes = 16;         ///< elements a cycle (vpu.lanes), at least 1
+  Cycles startup_cycles = 16;  ///< issue and pipeline fill of an instruction (vpu.startup_cycles)
+  Cycles special_cycles = 4;   ///< cycles of a lane for a special function (vpu.special_cycles), at least 1
+};
+
+/// Cycles in which the lanes work on an instruction, start-up included, without waiting for the scratchpad.
+Cycles vpu_compute_cycles(const VpuParams &params, const vpu::Work &work);
+
+/// One instruction at a time: the next is accepted when the last result is written. See README.md for the rule.
+class Vpu : public Engine {
+ public:
+  /// Throws std::invalid_argument for parameters out of range.
+  Vpu(sc_core::sc_module_name name, const EngineContext &context, const VpuParams &params);
+
+  const VpuParams &params() const { return params_; }
+
+ protected:
+  Timing execute(const isa::Inst &inst) override;
+
+ private:
+  const Spm &scratchpad_;
+  VpuParams params_;
+  vpu::VectorUnit unit_;
+};
+
+}  // namespace cx::hw

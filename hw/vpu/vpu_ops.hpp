@@ -1,0 +1,76 @@
+// What the vector unit's instructions do to the scratchpad, without time. hw/isa/isa.yaml describes the instructions;
+// README.md adds what it leaves open (order at the edges, signed zeros, checks).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "hw/common/num/formats.hpp"
+#include "hw/regs/gen/isa.hpp"
+
+namespace cx::hw::vpu {
+
+/// A strided view of the scratchpad. dims[3] is innermost; strides in bytes.
+struct View {
+  num::DType dtype = num::DType::FP32;
+  uint32_t base = 0;
+  std::array<uint32_t, 4> dims{1, 1, 1, 1};
+  std::array<int32_t, 4> strides{0, 0, 0, 0};
+
+  uint64_t elements() const { return uint64_t{dims[0]} * dims[1] * dims[2] * dims[3]; }
+};
+
+/// The engine's descriptors; nothing where TDESC has not been executed.
+using Views = std::array<std::optional<View>, 16>;
+
+/// An instruction that cannot be executed. Nothing was written.
+struct OperandError : std::runtime_error {
+  enum class Kind : uint8_t {
+    ILLEGAL,  ///< where: descriptor index, or byte offset of the field for an operand that must not be given
+    SPM,      ///< where: first offset outside the scratchpad (two's complement below 0)
+  };
+  OperandError(Kind k, uint64_t w, const std::string &text) : std::runtime_error(text), kind(k), where(w) {}
+  Kind kind;
+  uint64_t where;
+};
+
+/// How much an instruction did; the timing rule prices it.
+struct Work {
+  uint64_t elements = 0;         ///< elements that go through the lanes
+  uint32_t simple_passes = 0;    ///< passes over them at one cycle for each lanes-wide step
+  uint32_t special_passes = 0;   ///< passes at the cost of a special function
+  uint64_t divided_results = 0;  ///< results of a reduction that go through the divider
+  uint32_t trees = 0;            ///< times that 16 partial results are combined
+  uint64_t operations = 0;       ///< counter OPS
+  uint64_t bytes_read = 0;       ///< broadcast elements count once
+  uint64_t bytes_written = 0;
+};
+
+/// Executes instructions. Holds scratch memory only: no state passes from one instruction to the next.
+///
+/// A destination may be exactly an operand (same base, dtype and strides); other overlaps of a destination with an
+/// operand have no defined result.
+class VectorUnit {
+ public:
+  /// inst is V_UNARY, V_BINARY, V_REDUCE, V_WINDOW or V_SOFTMAX and passes isa::validate(); other opcodes throw
+  /// OperandError (ILLEGAL), as do undefined or unsuitable operands.
+  Work run(std::span<std::byte> spm, const Views &views, const isa::Inst &inst);
+
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VUnary &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VBinary &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VReduce &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VWindow &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VSoftmax &inst);
+
+ private:
+  std::vector<float> a_, b_, out_, lines_, weights_, bias_;
+  std::vector<std::byte> raw_;
+};
+
+}  // namespace cx::hw::vpu
