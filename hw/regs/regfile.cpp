@@ -7,25 +7,25 @@ namespace cx::regs {
 
 namespace {
 
-uint32_t field_mask(const FieldDesc& field) {
+uint32_t field_mask(const FieldDesc &field) {
   return (field.width == 32 ? ~0u : (1u << field.width) - 1u) << field.lsb;
 }
 
-Access access_of(const FieldDesc& field, Side side) { return side == Side::host ? field.host : field.firmware; }
+Access access_of(const FieldDesc &field, Side side) { return side == Side::host ? field.host : field.firmware; }
 
 }  // namespace
 
 uint32_t RegDesc::implemented() const {
   if (fields.empty()) return ~0u;
   uint32_t mask = 0;
-  for (const FieldDesc& field : fields) mask |= field_mask(field);
+  for (const FieldDesc &field : fields) mask |= field_mask(field);
   return mask;
 }
 
 uint32_t RegDesc::mask(Side side, Access kind) const {
   if (fields.empty()) return (side == Side::host ? host : firmware) == kind ? ~0u : 0u;
   uint32_t mask = 0;
-  for (const FieldDesc& field : fields) {
+  for (const FieldDesc &field : fields) {
     if (access_of(field, side) == kind) mask |= field_mask(field);
   }
   return mask;
@@ -39,7 +39,7 @@ RegFile::RegFile(std::span<const RegDesc> table, uint32_t size_bytes)
       read_hooks_(table.size()) {
   unsigned next = 0;
   for (unsigned reg = 0; reg < table.size(); ++reg) {
-    const RegDesc& desc = table[reg];
+    const RegDesc &desc = table[reg];
     first_.push_back(next);
     next += desc.count;
     for (unsigned index = 0; index < desc.count; ++index) {
@@ -62,13 +62,13 @@ unsigned RegFile::slot(unsigned reg, unsigned index) const {
   return first_[reg] + index;
 }
 
-Result RegFile::read(Side side, uint32_t offset, uint32_t& value) {
+Result RegFile::read(Side side, uint32_t offset, uint32_t &value) {
   if (offset % 4 != 0) return Result::misaligned;
   if (offset >= size_bytes_ || words_[offset / 4].reg == kNone) return Result::unmapped;
   const Word word = words_[offset / 4];
-  uint32_t& stored = values_[first_[word.reg] + word.index];
+  uint32_t &stored = values_[first_[word.reg] + word.index];
   if (read_hooks_[word.reg]) stored = read_hooks_[word.reg](word.index);
-  const Masks& masks = masks_[static_cast<int>(side)][word.reg];
+  const Masks &masks = masks_[static_cast<int>(side)][word.reg];
   value = stored & ~masks.wo;
   stored &= ~masks.rc;
   return Result::ok;
@@ -78,8 +78,8 @@ Result RegFile::write(Side side, uint32_t offset, uint32_t value) {
   if (offset % 4 != 0) return Result::misaligned;
   if (offset >= size_bytes_ || words_[offset / 4].reg == kNone) return Result::unmapped;
   const Word word = words_[offset / 4];
-  uint32_t& stored = values_[first_[word.reg] + word.index];
-  const Masks& masks = masks_[static_cast<int>(side)][word.reg];
+  uint32_t &stored = values_[first_[word.reg] + word.index];
+  const Masks &masks = masks_[static_cast<int>(side)][word.reg];
   const uint32_t writable = masks.rw | masks.wo;
   if ((writable | masks.w1c) == 0) return Result::ok;  // read-only for this side: no effect and no side effect
   const uint32_t old = stored;

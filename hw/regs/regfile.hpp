@@ -19,7 +19,7 @@ enum class Access : uint8_t { rw, ro, wo, w1c, rc };
 enum class Result : uint8_t { ok, unmapped, misaligned };
 
 struct FieldDesc {
-  const char* name;
+  const char *name;
   uint8_t lsb;
   uint8_t width;
   Access host;
@@ -27,7 +27,7 @@ struct FieldDesc {
 };
 
 struct RegDesc {
-  const char* name;
+  const char *name;
   uint32_t offset;  // of element 0, bytes
   uint32_t count;   // elements; 1 for a plain register
   uint32_t stride;  // bytes between elements
@@ -51,11 +51,11 @@ class RegFile {
   using ReadHook = std::function<uint32_t(unsigned index)>;
 
   RegFile(std::span<const RegDesc> table, uint32_t size_bytes);
-  RegFile(const RegFile&) = delete;
-  RegFile& operator=(const RegFile&) = delete;
+  RegFile(const RegFile &) = delete;
+  RegFile &operator=(const RegFile &) = delete;
 
   // An access by software: aligned 32-bit words at byte offsets. Hooks run. `value` is unchanged unless ok.
-  Result read(Side side, uint32_t offset, uint32_t& value);
+  Result read(Side side, uint32_t offset, uint32_t &value);
   Result write(Side side, uint32_t offset, uint32_t value);
 
   // Every register to its reset value; no hooks run.
@@ -85,10 +85,10 @@ class RegFile {
 
   std::span<const RegDesc> table_;
   uint32_t size_bytes_;
-  std::vector<Word> words_;       // by offset / 4
-  std::vector<unsigned> first_;   // first value of each register, one past the end last
+  std::vector<Word> words_;      // by offset / 4
+  std::vector<unsigned> first_;  // first value of each register, one past the end last
   std::vector<uint32_t> values_;
-  std::vector<Masks> masks_[2];   // by side, register
+  std::vector<Masks> masks_[2];  // by side, register
   std::vector<WriteHook> write_hooks_;
   std::vector<ReadHook> read_hooks_;
 };
