@@ -23,7 +23,7 @@ struct Result {
   std::string text;  ///< stdout and stderr
 };
 
-Result cx(const std::string &arguments) {
+Result run_cx(const std::string &arguments) {
   Result result;
   FILE *pipe = popen((std::string(CX_BINARY) + " " + arguments + " 2>&1 </dev/null").c_str(), "r");
   REQUIRE(pipe != nullptr);
@@ -78,18 +78,18 @@ std::string write_input(const std::string &path, std::vector<int64_t> shape, con
 }  // namespace
 
 TEST_CASE("help and version are answers, a missing command is not") {
-  CHECK(cx("--help").status == 0);
-  CHECK(cx("--version").status == 0);
-  CHECK(cx("run --help").status == 0);
-  CHECK(cx("").status == 2);
-  CHECK(cx("fly").status == 2);
-  CHECK(cx("run").status == 2);
-  CHECK(cx("run model.onnx --no-such-option").status == 2);
+  CHECK(run_cx("--help").status == 0);
+  CHECK(run_cx("--version").status == 0);
+  CHECK(run_cx("run --help").status == 0);
+  CHECK(run_cx("").status == 2);
+  CHECK(run_cx("fly").status == 2);
+  CHECK(run_cx("run").status == 2);
+  CHECK(run_cx("run model.onnx --no-such-option").status == 2);
 }
 
 TEST_CASE("bad models exit with 2 and say what is wrong") {
   const Folder folder;
-  const Result missing = cx("run /absent.onnx --config tiny");
+  const Result missing = run_cx("run /absent.onnx --config tiny");
   CHECK(missing.status == 2);
   CHECK_THAT(missing.text, Catch::Contains("/absent.onnx"));
 
@@ -99,10 +99,11 @@ TEST_CASE("bad models exit with 2 and say what is wrong") {
     fs::copy_file(model, folder / "cut.onnx", fs::copy_options::overwrite_existing);
     fs::resize_file(folder / "cut.onnx", length);
     INFO("cut to " << length);
-    CHECK(cx("run " + (folder / "cut.onnx") + " --config tiny --seed 1").status == 2);
+    CHECK(run_cx("run " + (folder / "cut.onnx") + " --config tiny --seed 1").status == 2);
   }
 
-  const Result unsupported = cx("run " + write_model(folder / "u.onnx", "TfIdfVectorizer") + " --config tiny --seed 1");
+  const Result unsupported =
+      run_cx("run " + write_model(folder / "u.onnx", "TfIdfVectorizer") + " --config tiny --seed 1");
   CHECK(unsupported.status == 2);
   CHECK_THAT(unsupported.text,
              Catch::Contains("the_node") && Catch::Contains("TfIdfVectorizer") && Catch::Contains("Relu"));
@@ -112,40 +113,40 @@ TEST_CASE("bad inputs exit with 2 and name the input") {
   const Folder folder;
   const std::string model = write_model(folder / "relu.onnx", "Relu");
   const std::string run = "run " + model + " --config tiny ";
-  CHECK(cx(run + "--input x=" + write_input(folder / "ok.npy", {1, 4})).status == 0);
-  const Result none = cx(run);
+  CHECK(run_cx(run + "--input x=" + write_input(folder / "ok.npy", {1, 4})).status == 0);
+  const Result none = run_cx(run);
   CHECK(none.status == 2);
   CHECK_THAT(none.text, Catch::Contains("x") && Catch::Contains("[1, 4]"));
-  const Result shape = cx(run + "--input x=" + write_input(folder / "shape.npy", {1, 5}));
+  const Result shape = run_cx(run + "--input x=" + write_input(folder / "shape.npy", {1, 5}));
   CHECK(shape.status == 2);
   CHECK_THAT(shape.text, Catch::Contains("x"));
-  CHECK(cx(run + "--input x=" + write_input(folder / "type.npy", {1, 4}, "float64")).status == 2);
-  CHECK(cx(run + "--input z=" + (folder / "ok.npy")).status == 2);
-  CHECK(cx(run + "--input x").status == 2);
-  CHECK(cx(run + "--seed 1 --precision fp3").status == 2);
-  CHECK(cx(run + "--seed 1 --reference " + folder.path.string()).status == 2);
+  CHECK(run_cx(run + "--input x=" + write_input(folder / "type.npy", {1, 4}, "float64")).status == 2);
+  CHECK(run_cx(run + "--input z=" + (folder / "ok.npy")).status == 2);
+  CHECK(run_cx(run + "--input x").status == 2);
+  CHECK(run_cx(run + "--seed 1 --precision fp3").status == 2);
+  CHECK(run_cx(run + "--seed 1 --reference " + folder.path.string()).status == 2);
 }
 
 TEST_CASE("bad configurations exit with 2 and name file, line, key and expectation") {
   const Folder folder;
   const std::string file = folder / "bad.yaml";
   std::ofstream(file) << "include: " << CX_SOURCE_DIR << "/configs/chips/tiny.yaml\ndmmu:\n  tile: {rows: -3}\n";
-  const Result range = cx("config show " + file);
+  const Result range = run_cx("config show " + file);
   CHECK(range.status == 2);
   CHECK_THAT(range.text, Catch::Contains("bad.yaml") && Catch::Contains("3") && Catch::Contains("dmmu.tile.rows"));
 
   std::ofstream(file) << "include: " << CX_SOURCE_DIR << "/configs/chips/tiny.yaml\ndmmu:\n  tils: 4\n";
-  const Result unknown = cx("config show " + file);
+  const Result unknown = run_cx("config show " + file);
   CHECK(unknown.status == 2);
   CHECK_THAT(unknown.text, Catch::Contains("tils") && Catch::Contains("dmmu.tiles"));
 
-  CHECK(cx("config show tiny").status == 0);
-  CHECK(cx("config show cx3210 --json").status == 0);
-  CHECK(cx("config show nowhere").status == 2);
-  CHECK(cx("config show tiny --set dmmu.tiles=many").status == 2);
-  CHECK(cx("config --help dmmu.tiles").status == 0);
-  CHECK(cx("config --help dmmu.tils").status == 2);
-  CHECK_THAT(cx("config show tiny --set dmmu.tiles=3").text, Catch::Contains("tiles: 3"));
+  CHECK(run_cx("config show tiny").status == 0);
+  CHECK(run_cx("config show cx3210 --json").status == 0);
+  CHECK(run_cx("config show nowhere").status == 2);
+  CHECK(run_cx("config show tiny --set dmmu.tiles=many").status == 2);
+  CHECK(run_cx("config --help dmmu.tiles").status == 0);
+  CHECK(run_cx("config --help dmmu.tils").status == 2);
+  CHECK_THAT(run_cx("config show tiny --set dmmu.tiles=3").text, Catch::Contains("tiles: 3"));
 }
 
 TEST_CASE("two runs of a command give the same JSON apart from wall time") {
@@ -153,7 +154,7 @@ TEST_CASE("two runs of a command give the same JSON apart from wall time") {
   const std::string model = write_model(folder / "relu.onnx", "Sigmoid");
   nlohmann::json runs[2];
   for (auto &json : runs) {
-    const Result result = cx("run " + model + " --config tiny --seed 3 --json");
+    const Result result = run_cx("run " + model + " --config tiny --seed 3 --json");
     REQUIRE(result.status == 0);
     json = nlohmann::json::parse(result.text);
     for (const char *key : {"latency_us", "cycles", "macs", "engines", "bytes", "packets", "interrupts",
@@ -169,18 +170,18 @@ TEST_CASE("a program file is written, printed, and refused when damaged") {
   const Folder folder;
   const std::string model = write_model(folder / "relu.onnx", "Relu");
   const std::string program = folder / "relu.cxb";
-  REQUIRE(cx("convert " + model + " --config tiny -o " + program).status == 0);
-  const Result text = cx("disasm " + program);
+  REQUIRE(run_cx("convert " + model + " --config tiny -o " + program).status == 0);
+  const Result text = run_cx("disasm " + program);
   CHECK(text.status == 0);
   CHECK_THAT(text.text, Catch::Contains("END"));
   fs::resize_file(program, fs::file_size(program) / 2);
-  CHECK(cx("disasm " + program).status == 2);
-  CHECK(cx("disasm /absent.cxb").status == 2);
+  CHECK(run_cx("disasm " + program).status == 2);
+  CHECK(run_cx("disasm /absent.cxb").status == 2);
 }
 
 TEST_CASE("firmware run refuses what is no RV32 program") {
-  CHECK(cx("firmware run /absent.elf").status == 2);
-  CHECK(cx("firmware run " CX_BINARY).status == 2);
+  CHECK(run_cx("firmware run /absent.elf").status == 2);
+  CHECK(run_cx("firmware run " CX_BINARY).status == 2);
 }
 
 TEST_CASE("conformance counts and exits with 1 on a failure") {
@@ -189,11 +190,11 @@ TEST_CASE("conformance counts and exits with 1 on a failure") {
     WARN("libonnx-testdata is not installed: skipped");
     return;
   }
-  const Result result = cx("conformance " + suite.string() + " --filter test_relu --json");
+  const Result result = run_cx("conformance " + suite.string() + " --filter test_relu --json");
   REQUIRE(result.status == 0);
   const auto json = nlohmann::json::parse(result.text);
   CHECK(json["summary"]["total"] == 1);
   CHECK(json["summary"]["passed"] == 1);
   CHECK(json["cases"][0]["name"] == "test_relu");
-  CHECK(cx("conformance /absent").status == 2);
+  CHECK(run_cx("conformance /absent").status == 2);
 }
