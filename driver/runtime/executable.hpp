@@ -47,7 +47,6 @@ class Executable {
     DeviceBuffer device;
     HostBuffer host;
   };
-  void validate_program() const;
   void stage_inputs(std::span<const HostTensor> inputs);
 
   Device &device_;

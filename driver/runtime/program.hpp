@@ -45,6 +45,9 @@ struct Program {
 void save(const Program &program, const std::filesystem::path &path);
 Program load_program(const std::filesystem::path &path);
 
+/// Throws InputError when image, bindings, segments or debug map contradict each other.
+void validate(const Program &program);
+
 /// All streams as text, one instruction a line, with the node each belongs to.
 std::string disassemble(const Program &program);
 

@@ -1,0 +1,360 @@
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <nlohmann/json.hpp>
+
+#include "driver/include/cx/cx.h"
+#include "driver/include/cx/error.hpp"
+#include "driver/runtime/executable.hpp"
+#include "driver/runtime/program.hpp"
+#include "driver/umd/device.hpp"
+
+struct cx_device {
+  std::unique_ptr<cx::Device> device;
+  size_t users = 0;  // executables
+};
+
+struct cx_program {
+  cx::Program program;
+};
+
+struct cx_executable {
+  cx_device *owner;
+  std::unique_ptr<cx::Executable> executable;
+};
+
+namespace {
+
+// One simulation kernel serves all devices of a process: calls take turns.
+std::mutex &turn() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+struct LastError {
+  std::string text;
+  cx::DeviceFault::Record fault;
+};
+
+LastError &last_error() {
+  thread_local LastError error;
+  return error;
+}
+
+cx_result fail(cx_result result, const char *text) noexcept {
+  try {
+    last_error().text = text;
+  } catch (...) {
+    last_error().text.clear();
+  }
+  return result;
+}
+
+// Runs a call's body and turns exceptions into results.
+template <class Body>
+cx_result guarded(Body &&body) noexcept {
+  try {
+    const std::lock_guard<std::mutex> lock(turn());
+    last_error() = {};
+    return body();
+  } catch (const cx::TimeoutError &error) {
+    return fail(CX_ERROR_TIMEOUT, error.what());
+  } catch (const cx::DeviceFault &error) {
+    last_error().fault = error.record();
+    return fail(CX_ERROR_DEVICE_FAULT, error.what());
+  } catch (const cx::OutOfMemoryError &error) {
+    return fail(CX_ERROR_OUT_OF_MEMORY, error.what());
+  } catch (const cx::UsageError &error) {
+    return fail(CX_ERROR_USAGE, error.what());
+  } catch (const cx::UnsupportedError &error) {
+    return fail(CX_ERROR_UNSUPPORTED, error.what());
+  } catch (const cx::InputError &error) {
+    return fail(CX_ERROR_INPUT, error.what());
+  } catch (const std::bad_alloc &) {
+    return fail(CX_ERROR_OUT_OF_MEMORY, "out of host memory");
+  } catch (const std::exception &error) {
+    return fail(CX_ERROR_INTERNAL, error.what());
+  } catch (...) {
+    return fail(CX_ERROR_INTERNAL, "unknown exception");
+  }
+}
+
+void require(bool good, const char *message) {
+  if (!good) throw cx::UsageError(message);
+}
+
+// Copies as much of `full` as the caller's struct has room for.
+template <class Info>
+void give(Info *info, Info full) {
+  require(info != nullptr, "info is NULL");
+  const size_t size = info->struct_size;
+  require(size >= sizeof(size_t), "struct_size is not set");
+  full.struct_size = size;
+  std::memcpy(static_cast<void *>(info), &full, std::min(size, sizeof full));
+}
+
+// A caller's tensor of any age: members behind its struct_size read as 0.
+cx_tensor take(const cx_tensor *tensors, size_t stride, size_t index) {
+  cx_tensor tensor{};
+  std::memcpy(static_cast<void *>(&tensor), reinterpret_cast<const char *>(tensors) + index * stride,
+              std::min(stride, sizeof tensor));
+  require(tensor.struct_size == stride, "tensors of one array have different struct_size");
+  require(tensor.name != nullptr, "a tensor's name is NULL");
+  require(tensor.data != nullptr || tensor.bytes == 0, "a tensor's data is NULL");
+  require(tensor.shape != nullptr || tensor.rank == 0, "a tensor's shape is NULL");
+  return tensor;
+}
+
+size_t stride_of(const cx_tensor *tensors, size_t count) {
+  require(count == 0 || tensors != nullptr, "tensors is NULL");
+  if (count == 0) return 0;
+  require(tensors->struct_size >= offsetof(cx_tensor, bytes) + sizeof(uint64_t), "struct_size of a tensor is not set");
+  return tensors->struct_size;
+}
+
+}  // namespace
+
+const char *cx_result_string(cx_result result) {
+  switch (result) {
+    case CX_SUCCESS:
+      return "CX_SUCCESS";
+    case CX_ERROR_INPUT:
+      return "CX_ERROR_INPUT";
+    case CX_ERROR_USAGE:
+      return "CX_ERROR_USAGE";
+    case CX_ERROR_OUT_OF_MEMORY:
+      return "CX_ERROR_OUT_OF_MEMORY";
+    case CX_ERROR_UNSUPPORTED:
+      return "CX_ERROR_UNSUPPORTED";
+    case CX_ERROR_DEVICE_FAULT:
+      return "CX_ERROR_DEVICE_FAULT";
+    case CX_ERROR_TIMEOUT:
+      return "CX_ERROR_TIMEOUT";
+    case CX_ERROR_BUSY:
+      return "CX_ERROR_BUSY";
+    case CX_ERROR_INTERNAL:
+      return "CX_ERROR_INTERNAL";
+  }
+  return "CX_ERROR_UNKNOWN";
+}
+
+uint32_t cx_api_version(void) { return CX_API_VERSION; }
+
+const char *cx_last_error(void) { return last_error().text.c_str(); }
+
+cx_result cx_last_fault(cx_fault_info *fault) {
+  // The question must not erase the answer: no guarded().
+  if (!fault || fault->struct_size < sizeof(size_t)) return CX_ERROR_USAGE;
+  const cx::DeviceFault::Record &record = last_error().fault;
+  cx_fault_info full{};
+  full.struct_size = fault->struct_size;
+  full.status = record.status;
+  full.queue = record.queue;
+  full.engine = record.engine;
+  full.packet = record.packet;
+  full.pc = record.pc;
+  full.address = record.address;
+  std::memcpy(static_cast<void *>(fault), &full, std::min(full.struct_size, sizeof full));
+  return CX_SUCCESS;
+}
+
+cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device) {
+  return guarded([&] {
+    require(yaml && device, "yaml or device is NULL");
+    require(sets || set_count == 0, "sets is NULL");
+    *device = nullptr;
+    cx::DeviceOptions options;
+    for (size_t i = 0; i < set_count; ++i) {
+      require(sets[i] != nullptr, "an entry of sets is NULL");
+      options.overrides.emplace_back(sets[i]);
+    }
+    auto handle = std::make_unique<cx_device>();
+    handle->device = cx::Device::open(yaml, options);
+    *device = handle.release();
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_close(cx_device *device) {
+  return guarded([&] {
+    if (device && device->users) return fail(CX_ERROR_BUSY, "executables of this device exist");
+    delete device;
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_get_info(cx_device *device, cx_device_info *info) {
+  return guarded([&] {
+    require(device != nullptr, "device is NULL");
+    const cx::Target &target = device->device->target();
+    const cx::DeviceInfo &facts = device->device->info();
+    const auto memory = device->device->memory_stats();
+    cx_device_info full{};
+    full.arch_hash = target.arch_hash;
+    full.vendor_id = facts.vendor_id;
+    full.device_id = facts.device_id;
+    full.firmware_version = facts.firmware_version;
+    full.clock_khz = target.clock_khz;
+    full.tiles = target.tiles;
+    full.tile_rows = target.tile_rows;
+    full.tile_cols = target.tile_cols;
+    full.vpu_lanes = target.vpu_lanes;
+    full.spm_bytes = target.spm_bytes;
+    full.dram_bytes = target.dram_bytes;
+    full.dram_used_bytes = memory.used;
+    full.dram_peak_bytes = memory.peak;
+    full.time_cycles = device->device->time_cycles();
+    give(info, full);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_program_load(const char *path, cx_program **program) {
+  return guarded([&] {
+    require(path && program, "path or program is NULL");
+    *program = nullptr;
+    *program = new cx_program{cx::load_program(path)};
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_program_free(cx_program *program) {
+  return guarded([&] {
+    delete program;
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_program_get_info(const cx_program *program, cx_program_info *info) {
+  return guarded([&] {
+    require(program != nullptr, "program is NULL");
+    const cx::Program &p = program->program;
+    cx_program_info full{};
+    full.name = p.name.c_str();
+    full.precision = p.precision.c_str();
+    full.arch_hash = p.arch_hash;
+    full.image_bytes = p.image.size();
+    full.workspace_bytes = p.workspace_bytes;
+    full.macs = p.macs;
+    full.inputs = static_cast<uint32_t>(p.inputs.size());
+    full.outputs = static_cast<uint32_t>(p.outputs.size());
+    give(info, full);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_program_get_binding(const cx_program *program, cx_direction direction, uint32_t index,
+                                 cx_binding_info *info) {
+  return guarded([&] {
+    require(program != nullptr, "program is NULL");
+    require(direction == CX_INPUT || direction == CX_OUTPUT, "direction is neither CX_INPUT nor CX_OUTPUT");
+    const auto &list = direction == CX_INPUT ? program->program.inputs : program->program.outputs;
+    require(index < list.size(), "index is above the number of bindings");
+    const cx::Binding &binding = list[index];
+    cx_binding_info full{};
+    full.name = binding.name.c_str();
+    full.type = binding.type.c_str();
+    full.shape = binding.shape.data();
+    full.rank = binding.shape.size();
+    full.bytes = binding.bytes;
+    give(info, full);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_executable_create(cx_device *device, const cx_program *program, cx_executable **executable) {
+  return guarded([&] {
+    require(device && program && executable, "device, program or executable is NULL");
+    *executable = nullptr;
+    auto handle = std::make_unique<cx_executable>();
+    handle->owner = device;
+    handle->executable = std::make_unique<cx::Executable>(*device->device, program->program);
+    ++device->users;
+    *executable = handle.release();
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_executable_free(cx_executable *executable) {
+  return guarded([&] {
+    if (executable) --executable->owner->users;
+    delete executable;
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, size_t input_count,
+                            const cx_tensor *outputs, size_t output_count, cx_run_info *info) {
+  return guarded([&] {
+    require(executable != nullptr, "executable is NULL");
+    require(!info || info->struct_size >= sizeof(size_t), "struct_size of info is not set");
+    const size_t input_stride = stride_of(inputs, input_count), output_stride = stride_of(outputs, output_count);
+    std::vector<cx::HostTensor> given;
+    for (size_t i = 0; i < input_count; ++i) {
+      const cx_tensor tensor = take(inputs, input_stride, i);
+      require(tensor.type != nullptr, "an input's type is NULL");
+      const auto *bytes = static_cast<const std::byte *>(tensor.data);
+      given.push_back(
+          {tensor.name, tensor.type, {tensor.shape, tensor.shape + tensor.rank}, {bytes, bytes + tensor.bytes}});
+    }
+    // Outputs are checked before the device works for them.
+    const std::vector<cx::Binding> &bindings = executable->executable->program().outputs;
+    std::vector<std::pair<size_t, void *>> wanted;
+    for (size_t i = 0; i < output_count; ++i) {
+      const cx_tensor tensor = take(outputs, output_stride, i);
+      size_t index = 0;
+      while (index < bindings.size() && bindings[index].name != tensor.name) ++index;
+      if (index == bindings.size())
+        throw cx::InputError("output '" + std::string(tensor.name) + "' is not an output of the program");
+      const cx::Binding &binding = bindings[index];
+      if (tensor.bytes != binding.bytes) {
+        throw cx::InputError("output '" + binding.name + "' has memory of " + std::to_string(tensor.bytes) +
+                             " bytes, expected " + std::to_string(binding.bytes));
+      }
+      if (tensor.type && tensor.type != binding.type) {
+        throw cx::InputError("output '" + binding.name + "' has type " + tensor.type + ", expected " + binding.type);
+      }
+      if (tensor.shape && std::vector<int64_t>(tensor.shape, tensor.shape + tensor.rank) != binding.shape) {
+        throw cx::InputError("output '" + binding.name + "' has another shape, expected " +
+                             cx::shape_text(binding.shape));
+      }
+      wanted.emplace_back(index, tensor.data);
+    }
+    const std::vector<cx::HostTensor> results = executable->executable->run(given);
+    for (const auto &[index, data] : wanted) {
+      if (!results[index].bytes.empty()) std::memcpy(data, results[index].bytes.data(), results[index].bytes.size());
+    }
+    if (info) {
+      const cx::RunReport &report = executable->executable->report();
+      cx_run_info full{};
+      full.latency_us = report.latency_us;
+      full.launch_us = report.launch_us;
+      full.cycles = report.cycles;
+      full.launch_cycles = report.launch_cycles;
+      full.macs = report.macs;
+      full.packets = report.counters.packets;
+      full.interrupts = report.counters.interrupts;
+      full.firmware_instructions = report.counters.firmware_instructions;
+      full.wall_s = report.wall_s;
+      give(info, full);
+    }
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_executable_report_json(cx_executable *executable, char **json) {
+  return guarded([&] {
+    require(executable && json, "executable or json is NULL");
+    *json = nullptr;
+    const std::string text = nlohmann::json(executable->executable->report()).dump(2);
+    char *copy = static_cast<char *>(std::malloc(text.size() + 1));
+    if (!copy) throw std::bad_alloc();
+    std::memcpy(copy, text.c_str(), text.size() + 1);
+    *json = copy;
+    return CX_SUCCESS;
+  });
+}
+
+void cx_free(void *memory) { std::free(memory); }

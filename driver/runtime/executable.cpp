@@ -1,0 +1,202 @@
+#include "driver/runtime/executable.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <sstream>
+
+#include "driver/runtime/image_builder.hpp"
+#include "hw/regs/gen/packets.h"
+
+namespace cx {
+
+namespace {
+
+constexpr uint32_t kImageSegment = 0, kWorkspaceSegment = 1;
+constexpr uint64_t kBufferAlign = 64;
+
+std::string hex(uint64_t value) {
+  std::ostringstream text;
+  text << "0x" << std::hex << value;
+  return text.str();
+}
+
+std::string names_of(const std::vector<Binding> &bindings) {
+  std::string text;
+  for (const Binding &binding : bindings) text += (text.empty() ? "'" : ", '") + binding.name + "'";
+  return text.empty() ? "none" : text;
+}
+
+double microseconds(uint64_t cycles, uint32_t clock_khz) { return static_cast<double>(cycles) * 1000.0 / clock_khz; }
+
+double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+}  // namespace
+
+Executable::Executable(Device &device, Program program, const ExecutableOptions &options)
+    : device_(device), program_(std::move(program)), options_(options) {
+  validate(program_);
+  if (program_.arch_hash != device.target().arch_hash && !options.skip_arch_check) {
+    throw InputError("program '" + program_.name + "' is compiled for architecture " + hex(program_.arch_hash) +
+                     ", this device is " + hex(device.target().arch_hash));
+  }
+  image_ = device.allocate(program_.image.size(), ImageBuilder::kMaxAlign);
+  device.upload(image_.address(), program_.image);
+
+  std::vector<cx_segment> table(parse_image(program_.image).segment_count);
+  table[kImageSegment] = {image_.address(), image_.size()};
+  if (program_.workspace_bytes) {
+    if (table.size() <= kWorkspaceSegment)
+      throw InputError("program '" + program_.name + "' has a workspace but no segment for it");
+    workspace_ = device.allocate(program_.workspace_bytes, ImageBuilder::kMaxAlign);
+    table[kWorkspaceSegment] = {workspace_.address(), workspace_.size()};
+  }
+  auto bind = [&](const std::vector<Binding> &bindings, std::vector<Slot> &slots, bool device_writes) {
+    slots.reserve(bindings.size());
+    for (const Binding &binding : bindings) {
+      Slot slot{&binding, {}, {}};
+      if (binding.bytes) {
+        slot.device = device.allocate(binding.bytes, kBufferAlign);
+        slot.host = device.allocate_host(binding.bytes, device_writes);
+        table[binding.segment] = {slot.device.address(), binding.bytes};
+      }
+      slots.push_back(std::move(slot));
+    }
+  };
+  bind(program_.inputs, inputs_, false);
+  bind(program_.outputs, outputs_, true);
+  segment_count_ = static_cast<uint32_t>(table.size());
+  segment_table_ = device.allocate(table.size() * sizeof(cx_segment));
+  device.upload(segment_table_.address(), std::as_bytes(std::span(table)));
+}
+
+void Executable::stage_inputs(std::span<const HostTensor> inputs) {
+  std::vector<const HostTensor *> found(inputs_.size(), nullptr);
+  for (const HostTensor &tensor : inputs) {
+    const auto slot =
+        std::find_if(inputs_.begin(), inputs_.end(), [&](const Slot &s) { return s.binding->name == tensor.name; });
+    if (slot == inputs_.end()) {
+      throw InputError("input '" + tensor.name + "' is not an input of program '" + program_.name + "', which has " +
+                       names_of(program_.inputs));
+    }
+    const HostTensor *&place = found[static_cast<size_t>(slot - inputs_.begin())];
+    if (place) throw InputError("input '" + tensor.name + "' is given twice");
+    place = &tensor;
+    const Binding &binding = *slot->binding;
+    if (tensor.type != binding.type) {
+      throw InputError("input '" + tensor.name + "' has type " + tensor.type + ", expected " + binding.type);
+    }
+    if (tensor.shape != binding.shape) {
+      throw InputError("input '" + tensor.name + "' has shape " + shape_text(tensor.shape) + ", expected " +
+                       shape_text(binding.shape));
+    }
+    if (tensor.bytes.size() != binding.bytes) {
+      throw InputError("input '" + tensor.name + "' has " + std::to_string(tensor.bytes.size()) + " bytes, expected " +
+                       std::to_string(binding.bytes) + " of " + binding.type + " " + shape_text(binding.shape));
+    }
+  }
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (!found[i]) {
+      const Binding &binding = *inputs_[i].binding;
+      throw InputError("input '" + binding.name + "' (" + binding.type + " " + shape_text(binding.shape) +
+                       ") is missing");
+    }
+    if (inputs_[i].host) std::memcpy(inputs_[i].host.data(), found[i]->bytes.data(), found[i]->bytes.size());
+  }
+}
+
+std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs) {
+  const auto wall_start = std::chrono::steady_clock::now();
+  stage_inputs(inputs);
+  const Counters before = device_.counters();
+
+  Queue &queue = device_.queue();
+  std::vector<Fence> fences;
+  RunReport report;
+  // Copies of one direction need not wait for each other. Only the last packet rings and interrupts.
+  size_t left = 1;
+  for (const auto *slots : {&inputs_, &outputs_}) {
+    left += static_cast<size_t>(
+        std::count_if(slots->begin(), slots->end(), [](const Slot &slot) { return bool{slot.host}; }));
+  }
+  auto how = [&](bool barrier) {
+    --left;
+    return Submit{.barrier = barrier, .interrupt = left == 0, .ring = left == 0};
+  };
+  for (const Slot &slot : inputs_) {
+    if (!slot.host) continue;
+    fences.push_back(
+        queue.copy_to_device(slot.device.address(), slot.host.iova(), slot.host.size(), how(fences.empty())));
+    report.input_bytes += slot.host.size();
+  }
+  const size_t launch = fences.size();
+  fences.push_back(queue.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
+                                segment_count_, options_.timeout_kcycles, how(true)));
+  for (const Slot &slot : outputs_) {
+    if (!slot.host) continue;
+    fences.push_back(queue.copy_to_host(slot.host.iova(), slot.device.address(), slot.host.size(),
+                                        how(fences.size() == launch + 1)));
+    report.output_bytes += slot.host.size();
+  }
+  fences.back().wait_status(options_.wait_limit_us);
+  std::optional<size_t> failed;
+  for (size_t i = 0; i < fences.size(); ++i) {
+    fences[i].wait_status(options_.wait_limit_us);
+    if (fences[i].fault() && !failed) failed = i;
+  }
+  if (failed) {
+    const DeviceFault::Record record = *fences[*failed].fault();
+    std::string message = "program '" + program_.name + "': " +
+                          (*failed == launch  ? "launch"
+                           : *failed < launch ? "input copy"
+                                              : "output copy") +
+                          " failed: " + Device::describe(record);
+    if (*failed == launch && record.engine >= 0) message += "; " + where(record.engine, record.pc);
+    throw DeviceFault(record, message);
+  }
+
+  const Completion first = fences.front().wait_status(), middle = fences[launch].wait_status(),
+                   last = fences.back().wait_status();
+  const Target &target = device_.target();
+  report.counters = device_.counters_since(before);
+  report.cycles = last.end - first.start;
+  report.latency_us = microseconds(report.cycles, target.clock_khz);
+  report.launch_cycles = middle.end - middle.start;
+  report.launch_us = microseconds(report.launch_cycles, target.clock_khz);
+  report.macs = program_.macs;
+  report.peak_macs_per_cycle = uint64_t{target.tiles} * target.tile_rows * target.tile_cols;
+  report.mac_utilisation = ratio(static_cast<double>(report.macs), static_cast<double>(report.launch_cycles) *
+                                                                       static_cast<double>(report.peak_macs_per_cycle));
+  for (int i = 0; i < kEngines; ++i) {
+    report.utilisation[i] =
+        ratio(static_cast<double>(report.counters.engines[i].busy_cycles), static_cast<double>(report.launch_cycles));
+  }
+  report.workspace_bytes = program_.workspace_bytes;
+  report.image_bytes = program_.image.size();
+  report.device_peak_bytes = device_.memory_stats().peak;
+
+  std::vector<HostTensor> outputs;
+  outputs.reserve(outputs_.size());
+  for (const Slot &slot : outputs_) {
+    HostTensor tensor{slot.binding->name, slot.binding->type, slot.binding->shape, {}};
+    if (slot.host) tensor.bytes.assign(slot.host.data(), slot.host.data() + slot.host.size());
+    outputs.push_back(std::move(tensor));
+  }
+  report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - wall_start).count();
+  report.simulated_cycles_per_wall_s = ratio(static_cast<double>(report.cycles), report.wall_s);
+  report_ = report;
+  return outputs;
+}
+
+std::string Executable::where(int engine, uint64_t pc) const {
+  std::string text =
+      std::string(engine >= 0 && engine < kEngines ? kEngineNames[engine] : "?") + " #" + std::to_string(pc);
+  const DebugEntry *found = nullptr;
+  for (const DebugEntry &entry : program_.debug) {
+    if (static_cast<int>(entry.engine) == engine && pc >= entry.first && pc - entry.first < entry.count) found = &entry;
+  }
+  if (found) text += " node " + found->node;
+  return text;
+}
+
+}  // namespace cx

@@ -1,0 +1,46 @@
+#include "driver/runtime/report.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace cx {
+
+void to_json(nlohmann::json &json, const RunReport &report) {
+  const Counters &c = report.counters;
+  nlohmann::json engines = nlohmann::json::object();
+  for (int i = 0; i < kEngines; ++i) {
+    const EngineCounters &engine = c.engines[i];
+    engines[kEngineNames[i]] = {{"busy_cycles", engine.busy_cycles},   {"stall_cycles", engine.stall_cycles},
+                                {"instructions", engine.instructions}, {"ops", engine.ops},
+                                {"bytes_read", engine.bytes_read},     {"bytes_written", engine.bytes_written},
+                                {"utilisation", report.utilisation[i]}};
+  }
+  json = {{"latency_us", report.latency_us},
+          {"cycles", report.cycles},
+          {"launch_us", report.launch_us},
+          {"launch_cycles", report.launch_cycles},
+          {"macs", report.macs},
+          {"peak_macs_per_cycle", report.peak_macs_per_cycle},
+          {"mac_utilisation", report.mac_utilisation},
+          {"engines", std::move(engines)},
+          {"bytes",
+           {{"inputs", report.input_bytes},
+            {"outputs", report.output_bytes},
+            {"pcie_to_device", c.pcie_to_device},
+            {"pcie_to_host", c.pcie_to_host},
+            {"dram_read", c.dram_read},
+            {"dram_written", c.dram_written},
+            {"spm_read", c.spm_read},
+            {"spm_written", c.spm_written},
+            {"noc", c.noc},
+            {"image", report.image_bytes},
+            {"workspace", report.workspace_bytes},
+            {"device_peak", report.device_peak_bytes}}},
+          {"packets", c.packets},
+          {"interrupts", c.interrupts},
+          {"firmware_instructions", c.firmware_instructions},
+          {"firmware_cycles", c.firmware_cycles},
+          {"wall_s", report.wall_s},
+          {"simulated_cycles_per_wall_s", report.simulated_cycles_per_wall_s}};
+}
+
+}  // namespace cx
