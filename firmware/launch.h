@@ -1,0 +1,27 @@
+/* LAUNCH: one program at a time on the engines. */
+#ifndef CX_FW_LAUNCH_H
+#define CX_FW_LAUNCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "firmware/queue.h"
+
+/* Watchdog when the packet names none, in units of 1024 core cycles (about a second at 1 GHz). */
+#define LAUNCH_DEFAULT_TIMEOUT_KCYCLES (1u << 20)
+
+/* Checks the program and starts its engines; a bad program finishes the slot. False: the engines are busy. */
+bool launch_start(struct queue *queue, struct slot *slot);
+
+/* Looks at the engines' states and at the watchdog. */
+void launch_service(void);
+
+/* Time of the watchdog; TIMER_NEVER when nothing runs. */
+uint64_t launch_deadline(void);
+
+/* Stops the launch if it belongs to this queue; its packet ends as ABORTED. */
+void launch_abort(struct queue *queue);
+
+void launch_reset_engines(void);
+
+#endif

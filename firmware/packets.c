@@ -1,0 +1,193 @@
+#include "firmware/packets.h"
+
+#include <stddef.h>
+
+#include "firmware/launch.h"
+#include "firmware/sdma.h"
+#include "firmware/timer.h"
+#include "firmware/wait.h"
+
+/* One transfer of the hardware is shorter than 4 GiB; a longer fill goes in pieces. */
+#define FILL_PIECE 0x80000000u
+
+/* Owners of the channels that run packets. */
+static struct {
+  struct queue *queue;
+  struct slot *slot;
+} channels[SDMA_CHANNELS];
+
+static uint32_t free_channel(void) {
+  for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < SDMA_CHANNELS; ++channel) {
+    if (channels[channel].slot == NULL) return channel;
+  }
+  return SDMA_CHANNELS;
+}
+
+static void start_fill(uint32_t channel, const packet_t *packet) {
+  const struct sdma_transfer transfer = {
+      .dst = packet->fill.dst,
+      .row_bytes = packet->fill.bytes < FILL_PIECE ? (uint32_t)packet->fill.bytes : FILL_PIECE,
+      .rows = 1,
+      .pattern = packet->fill.pattern,
+      .kind = CX_SDMA_CTRL_FILL_MASK};
+  sdma_start(channel, &transfer);
+}
+
+static void start_copy(uint32_t channel, const packet_t *packet) {
+  static const uint8_t kinds[] = {
+      [CX_DIRECTION_HOST_TO_DEVICE] = CX_SDMA_CTRL_SRC_HOST_MASK,
+      [CX_DIRECTION_DEVICE_TO_HOST] = CX_SDMA_CTRL_DST_HOST_MASK,
+      [CX_DIRECTION_DEVICE_TO_DEVICE] = 0,
+  };
+  const struct sdma_transfer transfer = {.src = packet->copy.src,
+                                         .dst = packet->copy.dst,
+                                         .row_bytes = packet->copy.row_bytes,
+                                         .rows = packet->copy.rows,
+                                         .src_pitch = packet->copy.src_pitch,
+                                         .dst_pitch = packet->copy.dst_pitch,
+                                         .kind = kinds[packet->copy.direction]};
+  sdma_start(channel, &transfer);
+}
+
+static bool start_transfer(struct queue *queue, struct slot *slot) {
+  const uint32_t channel = free_channel();
+  if (channel == SDMA_CHANNELS) return false;
+  if (slot->packet.header.type == CX_PKT_FILL) {
+    start_fill(channel, &slot->packet);
+  } else {
+    start_copy(channel, &slot->packet);
+  }
+  slot->state = SLOT_RUNNING;
+  channels[channel].queue = queue;
+  channels[channel].slot = slot;
+  return true;
+}
+
+/* Byte offset of the field whose address the transfer failed at. */
+static uint32_t failed_field(const struct slot *slot, const struct sdma_result *result) {
+  if (slot->packet.header.type == CX_PKT_FILL) return offsetof(cx_packet_fill, dst);
+  const packet_t *packet = &slot->packet;
+  bool src;
+  if (packet->copy.direction == CX_DIRECTION_DEVICE_TO_DEVICE) {
+    /* The side that starts at or below the address, and nearer. */
+    src = result->address - packet->copy.src <= result->address - packet->copy.dst;
+  } else {
+    src = (packet->copy.direction == CX_DIRECTION_HOST_TO_DEVICE) == (result->status == CX_STATUS_IOMMU_FAULT);
+  }
+  return src ? offsetof(cx_packet_copy, src) : offsetof(cx_packet_copy, dst);
+}
+
+void packets_transfers_done(void) {
+  sdma_collect();
+  for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < SDMA_CHANNELS; ++channel) {
+    if (!sdma_take_done(channel)) continue;
+    struct slot *slot = channels[channel].slot;
+    if (slot == NULL) continue;
+    const struct sdma_result result = sdma_result(channel);
+    if (result.status != CX_STATUS_OK) {
+      slot_finish(slot, result.status, failed_field(slot, &result), result.address);
+    } else if (slot->packet.header.type == CX_PKT_FILL && slot->packet.fill.bytes > FILL_PIECE) {
+      slot->packet.fill.dst += FILL_PIECE;
+      slot->packet.fill.bytes -= FILL_PIECE;
+      start_fill(channel, &slot->packet);
+      continue;
+    } else {
+      slot_finish(slot, CX_STATUS_OK, 0, 0);
+    }
+    channels[channel].slot = NULL;
+    queue_wake_all();
+  }
+}
+
+static void run_signal(struct slot *slot) {
+  static uint64_t value __attribute__((aligned(8)));
+  const packet_t *packet = &slot->packet;
+  struct sdma_result result = {CX_STATUS_OK, 0};
+  value = packet->signal.value;
+  if (packet->signal.op == CX_SIGNAL_OP_ADD) {
+    result = sdma_read_host(&value, packet->signal.address, sizeof value);
+    value += packet->signal.value;
+  }
+  if (result.status == CX_STATUS_OK) result = sdma_write_host(packet->signal.address, &value, sizeof value);
+  if (result.status == CX_STATUS_OK) wait_notify(packet->signal.address);
+  slot_finish(slot, result.status, result.status ? offsetof(cx_packet_signal, address) : 0, result.address);
+}
+
+static void run_timestamp(struct slot *slot) {
+  static uint64_t time __attribute__((aligned(8)));
+  const uint64_t address = slot->packet.timestamp.address;
+  time = timer_now();
+  const struct sdma_result result = sdma_write_host(address, &time, sizeof time);
+  if (result.status == CX_STATUS_OK) wait_notify(address);
+  slot_finish(slot, result.status, result.status ? offsetof(cx_packet_timestamp, address) : 0, result.address);
+}
+
+/* What the generated validator cannot know. */
+static uint32_t validate(const packet_t *packet, uint32_t *detail) {
+  const uint32_t status = cx_packet_validate(packet, detail);
+  if (status != CX_STATUS_OK) return status;
+  const uint32_t vector = packet->header.vector;
+  if (vector >= CX_MSIX_ADDR_LO_COUNT && vector != CX_PKT_VECTOR_NONE) {
+    return cx_packet_fail(detail, offsetof(cx_packet_header, vector), CX_STATUS_BAD_FIELD);
+  }
+  if (packet->header.type == CX_PKT_COPY && packet->copy.rows > 1 && packet->copy.dst_pitch < packet->copy.row_bytes) {
+    return cx_packet_fail(detail, offsetof(cx_packet_copy, dst_pitch), CX_STATUS_BAD_FIELD);
+  }
+  if (packet->header.type == CX_PKT_BARRIER_OR) {
+    uint32_t any = 0;
+    for (uint32_t i = 6; i < 14; ++i) any |= packet->word[i];
+    if (any == 0) return cx_packet_fail(detail, offsetof(cx_packet_barrier_or, deps), CX_STATUS_BAD_FIELD);
+  }
+  return CX_STATUS_OK;
+}
+
+bool packet_start(struct queue *queue, struct slot *slot) {
+  slot->start = timer_now();
+  if (!slot->seen) {
+    uint32_t detail;
+    slot->seen = true;
+    slot->fault_engine = 0xff;
+    slot->fault_pc = 0;
+    const uint32_t status = validate(&slot->packet, &detail);
+    if (status != CX_STATUS_OK) {
+      slot_finish(slot, status, detail, 0);
+      return true;
+    }
+  }
+  switch (slot->packet.header.type) {
+    case CX_PKT_COPY:
+    case CX_PKT_FILL:
+      return start_transfer(queue, slot);
+    case CX_PKT_LAUNCH:
+      return launch_start(queue, slot);
+    case CX_PKT_BARRIER_AND:
+    case CX_PKT_BARRIER_OR:
+    case CX_PKT_WAIT:
+      wait_start(queue, slot);
+      return true;
+    case CX_PKT_SIGNAL:
+      run_signal(slot);
+      return true;
+    case CX_PKT_TIMESTAMP:
+      run_timestamp(slot);
+      return true;
+    default: /* NOP */
+      slot_finish(slot, CX_STATUS_OK, 0, 0);
+      return true;
+  }
+}
+
+void packets_abort(struct queue *queue) {
+  for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < SDMA_CHANNELS; ++channel) {
+    if (channels[channel].slot == NULL || channels[channel].queue != queue) continue;
+    sdma_abort(channel);
+    slot_finish(channels[channel].slot, CX_STATUS_ABORTED, 0, 0);
+    channels[channel].slot = NULL;
+  }
+  launch_abort(queue);
+  if (queue->waiting) {
+    queue->waiting = false;
+    slot_finish(&queue->slots[(queue->next - 1) % WINDOW], CX_STATUS_ABORTED, 0, 0);
+  }
+  queue_wake_all();
+}

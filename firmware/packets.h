@@ -1,0 +1,24 @@
+/* What each packet type does. */
+#ifndef CX_FW_PACKETS_H
+#define CX_FW_PACKETS_H
+
+#include <stdbool.h>
+
+#include "firmware/queue.h"
+
+/* Bit n: packet type n is supported. */
+#define SUPPORTED_PACKETS                                                                                 \
+  ((1u << CX_PKT_NOP) | (1u << CX_PKT_COPY) | (1u << CX_PKT_FILL) | (1u << CX_PKT_LAUNCH) |               \
+   (1u << CX_PKT_BARRIER_AND) | (1u << CX_PKT_BARRIER_OR) | (1u << CX_PKT_SIGNAL) | (1u << CX_PKT_WAIT) | \
+   (1u << CX_PKT_TIMESTAMP))
+
+/* Starts a packet; afterwards its slot is running or finished. False: what it needs is busy, try again later. */
+bool packet_start(struct queue *queue, struct slot *slot);
+
+/* Ends the transfers of the DMA channels that are done. */
+void packets_transfers_done(void);
+
+/* Stops everything that runs for this queue; its packets end as ABORTED. */
+void packets_abort(struct queue *queue);
+
+#endif
