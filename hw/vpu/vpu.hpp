@@ -9,9 +9,9 @@
 namespace cx::hw {
 
 struct VpuParams {
-  unsigned lanes = 16;         ///< elements a cycle (vpu.lanes), at least 1
-  Cycles startup_cycles = 16;  ///< issue and pipeline fill of an instruction (vpu.startup_cycles)
-  Cycles special_cycles = 4;   ///< cycles of a lane for a special function (vpu.special_cycles), at least 1
+  unsigned lanes = 64;         ///< elements a cycle (vpu.lanes), at least 1
+  Cycles startup_cycles = 12;  ///< from issue to the first result (vpu.startup_cycles)
+  double special_cycles = 4;   ///< cycles of a lane for a special function (vpu.special_cycles), at least 1
 };
 
 /// Cycles in which the lanes work on an instruction, start-up included, without waiting for the scratchpad.
