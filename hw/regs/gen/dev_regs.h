@@ -205,4 +205,8 @@
 #define CX_DEV_SCRATCH_STRIDE 0x4
 #define CX_DEV_SCRATCH_RESET 0x0u
 
+/* Accesses by the host since reset that were refused: no such register, wrong size, memory space disabled. host ro, firmware ro */
+#define CX_DEV_HOST_ERRORS 0x170
+#define CX_DEV_HOST_ERRORS_RESET 0x0u
+
 #endif

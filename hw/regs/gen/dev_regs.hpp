@@ -49,6 +49,7 @@ enum class DevReg : uint16_t {
   FAULT_ADDR_HI,  // 0x158 High word.
   FAULT_ACK,  // 0x15c Writing anything clears the captured fault.
   SCRATCH,  // 0x160 For software; no effect.
+  HOST_ERRORS,  // 0x170 Accesses by the host since reset that were refused: no such register, wrong size, memory space disabled.
 };
 
 namespace dev_detail {
@@ -76,7 +77,7 @@ inline constexpr std::array<FieldDesc, 2> FAULT_SOURCE_fields{{
     {"QUEUE", 0, 8, Access::ro, Access::rw},
     {"ENGINE", 8, 8, Access::ro, Access::rw},
 }};
-inline constexpr std::array<RegDesc, 38> table{{
+inline constexpr std::array<RegDesc, 39> table{{
     {"MAGIC", 0x0, 1, 0x4, 0x43585650u, Access::ro, Access::ro, {}},
     {"REVISION", 0x4, 1, 0x4, 0x10000u, Access::ro, Access::ro, REVISION_fields},
     {"ARCH_HASH_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -115,6 +116,7 @@ inline constexpr std::array<RegDesc, 38> table{{
     {"FAULT_ADDR_HI", 0x158, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
     {"FAULT_ACK", 0x15c, 1, 0x4, 0x0u, Access::wo, Access::rw, {}},
     {"SCRATCH", 0x160, 4, 0x4, 0x0u, Access::rw, Access::rw, {}},
+    {"HOST_ERRORS", 0x170, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
 }};
 }  // namespace dev_detail
 

@@ -51,4 +51,8 @@
 #define CX_MSIX_SENT 0x9004
 #define CX_MSIX_SENT_RESET 0x0u
 
+/* Triggers since reset that named a vector that does not exist. host ro, firmware ro */
+#define CX_MSIX_REFUSED 0x9008
+#define CX_MSIX_REFUSED_RESET 0x0u
+
 #endif

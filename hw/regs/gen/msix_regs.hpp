@@ -18,6 +18,7 @@ enum class MsixReg : uint16_t {
   PBA,  // 0x8000 Pending bits.
   TRIGGER,  // 0x9000 The firmware writes a vector number to raise it.
   SENT,  // 0x9004 Interrupts sent since reset.
+  REFUSED,  // 0x9008 Triggers since reset that named a vector that does not exist.
 };
 
 namespace msix_detail {
@@ -27,7 +28,7 @@ inline constexpr std::array<FieldDesc, 1> CONTROL_fields{{
 inline constexpr std::array<FieldDesc, 1> TRIGGER_fields{{
     {"VECTOR", 0, 16, Access::ro, Access::wo},
 }};
-inline constexpr std::array<RegDesc, 7> table{{
+inline constexpr std::array<RegDesc, 8> table{{
     {"ADDR_LO", 0x0, 32, 0x10, 0x0u, Access::rw, Access::ro, {}},
     {"ADDR_HI", 0x4, 32, 0x10, 0x0u, Access::rw, Access::ro, {}},
     {"DATA", 0x8, 32, 0x10, 0x0u, Access::rw, Access::ro, {}},
@@ -35,6 +36,7 @@ inline constexpr std::array<RegDesc, 7> table{{
     {"PBA", 0x8000, 2, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"TRIGGER", 0x9000, 1, 0x4, 0x0u, Access::ro, Access::wo, TRIGGER_fields},
     {"SENT", 0x9004, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"REFUSED", 0x9008, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
 }};
 }  // namespace msix_detail
 

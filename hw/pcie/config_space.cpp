@@ -1,0 +1,170 @@
+#include "hw/pcie/config_space.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <stdexcept>
+
+#include "hw/common/port/pci_id.h"
+
+namespace cx::hw {
+
+namespace {
+
+// Offsets and bits of the PCI Express Base Specification, chapter 7.
+constexpr unsigned kCommand = 0x04;
+constexpr unsigned kStatus = 0x06;
+constexpr std::uint16_t kCommandMemory = 1u << 1;
+constexpr std::uint16_t kCommandMaster = 1u << 2;
+constexpr std::uint16_t kCommandWritable = 0x0546;  // memory, master, parity response, SERR, INTx disable
+constexpr std::uint16_t kStatusCapabilities = 1u << 4;
+constexpr std::uint16_t kStatusErrors = 0xf900;  // write one clears
+
+constexpr unsigned kPmcsr = ConfigSpace::kPm + 4;
+constexpr unsigned kMsixControl = ConfigSpace::kMsix + 2;
+constexpr std::uint16_t kMsixFunctionMask = 1u << 14;
+constexpr std::uint16_t kMsixEnable = 1u << 15;
+
+constexpr unsigned kDevCap = ConfigSpace::kExpress + 0x04;
+constexpr unsigned kDevCtl = ConfigSpace::kExpress + 0x08;
+constexpr unsigned kDevSta = ConfigSpace::kExpress + 0x0a;
+constexpr unsigned kLnkCap = ConfigSpace::kExpress + 0x0c;
+constexpr unsigned kLnkCtl = ConfigSpace::kExpress + 0x10;
+constexpr unsigned kLnkSta = ConfigSpace::kExpress + 0x12;
+constexpr unsigned kDevCap2 = ConfigSpace::kExpress + 0x24;
+constexpr unsigned kDevCtl2 = ConfigSpace::kExpress + 0x28;
+constexpr unsigned kLnkCap2 = ConfigSpace::kExpress + 0x2c;
+constexpr unsigned kLnkCtl2 = ConfigSpace::kExpress + 0x30;
+constexpr std::uint16_t kInitiateFlr = 1u << 15;
+constexpr std::uint8_t kUnsupportedRequest = 1u << 3;
+
+constexpr std::uint8_t kCapPm = 0x01, kCapMsix = 0x11, kCapExpress = 0x10;
+
+// Payload sizes are coded as log2(bytes / 128).
+std::uint32_t size_code(unsigned bytes) { return static_cast<std::uint32_t>(std::countr_zero(bytes / 128)); }
+
+}  // namespace
+
+ConfigSpace::ConfigSpace(const ConfigSpaceParams &params) : params_(params) {
+  for (const std::uint64_t bytes : {params.bar0_bytes, params.bar2_bytes}) {
+    if (!std::has_single_bit(bytes) || bytes < 16) throw std::invalid_argument("BAR size is not a power of two");
+  }
+  for (const unsigned bytes : {params.mps, params.mrrs}) {
+    if (!std::has_single_bit(bytes) || bytes < 128 || bytes > 4096) {
+      throw std::invalid_argument("PCIe payload limit is not a power of two from 128 to 4096");
+    }
+  }
+  define(0x00, 2, params.vendor_id);
+  define(0x02, 2, params.device_id);
+  define(kCommand, 2, 0, kCommandWritable);
+  define(kStatus, 2, kStatusCapabilities, 0, kStatusErrors);
+  define(0x08, 4, std::uint32_t{CX_PCI_CLASS_CODE} << 8 | CX_PCI_REVISION_ID);
+  define(0x0c, 1, 0, 0xff);  // cache line size: writable, no effect
+  const auto define_bar = [&](unsigned offset, std::uint64_t bytes, std::uint32_t flags) {
+    const std::uint64_t mask = ~(bytes - 1);
+    define(offset, 4, flags, static_cast<std::uint32_t>(mask) & ~0xfu);
+    define(offset + 4, 4, 0, static_cast<std::uint32_t>(mask >> 32));
+  };
+  define_bar(0x10, params.bar0_bytes, 0x4);  // 64-bit
+  define_bar(0x18, params.bar2_bytes, 0xc);  // 64-bit, prefetchable
+  define(0x2c, 2, params.vendor_id);         // subsystem
+  define(0x2e, 2, params.device_id);
+  define(0x34, 1, kPm);
+  define(0x3c, 1, 0, 0xff);  // interrupt line; pin 0: no INTx
+
+  define(kPm, 2, static_cast<std::uint32_t>(kMsix) << 8 | kCapPm);
+  define(kPm + 2, 2, 0x0003);          // version 3, no PME
+  define(kPmcsr, 2, 1u << 3, 0x0003);  // No_Soft_Reset: D3hot keeps the state
+
+  define(kMsix, 2, static_cast<std::uint32_t>(kExpress) << 8 | kCapMsix);
+  define(kMsixControl, 2, CX_PCI_MSIX_VECTORS - 1, kMsixEnable | kMsixFunctionMask);
+  define(kMsix + 4, 4, CX_PCI_MSIX_TABLE | CX_PCI_MSIX_BAR);
+  define(kMsix + 8, 4, CX_PCI_MSIX_PBA | CX_PCI_MSIX_BAR);
+
+  const std::uint32_t mps_code = size_code(params.mps);
+  define(kExpress, 2, kCapExpress);  // last of the chain
+  define(kExpress + 2, 2, 0x0002);   // version 2, endpoint
+  // Extended tags, role-based error reporting, function-level reset.
+  define(kDevCap, 4, mps_code | 1u << 5 | 1u << 15 | 1u << 28);
+  define(kDevCtl, 2, mps_code << 5 | 1u << 8 | size_code(params.mrrs) << 12, 0x79ff);
+  define(kDevSta, 2, 0, 0, 0x000f);
+  const std::uint32_t link = params.gen | params.width << 4;
+  define(kLnkCap, 4, link);
+  define(kLnkCtl, 2, 0, 0x00c3);
+  define(kLnkSta, 2, link);
+  define(kDevCap2, 4, 1u << 4);  // completion timeout can be disabled
+  define(kDevCtl2, 2, 0, 0x0010);
+  define(kLnkCap2, 4, ((1u << params.gen) - 1) << 1);
+  define(kLnkCtl2, 2, params.gen, 0x000f);
+  initial_ = value_;
+}
+
+void ConfigSpace::define(unsigned offset, unsigned size, std::uint32_t value, std::uint32_t writable,
+                         std::uint32_t write_one_clears) {
+  for (unsigned i = 0; i < size; ++i) {
+    value_[offset + i] = static_cast<std::uint8_t>(value >> (8 * i));
+    writable_[offset + i] = static_cast<std::uint8_t>(writable >> (8 * i));
+    w1c_[offset + i] = static_cast<std::uint8_t>(write_one_clears >> (8 * i));
+  }
+}
+
+bool ConfigSpace::read(std::uint32_t offset, unsigned size, std::uint32_t &value) const {
+  if ((size != 1 && size != 2 && size != 4) || offset % size != 0 || offset >= kBytes) return false;
+  value = 0;
+  for (unsigned i = 0; i < size; ++i) value |= static_cast<std::uint32_t>(value_[offset + i]) << (8 * i);
+  return true;
+}
+
+bool ConfigSpace::write(std::uint32_t offset, unsigned size, std::uint32_t value) {
+  if ((size != 1 && size != 2 && size != 4) || offset % size != 0 || offset >= kBytes) return false;
+  bool flr = false;
+  for (unsigned i = 0; i < size; ++i) {
+    const unsigned at = offset + i;
+    const auto byte = static_cast<std::uint8_t>(value >> (8 * i));
+    value_[at] =
+        static_cast<std::uint8_t>(((value_[at] & ~writable_[at]) | (byte & writable_[at])) & ~(byte & w1c_[at]));
+    // Bit 15 reads as 0, so it is not a writable bit.
+    if (at == kDevCtl + 1 && (byte & (kInitiateFlr >> 8)) != 0) flr = true;
+  }
+  if (flr && function_reset_) {
+    function_reset_();
+  } else if (change_) {
+    change_();
+  }
+  return true;
+}
+
+std::uint32_t ConfigSpace::dword(unsigned offset) const {
+  std::uint32_t value = 0;
+  read(offset, 4, value);
+  return value;
+}
+
+bool ConfigSpace::memory_enabled() const { return (dword(kCommand) & kCommandMemory) != 0 && (dword(kPmcsr) & 3) == 0; }
+
+bool ConfigSpace::bus_master() const { return (dword(kCommand) & kCommandMaster) != 0 && (dword(kPmcsr) & 3) == 0; }
+
+bool ConfigSpace::msix_enabled() const { return ((dword(kMsix) >> 16) & kMsixEnable) != 0; }
+
+bool ConfigSpace::msix_function_mask() const { return ((dword(kMsix) >> 16) & kMsixFunctionMask) != 0; }
+
+unsigned ConfigSpace::mps() const { return std::min(128u << ((dword(kDevCtl) >> 5) & 7), params_.mps); }
+
+unsigned ConfigSpace::mrrs() const { return std::min(128u << ((dword(kDevCtl) >> 12) & 7), 4096u); }
+
+std::uint64_t ConfigSpace::bar(unsigned index) const {
+  const unsigned offset = 0x10 + 4 * index;
+  return (static_cast<std::uint64_t>(dword(offset + 4)) << 32 | dword(offset)) & ~std::uint64_t{0xf};
+}
+
+void ConfigSpace::set_status(std::uint16_t bits) {
+  value_[kStatus] = static_cast<std::uint8_t>(value_[kStatus] | bits);
+  value_[kStatus + 1] = static_cast<std::uint8_t>(value_[kStatus + 1] | bits >> 8);
+}
+
+void ConfigSpace::set_unsupported_request() {
+  value_[kDevSta] = static_cast<std::uint8_t>(value_[kDevSta] | kUnsupportedRequest);
+}
+
+void ConfigSpace::reset() { value_ = initial_; }
+
+}  // namespace cx::hw

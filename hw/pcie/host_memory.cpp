@@ -1,0 +1,81 @@
+#include "hw/pcie/host_memory.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <stdexcept>
+
+namespace cx::hw {
+
+HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, std::byte *memory, bool writable) {
+  if (bytes == 0 || memory == nullptr || iova + (bytes - 1) < iova) return Result::bad_argument;
+  const std::uint64_t last = iova + (bytes - 1);
+  const auto next = mappings_.upper_bound(last);
+  if (next != mappings_.begin() && std::prev(next)->second.last >= iova) return Result::overlap;
+  mappings_.emplace(iova, Mapping{last, memory, writable});
+  return Result::ok;
+}
+
+HostMemory::Result HostMemory::unmap(std::uint64_t iova, std::uint64_t bytes) {
+  if (bytes == 0 || iova + (bytes - 1) < iova) return Result::bad_argument;
+  const std::uint64_t last = iova + (bytes - 1);
+  const auto first = mappings_.find(iova);
+  auto end = first;
+  std::uint64_t expected = iova;
+  while (end != mappings_.end() && end->first == expected && end->second.last <= last) {
+    const std::uint64_t mapped_to = end->second.last;
+    ++end;
+    if (mapped_to == last) {
+      mappings_.erase(first, end);
+      return Result::ok;
+    }
+    expected = mapped_to + 1;
+  }
+  return Result::not_mapped;
+}
+
+HostMemory::Piece HostMemory::translate(std::uint64_t iova, std::uint64_t bytes, bool write) const {
+  const auto next = mappings_.upper_bound(iova);
+  if (next == mappings_.begin()) return {};
+  const auto &[first, mapping] = *std::prev(next);
+  if (iova > mapping.last || (write && !mapping.writable)) return {};
+  const std::uint64_t room = mapping.last - iova;  // bytes after the first
+  return {mapping.memory + (iova - first), bytes - 1 <= room ? bytes : room + 1};
+}
+
+bool HostMemory::check(std::uint64_t iova, std::uint64_t bytes, bool write, std::uint64_t *fault) const {
+  while (bytes > 0) {
+    const Piece piece = translate(iova, bytes, write);
+    if (piece.bytes == 0) {
+      *fault = iova;
+      return false;
+    }
+    iova += piece.bytes;
+    bytes -= piece.bytes;
+  }
+  return true;
+}
+
+void HostMemory::read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) const {
+  while (bytes > 0) {
+    const Piece piece = translate(iova, bytes, false);
+    if (piece.bytes == 0) throw std::out_of_range("host memory is not mapped");
+    std::memcpy(to, piece.memory, piece.bytes);
+    iova += piece.bytes;
+    to += piece.bytes;
+    bytes -= piece.bytes;
+  }
+}
+
+void HostMemory::write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes) {
+  while (bytes > 0) {
+    const Piece piece = translate(iova, bytes, true);
+    if (piece.bytes == 0) throw std::out_of_range("host memory is not mapped for writing");
+    std::memcpy(piece.memory, from, piece.bytes);
+    iova += piece.bytes;
+    from += piece.bytes;
+    bytes -= piece.bytes;
+  }
+}
+
+}  // namespace cx::hw
