@@ -2,7 +2,7 @@
 # Builds with gcov instrumentation, runs the tests, and reports line coverage of hw/, driver/ and firmware's host side.
 CX_PRESET=coverage
 source "$(dirname "$0")/lib.sh"
-"$CX_ROOT/scripts/setup.sh"
+"$CX_ROOT/scripts/setup.sh" --models-optional
 build_all
 step "Testing"
 (cd "$CX_BUILD" && ctest -j "$CX_JOBS" --output-on-failure "$@")
