@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <systemc>
 
+#include "hw/dma/strided.hpp"
 #include "hw/engine/engine.hpp"
 
 namespace cx::hw {
@@ -24,10 +25,21 @@ class DmaEngine : public Engine {
   Timing execute(const isa::Inst &inst) override;
 
  private:
-  Timing load(const isa::Inst &inst);
-  Timing store(const isa::Inst &inst);
+  // The side of a transfer that lies in device memory.
+  struct MemorySide {
+    std::byte *element0;    // host pointer to the element with all indices 0
+    std::uint64_t address;  // first byte that is touched
+    std::uint64_t span;     // bytes from there to the last one
+    std::uint64_t moved;    // bytes that memory transfers, whole bursts where runs are shorter
+  };
+
+  Timing load(const isa::DmaLoad &inst);
+  Timing store(const isa::DmaStore &inst);
+  MemorySide memory_side(const MemoryView &view, const Dims &dims, std::uint32_t element_bytes);
+  Timing price(std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory, bool to_memory);
 
   DmaParams params_;
+  BandwidthServer datapath_;  // gives durations only
 };
 
 }  // namespace cx::hw

@@ -58,8 +58,8 @@ Cycles Dram::reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std
   const std::uint64_t first = offset & ~burst_mask;
   const std::uint64_t last = (offset + span + burst_mask) & ~burst_mask;
   const std::uint64_t covered = last - first;
-  // Bursts that are moved: all that the range covers when contiguous, else as many as the caller counted.
-  const std::uint64_t moved = bytes >= span ? covered : std::min(covered, (bytes + burst_mask) & ~burst_mask);
+  // Bursts that are moved: all of the range when contiguous, else as many as the caller counted.
+  const std::uint64_t moved = bytes == span ? covered : (bytes + burst_mask) & ~burst_mask;
   (write ? bytes_written_ : bytes_read_) += moved;
 
   const std::uint64_t grain = params_.interleave_bytes;

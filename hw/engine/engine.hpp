@@ -135,6 +135,7 @@ class Engine : public sc_core::sc_module {
   // Pointer to device memory [address, address + bytes) by DMI. Throws BAD_ADDRESS if it is not one piece of memory.
   std::byte *device_memory(std::uint64_t address, std::uint64_t bytes);
 
+  Cycles spm_latency() const { return context_.spm.params().latency_cycles; }
   std::byte *spm() { return context_.spm.data(); }
   // Prices a scratchpad access on this engine's port; see Spm::reserve.
   Cycles reserve_spm(Cycles start, std::uint64_t bytes, bool write) {
@@ -144,6 +145,8 @@ class Engine : public sc_core::sc_module {
   Cycles reserve_memory(Cycles start, std::uint64_t address, std::uint64_t span, std::uint64_t bytes, bool write) {
     return context_.noc.reserve(noc_initiator_, start, address, span, bytes, write);
   }
+
+  Cycles memory_latency(std::uint64_t address, bool write) const { return context_.noc.latency(address, write); }
 
   // Counters OPS, RD and WR. BUSY is counted by the base: cycles with at least one data instruction incomplete.
   void count_operations(std::uint64_t operations) { operations_ += operations; }

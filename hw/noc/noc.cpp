@@ -116,6 +116,13 @@ Cycles Noc::reserve(InitiatorId initiator_id, Cycles start, std::uint64_t addres
   return std::max(memory_end, sent) + one_way;
 }
 
+Cycles Noc::latency(std::uint64_t address, bool write) const {
+  const Target *target = route(address, 1);
+  if (!target) throw std::out_of_range("noc: latency of an address that is not mapped");
+  const Cycles memory = target->timing ? target->timing->access_latency() : 0;
+  return (write ? 1 : 2) * kHopsOneWay * params_.hop_cycles + memory;
+}
+
 void Noc::b_transport(int initiator_id, tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay) {
   Initiator &initiator = *initiators_[static_cast<unsigned>(initiator_id)];
   const std::uint64_t address = transaction.get_address();

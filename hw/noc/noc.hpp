@@ -69,6 +69,9 @@ class Noc : public sc_core::sc_module {
     return reserve(initiator, start, address, bytes, bytes, write);
   }
 
+  // What reserve() takes for an access to `address` beyond the transfer itself when nothing else is under way.
+  Cycles latency(std::uint64_t address, bool write) const;
+
   // Whether [address, address + bytes) lies in one window.
   bool mapped(std::uint64_t address, std::uint64_t bytes) const { return route(address, bytes) != nullptr; }
 

@@ -1,0 +1,223 @@
+#include "hw/dma/dma.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+
+#include "hw/regs/gen/packets.h"
+
+namespace cx::hw {
+
+namespace {
+
+// What memory transfers at least; also the reach within which neighbouring runs share a transfer.
+constexpr std::uint64_t kBurstBytes = 64;
+// Largest transfer of one instruction.
+constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
+
+// Bytes that memory transfers for a strided view that starts at `address`.
+std::uint64_t bytes_on_memory(std::uint64_t address, const Dims &dims, const Strides &strides,
+                              std::uint32_t element_bytes) {
+  const RunNest nest(dims, strides, strides, element_bytes);
+  if (nest.depth == 0) return nest.run_bytes;
+  const std::uint64_t lead = address % kBurstBytes;
+  std::uint64_t bytes = (lead + nest.run_bytes + kBurstBytes - 1) / kBurstBytes * kBurstBytes;
+  for (unsigned i = 0; i < nest.depth; ++i) {
+    const RunNest::Loop &loop = nest.loops[i];
+    const auto step = static_cast<std::uint64_t>(loop.src < 0 ? -loop.src : loop.src);
+    if (step < kBurstBytes) {
+      const std::uint64_t reach = (loop.count - 1) * step;
+      bytes += (reach + kBurstBytes - 1) / kBurstBytes * kBurstBytes;
+    } else {
+      bytes *= loop.count;
+    }
+  }
+  return bytes;
+}
+
+bool overlap(const std::byte *a, std::uint64_t a_bytes, const std::byte *b, std::uint64_t b_bytes) {
+  const std::less<const std::byte *> less;
+  return less(a, b + b_bytes) && less(b, a + a_bytes);
+}
+
+// Row-major, one element after the other: for views of which elements share bytes.
+template <class Element>
+void for_each_element(const Dims &dims, Element element) {
+  for (std::uint32_t i = 0; i < dims[0]; ++i) {
+    for (std::uint32_t j = 0; j < dims[1]; ++j) {
+      for (std::uint32_t k = 0; k < dims[2]; ++k) {
+        for (std::uint32_t l = 0; l < dims[3]; ++l) element(i, j, k, l);
+      }
+    }
+  }
+}
+
+std::int64_t offset_of(const Strides &strides, std::int64_t i, std::int64_t j, std::int64_t k, std::int64_t l) {
+  return i * strides[0] + j * strides[1] + k * strides[2] + l * strides[3];
+}
+
+void copy_in_order(std::byte *dst, const Strides &dst_strides, const std::byte *src, const Strides &src_strides,
+                   const Dims &dims, std::uint32_t element_bytes) {
+  for_each_element(dims, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+    std::memmove(dst + offset_of(dst_strides, i, j, k, l), src + offset_of(src_strides, i, j, k, l), element_bytes);
+  });
+}
+
+void require_moderate(const TensorView &view, unsigned index) {
+  if (view.elements() > kMaxElements) throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, index);
+}
+
+}  // namespace
+
+DmaEngine::DmaEngine(sc_core::sc_module_name name, isa::Engine id, const EngineContext &context,
+                     const DmaParams &params)
+    : Engine(name, id, context), params_(params), datapath_(params.bytes_per_cycle) {
+  if (id != isa::Engine::LOAD && id != isa::Engine::STORE) {
+    throw std::invalid_argument("dma: the engine is load or store");
+  }
+  if (!(params.element_cycles >= 0 && params.element_cycles <= 1e6)) {
+    throw std::invalid_argument("dma: element_cycles out of range");
+  }
+}
+
+Timing DmaEngine::execute(const isa::Inst &inst) {
+  return engine_id() == isa::Engine::LOAD ? load(isa::DmaLoad::decode(inst)) : store(isa::DmaStore::decode(inst));
+}
+
+// Checks the view against its segment; throws SEGMENT_FAULT with the address before anything moves.
+DmaEngine::MemorySide DmaEngine::memory_side(const MemoryView &view, const Dims &dims, std::uint32_t element_bytes) {
+  const Segment &record = segment(view.segment);
+  if (view.offset > record.bytes) throw UnitFault(CX_STATUS_SEGMENT_FAULT, record.base + view.offset);
+  const Extent around = extent_of(0, dims, view.strides, element_bytes);
+  const auto below = static_cast<std::uint64_t>(-around.first);
+  const auto above = static_cast<std::uint64_t>(around.end);
+  if (below > view.offset) throw UnitFault(CX_STATUS_SEGMENT_FAULT, record.base + view.offset - below);
+  if (above > record.bytes - view.offset) {
+    const std::uint64_t first = std::max(record.bytes, view.offset - below);
+    throw UnitFault(CX_STATUS_SEGMENT_FAULT, record.base + first);
+  }
+  MemorySide side{};
+  side.address = record.base + view.offset - below;
+  side.span = below + above;
+  side.element0 = device_memory(side.address, side.span) + below;
+  side.moved = bytes_on_memory(side.address, dims, view.strides, element_bytes);
+  return side;
+}
+
+// The rule is in README.md.
+Timing DmaEngine::price(std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory, bool to_memory) {
+  const Cycles begin = now_cycles() + params_.setup_cycles;
+  const auto generation = static_cast<Cycles>(std::ceil(static_cast<double>(runs) * params_.element_cycles));
+  const Cycles datapath = BandwidthServer::ceil(datapath_.duration_fine(scratchpad_bytes));
+  const Cycles spm_end = reserve_spm(begin, scratchpad_bytes, !to_memory) - spm_latency();
+  const Cycles work_end = std::max({begin + std::max(generation, datapath), spm_end});
+  Cycles accept = work_end;
+  Cycles complete = work_end + spm_latency();
+  if (memory) {
+    // A store's data reach the NoC after the scratchpad's latency.
+    const Cycles memory_begin = to_memory ? begin + spm_latency() : begin;
+    const Cycles memory_end = reserve_memory(memory_begin, memory->address, memory->span, memory->moved, to_memory);
+    const Cycles latency = memory_latency(memory->address, to_memory);
+    const Cycles tail = to_memory ? spm_latency() + latency : latency + spm_latency();
+    accept = std::max(accept, memory_end - std::min(memory_end - memory_begin, latency));
+    complete = std::max(work_end + tail, to_memory ? memory_end : memory_end + spm_latency());
+  }
+  return {accept - now_cycles(), complete - now_cycles()};
+}
+
+Timing DmaEngine::load(const isa::DmaLoad &inst) {
+  const TensorView &dst = tensor(inst.dst);
+  const MemoryView &view = memory_view(inst.src);
+  require_moderate(dst, inst.dst);
+
+  Dims inner = dst.dims;
+  const auto trim = [](std::uint32_t dim, std::uint32_t before, std::uint32_t after) {
+    return dim > before + after ? dim - before - after : 0;
+  };
+  inner[1] = trim(dst.dims[1], inst.pad_top, inst.pad_bottom);
+  inner[2] = trim(dst.dims[2], inst.pad_left, inst.pad_right);
+  const bool has_source = inner[1] != 0 && inner[2] != 0;
+  const bool padded = inner != dst.dims;
+
+  MemorySide memory{};
+  if (has_source) memory = memory_side(view, inner, dst.element_bytes);
+
+  std::byte *base = spm() + dst.base;
+  const std::int64_t inner_offset =
+      std::int64_t{inst.pad_top} * dst.strides[1] + std::int64_t{inst.pad_left} * dst.strides[2];
+  const Extent extent = extent_of(dst.base, dst.dims, dst.strides, dst.element_bytes);
+  const bool simple =
+      surely_disjoint(dst.dims, dst.strides, dst.element_bytes) &&
+      !(has_source && overlap(spm() + extent.first, static_cast<std::uint64_t>(extent.end - extent.first),
+                              device_memory(memory.address, memory.span), memory.span));
+  std::uint64_t runs = 0;
+  if (simple) {
+    const auto fill_box = [&](std::uint32_t row, std::uint32_t rows, std::uint32_t column, std::uint32_t columns) {
+      if (rows == 0 || columns == 0) return;
+      const Dims box{dst.dims[0], rows, columns, dst.dims[3]};
+      fill_strided(base + offset_of(dst.strides, 0, row, column, 0), dst.strides, box, dst.element_bytes, inst.fill);
+      runs += RunNest(box, dst.strides, dst.strides, dst.element_bytes).runs();
+    };
+    if (!has_source) {
+      fill_box(0, dst.dims[1], 0, dst.dims[2]);
+    } else {
+      if (padded) {
+        fill_box(0, inst.pad_top, 0, dst.dims[2]);
+        fill_box(dst.dims[1] - inst.pad_bottom, inst.pad_bottom, 0, dst.dims[2]);
+        fill_box(inst.pad_top, inner[1], 0, inst.pad_left);
+        fill_box(inst.pad_top, inner[1], dst.dims[2] - inst.pad_right, inst.pad_right);
+      }
+      copy_strided(base + inner_offset, dst.strides, memory.element0, view.strides, inner, dst.element_bytes);
+      runs += RunNest(inner, dst.strides, view.strides, dst.element_bytes).runs();
+    }
+  } else {
+    const std::uint64_t fill = inst.fill;
+    for_each_element(dst.dims, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+      std::byte *to = base + offset_of(dst.strides, i, j, k, l);
+      const std::uint32_t row = j - inst.pad_top;  // wraps to a large number in the padding
+      const std::uint32_t column = k - inst.pad_left;
+      if (row < inner[1] && column < inner[2]) {
+        std::memmove(to, memory.element0 + offset_of(view.strides, i, row, column, l), dst.element_bytes);
+      } else {
+        std::memcpy(to, &fill, dst.element_bytes);
+      }
+    });
+    runs = dst.elements();
+  }
+
+  count_operations(dst.elements());
+  if (has_source) {
+    count_read(std::uint64_t{inner[0]} * inner[1] * inner[2] * inner[3] * dst.element_bytes);
+  }
+  count_written(dst.total_bytes());
+  return price(runs, dst.total_bytes(), has_source ? &memory : nullptr, false);
+}
+
+Timing DmaEngine::store(const isa::DmaStore &inst) {
+  const TensorView &src = tensor(inst.src);
+  const MemoryView &view = memory_view(inst.dst);
+  require_moderate(src, inst.src);
+  const MemorySide memory = memory_side(view, src.dims, src.element_bytes);
+
+  const std::byte *base = spm() + src.base;
+  const Extent extent = extent_of(src.base, src.dims, src.strides, src.element_bytes);
+  std::uint64_t runs = 0;
+  if (surely_disjoint(src.dims, view.strides, src.element_bytes) &&
+      !overlap(spm() + extent.first, static_cast<std::uint64_t>(extent.end - extent.first),
+               device_memory(memory.address, memory.span), memory.span)) {
+    copy_strided(memory.element0, view.strides, base, src.strides, src.dims, src.element_bytes);
+    runs = RunNest(src.dims, view.strides, src.strides, src.element_bytes).runs();
+  } else {
+    copy_in_order(memory.element0, view.strides, base, src.strides, src.dims, src.element_bytes);
+    runs = src.elements();
+  }
+
+  count_operations(src.elements());
+  count_read(src.total_bytes());
+  count_written(src.total_bytes());
+  return price(runs, src.total_bytes(), &memory, true);
+}
+
+}  // namespace cx::hw
