@@ -202,7 +202,7 @@ void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion 
       record.status = completion.status;
       record.queue = static_cast<int>(id_);
       record.packet = state->index;
-      record.pc = completion.detail;
+      if (completion.status >= CX_STATUS_ILLEGAL_INSTRUCTION) record.pc = completion.detail;
       state->fault = record;
     }
   }
