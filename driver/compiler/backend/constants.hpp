@@ -1,0 +1,36 @@
+// Constants of the program: converted to device types at compile time, each content stored once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "driver/compiler/backend/views.hpp"
+#include "driver/compiler/graph.hpp"
+#include "driver/runtime/image_builder.hpp"
+
+namespace cx::compiler::backend {
+
+/// Elements of a constant of any numeric type as floats.
+std::vector<float> constant_as_floats(const Tensor &tensor);
+
+/// Floats as elements of a floating-point device type, rounded to nearest even.
+std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dtype);
+
+class ConstantPool {
+ public:
+  explicit ConstantPool(ImageBuilder &image) : image_(image) {}
+
+  /// Offset of the bytes in the image (segment 0). Equal contents share one place.
+  int64_t place(const std::vector<std::byte> &bytes);
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  ImageBuilder &image_;
+  std::map<std::string, int64_t> places_;
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace cx::compiler::backend

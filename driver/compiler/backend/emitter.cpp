@@ -1,0 +1,402 @@
+#include "driver/compiler/backend/emitter.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "driver/compiler/backend/hazards.hpp"
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+constexpr int kDescriptors = 16;
+
+Descriptor descriptor_of(const Block &block, std::size_t operand, Dtype dtype, int64_t base) {
+  Descriptor result;
+  result.dtype = dtype;
+  result.base = static_cast<uint32_t>(base + block.offsets[operand]);
+  for (std::size_t d = 0; d < 4; ++d) {
+    result.dims[d] = static_cast<uint16_t>(block.dims[d]);
+    result.strides[d] = static_cast<int32_t>(block.strides[operand][d]);
+  }
+  return result;
+}
+
+MemDescriptor memory_of(const Block &block, std::size_t operand, const MemView &view) {
+  MemDescriptor result;
+  result.segment = static_cast<uint8_t>(view.segment);
+  result.offset = static_cast<uint64_t>(view.offset + block.offsets[operand]);
+  for (std::size_t d = 0; d < 4; ++d) result.strides[d] = static_cast<int32_t>(block.strides[operand][d]);
+  return result;
+}
+
+std::pair<int64_t, int64_t> extent(int64_t base, const std::array<uint16_t, 4> &dims,
+                                   const std::array<int32_t, 4> &strides, int64_t size) {
+  int64_t first = base;
+  int64_t last = base;
+  for (std::size_t d = 0; d < 4; ++d) {
+    const int64_t span = (static_cast<int64_t>(dims[d]) - 1) * strides[d];
+    (span < 0 ? first : last) += span;
+  }
+  return {first, last + size};
+}
+
+uint64_t count(const std::array<uint16_t, 4> &dims) {
+  return static_cast<uint64_t>(dims[0]) * dims[1] * dims[2] * dims[3];
+}
+
+int semaphore(int from, int to) { return from * 3 + (to < from ? to : to - 1); }
+
+/// The 16 descriptors of an engine: what each holds and when it was last used.
+template <typename T>
+class DescriptorCache {
+ public:
+  /// The slot that holds `value`; sets `missing` if it has to be written first.
+  int slot(const T &value, bool &missing) {
+    ++clock_;
+    for (int i = 0; i < used_; ++i) {
+      if (values_[static_cast<std::size_t>(i)] == value) {
+        stamps_[static_cast<std::size_t>(i)] = clock_;
+        missing = false;
+        return i;
+      }
+    }
+    int victim = used_;
+    if (used_ < kDescriptors) {
+      ++used_;
+    } else {
+      victim = static_cast<int>(std::min_element(stamps_.begin(), stamps_.end()) - stamps_.begin());
+    }
+    values_[static_cast<std::size_t>(victim)] = value;
+    stamps_[static_cast<std::size_t>(victim)] = clock_;
+    missing = true;
+    return victim;
+  }
+
+ private:
+  int used_ = 0;
+  uint64_t clock_ = 0;
+  std::array<T, kDescriptors> values_{};
+  std::array<uint64_t, kDescriptors> stamps_{};
+};
+
+}  // namespace
+
+Descriptor descriptor(const SpmView &view) {
+  Descriptor result;
+  result.dtype = view.dtype;
+  result.base = static_cast<uint32_t>(view.base);
+  const std::size_t missing = 4 - view.dims.size();
+  for (std::size_t d = 0; d < view.dims.size(); ++d) {
+    if (view.dims[d] > 65535) throw InputError("a dimension of " + std::to_string(view.dims[d]) + " is above 65535");
+    result.dims[missing + d] = static_cast<uint16_t>(view.dims[d]);
+    result.strides[missing + d] = static_cast<int32_t>(view.dims[d] == 1 ? 0 : view.strides[d]);
+  }
+  return result;
+}
+
+void Emitter::set_node(const std::string &name) {
+  if (nodes_.empty() || nodes_.back() != name) nodes_.push_back(name);
+}
+
+Emitter::Operation &Emitter::add(isa::Engine engine, const isa::Inst &inst) {
+  if (dry_) {
+    scratch_ = {};
+    return scratch_;
+  }
+  if (nodes_.empty()) nodes_.emplace_back();
+  Operation &op = operations_.emplace_back();
+  op.engine = engine;
+  op.node = static_cast<int>(nodes_.size()) - 1;
+  op.inst = inst;
+  return op;
+}
+
+void Emitter::use(Operation &op, uint8_t at, const Descriptor &view, bool write) {
+  op.operands.push_back({at, view});
+  const auto [begin, end] = extent(view.base, view.dims, view.strides, element_bytes(view.dtype));
+  op.accesses.push_back({0, begin, end, write});
+}
+
+void Emitter::use_memory(Operation &op, uint8_t at, const MemDescriptor &memory, const std::array<uint16_t, 4> &dims,
+                         int64_t size, bool write) {
+  op.memory = {at, memory};
+  const auto [begin, end] = extent(static_cast<int64_t>(memory.offset), dims, memory.strides, size);
+  op.accesses.push_back({1 + memory.segment, begin, end, write});
+}
+
+void Emitter::load(const SpmView &dst, const MemView &src) {
+  if (dry_) return;
+  for_each_block(src.dims, {dst.strides, src.strides}, 1, [&](const Block &block) {
+    const Descriptor view = descriptor_of(block, 0, dst.dtype, dst.base);
+    Operation &op = add(isa::Engine::LOAD, isa::DmaLoad{}.encode());
+    use(op, 2, view, true);
+    use_memory(op, 3, memory_of(block, 1, src), view.dims, element_bytes(src.dtype), false);
+    load_bytes_ += count(view.dims) * static_cast<uint64_t>(element_bytes(src.dtype));
+  });
+}
+
+void Emitter::store(const MemView &dst, const SpmView &src) {
+  if (dry_) return;
+  for_each_block(dst.dims, {dst.strides, src.strides}, 0, [&](const Block &block) {
+    const Descriptor view = descriptor_of(block, 1, src.dtype, src.base);
+    Operation &op = add(isa::Engine::STORE, isa::DmaStore{}.encode());
+    use(op, 2, view, false);
+    use_memory(op, 3, memory_of(block, 0, dst), view.dims, element_bytes(dst.dtype), true);
+    store_bytes_ += count(view.dims) * static_cast<uint64_t>(element_bytes(dst.dtype));
+  });
+}
+
+void Emitter::fill(const SpmView &dst, uint32_t pattern) {
+  if (dry_) return;
+  for_each_block(dst.dims, {dst.strides}, 0, [&](const Block &block) {
+    const Descriptor view = descriptor_of(block, 0, dst.dtype, dst.base);
+    // Padding that covers every row leaves nothing to fetch; the memory descriptor only has to be defined.
+    isa::DmaLoad load;
+    load.pad_top = view.dims[1];
+    load.fill = pattern;
+    Operation &op = add(isa::Engine::LOAD, load.encode());
+    use(op, 2, view, true);
+    op.memory = {3, MemDescriptor{}};
+  });
+}
+
+void Emitter::load_padded(const Descriptor &dst, const MemDescriptor &src, const Padding &padding) {
+  if (dry_) return;
+  isa::DmaLoad load;
+  load.pad_top = static_cast<uint16_t>(padding.top);
+  load.pad_bottom = static_cast<uint16_t>(padding.bottom);
+  load.pad_left = static_cast<uint16_t>(padding.left);
+  load.pad_right = static_cast<uint16_t>(padding.right);
+  load.fill = padding.fill;
+  Operation &op = add(isa::Engine::LOAD, load.encode());
+  use(op, 2, dst, true);
+  std::array<uint16_t, 4> fetched = dst.dims;
+  fetched[1] = static_cast<uint16_t>(dst.dims[1] - padding.top - padding.bottom);
+  fetched[2] = static_cast<uint16_t>(dst.dims[2] - padding.left - padding.right);
+  use_memory(op, 3, src, fetched, element_bytes(dst.dtype), false);
+  load_bytes_ += count(fetched) * static_cast<uint64_t>(element_bytes(dst.dtype));
+}
+
+void Emitter::load_weights(const Descriptor &w, TileSplit split) {
+  if (dry_) return;
+  isa::MmLdw ldw;
+  ldw.m_split = static_cast<uint8_t>(split.m);
+  ldw.n_split = static_cast<uint8_t>(split.n);
+  use(add(isa::Engine::DMMU, ldw.encode()), 2, w, false);
+}
+
+void Emitter::multiply(const Descriptor &a, bool accumulate, TileSplit split, int64_t n, int64_t acc_row) {
+  if (dry_) return;
+  isa::MmMul mul;
+  mul.accumulate = accumulate ? 1 : 0;
+  mul.m_split = static_cast<uint8_t>(split.m);
+  mul.n_split = static_cast<uint8_t>(split.n);
+  mul.n = static_cast<uint16_t>(n);
+  mul.acc_row = static_cast<uint16_t>(acc_row);
+  use(add(isa::Engine::DMMU, mul.encode()), 2, a, false);
+}
+
+void Emitter::drain(const Descriptor &dst, const std::optional<Descriptor> &bias, const Activation &act,
+                    TileSplit split, int64_t acc_row) {
+  if (dry_) return;
+  isa::MmDrain drain;
+  drain.scale = 0xFF;
+  drain.bias = 0xFF;
+  drain.act = act.kind;
+  drain.lo = act.lo;
+  drain.hi = act.hi;
+  drain.m_split = static_cast<uint8_t>(split.m);
+  drain.n_split = static_cast<uint8_t>(split.n);
+  drain.acc_row = static_cast<uint16_t>(acc_row);
+  Operation &op = add(isa::Engine::DMMU, drain.encode());
+  use(op, 2, dst, true);
+  if (bias) use(op, 4, *bias, false);
+}
+
+void Emitter::unary(isa::Unary func, const SpmView &dst, const SpmView &src, float imm0, float imm1) {
+  if (dry_) return;
+  for_each_block(dst.dims, {dst.strides, src.strides}, 0, [&](const Block &block) {
+    isa::VUnary inst;
+    inst.func = func;
+    inst.imm0 = imm0;
+    inst.imm1 = imm1;
+    Operation &op = add(isa::Engine::VPU, inst.encode());
+    use(op, 2, descriptor_of(block, 0, dst.dtype, dst.base), true);
+    use(op, 3, descriptor_of(block, 1, src.dtype, src.base), false);
+  });
+}
+
+void Emitter::binary(isa::Binary func, const SpmView &dst, const SpmView &a, const SpmView &b, const Activation &act) {
+  if (dry_) return;
+  for_each_block(dst.dims, {dst.strides, a.strides, b.strides}, 0, [&](const Block &block) {
+    isa::VBinary inst;
+    inst.func = func;
+    inst.act = act.kind;
+    inst.lo = act.lo;
+    inst.hi = act.hi;
+    Operation &op = add(isa::Engine::VPU, inst.encode());
+    use(op, 2, descriptor_of(block, 0, dst.dtype, dst.base), true);
+    use(op, 3, descriptor_of(block, 1, a.dtype, a.base), false);
+    use(op, 4, descriptor_of(block, 2, b.dtype, b.base), false);
+  });
+}
+
+void Emitter::binary_scalar(isa::Binary func, const SpmView &dst, const SpmView &a, float scalar, bool swap,
+                            const Activation &act) {
+  if (dry_) return;
+  for_each_block(dst.dims, {dst.strides, a.strides}, 0, [&](const Block &block) {
+    isa::VBinary inst;
+    inst.func = func;
+    inst.b = 0xFF;
+    inst.swap = swap ? 1 : 0;
+    inst.imm0 = scalar;
+    inst.act = act.kind;
+    inst.lo = act.lo;
+    inst.hi = act.hi;
+    Operation &op = add(isa::Engine::VPU, inst.encode());
+    use(op, 2, descriptor_of(block, 0, dst.dtype, dst.base), true);
+    use(op, 3, descriptor_of(block, 1, a.dtype, a.base), false);
+  });
+}
+
+void Emitter::reduce(isa::Reduce func, const Descriptor &dst, const Descriptor &src, unsigned axes, float divisor) {
+  if (dry_) return;
+  isa::VReduce inst;
+  inst.func = func;
+  inst.axes = static_cast<uint8_t>(axes);
+  inst.div = divisor;
+  Operation &op = add(isa::Engine::VPU, inst.encode());
+  use(op, 2, dst, true);
+  use(op, 3, src, false);
+}
+
+void Emitter::window(const isa::VWindow &shape, const Descriptor &dst, const Descriptor &src,
+                     const std::optional<Descriptor> &w, const std::optional<Descriptor> &bias) {
+  if (dry_) return;
+  isa::VWindow inst = shape;
+  inst.w = 0xFF;
+  inst.bias = 0xFF;
+  Operation &op = add(isa::Engine::VPU, inst.encode());
+  use(op, 2, dst, true);
+  use(op, 3, src, false);
+  if (w) use(op, 4, *w, false);
+  if (bias) use(op, 5, *bias, false);
+}
+
+void Emitter::softmax(const Descriptor &dst, const Descriptor &src) {
+  if (dry_) return;
+  Operation &op = add(isa::Engine::VPU, isa::VSoftmax{}.encode());
+  use(op, 2, dst, true);
+  use(op, 3, src, false);
+}
+
+void Emitter::synchronize() {
+  using Clock = std::array<int64_t, kEngines>;  // last operation of each engine that is known to be complete
+  std::map<int, HazardMap> spaces;
+  std::array<Clock, kEngines> known;
+  for (Clock &clock : known) clock.fill(-1);
+  std::vector<Clock> snapshot(operations_.size());
+  for (std::size_t i = 0; i < operations_.size(); ++i) {
+    Operation &op = operations_[i];
+    const auto self = static_cast<std::size_t>(op.engine);
+    Clock needed;
+    needed.fill(-1);
+    for (const Access &access : op.accesses) {
+      spaces[access.space].access(access.begin, access.end, access.write, static_cast<int>(self),
+                                  static_cast<int64_t>(i), needed);
+    }
+    // Latest first: what an operation has waited for itself often covers the other dependences.
+    for (;;) {
+      std::size_t best = kEngines;
+      for (std::size_t e = 0; e < kEngines; ++e) {
+        if (e == self || needed[e] <= known[self][e]) continue;
+        if (best == kEngines || needed[e] > needed[best]) best = e;
+      }
+      if (best == kEngines) break;
+      const auto source = static_cast<std::size_t>(needed[best]);
+      operations_[source].posts[self] = true;
+      op.waits[best] = true;
+      known[self][best] = needed[best];
+      for (std::size_t e = 0; e < kEngines; ++e) known[self][e] = std::max(known[self][e], snapshot[source][e]);
+    }
+    snapshot[i] = known[self];
+    snapshot[i][self] = static_cast<int64_t>(i);
+    known[self][self] = static_cast<int64_t>(i);
+  }
+}
+
+std::vector<isa::Inst> Emitter::encode(int engine, std::vector<DebugEntry> &debug) const {
+  std::vector<isa::Inst> stream;
+  DescriptorCache<Descriptor> tensors;
+  DescriptorCache<MemDescriptor> memories;
+  for (const Operation &op : operations_) {
+    if (static_cast<int>(op.engine) != engine) continue;
+    const std::size_t first = stream.size();
+    isa::Inst inst = op.inst;
+    for (const Operand &operand : op.operands) {
+      bool missing = false;
+      const int slot = tensors.slot(operand.view, missing);
+      inst[operand.at] = static_cast<uint8_t>(slot);
+      if (!missing) continue;
+      isa::Tdesc set;
+      set.index = static_cast<uint8_t>(slot);
+      set.dtype = operand.view.dtype;
+      set.base = operand.view.base;
+      set.dims = operand.view.dims;
+      set.strides = operand.view.strides;
+      stream.push_back(set.encode());
+    }
+    if (op.memory) {
+      bool missing = false;
+      const int slot = memories.slot(op.memory->second, missing);
+      inst[op.memory->first] = static_cast<uint8_t>(slot);
+      if (missing) {
+        isa::Mdesc set;
+        set.index = static_cast<uint8_t>(slot);
+        set.segment = op.memory->second.segment;
+        set.offset = op.memory->second.offset;
+        set.strides = op.memory->second.strides;
+        stream.push_back(set.encode());
+      }
+    }
+    for (int e = 0; e < kEngines; ++e) {
+      if (!op.waits[static_cast<std::size_t>(e)]) continue;
+      stream.push_back(isa::SemWait{static_cast<uint8_t>(semaphore(e, engine)), 1}.encode());
+    }
+    stream.push_back(inst);
+    for (int e = 0; e < kEngines; ++e) {
+      if (!op.posts[static_cast<std::size_t>(e)]) continue;
+      stream.push_back(isa::SemPost{static_cast<uint8_t>(semaphore(engine, e)), 1}.encode());
+    }
+    const std::string &node = nodes_[static_cast<std::size_t>(op.node)];
+    if (!debug.empty() && debug.back().engine == static_cast<uint32_t>(engine) && debug.back().node == node) {
+      debug.back().count += static_cast<uint32_t>(stream.size() - first);
+    } else {
+      debug.push_back({static_cast<uint32_t>(engine), static_cast<uint32_t>(first),
+                       static_cast<uint32_t>(stream.size() - first), node});
+    }
+  }
+  if (!stream.empty()) stream.push_back(isa::End{}.encode());
+  return stream;
+}
+
+uint64_t Emitter::finish(const Target &target, ImageBuilder &image, std::vector<DebugEntry> &debug) {
+  constexpr uint32_t kNeeded = kEngines * (kEngines - 1);
+  if (target.semaphores < kNeeded) {
+    throw InputError("the target has " + std::to_string(target.semaphores) + " semaphores, a program needs " +
+                     std::to_string(kNeeded));
+  }
+  synchronize();
+  uint64_t total = 0;
+  for (int engine = 0; engine < kEngines; ++engine) {
+    const std::vector<isa::Inst> stream = encode(engine, debug);
+    if (stream.empty()) continue;
+    image.add_stream(static_cast<uint32_t>(engine), stream);
+    total += stream.size();
+  }
+  return total;
+}
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,141 @@
+// Collects device operations in program order and turns them into one instruction stream per engine.
+//
+// The order of the calls defines what the program means: as if every operation were complete before the next one.
+// Streams run concurrently on the device; finish() finds every dependence between operations of different engines from
+// the bytes they touch (read after write, write after read, write after write, in the scratchpad and in memory) and
+// enforces it by a semaphore of the pair of engines. Prefetch and overlap therefore follow from where buffers lie, not
+// from hand-made protocols.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "driver/compiler/backend/views.hpp"
+#include "driver/runtime/image_builder.hpp"
+#include "driver/runtime/program.hpp"
+
+namespace cx::compiler::backend {
+
+/// A scratchpad descriptor.
+struct Descriptor {
+  Dtype dtype{};
+  uint32_t base = 0;
+  std::array<uint16_t, 4> dims{1, 1, 1, 1};
+  std::array<int32_t, 4> strides{0, 0, 0, 0};
+  bool operator==(const Descriptor &) const = default;
+};
+
+/// Where the elements of a transfer lie in a segment.
+struct MemDescriptor {
+  uint8_t segment = 0;
+  uint64_t offset = 0;
+  std::array<int32_t, 4> strides{0, 0, 0, 0};
+  bool operator==(const MemDescriptor &) const = default;
+};
+
+struct Activation {
+  isa::Activation kind = isa::Activation::NONE;
+  float lo = 0;
+  float hi = 0;
+};
+
+/// Elements that a padded load fills instead of fetching.
+struct Padding {
+  int64_t top = 0;
+  int64_t bottom = 0;
+  int64_t left = 0;
+  int64_t right = 0;
+  uint32_t fill = 0;
+  bool any() const { return top != 0 || bottom != 0 || left != 0 || right != 0; }
+};
+
+/// Tiles that share a product: rows over m_split, columns over n_split.
+struct TileSplit {
+  int64_t m = 1;
+  int64_t n = 1;
+};
+
+class Emitter {
+ public:
+  /// While dry, operations are not recorded.
+  void set_dry(bool dry) { dry_ = dry; }
+  bool dry() const { return dry_; }
+
+  /// Operations from here on belong to this node.
+  void set_node(const std::string &name);
+
+  /// Views of equal dims and element size, of any rank. Loads and stores move bytes.
+  void load(const SpmView &dst, const MemView &src);
+  void store(const MemView &dst, const SpmView &src);
+  void fill(const SpmView &dst, uint32_t pattern);
+  /// Four dimensions as they are; padding in dims[1] and dims[2]; src.dims are ignored.
+  void load_padded(const Descriptor &dst, const MemDescriptor &src, const Padding &padding);
+
+  void load_weights(const Descriptor &w, TileSplit split);
+  void multiply(const Descriptor &a, bool accumulate, TileSplit split, int64_t n, int64_t acc_row);
+  void drain(const Descriptor &dst, const std::optional<Descriptor> &bias, const Activation &act, TileSplit split,
+             int64_t acc_row);
+
+  void unary(isa::Unary func, const SpmView &dst, const SpmView &src, float imm0 = 0, float imm1 = 0);
+  /// Operand strides may be 0.
+  void binary(isa::Binary func, const SpmView &dst, const SpmView &a, const SpmView &b, const Activation &act = {});
+  /// swap: func(scalar, a).
+  void binary_scalar(isa::Binary func, const SpmView &dst, const SpmView &a, float scalar, bool swap,
+                     const Activation &act = {});
+  void reduce(isa::Reduce func, const Descriptor &dst, const Descriptor &src, unsigned axes, float divisor);
+  void window(const isa::VWindow &shape, const Descriptor &dst, const Descriptor &src,
+              const std::optional<Descriptor> &w, const std::optional<Descriptor> &bias);
+  void softmax(const Descriptor &dst, const Descriptor &src);
+
+  uint64_t load_bytes() const { return load_bytes_; }
+  uint64_t store_bytes() const { return store_bytes_; }
+
+  /// Adds the streams to the image and fills `debug`. Returns the number of instructions. Throws InputError if the
+  /// target has fewer semaphores than the program needs.
+  uint64_t finish(const Target &target, ImageBuilder &image, std::vector<DebugEntry> &debug);
+
+ private:
+  static constexpr int kEngines = 4;
+  struct Access {
+    int space = 0;  ///< 0 scratchpad, 1 + n segment n
+    int64_t begin = 0;
+    int64_t end = 0;
+    bool write = false;
+  };
+  struct Operand {
+    uint8_t at = 0;  ///< byte of the instruction that names the descriptor
+    Descriptor view;
+  };
+  struct Operation {
+    isa::Engine engine{};
+    int node = 0;
+    isa::Inst inst{};
+    std::vector<Operand> operands;
+    std::optional<std::pair<uint8_t, MemDescriptor>> memory;
+    std::vector<Access> accesses;
+    std::array<bool, kEngines> waits{};  ///< for the next post of the engine
+    std::array<bool, kEngines> posts{};  ///< to the engine
+  };
+
+  Operation &add(isa::Engine engine, const isa::Inst &inst);
+  static void use(Operation &op, uint8_t at, const Descriptor &view, bool write);
+  static void use_memory(Operation &op, uint8_t at, const MemDescriptor &memory, const std::array<uint16_t, 4> &dims,
+                         int64_t size, bool write);
+  void synchronize();
+  std::vector<isa::Inst> encode(int engine, std::vector<DebugEntry> &debug) const;
+
+  bool dry_ = false;
+  std::vector<std::string> nodes_;
+  std::vector<Operation> operations_;
+  Operation scratch_;
+  uint64_t load_bytes_ = 0;
+  uint64_t store_bytes_ = 0;
+};
+
+/// The descriptor of a view with four dimensions or fewer (missing ones are 1, on the left).
+Descriptor descriptor(const SpmView &view);
+
+}  // namespace cx::compiler::backend

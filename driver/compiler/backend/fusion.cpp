@@ -1,0 +1,238 @@
+#include "driver/compiler/backend/fusion.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "driver/compiler/backend/constants.hpp"
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+constexpr std::size_t kMaxNodes = 24;
+
+GroupKind kind_of(const Node &node) {
+  if (node.op == "Conv") return GroupKind::convolution;
+  if (node.op == "MatMul") return GroupKind::matmul;
+  if (node.op == "Pool") return GroupKind::pool;
+  if (node.op == "Reduce") return GroupKind::reduce;
+  if (node.op == "Softmax") return GroupKind::softmax;
+  if (node.op == "Unary" || node.op == "Binary" || node.op == "Cast") return GroupKind::elementwise;
+  for (const char *move : {"Transpose", "Reshape", "Concat", "Slice", "Gather", "Expand", "Pad", "Copy"}) {
+    if (node.op == move) return GroupKind::move;
+  }
+  throw UnsupportedError(node.op, "node " + node.name + ": the compiler has no device code for " + node.op);
+}
+
+template <typename T>
+T function_by_name(const Node &node, unsigned count) {
+  const std::string wanted = node.text("func", "");
+  for (unsigned i = 0; i < count; ++i) {
+    std::string name(isa::to_string(static_cast<T>(i)));
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (name == wanted) return static_cast<T>(i);
+  }
+  throw UnsupportedError(node.op, "node " + node.name + ": the device has no function " + wanted);
+}
+
+bool is_scalar(const Tensor &tensor) { return tensor.is_constant() && elements(tensor.shape) == 1; }
+
+Step step_of(const Graph &graph, int index) {
+  const Node &node = graph.nodes[static_cast<std::size_t>(index)];
+  Step step;
+  step.node = index;
+  step.result = node.outputs[0];
+  if (node.op == "Cast") {
+    step.unary = isa::Unary::COPY;
+    step.a = node.inputs[0];
+  } else if (node.op == "Unary") {
+    step.unary = function_by_name<isa::Unary>(node, isa::kUnaryCount);
+    step.imm0 = node.real("alpha", 0);
+    step.imm1 = node.real("beta", 0);
+    step.a = node.inputs[0];
+  } else {
+    step.is_binary = true;
+    step.binary = function_by_name<isa::Binary>(node, isa::kBinaryCount);
+    step.a = node.inputs[0];
+    step.b = node.inputs[1];
+    if (is_scalar(graph[step.b])) {
+      step.imm0 = scalar_value(graph[step.b]);
+      step.b = kNoTensor;
+    } else if (is_scalar(graph[step.a])) {
+      step.imm0 = scalar_value(graph[step.a]);
+      step.a = step.b;
+      step.b = kNoTensor;
+      step.swap = true;
+    }
+  }
+  return step;
+}
+
+/// Assigns nodes to groups one by one; a group is a set of nodes, in order.
+class Grouper {
+ public:
+  explicit Grouper(const Graph &graph)
+      : graph_(graph), group_of_(graph.nodes.size(), -1), producer_(graph.tensors.size(), -1) {
+    for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+      for (TensorId out : graph.nodes[n].outputs) producer_[static_cast<std::size_t>(out)] = static_cast<int>(n);
+    }
+    for (std::size_t n = 0; n < graph.nodes.size(); ++n) place(static_cast<int>(n));
+  }
+
+  /// Member nodes of the groups, groups in a topological order.
+  std::vector<std::vector<int>> ordered() const {
+    std::vector<std::vector<int>> result;
+    std::vector<bool> done(members_.size(), false);
+    std::vector<std::set<int>> needs(members_.size());
+    for (std::size_t g = 0; g < members_.size(); ++g) needs[g] = predecessors(static_cast<int>(g));
+    while (result.size() < members_.size()) {
+      for (std::size_t g = 0; g < members_.size(); ++g) {
+        if (done[g]) continue;
+        const bool ready =
+            std::all_of(needs[g].begin(), needs[g].end(), [&](int n) { return done[static_cast<std::size_t>(n)]; });
+        if (!ready) continue;
+        done[g] = true;
+        result.push_back(members_[g]);
+      }
+    }
+    return result;
+  }
+
+ private:
+  const Node &node(int index) const { return graph_.nodes[static_cast<std::size_t>(index)]; }
+  int producer_group(TensorId id) const {
+    if (id == kNoTensor) return -1;
+    const int producer = producer_[static_cast<std::size_t>(id)];
+    return producer < 0 ? -1 : group_of_[static_cast<std::size_t>(producer)];
+  }
+  const Shape &shape_of(int group) const {
+    return graph_[node(members_[static_cast<std::size_t>(group)].front()).outputs[0]].shape;
+  }
+
+  std::set<int> predecessors(int group) const {
+    std::set<int> result;
+    for (int member : members_[static_cast<std::size_t>(group)]) {
+      for (TensorId id : node(member).inputs) {
+        const int from = producer_group(id);
+        if (from >= 0 && from != group) result.insert(from);
+      }
+    }
+    return result;
+  }
+
+  /// Whether `group` needs a value of `ancestor`.
+  bool depends_on(int group, int ancestor, std::set<int> &seen) const {
+    if (group == ancestor) return true;
+    if (!seen.insert(group).second) return false;
+    const std::set<int> needs = predecessors(group);
+    return std::any_of(needs.begin(), needs.end(), [&](int n) { return depends_on(n, ancestor, seen); });
+  }
+
+  bool can_join(int index, int group) const {
+    const std::vector<int> &members = members_[static_cast<std::size_t>(group)];
+    if (members.size() >= kMaxNodes || kind_of(node(members.front())) == GroupKind::move) return false;
+    if (shape_of(group) != graph_[node(index).outputs[0]].shape) return false;
+    for (TensorId id : node(index).inputs) {
+      const int from = producer_group(id);
+      if (from < 0 || from == group) continue;
+      std::set<int> seen;
+      if (depends_on(from, group, seen)) return false;
+    }
+    return true;
+  }
+
+  void place(int index) {
+    int best = -1;
+    if (kind_of(node(index)) == GroupKind::elementwise) {
+      for (TensorId id : node(index).inputs) {
+        const int group = producer_group(id);
+        if (group > best && can_join(index, group)) best = group;
+      }
+    }
+    if (best < 0) {
+      best = static_cast<int>(members_.size());
+      members_.emplace_back();
+    }
+    members_[static_cast<std::size_t>(best)].push_back(index);
+    group_of_[static_cast<std::size_t>(index)] = best;
+  }
+
+  const Graph &graph_;
+  std::vector<int> group_of_;
+  std::vector<int> producer_;
+  std::vector<std::vector<int>> members_;
+};
+
+bool takes_activation(const Group &group) {
+  return group.kind == GroupKind::convolution || group.kind == GroupKind::matmul || group.kind == GroupKind::pool;
+}
+
+std::optional<Activation> as_activation(const Step &step) {
+  if (step.is_binary) return std::nullopt;
+  if (step.unary == isa::Unary::RELU) return Activation{isa::Activation::RELU, 0, 0};
+  if (step.unary == isa::Unary::CLAMP) return Activation{isa::Activation::CLAMP, step.imm0, step.imm1};
+  return std::nullopt;
+}
+
+/// Lets the operation that makes a value apply the relu or clamp that is its only use.
+void merge_activations(const Graph &graph, Group &group) {
+  const auto only_used_here = [&](TensorId id) { return graph.consumers(id).size() == 1 && !graph.is_output(id); };
+  std::vector<Step> kept;
+  for (const Step &step : group.steps) {
+    const std::optional<Activation> act = as_activation(step);
+    if (act && only_used_here(step.a)) {
+      if (step.a == group.anchor_result && takes_activation(group) && group.anchor_act.kind == isa::Activation::NONE) {
+        group.anchor_act = *act;
+        group.anchor_result = step.result;
+        continue;
+      }
+      const auto maker = std::find_if(kept.begin(), kept.end(), [&](const Step &s) { return s.result == step.a; });
+      if (maker != kept.end() && maker->is_binary && maker->act.kind == isa::Activation::NONE) {
+        maker->act = *act;
+        maker->result = step.result;
+        continue;
+      }
+    }
+    kept.push_back(step);
+  }
+  group.steps = kept;
+}
+
+Group make_group(const Graph &graph, const std::vector<int> &nodes) {
+  Group group;
+  const Node &first = graph.nodes[static_cast<std::size_t>(nodes.front())];
+  group.kind = kind_of(first);
+  group.name = first.name;
+  group.nodes = nodes;
+  group.shape = graph[first.outputs[0]].shape;
+  const bool anchored = group.kind != GroupKind::elementwise;
+  if (anchored) group.anchor_result = first.outputs[0];
+  for (std::size_t i = anchored ? 1 : 0; i < nodes.size(); ++i) group.steps.push_back(step_of(graph, nodes[i]));
+  merge_activations(graph, group);
+  const auto needed_outside = [&](TensorId id) {
+    if (graph.is_output(id)) return true;
+    for (int consumer : graph.consumers(id)) {
+      if (std::find(nodes.begin(), nodes.end(), consumer) == nodes.end()) return true;
+    }
+    return false;
+  };
+  if (anchored && needed_outside(group.anchor_result)) group.outputs.push_back(group.anchor_result);
+  for (const Step &step : group.steps) {
+    if (needed_outside(step.result)) group.outputs.push_back(step.result);
+  }
+  return group;
+}
+
+}  // namespace
+
+float scalar_value(const Tensor &tensor) { return constant_as_floats(tensor).at(0); }
+
+std::vector<Group> fuse(const Graph &graph) {
+  std::vector<Group> groups;
+  for (const std::vector<int> &nodes : Grouper(graph).ordered()) groups.push_back(make_group(graph, nodes));
+  return groups;
+}
+
+}  // namespace cx::compiler::backend

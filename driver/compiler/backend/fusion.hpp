@@ -1,0 +1,48 @@
+// Groups of nodes that run together: an anchor with an element-wise tail whose intermediate values stay in the
+// scratchpad.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "driver/compiler/backend/emitter.hpp"
+#include "driver/compiler/graph.hpp"
+
+namespace cx::compiler::backend {
+
+enum class GroupKind { convolution, matmul, pool, reduce, softmax, elementwise, move };
+
+/// One element-wise operation of a group. An operand is a tensor (computed earlier in the group, or from outside) or a
+/// scalar.
+struct Step {
+  int node = 0;
+  bool is_binary = false;
+  isa::Unary unary{};
+  isa::Binary binary{};
+  float imm0 = 0;
+  float imm1 = 0;
+  TensorId a = kNoTensor;
+  TensorId b = kNoTensor;  ///< binary only; kNoTensor: the scalar imm0
+  bool swap = false;       ///< scalar first
+  Activation act;
+  TensorId result = kNoTensor;
+};
+
+struct Group {
+  GroupKind kind{};
+  std::string name;        ///< of the first node, for messages and the debug map
+  std::vector<int> nodes;  ///< in graph order; the anchor is the first
+  Shape shape;             ///< of every value that the group computes
+  TensorId anchor_result = kNoTensor;
+  Activation anchor_act;
+  std::vector<Step> steps;
+  std::vector<TensorId> outputs;  ///< values that others need, in order of computation
+};
+
+/// All groups in an order in which they can run. Nothing moves across a dependence.
+std::vector<Group> fuse(const Graph &graph);
+
+/// The single element of a constant, as float.
+float scalar_value(const Tensor &tensor);
+
+}  // namespace cx::compiler::backend

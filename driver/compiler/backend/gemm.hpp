@@ -1,0 +1,49 @@
+// Products on the DMMU: a tile of rows times a tile of weights, both in the scratchpad.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "driver/compiler/backend/tile.hpp"
+
+namespace cx::compiler::backend {
+
+/// A piece of K whose elements lie `stride` bytes apart, at `base` for the first row.
+struct KRun {
+  int64_t base = 0;
+  int64_t length = 0;
+  int64_t stride = 0;
+};
+
+struct GemmTile {
+  Dtype dtype{};
+  std::array<int64_t, 3> rows{1, 1, 1};  ///< M = their product
+  std::array<int64_t, 3> a_strides{};    ///< bytes from row to row
+  std::vector<KRun> runs;                ///< K, in the order of the weights' rows
+  int64_t weights = 0;                   ///< [K][n] in the scratchpad
+  int64_t weight_k_stride = 0;
+  int64_t weight_n_stride = 0;
+  int64_t n = 0;
+  Dtype result_dtype{};
+  int64_t result = 0;
+  std::array<int64_t, 3> result_strides{};
+  int64_t result_n_stride = 0;
+  std::optional<int64_t> bias;  ///< FP32[n], dense
+  Activation act;
+};
+
+/// M of a tile must be at most rows_per_tile() of the split.
+void emit_gemm(Context &context, const GemmTile &tile, TileSplit split);
+
+/// The split of the array that takes the fewest cycles for products of m rows, n columns and `pieces` passes down K.
+TileSplit choose_split(const Target &target, int64_t m, int64_t n, int64_t pieces);
+
+/// Rows that the accumulators of a split hold.
+int64_t rows_per_tile(const Target &target, TileSplit split);
+
+/// Passes that runs of these lengths take.
+int64_t count_pieces(const Target &target, int64_t run_length, int64_t runs);
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,78 @@
+// How a group becomes tiles: what each kind of group provides and the driver that picks a tiling and emits it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "driver/compiler/backend/tile.hpp"
+
+namespace cx::compiler::backend {
+
+/// Largest tile in every dimension of the group's shape.
+using Tiling = Dims;
+
+/// One group's way onto the device. The box of a tile is in the dimensions of shape().
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+
+  /// What is tiled.
+  virtual Shape shape() const = 0;
+  /// Dimension whose parts are passes of their own, with constants that stay in the scratchpad during the pass; -1:
+  /// none.
+  virtual int pass_dimension() const { return -1; }
+  /// Tilings to try, the best first.
+  virtual std::vector<Tiling> tilings() const = 0;
+  /// Loads what all tiles of a pass share.
+  virtual void resident(Arena &arena, const Box &range) = 0;
+  /// Loads, computes and stores one tile.
+  virtual void tile(Arena &arena, const Box &box) = 0;
+};
+
+/// Emits a group. Scratchpad: residents at one end, the rest a ring of tile buffers; the end changes from pass to pass
+/// so that the next pass can load ahead.
+class GroupEmitter {
+ public:
+  explicit GroupEmitter(Context &context) : context_(context) {}
+  /// Throws InputError naming the node if no tiling fits the scratchpad.
+  void emit(const std::string &name, Kernel &kernel);
+
+ private:
+  struct Need {
+    int64_t resident = 0;
+    int64_t tile = 0;
+    int64_t tiles = 1;  ///< of a pass
+  };
+  Need measure(Kernel &kernel, const Tiling &tiling);
+  Tiling choose(const std::string &name, Kernel &kernel, Need &need);
+  void emit_pass(Kernel &kernel, const Tiling &tiling, const Need &need, const Box &range);
+
+  Context &context_;
+  bool residents_high_ = false;
+  int64_t next_slot_ = 0;
+};
+
+/// All boxes of `tiling` that cover `range`, in row-major order.
+std::vector<Box> split(const Box &range, const Tiling &tiling);
+
+/// Tilings of a tensor of which any part can be computed alone: from `limit` elements downwards, outer dimensions (in
+/// `order`) split first. Dimensions in `whole` are never split.
+std::vector<Tiling> free_tilings(const Shape &shape, const std::vector<int> &order, int64_t limit,
+                                 const std::vector<bool> &whole);
+
+std::unique_ptr<Kernel> lower_conv(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_matmul(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_pool(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_depthwise(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_reduce(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_softmax(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_elementwise(Context &context, const Group &group);
+
+/// True for a convolution that the VPU computes: one channel in, one channel out.
+bool is_depthwise(const Context &context, const Group &group);
+
+/// Emits a node that only moves elements; nothing if the layout made it a view.
+void lower_move(Context &context, GroupEmitter &emitter, const Group &group);
+
+}  // namespace cx::compiler::backend

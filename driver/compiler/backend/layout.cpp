@@ -1,0 +1,306 @@
+#include "driver/compiler/backend/layout.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+const std::vector<int> kChannelsLast{0, 2, 3, 1};
+
+std::vector<int> identity(std::size_t rank) {
+  std::vector<int> order(rank);
+  std::iota(order.begin(), order.end(), 0);
+  return order;
+}
+
+bool is_view_like(const std::string &op) {
+  return op == "Transpose" || op == "Reshape" || op == "Slice" || op == "Expand" || op == "Copy";
+}
+
+}  // namespace
+
+Dtype bound_dtype(Type type, const std::string &tensor) {
+  switch (type) {
+    case Type::F32:
+      return Dtype::FP32;
+    case Type::F16:
+    case Type::I16:
+    case Type::U16:
+      return Dtype::FP16;
+    case Type::BF16:
+      return Dtype::BF16;
+    case Type::I8:
+      return Dtype::INT8;
+    case Type::U8:
+    case Type::Bool:
+      return Dtype::UINT8;
+    case Type::I32:
+    case Type::U32:
+      return Dtype::INT32;
+    case Type::F64:
+    case Type::I64:
+    case Type::U64:
+      return Dtype::RAW64;
+  }
+  throw Error("tensor " + tensor + " has an unknown type");
+}
+
+std::optional<Value> view_through(const Graph &graph, const Node &node, const Value &input) {
+  const Shape &in = graph[node.inputs[0]].shape;
+  const Shape &out = graph[node.outputs[0]].shape;
+  Value result = input;
+  if (node.op == "Copy") return result;
+  if (node.op == "Reshape") {
+    if (!reshape_strides(in, input.strides, out, result.strides)) return std::nullopt;
+    return result;
+  }
+  if (node.op == "Transpose") {
+    const auto perm = node.integers("perm");
+    for (std::size_t d = 0; d < perm.size(); ++d) result.strides[d] = input.strides[static_cast<std::size_t>(perm[d])];
+    return result;
+  }
+  if (node.op == "Slice") {
+    const auto starts = node.integers("starts");
+    const auto steps = node.integers("steps");
+    for (std::size_t d = 0; d < in.size(); ++d) {
+      result.offset += starts[d] * input.strides[d];
+      result.strides[d] = steps[d] * input.strides[d];
+    }
+    return result;
+  }
+  if (node.op == "Expand") {
+    for (std::size_t d = 0; d < in.size(); ++d) {
+      if (in[d] != out[d]) result.strides[d] = 0;
+    }
+    return result;
+  }
+  return std::nullopt;
+}
+
+Layout::Layout(const Graph &graph, const std::vector<Group> &groups, Dtype element)
+    : graph_(graph),
+      element_(element),
+      producer_(graph.tensors.size(), -1),
+      placements_(graph.tensors.size()),
+      values_(graph.tensors.size()),
+      preferred_(graph.tensors.size()) {
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    for (TensorId out : graph.nodes[n].outputs) producer_[static_cast<std::size_t>(out)] = static_cast<int>(n);
+  }
+  int segment = kFirstBindingSegment;
+  const auto bind = [&](TensorId id) {
+    const Tensor &tensor = graph[id];
+    Storage storage;
+    storage.place = Place::binding;
+    storage.segment = segment++;
+    storage.dtype = bound_dtype(tensor.type, tensor.name);
+    storage.bytes = elements(tensor.shape) * element_bytes(storage.dtype);
+    values_[static_cast<std::size_t>(id)] =
+        Value{static_cast<int>(storages_.size()), 0, row_major_strides(tensor.shape)};
+    storages_.push_back(storage);
+  };
+  for (TensorId id : graph.inputs) bind(id);
+  for (TensorId id : graph.outputs) bind(id);
+  place_backwards();
+  // Only values that leave their group have memory.
+  for (const Group &group : groups) {
+    for (TensorId id : group.outputs) resolve(id);
+  }
+  note_uses(groups);
+}
+
+bool Layout::can_be_placed(TensorId id) const {
+  return producer_[static_cast<std::size_t>(id)] >= 0 && !graph_.is_output(id) && !graph_[id].is_constant() &&
+         placements_[static_cast<std::size_t>(id)].parent == kNoTensor;
+}
+
+void Layout::place_backwards() {
+  for (std::size_t n = graph_.nodes.size(); n-- > 0;) {
+    const Node &node = graph_.nodes[n];
+    const TensorId out = node.outputs[0];
+    const bool forced = graph_.is_output(out) || placements_[static_cast<std::size_t>(out)].parent != kNoTensor;
+    const bool bijective = node.op == "Transpose" || node.op == "Reshape" || node.op == "Copy";
+    if (node.op != "Concat" && !(bijective && forced)) continue;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const TensorId in = node.inputs[i];
+      if (!can_be_placed(in)) continue;
+      // A view of something else cannot be written elsewhere without a copy that the Concat does just as well.
+      const Node &maker = graph_.nodes[static_cast<std::size_t>(producer_[static_cast<std::size_t>(in)])];
+      if (maker.op == "Slice" || maker.op == "Expand") continue;
+      placements_[static_cast<std::size_t>(in)] = {out, static_cast<int>(n)};
+    }
+  }
+}
+
+std::optional<Value> Layout::inside_parent(TensorId id) {
+  const Placement &placement = placements_[static_cast<std::size_t>(id)];
+  if (placement.parent == kNoTensor) return std::nullopt;
+  const Value parent = resolve(placement.parent);
+  const Node &node = graph_.nodes[static_cast<std::size_t>(placement.node)];
+  Value result = parent;
+  if (node.op == "Reshape") {
+    if (!reshape_strides(graph_[placement.parent].shape, parent.strides, graph_[id].shape, result.strides))
+      return std::nullopt;
+  } else if (node.op == "Transpose") {
+    const auto perm = node.integers("perm");
+    for (std::size_t d = 0; d < perm.size(); ++d) result.strides[static_cast<std::size_t>(perm[d])] = parent.strides[d];
+  } else if (node.op == "Concat") {
+    const auto axis = static_cast<std::size_t>(node.integer("axis", 0));
+    for (TensorId in : node.inputs) {
+      if (in == id) break;
+      result.offset += graph_[in].shape[axis] * parent.strides[axis];
+    }
+  }
+  return result;
+}
+
+Value Layout::resolve(TensorId id) {
+  std::optional<Value> &known = values_[static_cast<std::size_t>(id)];
+  if (known) return *known;
+  std::optional<Value> value = inside_parent(id);
+  const int producer = producer_[static_cast<std::size_t>(id)];
+  const Node &node = graph_.nodes[static_cast<std::size_t>(producer)];
+  if (!value && is_view_like(node.op) && !graph_[node.inputs[0]].is_constant()) {
+    value = view_through(graph_, node, resolve(node.inputs[0]));
+  }
+  if (!value) value = new_storage(id);
+  values_[static_cast<std::size_t>(id)] = value;
+  return *value;
+}
+
+Dtype Layout::storage_dtype(TensorId id) const {
+  const Tensor &tensor = graph_[id];
+  return tensor.type == Type::F32 ? element_ : bound_dtype(tensor.type, tensor.name);
+}
+
+Value Layout::new_storage(TensorId id) {
+  const Shape &shape = graph_[id].shape;
+  Storage storage;
+  storage.dtype = storage_dtype(id);
+  storage.bytes = elements(shape) * element_bytes(storage.dtype);
+  storages_.push_back(storage);
+  return {static_cast<int>(storages_.size()) - 1, 0, ordered_strides(shape, preferred_order(id))};
+}
+
+std::optional<Value> Layout::scratch(int node) const {
+  const auto found = scratch_.find(node);
+  return found == scratch_.end() ? std::nullopt : std::optional<Value>(found->second);
+}
+
+void Layout::add_scratch(int node_index, int group) {
+  const Node &node = graph_.nodes[static_cast<std::size_t>(node_index)];
+  if (node.op != "Reshape" || graph_[node.inputs[0]].is_constant()) return;
+  const Shape &in = graph_[node.inputs[0]].shape;
+  const Shape &out = graph_[node.outputs[0]].shape;
+  Dims ignored;
+  if (reshape_strides(in, value(node.inputs[0]).strides, out, ignored)) return;
+  if (reshape_strides(out, value(node.outputs[0]).strides, in, ignored)) return;
+  Storage storage;
+  storage.dtype = dtype(node.outputs[0]);
+  storage.bytes = elements(in) * element_bytes(storage.dtype);
+  storage.first_use = group;
+  storage.last_use = group;
+  scratch_[node_index] = {static_cast<int>(storages_.size()), 0, row_major_strides(in)};
+  storages_.push_back(storage);
+}
+
+std::vector<int> Layout::preferred_order(TensorId id) {
+  std::optional<std::vector<int>> &known = preferred_[static_cast<std::size_t>(id)];
+  if (!known) known = compute_preferred_order(id);
+  return *known;
+}
+
+bool Layout::only_reshaped(TensorId id, const std::vector<int> &order) const {
+  const std::vector<int> consumers = graph_.consumers(id);
+  if (consumers.empty()) return false;
+  return std::all_of(consumers.begin(), consumers.end(), [&](int n) {
+    const Node &node = graph_.nodes[static_cast<std::size_t>(n)];
+    if (node.op != "Reshape") return false;
+    Dims ignored;
+    return !reshape_strides(graph_[id].shape, ordered_strides(graph_[id].shape, order), graph_[node.outputs[0]].shape,
+                            ignored);
+  });
+}
+
+std::vector<int> Layout::compute_preferred_order(TensorId id) {
+  const Shape &shape = graph_[id].shape;
+  const std::size_t rank = shape.size();
+  const int producer = producer_[static_cast<std::size_t>(id)];
+  if (producer < 0 || graph_.is_output(id)) return identity(rank);
+  const Node &node = graph_.nodes[static_cast<std::size_t>(producer)];
+  std::vector<int> order = identity(rank);
+  if (node.op == "Conv" || node.op == "Pool") {
+    order = kChannelsLast;
+  } else if (node.op == "MatMul") {
+    return order;
+  } else if (node.op == "Transpose") {
+    const std::vector<int> in = preferred_order(node.inputs[0]);
+    const auto perm = node.integers("perm");
+    for (std::size_t i = 0; i < rank; ++i) {
+      order[i] = static_cast<int>(std::find(perm.begin(), perm.end(), in[i]) - perm.begin());
+    }
+  } else if (node.op == "Reshape") {
+    const Shape &in = graph_[node.inputs[0]].shape;
+    Dims strides;
+    if (!reshape_strides(in, ordered_strides(in, preferred_order(node.inputs[0])), shape, strides)) return order;
+    order = nesting_order(shape, strides);
+  } else {
+    // As the operands lie; one that is not row-major decides.
+    for (TensorId in : node.inputs) {
+      if (in == kNoTensor || graph_[in].is_constant() || graph_[in].shape.size() != rank) continue;
+      if (elements(graph_[in].shape) == 1) continue;
+      const std::vector<int> candidate = preferred_order(in);
+      if (candidate != identity(rank)) {
+        order = candidate;
+        break;
+      }
+    }
+  }
+  if (only_reshaped(id, order)) return identity(rank);
+  return order;
+}
+
+void Layout::note_uses(const std::vector<Group> &groups) {
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const auto note = [&](TensorId id) {
+      if (id == kNoTensor || !has_memory(id)) return;
+      Storage &storage = storages_[static_cast<std::size_t>(value(id).storage)];
+      if (storage.first_use < 0) storage.first_use = static_cast<int>(g);
+      storage.last_use = static_cast<int>(g);
+    };
+    for (int n : groups[g].nodes) {
+      for (TensorId id : graph_.nodes[static_cast<std::size_t>(n)].inputs) note(id);
+    }
+    for (TensorId id : groups[g].outputs) note(id);
+    if (groups[g].kind == GroupKind::move) add_scratch(groups[g].nodes.front(), static_cast<int>(g));
+  }
+}
+
+std::vector<int> Layout::order(TensorId id) const { return nesting_order(graph_[id].shape, value(id).strides); }
+
+MemView Layout::view(const Value &value, const Dims &dims) const {
+  const Storage &storage = storages_[static_cast<std::size_t>(value.storage)];
+  const int64_t size = element_bytes(storage.dtype);
+  MemView view;
+  view.dtype = storage.dtype;
+  view.segment = storage.place == Place::workspace ? kWorkspaceSegment : storage.segment;
+  view.offset = storage.offset + value.offset * size;
+  view.dims = dims;
+  for (int64_t stride : value.strides) view.strides.push_back(stride * size);
+  return view;
+}
+
+MemView Layout::view(TensorId id) const { return view(value(id), graph_[id].shape); }
+
+MemView Layout::view(TensorId id, const Box &box) const {
+  MemView result = view(id);
+  result.offset += box_offset(box, result.strides);
+  result.dims = box.size;
+  return result;
+}
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,101 @@
+// Where every tensor lies in device memory, and with which strides.
+//
+// A tensor is a strided view of a storage. Transpose, Reshape, Slice and Expand become views of their input, operands
+// of a Concat are written straight into its output, and the producer of a graph output writes into the bound segment;
+// only where the memory cannot be viewed that way does a node move bytes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "driver/compiler/backend/fusion.hpp"
+#include "driver/compiler/backend/views.hpp"
+#include "driver/compiler/graph.hpp"
+
+namespace cx::compiler::backend {
+
+enum class Place { workspace, binding };
+
+struct Storage {
+  Place place = Place::workspace;
+  int segment = 0;  ///< of a binding
+  Dtype dtype{};
+  int64_t bytes = 0;
+  int64_t offset = 0;  ///< in the segment; of the workspace: set by plan_memory()
+  int first_use = -1;  ///< groups, in order of execution
+  int last_use = -1;
+};
+
+/// Strides and offset in elements of the storage.
+struct Value {
+  int storage = -1;
+  int64_t offset = 0;
+  Dims strides;
+  bool operator==(const Value &) const = default;
+};
+
+constexpr int kWorkspaceSegment = 1;
+constexpr int kFirstBindingSegment = 2;
+
+class Layout {
+ public:
+  /// element: device type of FP32 tensors that are not bound.
+  Layout(const Graph &graph, const std::vector<Group> &groups, Dtype element);
+
+  bool has_memory(TensorId id) const { return values_.at(static_cast<std::size_t>(id)).has_value(); }
+  const Value &value(TensorId id) const { return values_.at(static_cast<std::size_t>(id)).value(); }
+  const Storage &storage(TensorId id) const { return storages_[static_cast<std::size_t>(value(id).storage)]; }
+  Dtype dtype(TensorId id) const { return storage(id).dtype; }
+  /// How the tensor's dimensions nest in memory, outermost first.
+  std::vector<int> order(TensorId id) const;
+
+  /// The whole tensor, or a box of it.
+  MemView view(TensorId id) const;
+  MemView view(TensorId id, const Box &box) const;
+  MemView view(const Value &value, const Dims &dims) const;
+
+  std::vector<Storage> &storages() { return storages_; }
+  const std::vector<Storage> &storages() const { return storages_; }
+
+  /// Row-major memory between the two copies of a Reshape that neither side can view as the other; empty for other
+  /// nodes.
+  std::optional<Value> scratch(int node) const;
+
+ private:
+  struct Placement {
+    TensorId parent = kNoTensor;  ///< the tensor is part of, or another view of, this one
+    int node = -1;                ///< by way of this node
+  };
+
+  void place_backwards();
+  bool can_be_placed(TensorId id) const;
+  Value resolve(TensorId id);
+  std::optional<Value> inside_parent(TensorId id);
+  Value new_storage(TensorId id);
+  std::vector<int> preferred_order(TensorId id);
+  std::vector<int> compute_preferred_order(TensorId id);
+  bool only_reshaped(TensorId id, const std::vector<int> &order) const;
+  Dtype storage_dtype(TensorId id) const;
+  void note_uses(const std::vector<Group> &groups);
+  void add_scratch(int node, int group);
+
+  const Graph &graph_;
+  Dtype element_;
+  std::vector<int> producer_;
+  std::vector<Placement> placements_;
+  std::vector<std::optional<Value>> values_;
+  std::vector<std::optional<std::vector<int>>> preferred_;
+  std::vector<Storage> storages_;
+  std::map<int, Value> scratch_;  // by node
+};
+
+/// The input of a view-like node (Transpose, Reshape, Slice, Expand, Copy) seen as its output; empty if memory does not
+/// allow it.
+std::optional<Value> view_through(const Graph &graph, const Node &node, const Value &input);
+
+/// Device type of a tensor that the host binds, or of one that is only moved.
+Dtype bound_dtype(Type type, const std::string &tensor);
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,184 @@
+// Convolutions on the DMMU as implicit matrix products: rows are output positions, K runs over kernel positions and
+// channels.
+#include <algorithm>
+#include <cstring>
+
+#include "driver/compiler/backend/gemm.hpp"
+#include "driver/compiler/backend/kernel.hpp"
+#include "driver/compiler/backend/patch.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+const std::vector<int> kChannelsLast{0, 2, 3, 1};
+constexpr int64_t kSmallTile = 64;  ///< rows; smaller tiles waste more than another pass over the input costs
+
+class ConvKernel : public Kernel {
+ public:
+  ConvKernel(Context &context, const Group &group)
+      : context_(context),
+        group_(group),
+        node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
+        tail_(context, group),
+        weights_id_(node_.inputs[1]),
+        bias_id_(node_.inputs.size() > 2 ? node_.inputs[2] : kNoTensor),
+        groups_(node_.integer("group", 1)),
+        channels_(context.graph[weights_id_].shape[1]),
+        outputs_(group.shape[1] / groups_),
+        window_(window_shape(node_, context.graph[weights_id_].shape[2], context.graph[weights_id_].shape[3])) {
+    const int64_t rows = group.shape[2] * group.shape[3];
+    const int64_t pieces = joined() ? count_pieces(context.target, window_.kernel_x * channels_, window_.kernel_y)
+                                    : count_pieces(context.target, channels_, window_.kernel_y * window_.kernel_x);
+    split_ = choose_split(context.target, rows, outputs_, pieces);
+  }
+
+  Shape shape() const override { return group_.shape; }
+  int pass_dimension() const override { return groups_ == 1 ? 1 : -1; }
+
+  std::vector<Tiling> tilings() const override {
+    std::vector<Tiling> large;
+    std::vector<Tiling> small;
+    const int64_t rows = group_.shape[2] * group_.shape[3];
+    for (int64_t n : channel_parts()) {
+      for (const Tiling &tiling : area_tilings(n)) {
+        const bool is_small = tiling[2] * tiling[3] < std::min(kSmallTile, rows);
+        (is_small ? small : large).push_back(tiling);
+      }
+    }
+    large.insert(large.end(), small.begin(), small.end());
+    return large;
+  }
+
+  void resident(Arena &arena, const Box &range) override {
+    range_ = range;
+    load_weights(arena, range);
+    if (bias_id_ != kNoTensor) {
+      const Box box{{range.start[1]}, {range.size[1]}};
+      bias_ = load_box(context_, arena, bias_id_, box, Dtype::FP32, {0});
+    }
+    tail_.load_resident(arena, range);
+  }
+
+  void tile(Arena &arena, const Box &box) override {
+    const SpmView patch =
+        load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, context_.element);
+    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, kChannelsLast);
+    for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
+    tail_.run(arena, box, result, kChannelsLast);
+  }
+
+ private:
+  /// Kernel columns and channels of one kernel row lie together.
+  bool joined() const { return groups_ == 1 && window_.dilation_x == 1; }
+
+  std::vector<int64_t> channel_parts() const {
+    std::vector<int64_t> parts{group_.shape[1]};
+    if (groups_ != 1) return parts;
+    const auto columns = static_cast<int64_t>(context_.target.tile_cols);
+    int64_t part = (group_.shape[1] + columns - 1) / columns * columns;
+    while (part > columns) {
+      part = (part / 2 + columns - 1) / columns * columns;
+      if (part < parts.back()) parts.push_back(part);
+    }
+    return parts;
+  }
+
+  std::vector<Tiling> area_tilings(int64_t n) const {
+    const int64_t height = group_.shape[2];
+    const int64_t width = group_.shape[3];
+    const int64_t most = rows_per_tile(context_.target, split_);
+    std::vector<Tiling> result;
+    const int64_t across = (width + most - 1) / most;
+    int64_t columns = (width + across - 1) / across;
+    int64_t rows = std::min(height, std::max<int64_t>(1, most / columns));
+    for (;;) {
+      result.push_back({1, n, rows, columns});
+      if (rows > 1) {
+        rows = (rows + 1) / 2;
+      } else if (columns > 1) {
+        columns = (columns + 1) / 2;
+      } else {
+        return result;
+      }
+    }
+  }
+
+  /// Weights as [group][ky][kx][c][n] of the pass.
+  void load_weights(Arena &arena, const Box &range) {
+    const int64_t n = groups_ == 1 ? range.size[1] : outputs_;
+    weight_columns_ = n;
+    const int64_t first = groups_ == 1 ? range.start[1] : 0;
+    const Tensor &tensor = context_.graph[weights_id_];
+    // Dimensions here: [M of the pass, c, ky, kx], nested as ky, kx, c, M. Groups are parts of M and go outermost.
+    const Dims part{n, channels_, window_.kernel_y, window_.kernel_x};
+    const std::vector<int> nesting{2, 3, 1, 0};
+    weights_.clear();
+    for (int64_t g = 0; g < groups_; ++g) {
+      const Box box{{first + g * outputs_, 0, 0, 0}, part};
+      if (tensor.is_constant()) {
+        weights_.push_back(load_box(context_, arena, weights_id_, box, context_.element, nesting));
+        continue;
+      }
+      const SpmView raw = load_box(context_, arena, weights_id_, box, context_.element, nesting);
+      const SpmView packed = allocate(arena, context_.element, part, nesting);
+      context_.emitter.unary(isa::Unary::COPY, packed, raw);
+      weights_.push_back(packed);
+    }
+  }
+
+  void multiply(const SpmView &patch, const SpmView &result, const Box &box, int64_t g) {
+    const int64_t size = element_bytes(context_.element);
+    GemmTile tile;
+    tile.dtype = context_.element;
+    tile.rows = {1, box.size[2], box.size[3]};
+    tile.a_strides = {0, window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
+    for (int64_t ky = 0; ky < window_.kernel_y; ++ky) {
+      const int64_t row = patch.base + ky * window_.dilation_y * patch.strides[2] + g * channels_ * size;
+      if (joined()) {
+        tile.runs.push_back({row, window_.kernel_x * channels_, size});
+        continue;
+      }
+      for (int64_t kx = 0; kx < window_.kernel_x; ++kx) {
+        tile.runs.push_back({row + kx * window_.dilation_x * patch.strides[3], channels_, size});
+      }
+    }
+    const int64_t n = groups_ == 1 ? box.size[1] : outputs_;
+    const SpmView &weights = weights_[static_cast<std::size_t>(g)];
+    tile.weights = weights.base;
+    tile.weight_k_stride = weight_columns_ * size;
+    tile.weight_n_stride = size;
+    tile.n = n;
+    tile.result_dtype = result.dtype;
+    tile.result = result.base + g * outputs_ * result.strides[1];
+    tile.result_strides = {0, result.strides[2], result.strides[3]};
+    tile.result_n_stride = result.strides[1];
+    if (bias_id_ != kNoTensor) tile.bias = bias_.base + 4 * g * outputs_;
+    tile.act = group_.anchor_act;
+    emit_gemm(context_, tile, split_);
+  }
+
+  Context &context_;
+  const Group &group_;
+  const Node &node_;
+  Tail tail_;
+  TensorId weights_id_;
+  TensorId bias_id_;
+  int64_t groups_;
+  int64_t channels_;  ///< of one group
+  int64_t outputs_;   ///< of one group
+  WindowShape window_;
+  TileSplit split_;
+  Box range_;
+  std::vector<SpmView> weights_;  ///< one per group
+  int64_t weight_columns_ = 0;
+  SpmView bias_;
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> lower_conv(Context &context, const Group &group) {
+  return std::make_unique<ConvKernel>(context, group);
+}
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,167 @@
+// Matrix products on the DMMU. A right operand without batch dimensions stays in the scratchpad for a range of columns.
+#include <algorithm>
+
+#include "driver/compiler/backend/gemm.hpp"
+#include "driver/compiler/backend/kernel.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+std::vector<int> row_major_order(std::size_t rank) {
+  std::vector<int> order(rank);
+  for (std::size_t d = 0; d < rank; ++d) order[d] = static_cast<int>(d);
+  return order;
+}
+
+class MatMulKernel : public Kernel {
+ public:
+  MatMulKernel(Context &context, const Group &group)
+      : context_(context),
+        group_(group),
+        node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
+        tail_(context, group),
+        rank_(group.shape.size()),
+        a_shape_(context.graph[node_.inputs[0]].shape),
+        b_shape_(context.graph[node_.inputs[1]].shape),
+        bias_id_(node_.inputs.size() > 2 ? node_.inputs[2] : kNoTensor),
+        transposed_(node_.integer("trans_b", 0) != 0),
+        depth_(a_shape_.back()) {
+    shared_ = std::all_of(b_shape_.begin(), b_shape_.end() - 2, [](int64_t size) { return size == 1; });
+    int64_t rows = group.shape[rank_ - 2];
+    if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
+    split_ = choose_split(context.target, rows, group.shape.back(), count_pieces(context.target, depth_, 1));
+  }
+
+  Shape shape() const override { return group_.shape; }
+  int pass_dimension() const override { return shared_ ? static_cast<int>(rank_) - 1 : -1; }
+
+  std::vector<Tiling> tilings() const override {
+    std::vector<Tiling> result;
+    const auto columns = static_cast<int64_t>(context_.target.tile_cols);
+    for (int64_t n = group_.shape.back();;) {
+      row_tilings(n, result);
+      if (n <= columns) return result;
+      n = (n / 2 + columns - 1) / columns * columns;
+    }
+  }
+
+  void resident(Arena &arena, const Box &range) override {
+    range_ = range;
+    if (shared_) weights_ = load_weights(arena, range);
+    if (bias_id_ != kNoTensor) {
+      bias_ = load_box(context_, arena, bias_id_, {{range.start.back()}, {range.size.back()}}, Dtype::FP32, {0});
+    }
+    tail_.load_resident(arena, range);
+  }
+
+  void tile(Arena &arena, const Box &box) override {
+    Box a_box = box;
+    a_box.start.back() = 0;
+    a_box.size.back() = depth_;
+    const Box a_part = operand_box(a_shape_, a_box);
+    const SpmView a = broadcast(
+        load_box(context_, arena, node_.inputs[0], a_part, context_.element, row_major_order(a_shape_.size())),
+        a_box.size);
+    const SpmView w = shared_ ? weights_ : load_weights(arena, box);
+    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, row_major_order(rank_));
+    multiply(a, w, result, box);
+    tail_.run(arena, box, result, row_major_order(rank_));
+  }
+
+ private:
+  void row_tilings(int64_t n, std::vector<Tiling> &result) const {
+    const int64_t most = rows_per_tile(context_.target, split_);
+    Tiling tiling(rank_, 1);
+    tiling[rank_ - 1] = n;
+    int64_t &rows = tiling[rank_ - 2];
+    rows = std::min(group_.shape[rank_ - 2], most);
+    int64_t unused = 1;
+    int64_t &batches = rank_ > 2 ? tiling[rank_ - 3] : unused;
+    if (rank_ > 2 && shared_ && rows == group_.shape[rank_ - 2]) {
+      batches = std::clamp<int64_t>(most / rows, 1, group_.shape[rank_ - 3]);
+    }
+    for (;;) {
+      result.push_back(tiling);
+      if (batches > 1) {
+        batches = (batches + 1) / 2;
+      } else if (rows > 1) {
+        rows = (rows + 1) / 2;
+      } else {
+        return;
+      }
+    }
+  }
+
+  /// View with dims [..., K, n] whatever the operand's orientation.
+  SpmView load_weights(Arena &arena, const Box &range) {
+    const std::size_t rank = b_shape_.size();
+    Box out = range;  // in the result's dimensions, with K where the rows are
+    out.start[rank_ - 2] = 0;
+    out.size[rank_ - 2] = depth_;
+    Shape as_columns = b_shape_;
+    if (transposed_) std::swap(as_columns[rank - 2], as_columns[rank - 1]);
+    Box part = operand_box(as_columns, out);
+    std::vector<int> order = row_major_order(rank);
+    if (transposed_) {
+      std::swap(part.start[rank - 2], part.start[rank - 1]);
+      std::swap(part.size[rank - 2], part.size[rank - 1]);
+      std::swap(order[rank - 2], order[rank - 1]);
+    }
+    SpmView view = load_box(context_, arena, node_.inputs[1], part, context_.element, order);
+    if (transposed_) {
+      std::swap(view.dims[rank - 2], view.dims[rank - 1]);
+      std::swap(view.strides[rank - 2], view.strides[rank - 1]);
+    }
+    return view;
+  }
+
+  void multiply(const SpmView &a, const SpmView &w, const SpmView &result, const Box &box) {
+    GemmTile tile;
+    tile.dtype = context_.element;
+    tile.rows[2] = box.size[rank_ - 2];
+    tile.a_strides[2] = a.strides[rank_ - 2];
+    tile.result_strides[2] = result.strides[rank_ - 2];
+    if (rank_ > 2) {
+      tile.rows[1] = box.size[rank_ - 3];
+      tile.a_strides[1] = a.strides[rank_ - 3];
+      tile.result_strides[1] = result.strides[rank_ - 3];
+    }
+    tile.runs.push_back({a.base, depth_, depth_ == 1 ? element_bytes(context_.element) : a.strides[rank_ - 1]});
+    const std::size_t w_rank = w.dims.size();
+    tile.weights = w.base;
+    tile.weight_k_stride = w.strides[w_rank - 2];
+    tile.weight_n_stride = w.strides[w_rank - 1];
+    tile.n = box.size.back();
+    tile.result_dtype = result.dtype;
+    tile.result = result.base;
+    tile.result_n_stride = result.strides.back();
+    if (bias_id_ != kNoTensor) tile.bias = bias_.base + 4 * (box.start.back() - range_.start.back());
+    tile.act = group_.anchor_act;
+    emit_gemm(context_, tile, split_);
+  }
+
+  Context &context_;
+  const Group &group_;
+  const Node &node_;
+  Tail tail_;
+  std::size_t rank_;
+  Shape a_shape_;
+  Shape b_shape_;
+  TensorId bias_id_;
+  bool transposed_;
+  bool shared_ = false;  ///< one right operand for all batches
+  int64_t depth_;
+  TileSplit split_;
+  Box range_;
+  SpmView weights_;
+  SpmView bias_;
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> lower_matmul(Context &context, const Group &group) {
+  return std::make_unique<MatMulKernel>(context, group);
+}
+
+}  // namespace cx::compiler::backend

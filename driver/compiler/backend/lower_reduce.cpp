@@ -1,0 +1,250 @@
+// Reductions and softmax: the reduced dimensions of a tile are whole.
+#include <algorithm>
+
+#include "driver/compiler/backend/kernel.hpp"
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+constexpr int64_t kTileElements = 32768;
+
+/// dims of a view with the innermost first; runs of dimensions of one kind (reduced or kept) that lie densely are one.
+struct Run {
+  int64_t size = 1;
+  int64_t source_stride = 0;
+  int64_t target_stride = 0;
+  bool reduced = false;
+};
+
+std::vector<Run> merge_runs(const SpmView &source, const SpmView &target, const std::vector<bool> &reduced) {
+  std::vector<Run> runs;
+  for (int dimension : nesting_order(source.dims, source.strides)) {
+    const auto d = static_cast<std::size_t>(dimension);
+    if (source.dims[d] == 1) continue;
+    const Run next{source.dims[d], source.strides[d], target.strides[d], reduced[d]};
+    if (!runs.empty()) {
+      Run &outer = runs.back();
+      const bool dense = outer.source_stride == next.source_stride * next.size &&
+                         (next.reduced || outer.target_stride == next.target_stride * next.size);
+      if (outer.reduced == next.reduced && dense && outer.size * next.size <= 65535) {
+        outer = {outer.size * next.size, next.source_stride, next.target_stride, next.reduced};
+        continue;
+      }
+    }
+    runs.push_back(next);
+  }
+  return runs;
+}
+
+/// Calls `emit` with descriptors of at most four dimensions and their axes mask; kept runs beyond are looped over.
+template <typename Emit>
+void for_each_reduction(const std::vector<Run> &runs, const SpmView &source, const SpmView &target, Emit emit) {
+  std::vector<Run> looped;
+  std::vector<Run> inner = runs;
+  while (inner.size() > 4) {
+    const auto kept = std::find_if(inner.begin(), inner.end(), [](const Run &run) { return !run.reduced; });
+    if (kept == inner.end()) throw Error("a reduction has more than four separate dimensions");
+    looped.push_back(*kept);
+    inner.erase(kept);
+  }
+  std::vector<int64_t> at(looped.size(), 0);
+  for (;;) {
+    Descriptor src;
+    Descriptor dst;
+    src.dtype = source.dtype;
+    dst.dtype = target.dtype;
+    int64_t src_base = source.base;
+    int64_t dst_base = target.base;
+    for (std::size_t i = 0; i < looped.size(); ++i) {
+      src_base += at[i] * looped[i].source_stride;
+      dst_base += at[i] * looped[i].target_stride;
+    }
+    src.base = static_cast<uint32_t>(src_base);
+    dst.base = static_cast<uint32_t>(dst_base);
+    unsigned axes = 0;
+    for (std::size_t i = 0; i < inner.size(); ++i) {
+      const std::size_t slot = 4 - inner.size() + i;
+      if (inner[i].size > 65535)
+        throw InputError("a reduced dimension of " + std::to_string(inner[i].size) + " is above 65535");
+      src.dims[slot] = static_cast<uint16_t>(inner[i].size);
+      src.strides[slot] = static_cast<int32_t>(inner[i].source_stride);
+      if (inner[i].reduced) {
+        axes |= 1U << slot;
+      } else {
+        dst.dims[slot] = src.dims[slot];
+        dst.strides[slot] = static_cast<int32_t>(inner[i].target_stride);
+      }
+    }
+    emit(dst, src, axes);
+    std::size_t d = looped.size();
+    for (;;) {
+      if (d == 0) return;
+      --d;
+      if (++at[d] < looped[d].size) break;
+      at[d] = 0;
+    }
+  }
+}
+
+class ReduceKernel : public Kernel {
+ public:
+  ReduceKernel(Context &context, const Group &group)
+      : context_(context),
+        group_(group),
+        node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
+        tail_(context, group),
+        source_(context.graph[node_.inputs[0]].shape),
+        order_(context.layout.order(node_.inputs[0])),
+        reduced_(source_.size(), false) {
+    for (int64_t axis : node_.integers("axes")) reduced_[static_cast<std::size_t>(axis)] = true;
+  }
+
+  Shape shape() const override { return group_.shape; }
+
+  std::vector<Tiling> tilings() const override {
+    std::vector<Tiling> result = free_tilings(source_, order_, kTileElements, reduced_);
+    for (Tiling &tiling : result) {
+      for (std::size_t d = 0; d < tiling.size(); ++d) {
+        if (reduced_[d]) tiling[d] = 1;
+      }
+    }
+    return result;
+  }
+
+  void resident(Arena &arena, const Box &range) override { tail_.load_resident(arena, range); }
+
+  void tile(Arena &arena, const Box &box) override {
+    Box input = box;
+    for (std::size_t d = 0; d < input.size.size(); ++d) {
+      if (!reduced_[d]) continue;
+      input.start[d] = 0;
+      input.size[d] = source_[d];
+    }
+    const SpmView source = load_box(context_, arena, node_.inputs[0], input, std::nullopt, order_);
+    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, order_);
+    if (!context_.emitter.dry()) emit(result, source);
+    tail_.run(arena, box, result, order_);
+  }
+
+ private:
+  void emit(const SpmView &result, const SpmView &source) {
+    const std::string kind = node_.text("kind", "");
+    float divisor = 1;
+    if (kind == "mean") {
+      for (std::size_t d = 0; d < source_.size(); ++d) {
+        if (reduced_[d]) divisor *= static_cast<float>(source_[d]);
+      }
+    }
+    const isa::Reduce func = function(kind);
+    std::vector<Run> runs = merge_runs(source, result, reduced_);
+    // At least one axis has to be named; one of size 1 changes nothing.
+    if (std::none_of(runs.begin(), runs.end(), [](const Run &run) { return run.reduced; })) {
+      runs.insert(runs.begin(), Run{1, 0, 0, true});
+    }
+    for_each_reduction(runs, source, result, [&](const Descriptor &dst, const Descriptor &src, unsigned axes) {
+      context_.emitter.reduce(func, dst, src, axes, divisor);
+    });
+  }
+
+  isa::Reduce function(const std::string &kind) const {
+    if (kind == "sum" || kind == "mean") return isa::Reduce::SUM;
+    if (kind == "max") return isa::Reduce::MAX;
+    if (kind == "min") return isa::Reduce::MIN;
+    if (kind == "prod") return isa::Reduce::PROD;
+    if (kind == "sumsq") return isa::Reduce::SUMSQ;
+    if (kind == "abssum") return isa::Reduce::ABSSUM;
+    throw UnsupportedError("Reduce", "node " + node_.name + ": unknown reduction " + kind);
+  }
+
+  Context &context_;
+  const Group &group_;
+  const Node &node_;
+  Tail tail_;
+  Shape source_;
+  std::vector<int> order_;
+  std::vector<bool> reduced_;
+};
+
+class SoftmaxKernel : public Kernel {
+ public:
+  SoftmaxKernel(Context &context, const Group &group)
+      : context_(context),
+        group_(group),
+        node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
+        tail_(context, group),
+        axis_(static_cast<std::size_t>(node_.integer("axis", 0))),
+        order_(context.layout.order(node_.inputs[0])) {}
+
+  Shape shape() const override { return group_.shape; }
+
+  std::vector<Tiling> tilings() const override {
+    std::vector<bool> whole(group_.shape.size(), false);
+    whole[axis_] = true;
+    return free_tilings(group_.shape, order_, kTileElements, whole);
+  }
+
+  void resident(Arena &arena, const Box &range) override { tail_.load_resident(arena, range); }
+
+  void tile(Arena &arena, const Box &box) override {
+    const SpmView source = load_box(context_, arena, node_.inputs[0], box, std::nullopt, order_);
+    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, order_);
+    if (!context_.emitter.dry()) emit(result, source);
+    tail_.run(arena, box, result, order_);
+  }
+
+ private:
+  void emit(const SpmView &result, const SpmView &source) {
+    // The axis goes to dims[3], up to three merged other dimensions before it.
+    Dims rest;
+    Dims result_strides;
+    Dims source_strides;
+    for (std::size_t d = 0; d < source.dims.size(); ++d) {
+      if (d == axis_) continue;
+      rest.push_back(source.dims[d]);
+      result_strides.push_back(result.strides[d]);
+      source_strides.push_back(source.strides[d]);
+    }
+    for_each_block(
+        rest, {result_strides, source_strides}, 0,
+        [&](const Block &block) {
+          if (block.dims[0] != 1) throw Error("softmax tile has too many dimensions");
+          context_.emitter.softmax(rows(block, 0, result), rows(block, 1, source));
+        },
+        3);
+  }
+
+  Descriptor rows(const Block &block, std::size_t operand, const SpmView &view) const {
+    Descriptor result;
+    result.dtype = view.dtype;
+    result.base = static_cast<uint32_t>(view.base + block.offsets[operand]);
+    for (std::size_t d = 0; d < 3; ++d) {
+      result.dims[d] = static_cast<uint16_t>(block.dims[d + 1]);
+      result.strides[d] = static_cast<int32_t>(block.strides[operand][d + 1]);
+    }
+    if (view.dims[axis_] > 65535) throw InputError("node " + node_.name + ": softmax over more than 65535 elements");
+    result.dims[3] = static_cast<uint16_t>(view.dims[axis_]);
+    result.strides[3] = static_cast<int32_t>(view.strides[axis_]);
+    return result;
+  }
+
+  Context &context_;
+  const Group &group_;
+  const Node &node_;
+  Tail tail_;
+  std::size_t axis_;
+  std::vector<int> order_;
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> lower_reduce(Context &context, const Group &group) {
+  return std::make_unique<ReduceKernel>(context, group);
+}
+
+std::unique_ptr<Kernel> lower_softmax(Context &context, const Group &group) {
+  return std::make_unique<SoftmaxKernel>(context, group);
+}
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,265 @@
+#include "driver/compiler/backend/tile.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+constexpr int64_t kAlign = 64;
+/// Constants up to this size stay in the scratchpad while a group runs.
+constexpr int64_t kResidentElements = 8192;
+
+/// Elements of a box of a constant, in the order of `order`, as bytes of the device type.
+std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order, Dtype dtype) {
+  const Dims source = row_major_strides(tensor.shape);
+  const Dims target = ordered_strides(box.size, order);
+  const bool numeric = dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16;
+  const auto size = static_cast<std::size_t>(numeric ? 4 : element_bytes(dtype));
+  std::vector<std::byte> input;
+  if (numeric) {
+    const std::vector<float> floats = constant_as_floats(tensor);
+    input.resize(floats.size() * 4);
+    std::memcpy(input.data(), floats.data(), input.size());
+  } else {
+    input = tensor.data.value();
+  }
+  std::vector<std::byte> output(static_cast<std::size_t>(product(box.size)) * size);
+  Dims at(box.size.size(), 0);
+  for (int64_t n = product(box.size); n > 0; --n) {
+    int64_t from = 0;
+    int64_t to = 0;
+    for (std::size_t d = 0; d < at.size(); ++d) {
+      from += (box.start[d] + at[d]) * source[d];
+      to += at[d] * target[d];
+    }
+    std::memcpy(output.data() + static_cast<std::size_t>(to) * size,
+                input.data() + static_cast<std::size_t>(from) * size, size);
+    for (std::size_t d = at.size(); d-- > 0;) {
+      if (++at[d] < box.size[d]) break;
+      at[d] = 0;
+    }
+  }
+  if (!numeric) return output;
+  std::vector<float> floats(output.size() / 4);
+  std::memcpy(floats.data(), output.data(), output.size());
+  return encode_floats(floats, dtype);
+}
+
+MemView dense_memory(const SpmView &buffer, int64_t offset) {
+  MemView view;
+  view.dtype = buffer.dtype;
+  view.segment = 0;
+  view.offset = offset;
+  view.dims = buffer.dims;
+  view.strides = buffer.strides;
+  return view;
+}
+
+}  // namespace
+
+int64_t Arena::take(int64_t bytes) {
+  const int64_t place = at_;
+  const int64_t next = (at_ + bytes + kAlign - 1) / kAlign * kAlign;
+  if (next > end_) throw Error("scratchpad arena overrun: " + std::to_string(next - begin_) + " bytes");
+  at_ = next;
+  return place;
+}
+
+SpmView allocate(Arena &arena, Dtype dtype, const Dims &dims, const std::vector<int> &order) {
+  SpmView view;
+  view.dtype = dtype;
+  view.dims = dims;
+  view.strides = ordered_strides(dims, order);
+  for (int64_t &stride : view.strides) stride *= element_bytes(dtype);
+  view.base = arena.take(product(dims) * element_bytes(dtype));
+  return view;
+}
+
+SpmView sub_view(const SpmView &view, const Box &whole, const Box &box) {
+  SpmView result = view;
+  for (std::size_t d = 0; d < view.dims.size(); ++d) {
+    result.base += (box.start[d] - whole.start[d]) * view.strides[d];
+  }
+  result.dims = box.size;
+  return result;
+}
+
+SpmView broadcast(const SpmView &view, const Dims &dims) {
+  SpmView result = view;
+  const std::size_t missing = dims.size() - view.dims.size();
+  result.dims = dims;
+  result.strides.assign(dims.size(), 0);
+  for (std::size_t d = 0; d < view.dims.size(); ++d) {
+    if (view.dims[d] != 1) result.strides[missing + d] = view.strides[d];
+  }
+  return result;
+}
+
+Box operand_box(const Shape &operand, const Box &box) {
+  Box result;
+  const std::size_t missing = box.size.size() - operand.size();
+  for (std::size_t d = 0; d < operand.size(); ++d) {
+    const bool spread = operand[d] == 1;
+    result.start.push_back(spread ? 0 : box.start[missing + d]);
+    result.size.push_back(spread ? 1 : box.size[missing + d]);
+  }
+  return result;
+}
+
+SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, std::optional<Dtype> wanted,
+                 const std::vector<int> &order) {
+  const Tensor &tensor = context.graph[id];
+  if (tensor.is_constant()) {
+    const SpmView buffer = allocate(arena, wanted.value_or(context.element), box.size, order);
+    if (context.emitter.dry()) return buffer;
+    const int64_t offset = context.constants.place(pack_constant(tensor, box, order, buffer.dtype));
+    context.emitter.load(buffer, dense_memory(buffer, offset));
+    return buffer;
+  }
+  const MemView source = context.layout.view(id, box);
+  // A dimension with stride 0 in memory (Expand) is one element here too.
+  Dims sizes = box.size;
+  for (std::size_t d = 0; d < sizes.size(); ++d) {
+    if (source.strides[d] == 0) sizes[d] = 1;
+  }
+  const std::vector<int> nesting = nesting_order(box.size, source.strides);
+  SpmView buffer = allocate(arena, source.dtype, sizes, nesting);
+  MemView fetched = source;
+  fetched.dims = sizes;
+  context.emitter.load(buffer, fetched);
+  if (wanted && *wanted != source.dtype) {
+    const SpmView converted = allocate(arena, *wanted, sizes, nesting);
+    context.emitter.unary(isa::Unary::COPY, converted, buffer);
+    buffer = converted;
+  }
+  return broadcast(buffer, box.size);
+}
+
+MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype) {
+  std::vector<int> order(box.size.size());
+  for (std::size_t d = 0; d < order.size(); ++d) order[d] = static_cast<int>(d);
+  SpmView dense;
+  dense.dtype = dtype;
+  dense.dims = box.size;
+  dense.strides = row_major_strides(box.size);
+  for (int64_t &stride : dense.strides) stride *= element_bytes(dtype);
+  return dense_memory(dense, context.constants.place(pack_constant(context.graph[id], box, order, dtype)));
+}
+
+Dtype temporary_dtype(const Context &context, TensorId id) {
+  const Tensor &tensor = context.graph[id];
+  return tensor.type == Type::F32 ? Dtype::FP32 : bound_dtype(tensor.type, tensor.name);
+}
+
+Tail::Tail(Context &context, const Group &group) : context_(context), group_(group) {}
+
+bool Tail::is_resident(TensorId id) const {
+  const Tensor &tensor = context_.graph[id];
+  return tensor.is_constant() && elements(tensor.shape) <= kResidentElements;
+}
+
+bool Tail::is_output(TensorId id) const {
+  return std::find(group_.outputs.begin(), group_.outputs.end(), id) != group_.outputs.end();
+}
+
+bool Tail::used_after(TensorId id, std::size_t step) const {
+  for (std::size_t s = step + 1; s < group_.steps.size(); ++s) {
+    if (group_.steps[s].a == id || group_.steps[s].b == id) return true;
+  }
+  return false;
+}
+
+Dtype Tail::anchor_dtype() const {
+  if (is_output(group_.anchor_result)) return context_.layout.dtype(group_.anchor_result);
+  return temporary_dtype(context_, group_.anchor_result);
+}
+
+void Tail::load_resident(Arena &arena, const Box &range) {
+  resident_.clear();
+  for (const Step &step : group_.steps) {
+    for (TensorId id : {step.a, step.b}) {
+      if (id == kNoTensor || !is_resident(id) || resident_.contains(id)) continue;
+      const Box box = operand_box(context_.graph[id].shape, range);
+      std::vector<int> order(box.size.size());
+      for (std::size_t d = 0; d < order.size(); ++d) order[d] = static_cast<int>(d);
+      const SpmView view = load_box(context_, arena, id, box, Dtype::FP32, order);
+      resident_.emplace(id, std::make_pair(box, view));
+    }
+  }
+}
+
+SpmView Tail::operand(Arena &arena, TensorId id, const Box &box, const std::vector<int> &order) {
+  const auto live = live_.find(id);
+  if (live != live_.end()) return live->second.view;
+  const Box part = operand_box(context_.graph[id].shape, box);
+  const auto resident = resident_.find(id);
+  if (resident != resident_.end()) {
+    return broadcast(sub_view(resident->second.second, resident->second.first, part), box.size);
+  }
+  // The tile's nesting without the dimensions that the operand lacks.
+  const int missing = static_cast<int>(box.size.size() - part.size.size());
+  std::vector<int> nesting;
+  for (int d : order) {
+    if (d >= missing) nesting.push_back(d - missing);
+  }
+  const SpmView view = broadcast(load_box(context_, arena, id, part, std::nullopt, nesting), box.size);
+  live_[id] = {view, false};
+  return view;
+}
+
+SpmView Tail::place_result(Arena &arena, std::size_t index, const Box &box, const std::vector<int> &order) {
+  const Step &step = group_.steps[index];
+  if (is_output(step.result)) return allocate(arena, context_.layout.dtype(step.result), box.size, order);
+  const Dtype dtype = temporary_dtype(context_, step.result);
+  std::vector<SpmView> &spare = free_[dtype];
+  if (!spare.empty()) {
+    const SpmView view = spare.back();
+    spare.pop_back();
+    return view;
+  }
+  return allocate(arena, dtype, box.size, order);
+}
+
+void Tail::emit(const Step &step, const SpmView &dst, const SpmView &a, const std::optional<SpmView> &b) {
+  Emitter &emitter = context_.emitter;
+  if (!step.is_binary) {
+    emitter.unary(step.unary, dst, a, step.imm0, step.imm1);
+  } else if (b) {
+    emitter.binary(step.binary, dst, a, *b, step.act);
+  } else {
+    emitter.binary_scalar(step.binary, dst, a, step.imm0, step.swap, step.act);
+  }
+}
+
+void Tail::run(Arena &arena, const Box &box, const std::optional<SpmView> &result, const std::vector<int> &order) {
+  live_.clear();
+  free_.clear();
+  if (result) {
+    live_[group_.anchor_result] = {*result, !is_output(group_.anchor_result)};
+    if (is_output(group_.anchor_result))
+      context_.emitter.store(context_.layout.view(group_.anchor_result, box), *result);
+  }
+  for (std::size_t s = 0; s < group_.steps.size(); ++s) {
+    const Step &step = group_.steps[s];
+    const SpmView a = operand(arena, step.a, box, order);
+    std::optional<SpmView> b;
+    if (step.b != kNoTensor) b = operand(arena, step.b, box, order);
+    // Operands that die here leave their buffer to the result: the units read an element before they write it.
+    for (TensorId id : {step.a, step.b}) {
+      const auto live = live_.find(id);
+      if (live == live_.end() || !live->second.temporary || used_after(id, s)) continue;
+      free_[live->second.view.dtype].push_back(live->second.view);
+      live_.erase(live);
+    }
+    const SpmView dst = place_result(arena, s, box, order);
+    emit(step, dst, a, b);
+    live_[step.result] = {dst, !is_output(step.result)};
+    if (is_output(step.result)) context_.emitter.store(context_.layout.view(step.result, box), dst);
+  }
+}
+
+}  // namespace cx::compiler::backend

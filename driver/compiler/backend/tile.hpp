@@ -1,0 +1,102 @@
+// Scratchpad buffers of one tile and the operations that all kinds of groups share: loading operands, the element-wise
+// tail, storing results.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "driver/compiler/backend/constants.hpp"
+#include "driver/compiler/backend/emitter.hpp"
+#include "driver/compiler/backend/fusion.hpp"
+#include "driver/compiler/backend/layout.hpp"
+
+namespace cx::compiler::backend {
+
+/// What lowering a program needs to know and to write to.
+struct Context {
+  const Graph &graph;
+  const Target &target;
+  Dtype element;  ///< of weights and activations
+  Layout &layout;
+  ConstantPool &constants;
+  Emitter &emitter;
+  int64_t acc_toggle = 0;  ///< accumulator half that the next product uses
+};
+
+/// Hands out scratchpad bytes one after the other.
+class Arena {
+ public:
+  Arena(int64_t begin, int64_t end) : begin_(begin), at_(begin), end_(end) {}
+  /// Throws cx::Error beyond the end.
+  int64_t take(int64_t bytes);
+  int64_t used() const { return at_ - begin_; }
+
+ private:
+  int64_t begin_;
+  int64_t at_;
+  int64_t end_;
+};
+
+/// Dense buffer whose dimensions nest in `order`.
+SpmView allocate(Arena &arena, Dtype dtype, const Dims &dims, const std::vector<int> &order);
+
+/// A box of a buffer that holds `whole`.
+SpmView sub_view(const SpmView &view, const Box &whole, const Box &box);
+
+/// The view with other strides: broadcast on the left and where it has size 1.
+SpmView broadcast(const SpmView &view, const Dims &dims);
+
+/// The part of an operand that a box of the result needs, by NumPy's broadcasting rules.
+Box operand_box(const Shape &operand, const Box &box);
+
+/// A box of a tensor in the scratchpad. Constants come from the image, converted to `wanted`; other tensors are
+/// converted on the VPU when they are stored as another type. `order` is how a constant's buffer nests; others nest as
+/// in memory.
+SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, std::optional<Dtype> wanted,
+                 const std::vector<int> &order);
+
+/// A box of a constant as dense row-major elements of the image.
+MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype);
+
+/// Temporary type of a value inside a group.
+Dtype temporary_dtype(const Context &context, TensorId id);
+
+/// Runs the steps of a group on one tile and stores the results.
+class Tail {
+ public:
+  Tail(Context &context, const Group &group);
+
+  /// Loads small constant operands that all tiles of a pass share; `range` is the box that the tiles cover.
+  void load_resident(Arena &arena, const Box &range);
+
+  /// Type in which the anchor should leave its result.
+  Dtype anchor_dtype() const;
+
+  /// result: the anchor's buffer for the box (in the group's dimensions), empty for groups without an anchor. order:
+  /// how buffers of the tile nest.
+  void run(Arena &arena, const Box &box, const std::optional<SpmView> &result, const std::vector<int> &order);
+
+ private:
+  struct Live {
+    SpmView view;
+    bool temporary = false;
+  };
+
+  bool is_resident(TensorId id) const;
+  bool is_output(TensorId id) const;
+  bool used_after(TensorId id, std::size_t step) const;
+  SpmView operand(Arena &arena, TensorId id, const Box &box, const std::vector<int> &order);
+  SpmView place_result(Arena &arena, std::size_t index, const Box &box, const std::vector<int> &order);
+  void emit(const Step &step, const SpmView &dst, const SpmView &a, const std::optional<SpmView> &b);
+
+  Context &context_;
+  const Group &group_;
+  std::map<TensorId, std::pair<Box, SpmView>> resident_;
+  std::map<TensorId, Live> live_;               ///< values of the tile
+  std::map<Dtype, std::vector<SpmView>> free_;  ///< temporaries to use again
+};
+
+}  // namespace cx::compiler::backend
