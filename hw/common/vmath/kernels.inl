@@ -48,12 +48,12 @@ struct Definition {
     F m;  ///< e^x = m * 2^n, m in [0.7, 1.42]
     I n;
   };
-  /// |x| <= 138.
-  static inline Exp exp_parts(F x) {
+  /// Of x + x_lo; |x| <= 138, x_lo below the last place of x.
+  static inline Exp exp_parts(F x, F x_lo = F{}) {
     const F t = fma(x, 0x1.715476p+0f, kMagic);
     const F n = t - kMagic;
     F r = fma(n, -0x1.62e43p-1f, x);
-    r = fma(n, 0x1.05c61p-29f, r);
+    r = fma(n, 0x1.05c61p-29f, r) + x_lo;
     static constexpr float c[] = {0x1.fffffcp-2f, 0x1.55548cp-3f, 0x1.555858p-5f, 0x1.123dep-7f, 0x1.6ac74ep-10f};
     const F q = fma(r * r, poly(r, c), r);
     return {q + 1.0f, (I)((U)t - kMagicBits)};
@@ -147,17 +147,17 @@ struct Definition {
   }
 
   static inline F gelu(F x) {
-    // g = |x| * Phi(-|x|), Phi(-a) = exp(-a^2 / 2) * R(a); GELU(x) = x - g for x > 0 and -g below.
+    // g = |x| * Phi(-|x|), Phi(-a) = exp(-a^2 / 2) * t * S(1 - t), t = 6 / (a + 3). GELU(x) = x - g for x > 0,
+    // -g below.
     const F a = upper(abs(x), 15.0f);
     const F h = a * a;
     const F h_lo = fma(a, a, -h);
-    const Exp e = exp_parts(-0.5f * h);
-    const F m = fma(e.m, -0.5f * h_lo, e.m);
-    static constexpr float c[] = {0x1.22078cp-2f,   -0x1.11830cp-3f,  0x1.1b6758p-4f,  -0x1.61116p-6f,
-                                  -0x1.638a26p-11f, 0x1.331d24p-8f,   -0x1.214776p-9f, 0x1.41e71ep-12f,
-                                  0x1.009436p-12f,  -0x1.e68758p-13f, -0x1.fb31e4p-14f};
-    const F u = (a - 4.0f) / (a + 4.0f);
-    const F g = scale(((a * m) * poly(u, c)) / fma(a, 0.5f, 1.0f), e.n);
+    const Exp e = exp_parts(-0.5f * h, -0.5f * h_lo);
+    static constexpr float c[] = {0x1.f1b89cp-4f,   -0x1.5bb436p-4f, 0x1.3a0d14p-5f,  -0x1.021f2cp-7f,
+                                  -0x1.c931f6p-10f, 0x1.30b576p-10f, 0x1.687aecp-13f, -0x1.6c7fbep-13f,
+                                  -0x1.6484d4p-15f, 0x1.822316p-16f, 0x1.51fa14p-17f};
+    const F t = 6.0f / (a + 3.0f);
+    const F g = scale((a * e.m) * (t * poly(1.0f - t, c)), e.n);
     F r = (x < 0.0f) ? -g : x - g;
     r = (x == -__builtin_inff()) ? (F)(U{} + kCanonicalNan) : r;
     return canonical(x, r);
@@ -181,8 +181,11 @@ struct Definition {
     const F n = t - kMagic;
     U quadrant = (U)t - kMagicBits;
     const F r1 = fma(n, -0x1.921fb6p+0f, x);  // exact
-    F r = fma(n, 0x1.777a5cp-25f, r1);
-    F lo = fma(n, 0x1.ee58p-50f, fma(n, 0x1.777a5cp-25f, r1 - r));
+    const F p = n * 0x1.777a5cp-25f;
+    F r = r1 + p;
+    const F part = r - r1;
+    F lo = ((r1 - (r - part)) + (p - part)) + fma(n, 0x1.777a5cp-25f, -p);
+    lo = fma(n, 0x1.ee59dap-50f, lo);
     const I large = a >= 0x1p17f;
     if (Backend::any(large)) {
       for (size_t i = 0; i < Backend::kLanes; ++i) {

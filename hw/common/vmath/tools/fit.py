@@ -8,11 +8,16 @@ again, so that the remaining coefficients absorb the rounding error.
     /usr/bin/python3 hw/common/vmath/tools/fit.py
 """
 import math
+from fractions import Fraction
+
 import numpy as np
 
 L = np.longdouble
 PI = L("3.14159265358979323846264338327950288")
 LN2 = L("0.693147180559945309417232121458176568")
+# For constants that are split into more than 64 bits.
+PI_EXACT = Fraction("3.14159265358979323846264338327950288419716939937510582097494459")
+LN2_EXACT = Fraction("0.693147180559945309417232121458176568075500134360255254120680009")
 
 
 def solve(a, b):
@@ -76,17 +81,14 @@ def fit(name, f, w, lo, hi, powers, fixed=None):
         print(f"  {float(done[k]).hex():>24}  // {k}: {float(done[k]):.9g}")
 
 
-def split(name, v, parts, bits=24):
-    """v as a sum of FP32 numbers of at most the given number of bits each."""
-    out, rest = [], v
+def split(name, v, parts):
+    """v as a sum of FP32 numbers."""
+    out = []
     for _ in range(parts):
-        if bits < 24:
-            e = math.floor(math.log2(abs(float(rest)))) + 1 - bits
-            h = np.float32(np.rint(rest / L(2)**e) * L(2)**e)
-        else:
-            h = np.float32(rest)
+        e = math.floor(math.log2(abs(float(v)))) - 23
+        h = Fraction(round(v / Fraction(2)**e)) * Fraction(2)**e
         out.append(h)
-        rest = rest - L(h)
+        v -= h
     print(f"// {name}: " + " + ".join(float(h).hex() for h in out))
 
 
@@ -131,13 +133,12 @@ half = LN2 / 2 * L(1.0001)
 
 
 def main():
-    split("ln2", LN2, 3)
-    split("ln2 (hi of 15 bits)", LN2, 3, 15)
-    split("log2 e", 1 / LN2, 2)
-    split("2 / ln2", 2 / LN2, 2)
-    split("pi / 2", PI / 2, 4)
-    split("2 / pi", 2 / PI, 2)
-    split("1/3", L(1) / 3, 2)
+    split("ln2", LN2_EXACT, 2)
+    split("log2 e", 1 / LN2_EXACT, 2)
+    split("2 / ln2", 2 / LN2_EXACT, 2)
+    split("pi / 2", PI_EXACT / 2, 3)
+    split("2 / pi", 2 / PI_EXACT, 2)
+    split("1/3", Fraction(1, 3), 2)
     # exp(r) = 1 + r + r^2 Q(r)
     fact = lambda k: L(1) / L(math.factorial(k))
     fit("EXP: (e^r - 1 - r) / r^2", lambda r: series(r, 0, 30, lambda k: fact(k + 2)), lambda r: r * r * np.exp(-r), -half, half, range(5))
@@ -173,12 +174,11 @@ def main():
     def lerfc(t):
         return (np.log(erfcx(t)) - t * t) / t
     fit("ERF large: log(erfc(t)) / t", lerfc, lambda t: t * erfcx(t) * np.exp(-t * t), L("0.9370"), L("3.95"), range(8))
-    # Phi(-a) = exp(-a^2 / 2) * R(a), R(a) = erfcx(a / sqrt 2) / 2; u = (a - 4) / (a + 4)... expressed over u
-    def r_of_u(u):
-        a = 4 * (1 + u) / (1 - u)
-        return erfcx(a / np.sqrt(L(2))) / 2 * (1 + 2 * a / 4)
-    for deg in (8, 9, 10):
-        fit(f"GELU: R(a) (1 + a / 2), u = (a - 4) / (a + 4), degree {deg}", r_of_u, lambda u: 1 / r_of_u(u), -1, L(15 - 4) / L(15 + 4), range(deg + 1))
+    # Phi(-a) = exp(-a^2 / 2) * (1 - u) * S(u), u = (a - 3) / (a + 3), 0 <= a <= 15; Phi(-a) = exp(-a^2 / 2) erfcx(a / sqrt 2) / 2
+    def s_of_u(u):
+        a = 3 * (1 + u) / (1 - u)
+        return erfcx(a / np.sqrt(L(2))) / 2 / (1 - u)
+    fit("GELU: S(u)", s_of_u, lambda u: 1 / s_of_u(u), -1, L(15 - 3) / L(15 + 3), range(11))
 
 
 if __name__ == "__main__":
