@@ -2,5 +2,5 @@
 #define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
 
-int sc_main(int argc, char **argv);
+extern "C" int sc_main(int argc, char **argv);
 int sc_main(int, char **) { return 0; }
