@@ -1,0 +1,239 @@
+#include "hw/chip/chip.hpp"
+
+#include <array>
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "hw/chip/perf.hpp"
+#include "hw/cp/control_processor.hpp"
+#include "hw/dev/dev.hpp"
+#include "hw/dma/dma.hpp"
+#include "hw/dmmu/dmmu.hpp"
+#include "hw/dram/dram.hpp"
+#include "hw/noc/noc.hpp"
+#include "hw/pcie/endpoint.hpp"
+#include "hw/queue/queue.hpp"
+#include "hw/regs/gen/engine_regs.hpp"
+#include "hw/regs/gen/intc_regs.hpp"
+#include "hw/regs/gen/map.h"
+#include "hw/sdma/sdma.hpp"
+#include "hw/spm/spm.hpp"
+#include "hw/sync/clock.hpp"
+#include "hw/sync/semaphores.hpp"
+#include "hw/vpu/vpu.hpp"
+
+namespace cx::hw {
+
+namespace {
+
+constexpr size_t kLogLines = 256;
+
+DramParams dram_params(const config::Chip &config) {
+  DramParams params;
+  params.bytes = std::uint64_t{config.dram.mib} << 20;
+  params.channels = config.dram.channels;
+  params.bandwidth_gbps = config.dram.bandwidth_gbps;
+  params.latency_ns = config.dram.latency_ns;
+  params.interleave_bytes = config.dram.interleave_bytes;
+  return params;
+}
+
+SpmParams spm_params(const config::Chip &config) {
+  SpmParams params;
+  params.bytes = std::uint64_t{config.spm.kib} * 1024;
+  params.banks = config.spm.banks;
+  params.bytes_per_cycle = config.spm.bytes_per_cycle;
+  params.latency_cycles = config.spm.latency_cycles;
+  return params;
+}
+
+NocParams noc_params(const config::Chip &config) {
+  NocParams params;
+  params.bytes_per_cycle = config.noc.bytes_per_cycle;
+  params.hop_cycles = config.noc.hop_cycles;
+  return params;
+}
+
+DmaParams dma_params(const config::Chip &config) {
+  DmaParams params;
+  params.setup_cycles = config.dma.setup_cycles;
+  params.bytes_per_cycle = config.dma.bytes_per_cycle;
+  params.element_cycles = config.dma.element_cycles;
+  return params;
+}
+
+VpuParams vpu_params(const config::Chip &config) {
+  VpuParams params;
+  params.lanes = config.vpu.lanes;
+  params.startup_cycles = config.vpu.startup_cycles;
+  params.special_cycles = config.vpu.special_cycles;
+  return params;
+}
+
+PcieParams pcie_params(const config::Chip &config) {
+  PcieParams params;
+  params.link = {config.pcie.gen, config.pcie.width, config.pcie.mps, config.pcie.mrrs, config.pcie.latency_ns};
+  params.vendor_id = static_cast<std::uint16_t>(config.pcie.vendor_id);
+  params.device_id = static_cast<std::uint16_t>(config.pcie.device_id);
+  params.tcm_bytes = std::uint64_t{config.cp.tcm_kib} * 1024;
+  params.bar2_bytes = std::bit_ceil(params.tcm_bytes);
+  return params;
+}
+
+ControlProcessor::Config cp_config(const config::Chip &config) {
+  ControlProcessor::Config params;
+  params.tcm_bytes = config.cp.tcm_kib * 1024;
+  return params;
+}
+
+}  // namespace
+
+struct Chip::Blocks {
+  Blocks(Chip &chip, const config::Chip &config)
+      : clock(config.chip.clock_mhz),
+        noc("noc", clock, noc_params(config)),
+        dram("dram", clock, dram_params(config)),
+        spm("spm", clock, spm_params(config)),
+        semaphores("semaphores", config.semaphores.count),
+        context{clock, noc, spm, semaphores},
+        load("load", isa::Engine::LOAD, context, dma_params(config)),
+        store("store", isa::Engine::STORE, context, dma_params(config)),
+        dmmu("dmmu", context, config.dmmu),
+        vpu("vpu", context, vpu_params(config)),
+        cp("cp", clock, cp_config(config)),
+        pcie("pcie", clock, pcie_params(config)),
+        sdma("sdma", clock, noc, pcie, config.sdma.channels),
+        queue("queue", clock, config.queues.count),
+        dev("dev", clock, config,
+            {[this](bool asserted) { cp.set_reset(asserted); }, [&chip] { chip.reset(Reset::soft); },
+             [this](bool level) { cp.set_line(CX_IRQ_HOST, level); }, [this] { return cp.cycles(); },
+             [this] { return cp.instructions(); }, [this] { return pcie.refused_accesses(); }}),
+        perf("perf", clock) {}
+
+  Clock clock;
+  Noc noc;
+  Dram dram;
+  Spm spm;
+  Semaphores semaphores;
+  EngineContext context;
+  DmaEngine load, store;
+  Dmmu dmmu;
+  Vpu vpu;
+  ControlProcessor cp;
+  PcieEndpoint pcie;
+  Sdma sdma;
+  Queue queue;
+  Dev dev;
+  Perf perf;
+  std::array<sc_core::sc_signal<bool>, 4> engine_irq;
+
+  std::array<Engine *, 4> engines() { return {&load, &store, &dmmu, &vpu}; }
+};
+
+void Chip::check_buildable(const config::Chip &config) {
+  Clock{config.chip.clock_mhz};
+  const TileShape shape{config.dmmu.tile.rows, config.dmmu.tile.cols, config.dmmu.tile.acc_rows};
+  make_tile(shape, false);
+  if (!config.dmmu.rtl_tiles.none()) make_tile(shape, true);
+}
+
+Chip::Chip(sc_core::sc_module_name name, const config::Chip &config)
+    : sc_module(name),
+      config_(config),
+      blocks_(std::make_unique<Blocks>(*this, config)),
+      echo_log_(std::getenv("CX_FIRMWARE_LOG") != nullptr) {
+  wire();
+}
+
+Chip::~Chip() = default;
+
+PcieEndpoint &Chip::endpoint() { return blocks_->pcie; }
+ControlProcessor &Chip::control_processor() { return blocks_->cp; }
+Dram &Chip::dram() { return blocks_->dram; }
+Spm &Chip::spm() { return blocks_->spm; }
+
+void Chip::wire() {
+  Blocks &b = *blocks_;
+  b.noc.add_initiator("cp", b.cp.bus_socket);
+  b.noc.add_initiator("host", b.pcie.bus, regs::Side::host);
+
+  const auto page = [&](const char *label, std::uint64_t offset, auto &socket,
+                        std::span<const regs::RegDesc> registers) {
+    b.noc.add_target(label, CX_PERIPHERAL_BASE + offset, CX_MAP_PAGE_SIZE, socket);
+    b.pcie.add_registers(offset, registers);
+  };
+  page("dev", CX_MAP_DEV_OFFSET, b.dev.registers, regs::dev_detail::table);
+  page("queue", CX_MAP_QUEUE_OFFSET, b.queue.registers, regs::queue_detail::table);
+  page("msix", CX_MAP_MSIX_OFFSET, b.pcie.registers, regs::msix_detail::table);
+  page("intc", CX_MAP_INTC_OFFSET, b.cp.intc_socket, regs::intc_detail::table);
+  page("sdma", CX_MAP_SDMA_OFFSET, b.sdma.registers, regs::sdma_detail::table);
+  page("load", CX_MAP_LOAD_OFFSET, b.load.registers, regs::engine_detail::table);
+  page("store", CX_MAP_STORE_OFFSET, b.store.registers, regs::engine_detail::table);
+  page("dmmu", CX_MAP_DMMU_OFFSET, b.dmmu.registers, regs::engine_detail::table);
+  page("vpu", CX_MAP_VPU_OFFSET, b.vpu.registers, regs::engine_detail::table);
+  page("perf", CX_MAP_PERF_OFFSET, b.perf.registers, regs::perf_detail::table);
+  b.noc.add_target("tcm", CX_MEM_TCM_BASE, b.cp.tcm_bytes(), b.cp.tcm_socket);
+  b.noc.add_target("spm", CX_MEM_SPM_BASE, b.spm.bytes(), b.spm.socket, &b.spm);
+  b.noc.add_target("dram", CX_MEM_DRAM_BASE, b.dram.bytes(), b.dram.socket, &b.dram, config_.dram.channels);
+
+  b.queue.on_interrupt([&b](bool level) { b.cp.set_line(CX_IRQ_DOORBELL, level); });
+  b.sdma.on_interrupt([&b](bool level) { b.cp.set_line(CX_IRQ_SDMA, level); });
+  static constexpr unsigned kEngineLines[] = {CX_IRQ_LOAD, CX_IRQ_STORE, CX_IRQ_DMMU, CX_IRQ_VPU};
+  const auto engines = b.engines();
+  for (unsigned i = 0; i < engines.size(); ++i) {
+    engines[i]->irq(b.engine_irq[i]);
+    sc_core::sc_spawn_options options;
+    options.spawn_method();
+    options.set_sensitivity(&b.engine_irq[i]);
+    sc_core::sc_spawn([&b, i] { b.cp.set_line(kEngineLines[i], b.engine_irq[i].read()); },
+                      (std::string(engines[i]->basename()) + "_line").c_str(), &options);
+  }
+
+  b.cp.on_trace([this](const std::string &line) { log_line(line); });
+  b.cp.on_crash([this, &b](const ControlProcessor::Crash &crash) {
+    b.dev.report_crash(crash.pc, crash.tval);
+    char text[96];
+    std::snprintf(text, sizeof text, "core locked up: pc 0x%08x cause %u tval 0x%08x", crash.pc, crash.cause,
+                  crash.tval);
+    log_line(text);
+  });
+  b.pcie.on_function_reset([this] { reset(Reset::function); });
+
+  using regs::PerfReg;
+  b.perf.add_counter(PerfReg::DRAM_RD_LO, [&b] { return b.dram.bytes_read(); });
+  b.perf.add_counter(PerfReg::DRAM_WR_LO, [&b] { return b.dram.bytes_written(); });
+  b.perf.add_counter(PerfReg::SPM_RD_LO, [&b] { return b.spm.bytes_read(); });
+  b.perf.add_counter(PerfReg::SPM_WR_LO, [&b] { return b.spm.bytes_written(); });
+  b.perf.add_counter(PerfReg::NOC_LO, [&b] { return b.noc.bytes_carried(); });
+  b.perf.add_counter(PerfReg::PCIE_TO_DEV_LO, [&b] { return b.pcie.link().bytes_to_device(); });
+  b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
+}
+
+void Chip::log_line(const std::string &line) {
+  if (echo_log_) std::fprintf(stderr, "firmware: %s\n", line.c_str());
+  log_.push_back(line);
+  if (log_.size() > kLogLines) log_.pop_front();
+}
+
+void Chip::reset(Reset kind) {
+  Blocks &b = *blocks_;
+  b.cp.set_reset(true);
+  for (Engine *engine : b.engines()) engine->reset();
+  b.semaphores.clear_all();
+  b.sdma.reset();
+  b.queue.reset();
+  b.dev.reset();
+  if (kind == Reset::soft) return;
+  b.pcie.reset(kind == Reset::power_on);
+  if (kind == Reset::function) return;
+  b.noc.reset();
+  b.spm.reset();
+  b.dram.reset();
+  std::memset(b.cp.tcm(), 0, b.cp.tcm_bytes());
+  log_.clear();
+}
+
+}  // namespace cx::hw

@@ -1,0 +1,62 @@
+// The whole chip: every block, wired.
+#ifndef HW_CHIP_CHIP_HPP
+#define HW_CHIP_CHIP_HPP
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <systemc>
+#include <vector>
+
+#include "hw/config/gen/chip.hpp"
+
+namespace cx::hw {
+
+class ControlProcessor;
+class Dram;
+class Engine;
+class PcieEndpoint;
+class Spm;
+
+class Chip : public sc_core::sc_module {
+ public:
+  // What would keep a chip from being built, beyond what the configuration's own checks see (an RTL tile shape that is
+  // not in this build). Throws std::exception. Call it before the constructor: a module hierarchy cannot be taken back.
+  static void check_buildable(const config::Chip &config);
+
+  // Throws std::exception if a block refuses its parameters.
+  Chip(sc_core::sc_module_name name, const config::Chip &config);
+  ~Chip() override;
+
+  const config::Chip &config() const { return config_; }
+  PcieEndpoint &endpoint();
+  ControlProcessor &control_processor();
+  Dram &dram();
+  Spm &spm();
+
+  enum class Reset {
+    soft,      // dev.RESET_CTRL.SOFT_RESET: engines, queues, system DMA, control processor
+    function,  // function-level reset: also MSI-X
+    power_on   // everything, memories and configuration space included
+  };
+  void reset(Reset kind);
+
+  // The last lines that the firmware has logged, oldest first.
+  const std::deque<std::string> &firmware_log() const { return log_; }
+
+ private:
+  struct Blocks;
+
+  void wire();
+  void log_line(const std::string &line);
+
+  config::Chip config_;
+  std::unique_ptr<Blocks> blocks_;
+  std::deque<std::string> log_;
+  bool echo_log_;
+};
+
+}  // namespace cx::hw
+
+#endif

@@ -1,0 +1,272 @@
+// Implementation of hw/common/port/cx_port.h: the one card of this process.
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <systemc>
+#include <vector>
+
+#include "hw/chip/chip.hpp"
+#include "hw/common/port/cx_port.h"
+#include "hw/config/config.hpp"
+#include "hw/pcie/endpoint.hpp"
+#include "hw/sync/clock.hpp"
+
+// This file's archive member is always linked; it keeps sc_main with it.
+extern "C" int sc_main(int, char **);
+
+struct cx_port {
+  std::string error;
+  bool open = false;
+  bool broken = false;  // the kernel has stopped on an error; nothing can run any more
+  std::uint64_t power_on_ps = 0;
+  std::unique_ptr<cx::hw::Chip> chip;
+};
+
+namespace {
+
+using cx::hw::Chip;
+using cx::hw::PcieEndpoint;
+
+// The SystemC kernel can neither restart nor elaborate again: one chip lives as long as the process.
+cx_port &the_port() {
+  static auto *port = new cx_port;  // never destroyed: modules must outlive the kernel's own static objects
+  return *port;
+}
+
+std::string &open_error() {
+  static std::string text;
+  return text;
+}
+
+std::string text_of(const sc_core::sc_report &report) {
+  return std::string(report.get_msg_type()) + ": " + report.get_msg();
+}
+
+// Errors become exceptions that the port functions turn into messages; warnings go to stderr; nothing aborts.
+void report_handler(const sc_core::sc_report &report, const sc_core::sc_actions &) {
+  if (report.get_severity() >= sc_core::SC_ERROR) throw report;
+  if (report.get_severity() == sc_core::SC_WARNING) std::cerr << "simulation: " << text_of(report) << "\n";
+}
+
+void prepare_kernel() {
+  setenv("SYSTEMC_DISABLE_COPYRIGHT_MESSAGE", "1", 0);
+  sc_core::sc_report_handler::set_handler(report_handler);
+  sc_core::sc_report_handler::set_actions(sc_core::SC_FATAL, sc_core::SC_THROW);
+  sc_core::sc_report_handler::set_actions(sc_core::SC_ERROR, sc_core::SC_THROW);
+}
+
+// Runs f and turns exceptions into an error code.
+template <class F>
+int guarded(cx_port *port, F &&f) {
+  if (port == nullptr || !port->open) return CX_PORT_BAD_ARGUMENT;
+  if (port->broken) return CX_PORT_INTERNAL;
+  try {
+    return f();
+  } catch (const sc_core::sc_report &report) {
+    port->error = text_of(report);
+  } catch (const std::exception &error) {
+    port->error = error.what();
+  }
+  port->broken = true;
+  return CX_PORT_INTERNAL;
+}
+
+std::uint64_t now_ps() { return sc_core::sc_time_stamp().value(); }
+
+int fail(cx_port *port, int code, std::string message) {
+  port->error = std::move(message);
+  return code;
+}
+
+// Lets time pass until the endpoint has answered.
+int complete(cx_port *port, const PcieEndpoint::Read &read) {
+  while (!read.done) {
+    if (!sc_core::sc_pending_activity()) return fail(port, CX_PORT_INTERNAL, "the card does not answer");
+    sc_core::sc_start(sc_core::sc_max_time() - sc_core::sc_time_stamp(), sc_core::SC_EXIT_ON_STARVATION);
+  }
+  if (!read.error.empty()) return fail(port, CX_PORT_BAD_ACCESS, read.error);
+  return CX_PORT_OK;
+}
+
+std::vector<std::string> to_strings(const char *const *sets, size_t count) {
+  std::vector<std::string> out;
+  for (size_t i = 0; i < count; ++i) out.emplace_back(sets[i]);
+  return out;
+}
+
+int give_text(const std::string &value, char **text) {
+  *text = strdup(value.c_str());
+  return *text != nullptr ? CX_PORT_OK : CX_PORT_INTERNAL;
+}
+
+// Power-on of a chip that has run before. Time goes on at a clock edge, so a second run takes the same cycles.
+void power_cycle(cx_port &port) {
+  port.chip->reset(Chip::Reset::power_on);
+  const cx::hw::Clock clock(port.chip->config().chip.clock_mhz);
+  do {
+    sc_core::sc_start(sc_core::SC_ZERO_TIME);
+  } while (sc_core::sc_pending_activity_at_current_time());
+  const sc_core::sc_time rest = clock.until(clock.now() + 1);
+  const std::uint64_t target = now_ps() + rest.value();
+  while (now_ps() < target) sc_core::sc_start(sc_core::sc_time::from_value(target - now_ps()));
+}
+
+}  // namespace
+
+extern "C" {
+
+cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set_count) {
+  cx_port &port = the_port();
+  try {
+    if (yaml_path == nullptr || (sets == nullptr && set_count != 0)) throw std::invalid_argument("no configuration");
+    if (port.open) throw std::runtime_error("a card is open in this process already");
+    if (port.broken) throw std::runtime_error("the simulation of this process has stopped: " + port.error);
+    const cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
+    if (port.chip == nullptr) {
+      Chip::check_buildable(config);
+      prepare_kernel();
+      port.broken = true;  // unless the hierarchy is complete
+      port.error = "the chip could not be built";
+      port.chip = std::make_unique<Chip>("chip", config);
+      sc_core::sc_start(sc_core::SC_ZERO_TIME);
+      port.broken = false;
+    } else if (port.chip->config() == config) {
+      power_cycle(port);
+    } else {
+      throw std::runtime_error("this process has simulated another configuration; a process simulates one card only");
+    }
+    port.error.clear();
+    port.power_on_ps = now_ps();
+    port.open = true;
+    return &port;
+  } catch (const sc_core::sc_report &report) {
+    open_error() = text_of(report);
+  } catch (const std::exception &error) {
+    open_error() = error.what();
+  }
+  return nullptr;
+}
+
+void cx_port_close(cx_port *port) {
+  if (port == nullptr || !port->open) return;
+  port->open = false;
+  // The host's memory may go away: the card must not reach it any more.
+  port->chip->endpoint().host_memory().clear();
+}
+
+const char *cx_port_error(const cx_port *port) { return port != nullptr ? port->error.c_str() : open_error().c_str(); }
+
+int cx_port_read(cx_port *port, int bar, uint64_t offset, void *data, size_t size) {
+  return guarded(port, [&] {
+    if (data == nullptr) return fail(port, CX_PORT_BAD_ARGUMENT, "no buffer");
+    PcieEndpoint &endpoint = port->chip->endpoint();
+    std::memset(data, 0xff, size);  // what a host reads when nothing answers
+    if (const auto refusal = endpoint.refuse(bar, offset, size)) return fail(port, CX_PORT_BAD_ACCESS, *refusal);
+    PcieEndpoint::Read read{bar, offset, static_cast<std::byte *>(data), size, false, {}};
+    endpoint.send_read(read);
+    return complete(port, read);
+  });
+}
+
+int cx_port_write(cx_port *port, int bar, uint64_t offset, const void *data, size_t size) {
+  return guarded(port, [&] {
+    if (data == nullptr) return fail(port, CX_PORT_BAD_ARGUMENT, "no data");
+    PcieEndpoint &endpoint = port->chip->endpoint();
+    if (const auto refusal = endpoint.refuse(bar, offset, size)) return fail(port, CX_PORT_BAD_ACCESS, *refusal);
+    if (bar != CX_PORT_CONFIG_SPACE) {
+      endpoint.post_write(bar, offset, data, size);
+      return static_cast<int>(CX_PORT_OK);
+    }
+    std::byte value[4];
+    std::memcpy(value, data, size);
+    PcieEndpoint::Read write{bar, offset, value, size, false, {}};
+    endpoint.send_config_write(write);
+    return complete(port, write);
+  });
+}
+
+int cx_port_dma_map(cx_port *port, uint64_t iova, size_t size, void *memory, int writable) {
+  return guarded(port, [&] {
+    using Result = cx::hw::HostMemory::Result;
+    switch (port->chip->endpoint().host_memory().map(iova, size, static_cast<std::byte *>(memory), writable != 0)) {
+      case Result::ok:
+        return static_cast<int>(CX_PORT_OK);
+      case Result::overlap:
+        return fail(port, CX_PORT_BAD_ARGUMENT, "the range overlaps a mapping");
+      default:
+        return fail(port, CX_PORT_BAD_ARGUMENT, "expected memory and a range that is not empty and does not wrap");
+    }
+  });
+}
+
+int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size) {
+  return guarded(port, [&] {
+    using Result = cx::hw::HostMemory::Result;
+    if (port->chip->endpoint().host_memory().unmap(iova, size) == Result::ok) return static_cast<int>(CX_PORT_OK);
+    return fail(port, CX_PORT_BAD_ARGUMENT, "the range is not exactly one or several mappings");
+  });
+}
+
+int cx_port_advance(cx_port *port, uint64_t limit_ps) {
+  return guarded(port, [&] {
+    const std::uint64_t start = now_ps();
+    const std::uint64_t room = sc_core::sc_max_time().value() - start;
+    const std::uint64_t end = start + (limit_ps < room ? limit_ps : room);
+    for (;;) {
+      if (!port->chip->endpoint().arrived().empty()) return static_cast<int>(CX_PORT_ADVANCED_INTERRUPT);
+      if (!sc_core::sc_pending_activity()) return static_cast<int>(CX_PORT_ADVANCED_IDLE);
+      const std::uint64_t now = now_ps();
+      if (now >= end) return static_cast<int>(CX_PORT_ADVANCED_LIMIT);
+      // Ends at the limit, when the endpoint pauses the kernel for a message, or when nothing is left to do.
+      const sc_core::sc_time next = sc_core::sc_time_to_pending_activity();
+      if (next.value() > end - now) {
+        sc_core::sc_start(sc_core::sc_time::from_value(end - now));
+      } else {
+        sc_core::sc_start(sc_core::sc_time::from_value(end - now), sc_core::SC_EXIT_ON_STARVATION);
+      }
+    }
+  });
+}
+
+int cx_port_take_interrupt(cx_port *port, uint32_t *vector) {
+  if (port == nullptr || !port->open || vector == nullptr) return CX_PORT_BAD_ARGUMENT;
+  auto &arrived = port->chip->endpoint().arrived();
+  if (arrived.empty()) return 0;
+  *vector = arrived.front();
+  arrived.pop_front();
+  return 1;
+}
+
+uint64_t cx_port_time_ps(const cx_port *port) {
+  return port != nullptr && port->open ? now_ps() - port->power_on_ps : 0;
+}
+
+int cx_config_show(const char *yaml_path, const char *const *sets, size_t set_count, int json, char **text) {
+  if (text == nullptr) return CX_PORT_BAD_ARGUMENT;
+  *text = nullptr;
+  if (yaml_path == nullptr || (sets == nullptr && set_count != 0)) return CX_PORT_BAD_ARGUMENT;
+  try {
+    const cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
+    return give_text(json ? cx::config::to_json(config) : cx::config::to_yaml(config), text);
+  } catch (const std::exception &error) {
+    give_text(error.what(), text);
+    return CX_PORT_BAD_CONFIG;
+  }
+}
+
+int cx_config_help(const char *key_or_null, char **text) {
+  if (text == nullptr) return CX_PORT_BAD_ARGUMENT;
+  *text = nullptr;
+  try {
+    return give_text(cx::config::help(key_or_null != nullptr ? key_or_null : ""), text);
+  } catch (const std::exception &error) {
+    give_text(error.what(), text);
+    return CX_PORT_BAD_CONFIG;
+  }
+}
+
+}  // extern "C"
