@@ -11,21 +11,22 @@ constexpr Cycles kHopsOneWay = 2;
 
 }  // namespace
 
-struct Noc::Initiator {
-  Initiator(const std::string &label, double bytes_per_cycle)
-      : name(label), socket(("noc_" + label + "_in").c_str()), read(bytes_per_cycle), write(bytes_per_cycle) {}
+// Sockets live in modules; these are children of whichever module is under construction.
+struct Noc::Initiator : sc_core::sc_module {
+  Initiator(sc_core::sc_module_name module_name, const std::string &label, double bytes_per_cycle)
+      : sc_module(module_name), label(label), socket("socket"), read(bytes_per_cycle), write(bytes_per_cycle) {}
 
-  std::string name;
+  std::string label;
   tlm_utils::simple_target_socket_tagged<Noc> socket;
   OriginExtension origin;
   BandwidthServer read, write;
 };
 
-struct Noc::Target {
-  Target(const std::string &label, double bytes_per_cycle)
-      : name(label), socket(("noc_" + label + "_out").c_str()), read(bytes_per_cycle), write(bytes_per_cycle) {}
+struct Noc::Target : sc_core::sc_module {
+  Target(sc_core::sc_module_name module_name, const std::string &label, double bytes_per_cycle)
+      : sc_module(module_name), label(label), socket("socket"), read(bytes_per_cycle), write(bytes_per_cycle) {}
 
-  std::string name;
+  std::string label;
   tlm_utils::simple_initiator_socket_tagged<Noc> socket;
   std::uint64_t base = 0;
   std::uint64_t size = 0;
@@ -42,7 +43,8 @@ Noc::~Noc() = default;
 
 Noc::InitiatorId Noc::add_initiator(const std::string &name, tlm::tlm_initiator_socket<> &socket, regs::Side side) {
   const auto id = static_cast<InitiatorId>(initiators_.size());
-  auto &initiator = *initiators_.emplace_back(std::make_unique<Initiator>(name, params_.bytes_per_cycle));
+  auto &initiator = *initiators_.emplace_back(
+      std::make_unique<Initiator>(("noc_from_" + name).c_str(), name, params_.bytes_per_cycle));
   initiator.origin.side = side;
   const int tag = static_cast<int>(id);
   initiator.socket.register_b_transport(this, &Noc::b_transport, tag);
@@ -59,11 +61,12 @@ Noc::TargetId Noc::add_target(const std::string &name, std::uint64_t base, std::
   if (lanes == 0) throw std::invalid_argument("noc: " + name + " has no lanes");
   for (const auto &other : targets_) {
     if (base <= other->base + (other->size - 1) && other->base <= base + (size - 1)) {
-      throw std::invalid_argument("noc: windows of " + name + " and " + other->name + " overlap");
+      throw std::invalid_argument("noc: windows of " + name + " and " + other->label + " overlap");
     }
   }
   const auto id = static_cast<TargetId>(targets_.size());
-  auto &target = *targets_.emplace_back(std::make_unique<Target>(name, params_.bytes_per_cycle * lanes));
+  auto &target = *targets_.emplace_back(
+      std::make_unique<Target>(("noc_to_" + name).c_str(), name, params_.bytes_per_cycle * lanes));
   target.base = base;
   target.size = size;
   target.timing = timing;
