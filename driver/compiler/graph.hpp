@@ -78,8 +78,8 @@ struct Graph {
   Tensor &operator[](TensorId id) { return tensors.at(static_cast<std::size_t>(id)); }
 };
 
-/// Throws cx::Error when the graph breaks an invariant: identifiers in range, one producer per tensor, topological order,
-/// constants of the right size, no constant that is also produced, non-negative dimensions.
+/// Throws cx::Error when the graph breaks an invariant: identifiers in range, one producer per tensor, topological
+/// order, constants of the right size, no constant that is also produced, non-negative dimensions.
 void verify(const Graph &graph);
 
 /// One line per input, constant, node and output.

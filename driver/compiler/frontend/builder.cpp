@@ -1,0 +1,187 @@
+#include "driver/compiler/frontend/builder.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "driver/compiler/frontend/elements.hpp"
+#include "driver/compiler/frontend/evaluate.hpp"
+#include "driver/compiler/frontend/shape_inference.hpp"
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler {
+namespace {
+
+bool moves_elements(const std::string &op) {
+  static const std::set<std::string> movers = {"Reshape", "Transpose", "Concat", "Slice", "Gather", "Expand", "Copy"};
+  return movers.count(op) != 0;
+}
+
+// Refuses what can only be folded: comparisons, integer arithmetic, other float types.
+void require_device_form(const Node &node, const std::vector<const Tensor *> &inputs, Type result) {
+  static const std::set<std::string> folded_only = {"not", "mod", "fmod", "and", "or", "xor",
+                                                    "eq",  "lt",  "le",   "gt",  "ge"};
+  if (moves_elements(node.op)) return;
+  const std::string hint = " of values known only at run time; bind its inputs at compile time";
+  if (node.op == "Select") throw UnsupportedError("Where", "selection by a condition" + hint);
+  const std::string func = node.text("func", "");
+  if (folded_only.count(func) != 0) throw UnsupportedError(node.op, "function '" + func + "'" + hint);
+  if (node.op == "Cast") {
+    static const std::set<Type> from = {Type::F32, Type::F16, Type::BF16, Type::I8, Type::U8, Type::I32};
+    static const std::set<Type> to = {Type::F32, Type::F16, Type::BF16};
+    if (from.count(inputs[0]->type) == 0 || to.count(result) == 0) {
+      throw UnsupportedError(
+          "Cast", std::string("conversion from ") + name_of(inputs[0]->type) + " to " + name_of(result) + hint);
+    }
+    return;
+  }
+  for (const Tensor *input : inputs) {
+    if (input != nullptr && input->type != Type::F32) {
+      throw UnsupportedError(
+          node.op, std::string("arithmetic on ") + name_of(input->type) + " tensor '" + input->name + "'" + hint);
+    }
+  }
+}
+
+}  // namespace
+
+void FoldBudget::charge(double operations_used, int64_t bytes_used) {
+  operations -= operations_used;
+  bytes -= bytes_used;
+  if (operations < 0 || bytes < 0) {
+    throw UnsupportedError("", "constant expressions of this model are too large to evaluate on the host");
+  }
+}
+
+TensorId Builder::emit(const std::string &op, std::vector<TensorId> inputs, Attributes attributes, const Shape *shape) {
+  Node node{origin_, op, std::move(inputs), {}, std::move(attributes)};
+  std::vector<const Tensor *> operands;
+  bool all_constant = true;
+  for (TensorId id : node.inputs) {
+    operands.push_back(id == kNoTensor ? nullptr : &graph_[id]);
+    all_constant = all_constant && (id == kNoTensor || graph_[id].is_constant());
+  }
+  TensorType result = infer(node, operands, shape);
+  const int64_t count = elements(result.shape);
+  if (count == 0) {
+    return graph_.add(Tensor{origin_, result.type, std::move(result.shape), std::vector<std::byte>()});
+  }
+  if (all_constant && op != "Copy") {
+    budget_.charge(evaluation_cost(node, operands, result.shape), count * static_cast<int64_t>(bytes_of(result.type)));
+    Tensor value = evaluate(node, operands, result.type, result.shape);
+    value.name = origin_;
+    return graph_.add(std::move(value));
+  }
+  require_device_form(node, operands, result.type);
+  const TensorId output = graph_.add(Tensor{origin_, result.type, std::move(result.shape), std::nullopt});
+  node.outputs = {output};
+  graph_.nodes.push_back(std::move(node));
+  return output;
+}
+
+TensorId Builder::constant(Tensor tensor) {
+  if (tensor.name.empty()) tensor.name = origin_;
+  budget_.charge(0, static_cast<int64_t>(tensor.data->size()));
+  return graph_.add(std::move(tensor));
+}
+
+TensorId Builder::scalar(Type type, double value) {
+  return constant(make_constant("", type, {}, std::vector<double>{value}));
+}
+
+TensorId Builder::integers(const std::vector<int64_t> &values) {
+  return constant(make_constant("", Type::I64, {static_cast<int64_t>(values.size())}, values));
+}
+
+TensorId Builder::unary(const std::string &func, TensorId x, float alpha, float beta) {
+  return emit("Unary", {x}, {{"func", func}, {"alpha", alpha}, {"beta", beta}});
+}
+
+TensorId Builder::binary(const std::string &func, TensorId a, TensorId b) {
+  return emit("Binary", {a, b}, {{"func", func}});
+}
+
+TensorId Builder::reduce(const std::string &kind, TensorId x, std::vector<int64_t> axes) {
+  std::sort(axes.begin(), axes.end());
+  return emit("Reduce", {x}, {{"kind", kind}, {"axes", std::move(axes)}, {"keepdims", int64_t{1}}});
+}
+
+TensorId Builder::reshape(TensorId x, const Shape &target) {
+  if (target == shape(x)) return x;
+  return emit("Reshape", {x}, {}, &target);
+}
+
+TensorId Builder::transpose(TensorId x, const std::vector<int64_t> &perm) {
+  if (std::is_sorted(perm.begin(), perm.end()) && perm.size() == shape(x).size()) return x;
+  return emit("Transpose", {x}, {{"perm", perm}});
+}
+
+TensorId Builder::concat(const std::vector<TensorId> &parts, int64_t axis) {
+  if (parts.size() == 1) return parts[0];
+  return emit("Concat", parts, {{"axis", axis}});
+}
+
+TensorId Builder::gather(TensorId x, int64_t axis, std::vector<int64_t> indices) {
+  return emit("Gather", {x}, {{"axis", axis}, {"indices", std::move(indices)}});
+}
+
+TensorId Builder::expand(TensorId x, const Shape &target) {
+  const Shape own = shape(x);
+  Shape padded(target.size() - std::min(target.size(), own.size()), 1);
+  padded.insert(padded.end(), own.begin(), own.end());
+  const TensorId view = reshape(x, padded);
+  if (padded == target) return view;
+  return emit("Expand", {view}, {}, &target);
+}
+
+TensorId Builder::pad(TensorId x, const std::vector<int64_t> &pads, float value) {
+  const std::size_t rank = shape(x).size();
+  if (pads.size() != 2 * rank) {
+    throw InputError("pads " + to_text(pads) + " must have two entries per dimension of " + to_text(shape(x)));
+  }
+  std::vector<int64_t> starts(rank, 0);
+  std::vector<int64_t> grow(2 * rank, 0);
+  Shape cropped = shape(x);
+  for (std::size_t d = 0; d < rank; ++d) {
+    for (int64_t amount : {pads[d], pads[rank + d]}) {
+      if (amount < -kMaxElements || amount > kMaxElements) throw InputError("pads holds " + std::to_string(amount));
+    }
+    starts[d] = std::max<int64_t>(-pads[d], 0);
+    cropped[d] -= starts[d] + std::max<int64_t>(-pads[rank + d], 0);
+    if (cropped[d] < 0) throw InputError("pads " + to_text(pads) + " crop more than " + to_text(shape(x)) + " holds");
+    grow[d] = std::max<int64_t>(pads[d], 0);
+    grow[rank + d] = std::max<int64_t>(pads[rank + d], 0);
+  }
+  const TensorId kept = slice(x, starts, std::vector<int64_t>(rank, 1), cropped);
+  if (std::all_of(grow.begin(), grow.end(), [](int64_t amount) { return amount == 0; })) return kept;
+  if (elements(cropped) == 0) {
+    Shape full = cropped;
+    for (std::size_t d = 0; d < rank; ++d) full[d] += grow[d] + grow[rank + d];
+    return expand(scalar((*this)[x].type, value), full);
+  }
+  return emit("Pad", {kept}, {{"pads", grow}, {"value", value}});
+}
+
+TensorId Builder::slice(TensorId x, const std::vector<int64_t> &starts, const std::vector<int64_t> &steps,
+                        const Shape &target) {
+  const bool whole = target == shape(x) &&
+                     std::all_of(steps.begin(), steps.end(), [](int64_t step) { return step == 1; }) &&
+                     std::all_of(starts.begin(), starts.end(), [](int64_t start) { return start == 0; });
+  if (whole) return x;
+  return emit("Slice", {x}, {{"starts", starts}, {"steps", steps}}, &target);
+}
+
+TensorId Builder::slice_axis(TensorId x, int64_t axis, int64_t start, int64_t length) {
+  std::vector<int64_t> starts(shape(x).size(), 0);
+  starts[static_cast<std::size_t>(axis)] = start;
+  Shape target = shape(x);
+  target[static_cast<std::size_t>(axis)] = length;
+  return slice(x, starts, std::vector<int64_t>(starts.size(), 1), target);
+}
+
+TensorId Builder::cast(TensorId x, Type to) {
+  if ((*this)[x].type == to) return x;
+  return emit("Cast", {x}, {{"to", std::string(name_of(to))}});
+}
+
+}  // namespace cx::compiler

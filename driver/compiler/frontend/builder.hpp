@@ -1,0 +1,69 @@
+// Emits canonical nodes into a graph; folds those whose operands are all constant at once.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "driver/compiler/graph.hpp"
+
+namespace cx::compiler {
+
+using Attributes = std::map<std::string, Attribute>;
+
+/// What folding may cost in total, so that a hostile model cannot exhaust the host.
+struct FoldBudget {
+  double operations = 2e10;
+  int64_t bytes = int64_t{2} << 30;
+
+  /// Throws UnsupportedError when the budget is used up.
+  void charge(double operations_used, int64_t bytes_used);
+};
+
+class Builder {
+ public:
+  explicit Builder(Graph &graph) : graph_(graph) {}
+
+  /// Name given to nodes emitted from now on, see Node::name.
+  void set_origin(std::string name) { origin_ = std::move(name); }
+
+  Graph &graph() { return graph_; }
+  const Tensor &operator[](TensorId id) const { return graph_[id]; }
+  /// By value: emitting a node may move the graph's tensors.
+  Shape shape(TensorId id) const { return graph_[id].shape; }
+  int64_t rank(TensorId id) const { return static_cast<int64_t>(graph_[id].shape.size()); }
+  bool is_constant(TensorId id) const { return graph_[id].is_constant(); }
+
+  /// Emits one node and returns its output. `shape` is the output's shape for Reshape, Slice and Expand.
+  /// Throws InputError for operands that do not fit, UnsupportedError for what only constants may do.
+  TensorId emit(const std::string &op, std::vector<TensorId> inputs, Attributes attributes = {},
+                const Shape *shape = nullptr);
+
+  TensorId constant(Tensor tensor);
+  TensorId scalar(Type type, double value);
+  TensorId integers(const std::vector<int64_t> &values);
+
+  TensorId unary(const std::string &func, TensorId x, float alpha = 0, float beta = 0);
+  TensorId binary(const std::string &func, TensorId a, TensorId b);
+  /// The second operand is a scalar constant of a's type.
+  TensorId binary(const std::string &func, TensorId a, double b) { return binary(func, a, scalar((*this)[a].type, b)); }
+  TensorId reduce(const std::string &kind, TensorId x, std::vector<int64_t> axes);
+  TensorId reshape(TensorId x, const Shape &shape);
+  TensorId transpose(TensorId x, const std::vector<int64_t> &perm);
+  TensorId concat(const std::vector<TensorId> &parts, int64_t axis);
+  TensorId gather(TensorId x, int64_t axis, std::vector<int64_t> indices);
+  TensorId expand(TensorId x, const Shape &shape);  ///< NumPy broadcasting to `shape`, which may have a higher rank
+  TensorId pad(TensorId x, const std::vector<int64_t> &pads, float value);  ///< negative pads crop
+  TensorId slice(TensorId x, const std::vector<int64_t> &starts, const std::vector<int64_t> &steps, const Shape &shape);
+  /// Elements [start, start + length) of one axis.
+  TensorId slice_axis(TensorId x, int64_t axis, int64_t start, int64_t length);
+  TensorId cast(TensorId x, Type to);
+
+ private:
+  Graph &graph_;
+  std::string origin_;
+  FoldBudget budget_;
+};
+
+}  // namespace cx::compiler
