@@ -236,7 +236,7 @@ void validate(const Program &program) {
   }
 }
 
-void save(const Program &program, const std::filesystem::path &path) {
+std::vector<std::byte> to_container(const Program &program) {
   validate(program);
   Writer names;
   names.text(program.name);
@@ -269,24 +269,24 @@ void save(const Program &program, const std::filesystem::path &path) {
   out.put(isa::kVersion);
   out.put(uint64_t{0});
   out.put(uint32_t{0});
-  std::vector<std::byte> head = out.take();
+  std::vector<std::byte> result = out.take();
   const std::vector<std::byte> entries = table.take();
-  head.insert(head.end(), entries.begin(), entries.end());
-  const uint32_t crc = crc32(head);
-  std::memcpy(head.data() + kCrcAt, &crc, sizeof crc);
+  result.insert(result.end(), entries.begin(), entries.end());
+  const uint32_t crc = crc32(result);
+  std::memcpy(result.data() + kCrcAt, &crc, sizeof crc);
 
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  uint64_t at = 0;
-  auto write = [&](std::span<const std::byte> bytes) {
-    file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    at += bytes.size();
-  };
-  write(head);
-  static constexpr std::array<std::byte, kSectionAlign> kZeros{};
+  result.reserve(offset);
   for (const auto &section : sections) {
-    write(std::span(kZeros).first(align_up(at) - at));
-    write(section);
+    result.resize(align_up(result.size()));
+    result.insert(result.end(), section.begin(), section.end());
   }
+  return result;
+}
+
+void save(const Program &program, const std::filesystem::path &path) {
+  const std::vector<std::byte> bytes = to_container(program);
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   file.close();
   if (!file) throw InputError(path.string() + ": writing failed");
 }
@@ -299,9 +299,11 @@ Program load_program(const std::filesystem::path &path) {
   stream.seekg(0);
   stream.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (!stream) throw InputError(file + ": cannot be read");
+  return parse_container(bytes, file);
+}
 
-  const std::span<const std::byte> all(bytes);
-  Reader in(file, all, 0);
+Program parse_container(std::span<const std::byte> bytes, const std::string &file) {
+  Reader in(file, bytes, 0);
   const auto field = [&](const char *name, uint64_t value, uint64_t expected, uint64_t size) {
     in.expect(value == expected, size, std::string(name) + " is " + hex(value) + ", expected " + hex(expected));
   };
@@ -340,7 +342,7 @@ Program load_program(const std::filesystem::path &path) {
     in.expect(offset <= bytes.size() && size <= bytes.size() - offset, 8,
               name + " section's size is " + hex(size) + ", expected at most " +
                   hex(offset <= bytes.size() ? bytes.size() - offset : 0));
-    sections[i] = all.subspan(offset, size);
+    sections[i] = bytes.subspan(offset, size);
     bases[i] = offset;
     field((name + " section's checksum").c_str(), in.get<uint32_t>("section checksum"), crc32(sections[i]), 4);
     field("reserved word", in.get<uint32_t>("reserved word"), 0, 4);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,10 @@ struct Program {
 /// Container file (.cxb). load() throws cx::Error with the offset and what was expected when a field is damaged.
 void save(const Program &program, const std::filesystem::path &path);
 Program load_program(const std::filesystem::path &path);
+
+/// The same in memory; `name` stands for the file in messages.
+std::vector<std::byte> to_container(const Program &program);
+Program parse_container(std::span<const std::byte> bytes, const std::string &name);
 
 /// Throws InputError when image, bindings, segments or debug map contradict each other.
 void validate(const Program &program);
