@@ -1,0 +1,159 @@
+/* The C API used from C: what a C compiler accepts, and every result on the way. Prints the failed check and exits
+ * with 1. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver/include/cx/cx.h"
+
+/* Of c_api_helper.cpp: writes the sample program for an architecture. */
+int write_sample_program(const char *path, uint64_t arch_hash);
+/* Calls cx_device_get_info() from another thread; returns its result. */
+cx_result info_from_thread(cx_device *device, cx_device_info *info);
+
+#define ELEMENTS 64
+
+static int failures;
+
+#define CHECK(condition)                                                                      \
+  do {                                                                                        \
+    if (!(condition)) {                                                                       \
+      printf("%s:%d: %s; last error: %s\n", __FILE__, __LINE__, #condition, cx_last_error()); \
+      ++failures;                                                                             \
+    }                                                                                         \
+  } while (0)
+
+static void run(cx_device *device, const cx_program *program) {
+  cx_executable *executable = NULL;
+  float x[ELEMENTS], y[ELEMENTS];
+  const int64_t x_shape[] = {1, ELEMENTS}, wrong_shape[] = {ELEMENTS};
+  cx_tensor input, output;
+  cx_run_info info;
+  char *json = NULL;
+  int i, round;
+
+  CHECK(cx_executable_create(device, program, &executable) == CX_SUCCESS);
+  CHECK(cx_device_close(device) == CX_ERROR_BUSY);
+  for (i = 0; i < ELEMENTS; ++i) x[i] = (float)i - 32.0f;
+  memset(&input, 0, sizeof input);
+  input.struct_size = sizeof input;
+  input.name = "x";
+  input.type = "float32";
+  input.shape = x_shape;
+  input.rank = 2;
+  input.data = x;
+  input.bytes = sizeof x;
+  memset(&output, 0, sizeof output);
+  output.struct_size = sizeof output;
+  output.name = "y";
+  output.data = y;
+  output.bytes = sizeof y;
+  for (round = 0; round < 2; ++round) {
+    memset(y, 0xff, sizeof y);
+    info.struct_size = sizeof info;
+    CHECK(cx_executable_run(executable, &input, 1, &output, 1, &info) == CX_SUCCESS);
+    for (i = 0; i < ELEMENTS; ++i) {
+      const float sum = x[i] + 1.5f;
+      CHECK(y[i] == (sum > 0 ? sum : 0));
+    }
+    CHECK(info.latency_us > info.launch_us && info.launch_us > 0);
+    CHECK(info.packets == 3 && info.macs == 12345);
+  }
+  CHECK(cx_executable_run(executable, &input, 1, NULL, 0, NULL) == CX_SUCCESS);
+  CHECK(cx_executable_report_json(executable, &json) == CX_SUCCESS);
+  CHECK(json && strstr(json, "\"latency_us\""));
+  cx_free(json);
+
+  input.shape = wrong_shape;
+  input.rank = 1;
+  CHECK(cx_executable_run(executable, &input, 1, &output, 1, NULL) == CX_ERROR_INPUT);
+  CHECK(strstr(cx_last_error(), "has shape [64], expected [1, 64]") != NULL);
+  input.shape = x_shape;
+  input.rank = 2;
+  output.bytes = 4;
+  CHECK(cx_executable_run(executable, &input, 1, &output, 1, NULL) == CX_ERROR_INPUT);
+  output.bytes = sizeof y;
+  output.name = "z";
+  CHECK(cx_executable_run(executable, &input, 1, &output, 1, NULL) == CX_ERROR_INPUT);
+  input.struct_size = 0;
+  CHECK(cx_executable_run(executable, &input, 1, NULL, 0, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_executable_free(executable) == CX_SUCCESS);
+}
+
+int main(int argc, char **argv) {
+  const char *sets[] = {"spm.kib=256"};
+  const char *bad_sets[] = {"spm.kib=-1"};
+  cx_device *device = NULL;
+  cx_program *program = NULL, *other = NULL;
+  cx_executable *executable = NULL;
+  cx_device_info info;
+  cx_program_info program_info;
+  cx_binding_info binding;
+  cx_fault_info fault;
+  size_t small[2];
+
+  if (argc != 3) {
+    printf("usage: %s CHIP.yaml SCRATCH.cxb\n", argv[0]);
+    return 2;
+  }
+  CHECK(cx_api_version() == CX_API_VERSION);
+  CHECK(strcmp(cx_result_string(CX_ERROR_TIMEOUT), "CX_ERROR_TIMEOUT") == 0);
+  CHECK(strcmp(cx_result_string((cx_result)1234), "CX_ERROR_UNKNOWN") == 0);
+
+  CHECK(cx_device_open("/nonexistent.yaml", NULL, 0, &device) == CX_ERROR_INPUT);
+  CHECK(device == NULL && strlen(cx_last_error()) > 0);
+  CHECK(cx_device_open(argv[1], bad_sets, 1, &device) == CX_ERROR_INPUT);
+  CHECK(cx_device_open(NULL, NULL, 0, &device) == CX_ERROR_USAGE);
+  CHECK(cx_device_open(argv[1], NULL, 1, &device) == CX_ERROR_USAGE);
+  CHECK(cx_device_open(argv[1], sets, 1, &device) == CX_SUCCESS);
+  if (!device) return 1;
+  CHECK(strlen(cx_last_error()) == 0);
+
+  info.struct_size = sizeof info;
+  CHECK(cx_device_get_info(device, &info) == CX_SUCCESS);
+  CHECK(info.struct_size == sizeof info && info.spm_bytes == 256 * 1024 && info.clock_khz == 500000);
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  CHECK(info_from_thread(device, &info) == CX_SUCCESS);
+  CHECK(info.tiles == 2);
+  /* A caller of an older version: only what it knows is written. */
+  small[0] = sizeof small[0] + 4;
+  small[1] = 0;
+  CHECK(cx_device_get_info(device, (cx_device_info *)(void *)small) == CX_SUCCESS);
+  CHECK((uint32_t)small[1] == (uint32_t)info.arch_hash && small[1] >> 32 == 0);
+  info.struct_size = 0;
+  CHECK(cx_device_get_info(device, &info) == CX_ERROR_USAGE);
+  CHECK(cx_device_get_info(NULL, &info) == CX_ERROR_USAGE);
+  info.struct_size = sizeof info;
+  CHECK(cx_device_get_info(device, &info) == CX_SUCCESS);
+
+  CHECK(cx_program_load("/nonexistent.cxb", &program) == CX_ERROR_INPUT);
+  CHECK(write_sample_program(argv[2], info.arch_hash) == 0);
+  CHECK(cx_program_load(argv[2], &program) == CX_SUCCESS);
+  if (!program) return 1;
+  program_info.struct_size = sizeof program_info;
+  CHECK(cx_program_get_info(program, &program_info) == CX_SUCCESS);
+  CHECK(strcmp(program_info.name, "sample") == 0 && program_info.inputs == 1 && program_info.outputs == 1);
+  binding.struct_size = sizeof binding;
+  CHECK(cx_program_get_binding(program, CX_INPUT, 0, &binding) == CX_SUCCESS);
+  CHECK(strcmp(binding.name, "x") == 0 && binding.rank == 2 && binding.shape[1] == ELEMENTS &&
+        binding.bytes == 4 * ELEMENTS);
+  CHECK(cx_program_get_binding(program, CX_OUTPUT, 1, &binding) == CX_ERROR_USAGE);
+  run(device, program);
+
+  CHECK(write_sample_program(argv[2], info.arch_hash + 1) == 0);
+  CHECK(cx_program_load(argv[2], &other) == CX_SUCCESS);
+  CHECK(cx_executable_create(device, other, &executable) == CX_ERROR_INPUT && executable == NULL);
+  fault.struct_size = sizeof fault;
+  CHECK(cx_last_fault(&fault) == CX_SUCCESS && fault.status == 0 && fault.queue == -1);
+  CHECK(cx_last_fault(NULL) == CX_ERROR_USAGE);
+
+  CHECK(cx_program_free(other) == CX_SUCCESS);
+  CHECK(cx_program_free(program) == CX_SUCCESS);
+  CHECK(cx_program_free(NULL) == CX_SUCCESS);
+  CHECK(cx_device_close(device) == CX_SUCCESS);
+  CHECK(cx_device_close(NULL) == CX_SUCCESS);
+  remove(argv[2]);
+  printf("%s\n", failures ? "FAILED" : "passed");
+  return failures ? 1 : 0;
+}
