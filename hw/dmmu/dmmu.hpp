@@ -48,7 +48,6 @@ class Dmmu : public Engine {
   Matrix gather(const TensorView &view);
   void widen(Matrix &matrix);
   const float *channel_values(unsigned index, uint32_t n, unsigned at, std::vector<float> &values);
-  void store_row(const TensorView &dst, uint64_t row, const std::vector<float> &values, uint32_t n);
 
   TileShape shape_;
   bool overlap_;

@@ -117,7 +117,6 @@ class MacTileRtl final : public MacTile {
   TileCycles run(Supply supply, Consume consume);
 
   std::unique_ptr<rtl::TileSim> sim_;
-  num::DType weights_dtype_ = num::DType::FP32;
   uint64_t stepped_ = 0;
 };
 
