@@ -46,6 +46,7 @@ struct Definition {
 
   struct Exp {
     F m;  ///< e^x = m * 2^n, m in [0.7, 1.42]
+    F q;  ///< m - 1 before its rounding
     I n;
   };
   /// Of x + x_lo; |x| <= 138, x_lo below the last place of x.
@@ -56,7 +57,7 @@ struct Definition {
     r = fma(n, 0x1.05c61p-29f, r) + x_lo;
     static constexpr float c[] = {0x1.fffffcp-2f, 0x1.55548cp-3f, 0x1.555858p-5f, 0x1.123dep-7f, 0x1.6ac74ep-10f};
     const F q = fma(r * r, poly(r, c), r);
-    return {q + 1.0f, (I)((U)t - kMagicBits)};
+    return {q + 1.0f, q, (I)((U)t - kMagicBits)};
   }
   static inline F exp_in_range(F x) {
     const Exp e = exp_parts(x);
@@ -140,7 +141,7 @@ struct Definition {
     const F v = lower(x, -120.0f);
     const Exp e = exp_parts(-upper(abs(v), 120.0f));
     const F s = scale(e.m, e.n) + 1.0f;
-    const F negative = scale((v * e.m) / s, e.n);
+    const F negative = scale(fma(v, e.q, v) / s, e.n);
     F r = (x < 0.0f) ? negative : x / s;
     r = (x == -__builtin_inff()) ? (F)(U{} + kCanonicalNan) : r;
     return canonical(x, r);
@@ -157,7 +158,7 @@ struct Definition {
                                   -0x1.c931f6p-10f, 0x1.30b576p-10f, 0x1.687aecp-13f, -0x1.6c7fbep-13f,
                                   -0x1.6484d4p-15f, 0x1.822316p-16f, 0x1.51fa14p-17f};
     const F t = 6.0f / (a + 3.0f);
-    const F g = scale((a * e.m) * (t * poly(1.0f - t, c)), e.n);
+    const F g = scale(fma(a, e.q, a) * (t * poly(1.0f - t, c)), e.n);
     F r = (x < 0.0f) ? -g : x - g;
     r = (x == -__builtin_inff()) ? (F)(U{} + kCanonicalNan) : r;
     return canonical(x, r);
