@@ -13,8 +13,19 @@
 namespace cx::compiler {
 namespace {
 
-constexpr int kOldestOpset = 7;
 constexpr int kNewestOpset = 20;
+
+// Opset from which an operator has a form that its lowering reads; all others have had one since opset 1.
+int oldest_opset(const std::string &op) {
+  static const std::map<std::string, int> table = {
+      {"Add", 7},         {"Sub", 7},   {"Mul", 7},     {"Div", 7},     {"Pow", 7},
+      {"And", 7},         {"Or", 7},    {"Xor", 7},     {"Equal", 7},   {"Greater", 7},
+      {"Less", 7},        {"PRelu", 7}, {"Gemm", 7},    {"Dropout", 7}, {"BatchNormalization", 7},
+      {"AveragePool", 7}, {"Tile", 6},  {"Reshape", 5}, {"Cast", 6},    {"Concat", 4},
+      {"Pad", 2},         {"Split", 2}};
+  auto found = table.find(op);
+  return found == table.end() ? 1 : found->second;
+}
 
 const LoweringTable &lowerings() {
   static const LoweringTable table = [] {
@@ -45,9 +56,9 @@ int opset_of(const onnx::ModelProto &model) {
     if (default_domain(entry.domain())) version = entry.version();
   }
   if (version == 0) throw InputError("the model does not state the opset of the default domain");
-  if (version < kOldestOpset || version > kNewestOpset) {
-    throw UnsupportedError("", "opset " + std::to_string(version) + " is not supported; opsets " +
-                                   std::to_string(kOldestOpset) + " to " + std::to_string(kNewestOpset) + " are");
+  if (version < 1 || version > kNewestOpset) {
+    throw UnsupportedError("", "opset " + std::to_string(version) + " is not supported; opsets up to " +
+                                   std::to_string(kNewestOpset) + " are");
   }
   return static_cast<int>(version);
 }
@@ -292,6 +303,11 @@ class Importer {
     std::vector<bool> used_outputs;
     for (const std::string &name : node.output()) used_outputs.push_back(!name.empty() && used_.count(name) != 0);
     const Lowering &lowering = lowering_of(node);
+    if (opset_ < oldest_opset(node.op_type())) {
+      throw UnsupportedError(node.op_type(), "the operator's form before opset " +
+                                                 std::to_string(oldest_opset(node.op_type())) +
+                                                 " is not supported; convert the model to a newer opset");
+    }
     const auto first_new = static_cast<TensorId>(graph_.tensors.size());
     NodeContext context(builder_, node, opset_, std::move(inputs), std::move(used_outputs), folder_);
     const std::vector<TensorId> outputs = lowering(context);

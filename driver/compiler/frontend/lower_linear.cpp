@@ -157,7 +157,8 @@ Ids conv_transpose(NodeContext &n) {
       const int64_t target = wanted.empty() ? spatial[d] * window.strides[d] : wanted[d];
       if (target < 1 || target > (int64_t{1} << 31)) throw InputError("output_shape is out of range");
       const int64_t total = full - target;
-      low = automatic == "SAME_UPPER" ? total / 2 : total - total / 2;
+      // A negative total asks for more than the product has; the rest is appended at the end.
+      low = total < 0 ? 0 : (automatic == "SAME_UPPER" ? total / 2 : total - total / 2);
       high = total - low;
     }
     begin.push_back(window.extent(d) - 1 - low);

@@ -12,7 +12,7 @@
 namespace cx::compiler {
 
 struct DataSet {
-  std::vector<Tensor> inputs;   ///< by number; names are those in the files and may be empty
+  std::vector<Tensor> inputs;  ///< by number; names are those in the files and may be empty
   std::vector<Tensor> outputs;
 };
 
@@ -26,9 +26,10 @@ std::vector<std::string> output_names_of(const std::filesystem::path &model);
 /// Empty if all elements agree within 1e-3 relative and 1e-7 absolute, otherwise what differs most.
 std::string difference(const Values &actual, const Values &expected, double relative = 1e-3, double absolute = 1e-7);
 
-/// Imports a model, runs the reference evaluator on a data set and compares all its outputs. Inputs that are not FP32 are
-/// bound at compile time, and so are FP32 scalars when bind_scalars. Returns what is wrong, or nothing.
-/// Throws what import_onnx() throws.
-std::string run_case(const std::filesystem::path &model, const std::filesystem::path &data_set, bool bind_scalars = false);
+/// Imports a model, runs the reference evaluator on a data set and compares all its outputs. Inputs that are not FP32
+/// are bound at compile time, and so are FP32 scalars when bind_scalars. Returns what is wrong, or nothing. Throws what
+/// import_onnx() throws.
+std::string run_case(const std::filesystem::path &model, const std::filesystem::path &data_set,
+                     bool bind_scalars = false, double absolute = 1e-7);
 
 }  // namespace cx::compiler

@@ -107,14 +107,14 @@ class Evaluator {
 
   Values run() {
     static const std::map<std::string, void (Evaluator::*)()> table = {
-        {"Conv", &Evaluator::conv},         {"MatMul", &Evaluator::matmul},
-        {"Pool", &Evaluator::pool},         {"Reduce", &Evaluator::reduce},
-        {"Softmax", &Evaluator::softmax},   {"Unary", &Evaluator::unary_node},
+        {"Conv", &Evaluator::conv},          {"MatMul", &Evaluator::matmul},
+        {"Pool", &Evaluator::pool},          {"Reduce", &Evaluator::reduce},
+        {"Softmax", &Evaluator::softmax},    {"Unary", &Evaluator::unary_node},
         {"Binary", &Evaluator::binary_node}, {"Transpose", &Evaluator::transpose},
-        {"Reshape", &Evaluator::same},      {"Copy", &Evaluator::same},
-        {"Cast", &Evaluator::same},         {"Concat", &Evaluator::concat},
-        {"Slice", &Evaluator::slice},       {"Gather", &Evaluator::gather},
-        {"Expand", &Evaluator::expand},     {"Pad", &Evaluator::pad}};
+        {"Reshape", &Evaluator::same},       {"Copy", &Evaluator::same},
+        {"Cast", &Evaluator::same},          {"Concat", &Evaluator::concat},
+        {"Slice", &Evaluator::slice},        {"Gather", &Evaluator::gather},
+        {"Expand", &Evaluator::expand},      {"Pad", &Evaluator::pad}};
     auto entry = table.find(node_.op);
     require(entry != table.end(), node_, "operator is not in docs/compiler.md");
     (this->*entry->second)();
@@ -148,7 +148,8 @@ class Evaluator {
   void check_windows(const std::vector<int64_t> &kernel) const {
     for (std::size_t d = 0; d < 2; ++d) {
       const auto pads = attribute("pads", 4);
-      const int64_t room = in(0).shape[d + 2] + pads[d] + pads[d + 2] - (kernel[d] - 1) * attribute("dilations", 2)[d] - 1;
+      const int64_t room =
+          in(0).shape[d + 2] + pads[d] + pads[d + 2] - (kernel[d] - 1) * attribute("dilations", 2)[d] - 1;
       require(room >= 0 && room / attribute("strides", 2)[d] + 1 == result_.shape[d + 2], node_, "output size");
     }
   }
@@ -178,8 +179,10 @@ class Evaluator {
         for (int64_t ky = 0; ky < w.shape[2]; ++ky) {
           const int64_t y = rows[static_cast<std::size_t>(o[2])][static_cast<std::size_t>(ky)];
           if (y < 0) continue;
-          const double *line = &x.data[static_cast<std::size_t>(((o[0] * x.shape[1] + first + c) * x.shape[2] + y) * x.shape[3])];
-          const double *kernel = &w.data[static_cast<std::size_t>(((o[1] * w.shape[1] + c) * w.shape[2] + ky) * w.shape[3])];
+          const double *line =
+              &x.data[static_cast<std::size_t>(((o[0] * x.shape[1] + first + c) * x.shape[2] + y) * x.shape[3])];
+          const double *kernel =
+              &w.data[static_cast<std::size_t>(((o[1] * w.shape[1] + c) * w.shape[2] + ky) * w.shape[3])];
           for (int64_t kx = 0; kx < w.shape[3]; ++kx) {
             const int64_t at = columns[static_cast<std::size_t>(o[3])][static_cast<std::size_t>(kx)];
             if (at >= 0) sum += line[at] * kernel[kx];
@@ -285,9 +288,11 @@ class Evaluator {
     fill([&](const Index &o) {
       Index index = o;
       double maximum = -INFINITY;
-      for (index[axis] = 0; index[axis] < result_.shape[axis]; ++index[axis]) maximum = nan_max(maximum, get(in(0), index));
+      for (index[axis] = 0; index[axis] < result_.shape[axis]; ++index[axis])
+        maximum = nan_max(maximum, get(in(0), index));
       double sum = 0;
-      for (index[axis] = 0; index[axis] < result_.shape[axis]; ++index[axis]) sum += std::exp(get(in(0), index) - maximum);
+      for (index[axis] = 0; index[axis] < result_.shape[axis]; ++index[axis])
+        sum += std::exp(get(in(0), index) - maximum);
       return std::exp(get(in(0), o) - maximum) / sum;
     });
   }
@@ -379,12 +384,14 @@ std::map<std::string, Values> evaluate_reference(const Graph &graph, const std::
   for (TensorId id : graph.inputs) {
     auto given = inputs.find(graph[id].name);
     if (given == inputs.end()) throw Error("reference: input '" + graph[id].name + "' is missing");
-    if (given->second.shape != graph[id].shape) throw Error("reference: input '" + graph[id].name + "' has another shape");
+    if (given->second.shape != graph[id].shape)
+      throw Error("reference: input '" + graph[id].name + "' has another shape");
     values[static_cast<std::size_t>(id)] = given->second;
   }
   for (const Node &node : graph.nodes) {
     std::vector<const Values *> operands;
-    for (TensorId id : node.inputs) operands.push_back(id == kNoTensor ? nullptr : &values[static_cast<std::size_t>(id)]);
+    for (TensorId id : node.inputs)
+      operands.push_back(id == kNoTensor ? nullptr : &values[static_cast<std::size_t>(id)]);
     const Tensor &output = graph[node.outputs.at(0)];
     Values result = Evaluator(node, std::move(operands), output.shape).run();
     if (round_to_fp32 && output.type == Type::F32) {
