@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -25,6 +26,8 @@ num::DType dtype_of(isa::DType dtype) { return static_cast<num::DType>(dtype); }
 uint64_t rows_of_view(const TensorView &view) { return uint64_t{view.dims[0]} * view.dims[1] * view.dims[2]; }
 
 uint64_t rows_per_tile(uint64_t rows, unsigned m_split) { return (rows + m_split - 1) / m_split; }
+
+uint64_t until(Cycles from, Cycles to) { return to > from ? to - from : 0; }
 
 /// Calls f(row, offset from the view's base in bytes) for every row in row-major order.
 template <typename F>
@@ -125,7 +128,9 @@ struct Dmmu::Matrix {
 Dmmu::Dmmu(sc_core::sc_module_name name, const EngineContext &context, const config::Chip::DmmuSection &config)
     : Engine(name, isa::Engine::DMMU, context),
       shape_{config.tile.rows, config.tile.cols, config.tile.acc_rows},
-      overlap_(config.overlap_folds) {
+      overlap_(config.overlap_folds),
+      spm_bytes_per_cycle_(context.spm.params().bytes_per_cycle),
+      spm_latency_(context.spm.params().latency_cycles) {
   if (config.dataflow != "ws")
     throw std::invalid_argument("dmmu.dataflow: only ws is supported, not " + config.dataflow);
   if (config.tiles == 0) throw std::invalid_argument("dmmu.tiles: at least one");
@@ -191,6 +196,10 @@ Cycles Dmmu::all_idle() const {
   Cycles idle = 0;
   for (const auto &tile : tiles_) idle = std::max<Cycles>(idle, tile->schedule.idle_from());
   return idle;
+}
+
+Cycles Dmmu::port_cycles(uint64_t bytes) const {
+  return static_cast<Cycles>(std::ceil(static_cast<double>(bytes) / spm_bytes_per_cycle_));
 }
 
 Dmmu::Matrix Dmmu::gather(const TensorView &view) {
@@ -275,12 +284,12 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
     if (columns_of(t % in.n_split, n).count != 0) start = tiles_[t]->schedule.earliest_load(start);
   }
   const uint64_t bytes = uint64_t{k} * n * view.element_bytes;
-  const Cycles read = reserve_spm(start, bytes, false);
+  const Cycles read = reserve_spm(now, bytes, false);
   count_read(bytes);
 
   Matrix matrix = gather(view);
   if (num::is_float(matrix.operand.dtype)) widen(matrix);
-  const uint64_t stream = std::max<uint64_t>(load_cycles(k).accept, read - start);
+  const uint64_t stream = std::max<uint64_t>(k, until(start, read));
   Cycles complete = start;
   for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
     Tile &tile = *tiles_[t];
@@ -326,7 +335,7 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
     start = tile.schedule.earliest_mul(start);
   }
   const uint64_t bytes = m * k * view.element_bytes;
-  const Cycles read = reserve_spm(start, bytes, false);
+  const Cycles read = reserve_spm(now, bytes, false);
   count_read(bytes);
   count_operations(m * k * n);
 
@@ -345,7 +354,7 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
       Tile::Row &row = tile.rows[in.acc_row + r];
       if (in.accumulate == 0) row = {kind, static_cast<uint8_t>(columns.count)};
     }
-    const uint64_t stream = std::max<uint64_t>(rows.count, read - start);
+    const uint64_t stream = std::max<uint64_t>(rows.count, until(start, read));
     complete = std::max<Cycles>(complete, tile.schedule.mul(start, stream, columns.count));
   }
   return {start - now + 1, complete - now};
@@ -427,15 +436,18 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
 
   const uint64_t channel_bytes = uint64_t{n} * sizeof(float) * ((scale != nullptr) + (bias != nullptr));
   const uint64_t bytes = m * n * element;
-  Cycles moved = reserve_spm(start, bytes, true);
-  if (channel_bytes != 0) moved = std::max(moved, reserve_spm(start, channel_bytes, false));
+  if (channel_bytes != 0) reserve_spm(now, channel_bytes, false);
   count_read(channel_bytes);
   count_written(bytes);
-  Cycles complete = moved;
+  // The first row is out two cycles after the command. The write is booked at the issue, not at its start, which may be
+  // a whole pass later: a booking in the future would hold up everybody else's earlier accesses.
+  const Cycles first_row = start + 2;
+  const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + port_cycles(bytes) + spm_latency_);
+  Cycles complete = written;
   for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
     const Share rows = rows_of(t / in.n_split, in.m_split, m);
     if (rows.count == 0 || columns_of(t % in.n_split, n).count == 0) continue;
-    const uint64_t stream = std::max<uint64_t>(rows.count, moved - start);
+    const uint64_t stream = std::max<uint64_t>(rows.count, written - spm_latency_ - first_row);
     complete = std::max<Cycles>(complete, tiles_[t]->schedule.drain(start, stream));
   }
   return {start - now + 1, complete - now};

@@ -44,6 +44,7 @@ class Dmmu : public Engine {
   Share rows_of(unsigned group, unsigned m_split, uint64_t rows) const;
   Share columns_of(unsigned group, uint64_t columns) const;
   Cycles all_idle() const;
+  Cycles port_cycles(uint64_t bytes) const;
   /// The view's innermost rows as a matrix of raw elements; copies only what has no single row stride.
   Matrix gather(const TensorView &view);
   void widen(Matrix &matrix);
@@ -51,6 +52,8 @@ class Dmmu : public Engine {
 
   TileShape shape_;
   bool overlap_;
+  double spm_bytes_per_cycle_;
+  Cycles spm_latency_;
   uint32_t formats_ = 0;  // bit n: dtype n is multiplied
   std::vector<std::unique_ptr<Tile>> tiles_;
 

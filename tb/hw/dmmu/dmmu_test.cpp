@@ -1,0 +1,397 @@
+// The DMMU as an engine: random programs against a plain reference on model and RTL tiles, time calculated by hand, and
+// one fault for every check of an operand.
+#include "hw/dmmu/dmmu.hpp"
+
+#include <bit>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "tb/hw/common/num_random.hpp"
+#include "tb/hw/engine/bench.hpp"
+
+namespace {
+
+using namespace cx;
+using hw::Cycles;
+using num::DType;
+using tb::EngineDriver;
+using test::Random;
+using Reg = regs::EngineReg;
+
+constexpr uint32_t kTiles = 4, kRows = 8, kCols = 8, kAccRows = 256;
+
+config::Chip::DmmuSection section(bool rtl, bool overlap) {
+  config::Chip::DmmuSection section;
+  section.tiles = kTiles;
+  section.tile = {kRows, kCols, kAccRows};
+  section.rtl_tiles.all = rtl;
+  section.overlap_folds = overlap;
+  return section;
+}
+
+bool rtl_built() {
+  for (const auto &shape : rtl::built_tiles()) {
+    if (shape == rtl::TileShape{kRows, kCols, kAccRows}) return true;
+  }
+  WARN("8x8x256 is not in CX_RTL_TILES: RTL is not compared");
+  return false;
+}
+
+// The bench's scratchpad has 64 KiB, a port of 32 bytes a cycle, and a latency of 3.
+struct Chip {
+  tb::Memories memories;
+  hw::Dmmu model{"dmmu", memories.context(), section(false, true)};
+  hw::Dmmu serial{"dmmu_serial", memories.context(), section(false, false)};
+  hw::Dmmu rtl{"dmmu_rtl", memories.context(), section(rtl_built(), true)};
+  EngineDriver model_driver{memories, model, 2};
+  EngineDriver serial_driver{memories, serial, 3};
+  EngineDriver rtl_driver{memories, rtl, 4};
+};
+
+Chip &chip() {
+  static Chip instance;
+  return instance;
+}
+
+isa::Inst tdesc(uint8_t index, DType dtype, uint32_t base, std::array<uint16_t, 4> dims,
+                std::optional<std::array<int32_t, 4>> strides = {}) {
+  isa::Tdesc t;
+  t.index = index;
+  t.dtype = static_cast<isa::DType>(dtype);
+  t.base = base;
+  t.dims = dims;
+  if (strides) {
+    t.strides = *strides;
+  } else {
+    auto step = static_cast<int32_t>(num::bytes_of(dtype));
+    for (int i = 3; i >= 0; --i) {
+      t.strides[i] = step;
+      step *= dims[i];
+    }
+  }
+  return t.encode();
+}
+
+isa::Inst ldw(uint8_t w, uint8_t m_split = 1, uint8_t n_split = 1) {
+  isa::MmLdw in;
+  in.w = w;
+  in.m_split = m_split;
+  in.n_split = n_split;
+  return in.encode();
+}
+
+isa::Inst mul(uint8_t a, uint16_t n, bool accumulate = false, uint16_t acc_row = 0, uint8_t m_split = 1,
+              uint8_t n_split = 1) {
+  isa::MmMul in;
+  in.a = a;
+  in.accumulate = accumulate;
+  in.m_split = m_split;
+  in.n_split = n_split;
+  in.n = n;
+  in.acc_row = acc_row;
+  return in.encode();
+}
+
+isa::Inst drain(uint8_t dst, uint16_t acc_row = 0, uint8_t m_split = 1, uint8_t n_split = 1, uint8_t scale = 0xFF,
+                uint8_t bias = 0xFF, isa::Activation act = isa::Activation::NONE, float lo = 0, float hi = 0) {
+  isa::MmDrain in;
+  in.dst = dst;
+  in.scale = scale;
+  in.bias = bias;
+  in.act = act;
+  in.m_split = m_split;
+  in.n_split = n_split;
+  in.acc_row = acc_row;
+  in.lo = lo;
+  in.hi = hi;
+  return in.encode();
+}
+
+struct Counters {
+  uint64_t busy, operations, read, written;
+  bool operator==(const Counters &) const = default;
+};
+
+std::ostream &operator<<(std::ostream &out, const Counters &c) {
+  return out << "busy " << c.busy << " ops " << c.operations << " read " << c.read << " written " << c.written;
+}
+
+/// From reset with `memory` in the scratchpad, which receives its contents afterwards.
+void launch(hw::Dmmu &dmmu, EngineDriver &driver, std::vector<isa::Inst> program, const std::vector<uint8_t> &memory) {
+  chip().memories.reset();
+  dmmu.reset();
+  tb::Memories::run(1);  // the interrupt line falls
+  if (!memory.empty()) std::memcpy(chip().memories.spm.data(), memory.data(), memory.size());
+  program.push_back(isa::End{}.encode());
+  driver.launch(program);
+}
+
+Counters run(hw::Dmmu &dmmu, EngineDriver &driver, const std::vector<isa::Inst> &program,
+             std::vector<uint8_t> &memory) {
+  launch(dmmu, driver, program, memory);
+  driver.finish();
+  INFO(dmmu.dump() << " code " << driver.read(Reg::FAULT_CODE) << " at " << driver.read64(Reg::FAULT_ADDR_LO));
+  REQUIRE(driver.done());
+  memory.resize(chip().memories.spm.bytes());
+  std::memcpy(memory.data(), chip().memories.spm.data(), memory.size());
+  return {driver.read64(Reg::BUSY_LO), driver.read64(Reg::OPS_LO), driver.read64(Reg::RD_LO),
+          driver.read64(Reg::WR_LO)};
+}
+
+Counters run_model(const std::vector<isa::Inst> &program, std::vector<uint8_t> memory = {}) {
+  return run(chip().model, chip().model_driver, program, memory);
+}
+
+void expect_fault(const std::vector<isa::Inst> &program, uint32_t status, uint64_t address) {
+  launch(chip().model, chip().model_driver, program, {});
+  chip().model_driver.expect_fault(status, static_cast<uint32_t>(program.size()) - 1, address);
+}
+
+void put_float(std::vector<uint8_t> &memory, uint32_t offset, float value) {
+  std::memcpy(&memory[offset], &value, sizeof value);
+}
+
+float float_at(const std::vector<uint8_t> &memory, uint32_t offset) {
+  float value;
+  std::memcpy(&value, &memory[offset], sizeof value);
+  return value;
+}
+
+float canonical(float value) { return std::isnan(value) ? std::bit_cast<float>(num::kCanonicalNan) : value; }
+
+/// A strided view with its offsets, as an instruction sees it.
+struct View {
+  DType dtype;
+  uint32_t base;
+  std::array<uint16_t, 4> dims;
+  std::array<int32_t, 4> strides;
+
+  isa::Inst inst(uint8_t index) const { return tdesc(index, dtype, base, dims, strides); }
+  size_t at(uint64_t row, uint32_t column) const {
+    const int64_t d2 = static_cast<int64_t>(row % dims[2]), d1 = static_cast<int64_t>(row / dims[2] % dims[1]);
+    const int64_t d0 = static_cast<int64_t>(row / dims[2] / dims[1]);
+    return static_cast<size_t>(base + d0 * strides[0] + d1 * strides[1] + d2 * strides[2] +
+                               int64_t{column} * strides[3]);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("random programs give the reference's bits on model and RTL tiles, and the same time") {
+  Random random(test::logged_seed(10));
+  for (int round = 0; round < 200; ++round) {
+    const auto dtype = static_cast<DType>(random.between(0, 5));
+    const auto bytes = static_cast<int32_t>(num::bytes_of(dtype));
+    const auto m_split = static_cast<uint8_t>(random.between(1, kTiles));
+    const auto n_split = static_cast<uint8_t>(random.between(1, kTiles / m_split));
+    const auto n = static_cast<uint16_t>(random.between(1, n_split * kCols));
+    std::array<uint16_t, 4> a_dims{static_cast<uint16_t>(random.between(1, 2)),
+                                   static_cast<uint16_t>(random.between(1, 4)),
+                                   static_cast<uint16_t>(random.between(1, 6)), 1};
+    const uint32_t m = a_dims[0] * a_dims[1] * a_dims[2];
+    const uint32_t chunk = (m + m_split - 1) / m_split;
+    const auto acc_row = static_cast<uint16_t>(random.between(0, kAccRows - chunk));
+    const uint32_t folds = random.between(1, 3);
+
+    std::vector<uint8_t> memory(1 << 16);
+    for (size_t i = 0; i < 0x8000; i += static_cast<size_t>(bytes)) {
+      const uint32_t raw = random.element(dtype);
+      std::memcpy(&memory[i], &raw, static_cast<size_t>(bytes));
+    }
+    for (uint32_t i = 0; i < 64; ++i) {
+      put_float(memory, 0x8000 + 4 * i, std::bit_cast<float>(random.fp32()));
+    }
+
+    std::vector<isa::Inst> program;
+    std::vector<float> sums(m * n, 0);
+    std::vector<uint32_t> integers(m * n, 0);
+    uint64_t macs = 0, read = 0;
+    for (uint32_t fold = 0; fold < folds; ++fold) {
+      const auto k = static_cast<uint16_t>(random.between(1, kRows));
+      View w{dtype, random.between(0, 63) * 4, {1, 1, k, n}, {0, 0, n * bytes, bytes}};
+      w.strides[2] += static_cast<int32_t>(random.between(0, 2)) * bytes;
+      if (random.one_in(4)) {  // transposed, from the end
+        w.strides[3] = k * bytes;
+        w.strides[2] = -bytes;
+        w.base += static_cast<uint32_t>((k - 1) * bytes);
+      }
+      a_dims[3] = k;
+      // Windows of an image overlap; some rows have no gap, some come in two dimensions with different steps.
+      const int32_t pixel = static_cast<int32_t>(k + random.between(0, 3)) * bytes;
+      View a{dtype, 0x2000 + random.between(0, 63) * 4, a_dims, {5 * pixel, pixel * a_dims[2], pixel, bytes}};
+      if (random.one_in(2)) a.strides[1] = 2 * pixel;
+      if (random.one_in(8)) a.strides[2] = 0;
+      if (random.one_in(8)) a.strides[3] = 2 * bytes;
+      program.push_back(w.inst(0));
+      program.push_back(a.inst(1));
+      program.push_back(ldw(0, m_split, n_split));
+      program.push_back(mul(1, n, fold != 0, acc_row, m_split, n_split));
+      macs += uint64_t{m} * n * k;
+      read += (uint64_t{k} * n + uint64_t{m} * k) * static_cast<uint64_t>(bytes);
+      for (uint32_t i = 0; i < m; ++i) {
+        for (uint32_t j = 0; j < n; ++j) {
+          float chain = 0;
+          uint32_t integer = 0;
+          for (uint32_t r = 0; r < k; ++r) {
+            const float x = num::decode(dtype, &memory[a.at(i, r)]), y = num::decode(dtype, &memory[w.at(r, j)]);
+            chain = std::fma(x, y, chain);
+            if (dtype == DType::INT8) integer += static_cast<uint32_t>(static_cast<int32_t>(x * y));
+          }
+          float &sum = sums[i * n + j];
+          sum = canonical(fold == 0 ? chain : sum + chain);
+          integers[i * n + j] += integer;
+        }
+      }
+    }
+    const bool is_int = dtype == DType::INT8;
+    const auto out_dtype = static_cast<DType>(random.between(0, 7));
+    const auto out_bytes = static_cast<int32_t>(num::bytes_of(out_dtype));
+    const bool scaled = random.one_in(2), biased = random.one_in(2);
+    const auto act = static_cast<isa::Activation>(random.between(0, 2));
+    a_dims[3] = n;
+    View out{out_dtype, 0xA000, a_dims, {0, 0, n * out_bytes, out_bytes}};
+    if (random.one_in(4)) out.strides[3] = 2 * out_bytes, out.strides[2] *= 2;
+    out.strides[1] = out.strides[2] * a_dims[2];
+    out.strides[0] = out.strides[1] * a_dims[1];
+    program.push_back(tdesc(2, DType::FP32, 0x8000, {1, 1, 1, n}));
+    program.push_back(tdesc(3, DType::FP32, 0x8080, {1, 1, 1, n}));
+    program.push_back(out.inst(4));
+    program.push_back(drain(4, acc_row, m_split, n_split, scaled ? 2 : 0xFF, biased ? 3 : 0xFF, act, -2.5f, 6.0f));
+
+    std::vector<uint8_t> want = memory;
+    for (uint32_t i = 0; i < m; ++i) {
+      for (uint32_t j = 0; j < n; ++j) {
+        uint8_t *to = &want[out.at(i, j)];
+        const uint32_t integer = integers[i * n + j];
+        if (is_int && out_dtype == DType::INT32 && !scaled && !biased && act == isa::Activation::NONE) {
+          std::memcpy(to, &integer, 4);
+          continue;
+        }
+        float value = is_int ? static_cast<float>(static_cast<int32_t>(integer)) : sums[i * n + j];
+        if (scaled) value *= float_at(memory, 0x8000 + 4 * j);
+        if (biased) value += float_at(memory, 0x8080 + 4 * j);
+        if (act == isa::Activation::RELU && !std::isnan(value)) value = value > 0 ? value : 0.0f;
+        if (act == isa::Activation::CLAMP && !std::isnan(value)) value = std::min(std::max(value, -2.5f), 6.0f);
+        num::encode(out_dtype, canonical(value), to);
+      }
+    }
+
+    INFO("round " << round << " " << num::name_of(dtype) << " to " << num::name_of(out_dtype) << " m " << m << " n "
+                  << n << " split " << int{m_split} << " x " << int{n_split});
+    std::vector<uint8_t> model_memory = memory, rtl_memory = memory;
+    const Counters model = run(chip().model, chip().model_driver, program, model_memory);
+    REQUIRE((model_memory == want));
+    const uint64_t channels = uint64_t{n} * 4 * (unsigned{scaled} + unsigned{biased});
+    CHECK(model.operations == macs);
+    CHECK(model.read == read + channels);
+    CHECK(model.written == uint64_t{m} * n * static_cast<uint64_t>(out_bytes));
+    const Counters rtl = run(chip().rtl, chip().rtl_driver, program, rtl_memory);
+    REQUIRE((rtl_memory == want));
+    REQUIRE(model == rtl);
+  }
+}
+
+TEST_CASE("time and counters, calculated by hand") {
+  const isa::Inst w = tdesc(0, DType::FP32, 0, {1, 1, 8, 8});
+  const isa::Inst a = tdesc(1, DType::FP32, 4096, {1, 1, 16, 8});
+  const isa::Inst out = tdesc(2, DType::FP32, 8192, {1, 1, 16, 8});
+
+  // 8 cycles of port, 3 of latency, 2 in the tile.
+  CHECK(run_model({w, ldw(0)}) == Counters{13, 0, 256, 0});
+  // The weights are in after 11. Activations: port from 8 to 24, latency 3; then 8 rows down, 8 columns across, 1.
+  CHECK(run_model({w, a, ldw(0), mul(1, 8)}) == Counters{44, 1024, 768, 0});
+  // The last sum is written in 43, the first row is out in 45; 16 cycles of port and 3 of latency.
+  CHECK(run_model({w, a, out, ldw(0), mul(1, 8), drain(2)}) == Counters{64, 1024, 768, 512});
+
+  // FP8 rows need a quarter of the port: one row a cycle. Weights 2 + 3 = 5, but 8 rows; then 16 rows, 8, 8, 1.
+  const isa::Inst w8 = tdesc(0, DType::FP8_E4M3, 0, {1, 1, 8, 8});
+  const isa::Inst a8 = tdesc(1, DType::FP8_E4M3, 4096, {1, 1, 16, 8});
+  CHECK(run_model({w8, a8, ldw(0), mul(1, 8)}) == Counters{8 + 16 + 17, 1024, 192, 0});
+  // The same weights again: the second pass follows without a gap.
+  CHECK(run_model({w8, a8, ldw(0), mul(1, 8), mul(1, 8, true, 0)}) == Counters{8 + 32 + 17, 2048, 320, 0});
+  // Two row groups halve the rows of each tile; activations are read once.
+  CHECK(run_model({w8, a8, ldw(0, 2, 1), mul(1, 8, false, 0, 2, 1)}) == Counters{8 + 8 + 17, 1024, 192, 0});
+}
+
+TEST_CASE("overlapping folds hide the weights") {
+  std::vector<isa::Inst> program = {tdesc(0, DType::FP8_E4M3, 0, {1, 1, 8, 8}),
+                                    tdesc(1, DType::FP8_E4M3, 4096, {1, 1, 64, 8})};
+  for (int fold = 0; fold < 8; ++fold) {
+    program.push_back(ldw(0));
+    program.push_back(mul(1, 8, fold != 0));
+  }
+  std::vector<uint8_t> memory;
+  const Counters overlapped = run(chip().model, chip().model_driver, program, memory);
+  memory.clear();
+  const Counters serial = run(chip().serial, chip().serial_driver, program, memory);
+  CHECK(overlapped.busy == 8 + 8 * 64 + 17);
+  CHECK(serial.busy == 8 * (10 + 64 + 17));
+  CHECK(overlapped.operations == serial.operations);
+}
+
+TEST_CASE("START forgets weights and accumulators") {
+  const isa::Inst w = tdesc(0, DType::FP32, 0, {1, 1, 8, 8}), a = tdesc(1, DType::FP32, 4096, {1, 1, 16, 8});
+  run_model({w, a, ldw(0), mul(1, 8)});
+  EngineDriver &driver = chip().model_driver;
+  constexpr Cycles kStart = 12;  // by then START has arrived and the interrupt of the launch before is gone
+  driver.launch({a, mul(1, 8), isa::End{}.encode()});
+  tb::Memories::run(kStart);
+  driver.expect_fault(CX_STATUS_ILLEGAL_INSTRUCTION, 1, 2);
+  driver.launch({a, drain(1), isa::End{}.encode()});
+  tb::Memories::run(kStart);
+  driver.expect_fault(CX_STATUS_ILLEGAL_INSTRUCTION, 1, 8);
+}
+
+TEST_CASE("every check of an operand faults") {
+  const isa::Inst w = tdesc(0, DType::FP16, 0, {1, 1, 8, 8}), a = tdesc(1, DType::FP16, 4096, {1, 1, 16, 8});
+  const isa::Inst out = tdesc(2, DType::FP32, 8192, {1, 1, 16, 8});
+  const auto illegal = [](const std::vector<isa::Inst> &program, uint64_t address) {
+    expect_fault(program, CX_STATUS_ILLEGAL_INSTRUCTION, address);
+  };
+  SECTION("loading weights") {
+    illegal({ldw(5)}, 5);
+    illegal({tdesc(0, DType::FP16, 0, {1, 1, 9, 8}), ldw(0)}, 2);
+    illegal({tdesc(0, DType::FP16, 0, {1, 1, 8, 9}), ldw(0)}, 2);
+    illegal({tdesc(0, DType::FP16, 0, {1, 1, 8, 17}), ldw(0, 1, 2)}, 2);
+    illegal({tdesc(0, DType::FP16, 0, {1, 2, 4, 8}), ldw(0)}, 2);
+    illegal({tdesc(0, DType::UINT8, 0, {1, 1, 8, 8}), ldw(0)}, 2);
+    illegal({tdesc(0, DType::INT32, 0, {1, 1, 8, 8}), ldw(0)}, 2);
+    illegal({w, ldw(0, 3, 2)}, 4);
+    expect_fault({tdesc(0, DType::FP16, 65534, {1, 1, 1, 2}), ldw(0)}, CX_STATUS_SPM_FAULT, 65536);
+    expect_fault({tdesc(0, DType::FP16, 0, {1, 1, 2, 8}, {{0, 0, -16, 2}}), ldw(0)}, CX_STATUS_SPM_FAULT,
+                 static_cast<uint64_t>(-16));
+  }
+  SECTION("multiplying") {
+    illegal({a, mul(1, 8)}, 2);
+    illegal({w, a, ldw(0), mul(1, 7)}, 6);
+    illegal({w, a, ldw(0), mul(1, 9)}, 6);
+    illegal({w, a, ldw(0), mul(1, 8, false, 241)}, 8);
+    illegal({w, a, ldw(0), mul(1, 8, true, 0)}, 8);
+    illegal({w, a, ldw(0), mul(1, 8, false, 0, 5, 1)}, 4);
+    illegal({w, a, ldw(0), mul(1, 8, false, 0, 2, 1)}, 2);
+    illegal({w, a, ldw(0, 1, 2), mul(1, 8, false, 0, 1, 1)}, 4);
+    illegal({w, tdesc(1, DType::BF16, 4096, {1, 1, 16, 8}), ldw(0), mul(1, 8)}, 2);
+    illegal({w, tdesc(1, DType::FP16, 4096, {1, 1, 16, 7}), ldw(0), mul(1, 8)}, 2);
+    illegal({w, tdesc(1, DType::FP16, 4096, {1, 1, 16, 9}), ldw(0), mul(1, 8)}, 2);
+    illegal({w, tdesc(1, DType::FP16, 0, {65535, 65535, 65535, 8}, {{0, 0, 0, 2}}), ldw(0), mul(1, 8)}, 8);
+    const isa::Inst w8 = tdesc(3, DType::INT8, 0, {1, 1, 8, 8}), a8 = tdesc(4, DType::INT8, 4096, {1, 1, 16, 8});
+    illegal({w, a, w8, a8, ldw(0), mul(1, 8), ldw(3), mul(4, 8, true)}, 8);
+  }
+  SECTION("draining") {
+    illegal({out, drain(2)}, 8);
+    illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 1)}, 8);
+    illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 250)}, 8);
+    illegal({w, a, tdesc(2, DType::RAW64, 8192, {1, 1, 16, 8}), ldw(0), mul(1, 8), drain(2)}, 2);
+    illegal({w, a, tdesc(2, DType::FP32, 8192, {1, 1, 16, 9}), ldw(0), mul(1, 8), drain(2)}, 2);
+    illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 5, 1)}, 6);
+    illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 1, 1, 9)}, 9);
+    const isa::Inst seven = tdesc(3, DType::FP32, 0, {1, 1, 1, 7}), half = tdesc(3, DType::FP16, 0, {1, 1, 1, 8});
+    illegal({w, a, out, seven, ldw(0), mul(1, 8), drain(2, 0, 1, 1, 3)}, 3);
+    illegal({w, a, out, half, ldw(0), mul(1, 8), drain(2, 0, 1, 1, 0xFF, 3)}, 4);
+    expect_fault({w, a, tdesc(2, DType::FP32, 65532, {1, 1, 16, 8}), ldw(0), mul(1, 8), drain(2)}, CX_STATUS_SPM_FAULT,
+                 65536);
+  }
+}
