@@ -438,13 +438,16 @@ TEST_CASE("two runs take the same cycles") {
     std::vector<float> x(64, 1.0f), y(64);
     device->upload(launch.in.address(), std::as_bytes(std::span(x)));
     Trace trace;
+    // Device time goes on when a card is opened again in one process.
+    uint64_t origin = 0;
     for (int i = 0; i < 3; ++i) {
       const Completion completion = launch.submit(device->queue()).wait();
-      trace.numbers.insert(trace.numbers.end(), {completion.start, completion.end});
+      if (i == 0) origin = completion.start;
+      trace.numbers.insert(trace.numbers.end(), {completion.start - origin, completion.end - origin});
     }
     device->download(std::as_writable_bytes(std::span(y)), launch.out.address());
     const Counters c = device->counters();
-    trace.numbers.insert(trace.numbers.end(), {device->time_ps(), device->info().boot_ps, c.cycles,
+    trace.numbers.insert(trace.numbers.end(), {device->time_ps(), device->info().boot_ps, c.cycles - origin,
                                                c.firmware_instructions, c.firmware_cycles, c.dram_read, c.dram_written,
                                                c.spm_read, c.noc, c.pcie_to_device, c.pcie_to_host, c.interrupts});
     for (const EngineCounters &engine : c.engines)
