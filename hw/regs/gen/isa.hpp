@@ -507,7 +507,7 @@ struct MmMul {
   bool operator==(const MmMul &) const = default;
 };
 
-// Reads accumulators into dst (dims[0]*dims[1]*dims[2] = M rows, dims[3] = n columns; rows split over tiles as in MM_MUL). Per value: INT32 accumulators become FP32; times scale[n], plus bias[n] (each rounded once), activation, conversion to dst's dtype (round to nearest even; INT8 saturates). An INT32 accumulator with an INT32 dst is copied.
+// Reads accumulators into dst (dims[0]*dims[1]*dims[2] = M rows, dims[3] = n columns; rows split over tiles as in MM_MUL). Per value: INT32 accumulators become FP32; times scale[n], plus bias[n] (each rounded once), activation, conversion to dst's dtype (round to nearest even; FP8 and INT8 saturate). An INT32 accumulator with an INT32 dst is copied.
 struct MmDrain {
   static constexpr Opcode kOpcode = Opcode::MM_DRAIN;
   uint8_t dst = 0;
