@@ -7,6 +7,7 @@
 #include "firmware/mmio.h"
 #include "firmware/packets.h"
 #include "firmware/queue.h"
+#include "firmware/sdma.h"
 #include "firmware/timer.h"
 #include "firmware/trace.h"
 
@@ -37,9 +38,7 @@ static void boot(void) {
   crc32_init();
   launch_reset_engines();
   for (uint32_t n = 0; n < chip.queues; ++n) {
-    queue_get(n)->number = (uint8_t)n;
-    mmio_write(QUEUE(STATE, n), CX_QUEUE_STATE_STATE_DISABLED);
-    mmio_write(QUEUE(READ_INDEX, n), 0);
+    queue_init(n);
   }
   mmio_write(QUEUE_DB_PENDING, mmio_read(QUEUE_DB_PENDING));
 
@@ -59,7 +58,7 @@ static void check_stack(void) {
 static void serve_events(void) {
   const uint32_t pending = mmio_read(INTC(PENDING));
   if (pending & (1u << CX_IRQ_DOORBELL)) queue_doorbells();
-  if (pending & (1u << CX_IRQ_SDMA)) packets_transfers_done();
+  if ((pending & (1u << CX_IRQ_SDMA)) || sdma_unclaimed()) packets_transfers_done();
   const uint64_t now = timer_now();
   const uint32_t engines = (1u << CX_IRQ_LOAD) | (1u << CX_IRQ_STORE) | (1u << CX_IRQ_DMMU) | (1u << CX_IRQ_VPU);
   if ((pending & engines) || now >= launch_deadline()) launch_service();
@@ -75,7 +74,7 @@ _Noreturn void firmware_main(void) {
   boot();
   for (;;) {
     serve_events();
-    if (queue_step()) continue;
+    if (queue_step() || sdma_unclaimed()) continue;
     if (command_in_progress()) command_service();
     check_stack();
     timer_arm(earlier(launch_deadline(), queue_next_poll()));

@@ -52,7 +52,7 @@ static bool bad(struct slot *slot, uint32_t status, uint32_t detail, uint64_t ad
 }
 
 static bool bad_program(struct slot *slot, uint32_t offset) {
-  return bad(slot, CX_STATUS_BAD_PROGRAM, offset, slot->packet.launch.program + offset);
+  return bad(slot, CX_STATUS_BAD_PROGRAM, offset, slot->packet->launch.program + offset);
 }
 
 static bool check_streams(struct slot *slot) {
@@ -77,7 +77,7 @@ static bool check_streams(struct slot *slot) {
 
 /* Reads header and stream table and checks them. False: the slot is finished with the reason. */
 static bool load_program(struct slot *slot) {
-  const packet_t *packet = &slot->packet;
+  const packet_t *packet = slot->packet;
   if (!in_dram(packet->launch.program, packet->launch.program_bytes)) {
     return bad(slot, CX_STATUS_BAD_ADDRESS, offsetof(cx_packet_launch, program), packet->launch.program);
   }
@@ -125,7 +125,7 @@ bool launch_start(struct queue *queue, struct slot *slot) {
   if (active.slot != NULL) return false;
   if (!load_program(slot)) return true;
 
-  const packet_t *packet = &slot->packet;
+  const packet_t *packet = slot->packet;
   mmio_write(ENGINE(CTRL, 0), CX_ENGINE_CTRL_SEM_CLEAR_MASK);
   active.engines = 0;
   for (uint32_t i = 0; i < program.header.streams; ++i) {

@@ -49,13 +49,25 @@ static void start_copy(uint32_t channel, const packet_t *packet) {
   sdma_start(channel, &transfer);
 }
 
+/* Below the scratchpad lie the registers and the firmware itself: no packet writes there. */
+static bool writes_below_memories(const packet_t *packet) {
+  if (packet->header.type == CX_PKT_FILL) return packet->fill.dst < CX_MEM_SPM_BASE;
+  return packet->copy.direction != CX_DIRECTION_DEVICE_TO_HOST && packet->copy.dst < CX_MEM_SPM_BASE;
+}
+
 static bool start_transfer(struct queue *queue, struct slot *slot) {
+  if (writes_below_memories(slot->packet)) {
+    const bool fill = slot->packet->header.type == CX_PKT_FILL;
+    slot_finish(slot, CX_STATUS_BAD_ADDRESS, fill ? offsetof(cx_packet_fill, dst) : offsetof(cx_packet_copy, dst),
+                fill ? slot->packet->fill.dst : slot->packet->copy.dst);
+    return true;
+  }
   const uint32_t channel = free_channel();
   if (channel == SDMA_CHANNELS) return false;
-  if (slot->packet.header.type == CX_PKT_FILL) {
-    start_fill(channel, &slot->packet);
+  if (slot->packet->header.type == CX_PKT_FILL) {
+    start_fill(channel, slot->packet);
   } else {
-    start_copy(channel, &slot->packet);
+    start_copy(channel, slot->packet);
   }
   slot->state = SLOT_RUNNING;
   channels[channel].queue = queue;
@@ -65,8 +77,8 @@ static bool start_transfer(struct queue *queue, struct slot *slot) {
 
 /* Byte offset of the field whose address the transfer failed at. */
 static uint32_t failed_field(const struct slot *slot, const struct sdma_result *result) {
-  if (slot->packet.header.type == CX_PKT_FILL) return offsetof(cx_packet_fill, dst);
-  const packet_t *packet = &slot->packet;
+  if (slot->packet->header.type == CX_PKT_FILL) return offsetof(cx_packet_fill, dst);
+  const packet_t *packet = slot->packet;
   bool src;
   if (packet->copy.direction == CX_DIRECTION_DEVICE_TO_DEVICE) {
     /* The side that starts at or below the address, and nearer. */
@@ -86,10 +98,10 @@ void packets_transfers_done(void) {
     const struct sdma_result result = sdma_result(channel);
     if (result.status != CX_STATUS_OK) {
       slot_finish(slot, result.status, failed_field(slot, &result), result.address);
-    } else if (slot->packet.header.type == CX_PKT_FILL && slot->packet.fill.bytes > FILL_PIECE) {
-      slot->packet.fill.dst += FILL_PIECE;
-      slot->packet.fill.bytes -= FILL_PIECE;
-      start_fill(channel, &slot->packet);
+    } else if (slot->packet->header.type == CX_PKT_FILL && slot->packet->fill.bytes > FILL_PIECE) {
+      slot->packet->fill.dst += FILL_PIECE;
+      slot->packet->fill.bytes -= FILL_PIECE;
+      start_fill(channel, slot->packet);
       continue;
     } else {
       slot_finish(slot, CX_STATUS_OK, 0, 0);
@@ -101,7 +113,7 @@ void packets_transfers_done(void) {
 
 static void run_signal(struct slot *slot) {
   static uint64_t value __attribute__((aligned(8)));
-  const packet_t *packet = &slot->packet;
+  const packet_t *packet = slot->packet;
   struct sdma_result result = {CX_STATUS_OK, 0};
   value = packet->signal.value;
   if (packet->signal.op == CX_SIGNAL_OP_ADD) {
@@ -115,7 +127,7 @@ static void run_signal(struct slot *slot) {
 
 static void run_timestamp(struct slot *slot) {
   static uint64_t time __attribute__((aligned(8)));
-  const uint64_t address = slot->packet.timestamp.address;
+  const uint64_t address = slot->packet->timestamp.address;
   time = timer_now();
   const struct sdma_result result = sdma_write_host(address, &time, sizeof time);
   if (result.status == CX_STATUS_OK) wait_notify(address);
@@ -148,13 +160,13 @@ bool packet_start(struct queue *queue, struct slot *slot) {
     slot->seen = true;
     slot->fault_engine = 0xff;
     slot->fault_pc = 0;
-    const uint32_t status = validate(&slot->packet, &detail);
+    const uint32_t status = validate(slot->packet, &detail);
     if (status != CX_STATUS_OK) {
       slot_finish(slot, status, detail, 0);
       return true;
     }
   }
-  switch (slot->packet.header.type) {
+  switch (slot->packet->header.type) {
     case CX_PKT_COPY:
     case CX_PKT_FILL:
       return start_transfer(queue, slot);
@@ -186,7 +198,7 @@ void packets_abort(struct queue *queue) {
   }
   launch_abort(queue);
   if (queue->waiting) {
-    queue->waiting = false;
+    queue_set_waiting(queue, false);
     slot_finish(&queue->slots[(queue->next - 1) % WINDOW], CX_STATUS_ABORTED, 0, 0);
   }
   queue_wake_all();

@@ -16,11 +16,28 @@ static struct queue queues[MAX_QUEUES];
 static uint32_t ready;
 static uint32_t level_queues[LEVELS];
 static uint8_t last_served[LEVELS];
+static uint32_t waiting; /* bit n: queue n polls host memory */
 static uint32_t packets_completed;
 
 struct queue *queue_get(uint32_t number) {
   return &queues[number];
 }
+
+void queue_init(uint32_t number) {
+  struct queue *queue = &queues[number];
+  queue->number = (uint8_t)number;
+  for (uint32_t i = 0; i < WINDOW; ++i) queue->slots[i].packet = &queue->packets[i];
+  mmio_write(QUEUE(STATE, number), CX_QUEUE_STATE_STATE_DISABLED);
+  mmio_write(QUEUE(READ_INDEX, number), 0);
+}
+
+void queue_set_waiting(struct queue *queue, bool is_waiting) {
+  const uint32_t bit = 1u << queue->number;
+  queue->waiting = is_waiting;
+  waiting = is_waiting ? waiting | bit : waiting & ~bit;
+}
+
+uint32_t queue_waiting(void) { return waiting; }
 
 static struct slot *slot_of(struct queue *queue, uint32_t index) { return &queue->slots[index % WINDOW]; }
 
@@ -37,7 +54,8 @@ static void raise_vector(uint32_t vector) {
 
 static void clear(struct queue *queue) {
   queue->head = queue->next = queue->fetched = queue->written = 0;
-  queue->enabled = queue->draining = queue->waiting = false;
+  queue->enabled = queue->draining = false;
+  queue_set_waiting(queue, false);
   for (uint32_t level = 0; level < LEVELS; ++level) level_queues[level] &= ~(1u << queue->number);
 }
 
@@ -98,7 +116,7 @@ void queue_disable(struct queue *queue) {
   }
   queue->draining = true;
   if (queue->waiting) {
-    queue->waiting = false;
+    queue_set_waiting(queue, false);
     slot_finish(slot_of(queue, queue->next - 1), CX_STATUS_ABORTED, 0, 0);
   }
   queue_wake_all();
@@ -118,8 +136,8 @@ void slot_finish(struct slot *slot, uint32_t status, uint32_t detail, uint64_t f
 /* The record's value goes last, and only after the rest is in host memory. */
 static struct sdma_result write_record(const struct slot *slot) {
   static cx_completion record __attribute__((aligned(8)));
-  const uint64_t to = slot->packet.header.completion;
-  record.value = slot->packet.header.completion_value;
+  const uint64_t to = slot->packet->header.completion;
+  record.value = slot->packet->header.completion_value;
   record.start = slot->start;
   record.end = slot->end;
   record.status = slot->status;
@@ -142,15 +160,21 @@ static void report(const struct queue *queue, const struct slot *slot, uint32_t 
 
 static void complete_head(struct queue *queue) {
   struct slot *slot = slot_of(queue, queue->head);
-  const uint64_t record = slot->packet.header.completion;
+  const uint64_t record = slot->packet->header.completion;
   uint32_t status = slot->status;
   /* Before the record: the host looks at the fault registers as soon as it sees the status. */
-  if (status != CX_STATUS_OK) report(queue, slot, status, slot->fault_address);
+  if (status != CX_STATUS_OK) {
+    report(queue, slot, status, slot->fault_address);
+    write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, status);
+  }
   if (record != 0 && (record & 7) == 0) {
     const struct sdma_result written = write_record(slot);
     if (written.status != CX_STATUS_OK) {
       report(queue, slot, written.status, written.address);
-      if (status == CX_STATUS_OK) status = written.status;
+      if (status == CX_STATUS_OK) {
+        status = written.status;
+        write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, status);
+      }
     } else {
       wait_notify(record);
     }
@@ -158,9 +182,8 @@ static void complete_head(struct queue *queue) {
   ++queue->head;
   mmio_write(QUEUE(READ_INDEX, queue->number), queue->head);
   mmio_write(DEV(PACKETS), ++packets_completed);
-  if (status != CX_STATUS_OK) write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, status);
 
-  uint32_t vector = slot->packet.header.vector;
+  uint32_t vector = slot->packet->header.vector;
   if (vector >= CX_MSIX_ADDR_LO_COUNT) vector = CX_PKT_VECTOR_NONE;
   raise_vector(vector);
   if (status != CX_STATUS_OK && queue->vector != vector) raise_vector(queue->vector);
@@ -203,18 +226,15 @@ static void fetch(struct queue *queue) {
   for (uint32_t i = 0; i < sizeof limits / sizeof *limits; ++i) {
     if (count > limits[i]) count = limits[i];
   }
-  static packet_t buffer[WINDOW];
   const uint64_t address = queue->base + place * CX_PACKET_BYTES;
-  const struct sdma_result result = sdma_read_host(buffer, address, count * CX_PACKET_BYTES);
+  const struct sdma_result result = sdma_read_host(&queue->packets[slot], address, count * CX_PACKET_BYTES);
   if (result.status != CX_STATUS_OK) {
     fail_queue(queue, result.status, result.address);
     return;
   }
   for (uint32_t i = 0; i < count; ++i) {
-    struct slot *to = &queue->slots[slot + i];
-    to->packet = buffer[i];
-    to->state = SLOT_FETCHED;
-    to->seen = false;
+    queue->slots[slot + i].state = SLOT_FETCHED;
+    queue->slots[slot + i].seen = false;
   }
   queue->fetched += count;
 }
@@ -235,7 +255,7 @@ static bool step(struct queue *queue) {
   if (queue->draining) return false;
   if (queue->next != queue->fetched) {
     struct slot *slot = slot_of(queue, queue->next);
-    const bool barrier = (slot->packet.header.flags & CX_PKT_FLAGS_BARRIER_MASK) != 0;
+    const bool barrier = (slot->packet->header.flags & CX_PKT_FLAGS_BARRIER_MASK) != 0;
     if (barrier && queue->head != queue->next) return false;
     if (!packet_start(queue, slot)) return false;
     ++queue->next;
@@ -250,17 +270,15 @@ static bool step(struct queue *queue) {
 
 bool queue_step(void) {
   for (uint32_t level = 0; level < LEVELS; ++level) {
-    uint32_t candidates = level_queues[level] & ready;
-    for (uint32_t n = last_served[level]; candidates != 0;) {
-      n = n + 1 >= chip.queues ? 0 : n + 1;
-      const uint32_t bit = 1u << n;
-      if (!(candidates & bit)) continue;
-      candidates &= ~bit;
-      if (step(&queues[n])) {
-        last_served[level] = (uint8_t)n;
-        return true;
-      }
-      ready &= ~bit;
+    for (;;) {
+      const uint32_t candidates = level_queues[level] & ready;
+      if (candidates == 0) break;
+      /* Round robin: the first after the one that was served last. */
+      const uint32_t after = candidates & -(2u << last_served[level]);
+      const uint32_t n = (uint32_t)__builtin_ctz(after != 0 ? after : candidates);
+      last_served[level] = (uint8_t)n;
+      if (step(&queues[n])) return true;
+      ready &= ~(1u << n);
     }
   }
   return false;
@@ -268,8 +286,9 @@ bool queue_step(void) {
 
 uint64_t queue_next_poll(void) {
   uint64_t first = TIMER_NEVER;
-  for (uint32_t n = 0; n < chip.queues; ++n) {
-    if (queues[n].waiting && queues[n].poll_at < first) first = queues[n].poll_at;
+  for (uint32_t left = waiting; left != 0; left &= left - 1) {
+    const struct queue *queue = &queues[__builtin_ctz(left)];
+    if (queue->poll_at < first) first = queue->poll_at;
   }
   return first;
 }

@@ -28,7 +28,7 @@ enum slot_state { SLOT_FETCHED, SLOT_RUNNING, SLOT_FINISHED };
 
 /* A packet from its fetch to its completion. */
 struct slot {
-  packet_t packet;
+  packet_t *packet;
   uint64_t start;
   uint64_t end;
   uint64_t fault_address;
@@ -57,8 +57,11 @@ struct queue {
   uint64_t poll_at;
   uint32_t poll_interval;
   struct slot slots[WINDOW];
+  packet_t packets[WINDOW]; /* slot i's packet; fetched in place */
 };
 
+/* Once at boot. */
+void queue_init(uint32_t number);
 struct queue *queue_get(uint32_t number);
 
 /* Host commands. */
@@ -73,6 +76,11 @@ void queue_doorbells(void);
 
 /* Serves one queue with one step: a completion, a packet's start, a poll or a fetch. False: nothing to do. */
 bool queue_step(void);
+
+/* Marks a queue as polling host memory or not. */
+void queue_set_waiting(struct queue *queue, bool waiting);
+/* Bit n: queue n polls host memory. */
+uint32_t queue_waiting(void);
 
 /* Something changed that a blocked queue may be waiting for. */
 void queue_wake_all(void);

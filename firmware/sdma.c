@@ -17,6 +17,8 @@ void sdma_collect(void) {
   done_bits |= done;
 }
 
+bool sdma_unclaimed(void) { return done_bits != 0; }
+
 bool sdma_take_done(uint32_t channel) {
   const uint32_t bit = 1u << channel;
   const bool done = (done_bits & bit) != 0;

@@ -38,6 +38,8 @@ void sdma_start(uint32_t channel, const struct sdma_transfer *transfer);
 void sdma_abort(uint32_t channel);
 /* Reads and clears the hardware's done bits. */
 void sdma_collect(void);
+/* Channels finished whose done bit was collected on the way; the interrupt line does not show them any more. */
+bool sdma_unclaimed(void);
 /* Whether the channel finished since it was started; true once. */
 bool sdma_take_done(uint32_t channel);
 struct sdma_result sdma_result(uint32_t channel);

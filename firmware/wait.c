@@ -2,7 +2,6 @@
 
 #include <stddef.h>
 
-#include "firmware/boot.h"
 #include "firmware/sdma.h"
 #include "firmware/timer.h"
 
@@ -33,15 +32,15 @@ static bool look(struct slot *slot, uint64_t address, uint32_t field) {
 
 /* True: the packet is finished. */
 static bool poll(struct slot *slot) {
-  if (slot->packet.header.type == CX_PKT_WAIT) {
-    const packet_t *packet = &slot->packet;
+  if (slot->packet->header.type == CX_PKT_WAIT) {
+    const packet_t *packet = slot->packet;
     if (!look(slot, packet->wait.address, offsetof(cx_packet_wait, address))) return true;
     if (!compares(packet->wait.compare, seen, packet->wait.value)) return false;
   } else {
-    const bool any = slot->packet.header.type == CX_PKT_BARRIER_OR;
+    const bool any = slot->packet->header.type == CX_PKT_BARRIER_OR;
     bool open = false;
     for (uint32_t i = 0; i < DEPS; ++i) {
-      const uint64_t address = slot->packet.deps.deps[i];
+      const uint64_t address = slot->packet->deps.deps[i];
       if (address == 0) continue;
       if (!look(slot, address, offsetof(cx_packet_barrier_and, deps) + 8 * i)) return true;
       if (seen == 0) {
@@ -51,7 +50,7 @@ static bool poll(struct slot *slot) {
         open = false;
         break;
       } else {
-        slot->packet.deps.deps[i] = 0; /* satisfied for good */
+        slot->packet->deps.deps[i] = 0; /* satisfied for good */
       }
     }
     if (open) return false;
@@ -63,14 +62,14 @@ static bool poll(struct slot *slot) {
 void wait_start(struct queue *queue, struct slot *slot) {
   if (poll(slot)) return;
   slot->state = SLOT_RUNNING;
-  queue->waiting = true;
+  queue_set_waiting(queue, true);
   queue->poll_interval = WAIT_FIRST_PAUSE;
   queue->poll_at = timer_now() + WAIT_FIRST_PAUSE;
 }
 
 void wait_poll(struct queue *queue, struct slot *slot) {
   if (poll(slot)) {
-    queue->waiting = false;
+    queue_set_waiting(queue, false);
     return;
   }
   if (queue->poll_interval < WAIT_LONGEST_PAUSE) queue->poll_interval *= 2;
@@ -78,17 +77,17 @@ void wait_poll(struct queue *queue, struct slot *slot) {
 }
 
 static bool names(const struct slot *slot, uint64_t address) {
-  if (slot->packet.header.type == CX_PKT_WAIT) return slot->packet.wait.address == address;
+  if (slot->packet->header.type == CX_PKT_WAIT) return slot->packet->wait.address == address;
   for (uint32_t i = 0; i < DEPS; ++i) {
-    if (slot->packet.deps.deps[i] == address) return true;
+    if (slot->packet->deps.deps[i] == address) return true;
   }
   return false;
 }
 
 void wait_notify(uint64_t address) {
-  for (uint32_t n = 0; n < chip.queues; ++n) {
-    struct queue *queue = queue_get(n);
-    if (!queue->waiting || !names(&queue->slots[(queue->next - 1) % WINDOW], address)) continue;
+  for (uint32_t left = queue_waiting(); left != 0; left &= left - 1) {
+    struct queue *queue = queue_get((uint32_t)__builtin_ctz(left));
+    if (!names(&queue->slots[(queue->next - 1) % WINDOW], address)) continue;
     queue->poll_at = 0;
     queue_wake_all();
   }

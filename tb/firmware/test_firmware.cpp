@@ -1,0 +1,997 @@
+// The firmware on the core, with mock peripherals: handshake, every packet, every way in which a packet can be wrong.
+#include <array>
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <set>
+
+#include "hw/regs/gen/dev_regs.h"
+#include "hw/regs/gen/engine_regs.h"
+#include "hw/regs/gen/map.h"
+#include "hw/regs/gen/packets.h"
+#include "hw/regs/gen/packets.hpp"
+#include "hw/regs/gen/queue_regs.h"
+#include "hw/regs/gen/sdma_regs.h"
+#include "tb/firmware/mock_chip.hpp"
+
+namespace cx::tb {
+namespace {
+
+using packets::Bytes;
+using regs::DevReg;
+using regs::EngineReg;
+using regs::IntcReg;
+using regs::MsixReg;
+using regs::QueueReg;
+using regs::SdmaReg;
+
+constexpr uint64_t kDev = CX_MAP_DEV_OFFSET, kQueue = CX_MAP_QUEUE_OFFSET;
+constexpr uint64_t kHostData = 0x7000'0000'0000, kHostDataBytes = 0x10000;
+constexpr uint64_t kRings = 0x1'0000'0000, kRecords = 0x2'0000'0000, kSpacing = 0x100000;
+constexpr unsigned kErrorVector = 31;
+constexpr uint64_t kUnmapped = 0xdead'0000'0000;
+
+class Bench {
+ public:
+  explicit Bench(unsigned log2 = 4) : log2_(log2) {
+    chip.map_host(kHostData, kHostDataBytes);
+    REQUIRE(chip.run_until([&] { return state() == CX_DEV_FW_STATUS_STATE_READY; }, 1'000'000));
+  }
+
+  uint32_t state() { return chip.read(kDev, CX_DEV_FW_STATUS) & CX_DEV_FW_STATUS_STATE_MASK; }
+
+  void command(uint32_t op, unsigned n) {
+    chip.write(kDev, CX_DEV_HOST_CMD, op | (n << CX_DEV_HOST_CMD_QUEUE_SHIFT));
+    REQUIRE(chip.run_until([&] { return chip.read(kDev, CX_DEV_HOST_CMD) == 0; }));
+  }
+
+  void enable(unsigned n, unsigned level = 0) {
+    chip.map_host(kRings + n * kSpacing, size_t{64} << log2_);
+    chip.map_host(kRecords + n * kSpacing, size_t{32} << log2_);
+    const uint64_t base = kRings + n * kSpacing;
+    chip.write(kQueue, CX_QUEUE_BASE_LO(n), static_cast<uint32_t>(base));
+    chip.write(kQueue, CX_QUEUE_BASE_HI(n), static_cast<uint32_t>(base >> 32));
+    chip.write(kQueue, CX_QUEUE_SIZE(n), log2_);
+    chip.write(kQueue, CX_QUEUE_PRIORITY(n), level);
+    chip.write(kQueue, CX_QUEUE_VECTOR(n), kErrorVector);
+    command(CX_DEV_HOST_CMD_OP_QUEUE_ENABLE, n);
+    REQUIRE(queue_state(n) == CX_QUEUE_STATE_STATE_ENABLED);
+    REQUIRE(read_index(n) == 0);
+    written_[n] = 0;
+  }
+
+  uint32_t queue_state(unsigned n) { return chip.read(kQueue, CX_QUEUE_STATE(n)) & CX_QUEUE_STATE_STATE_MASK; }
+  uint32_t queue_error(unsigned n) {
+    return (chip.read(kQueue, CX_QUEUE_STATE(n)) & CX_QUEUE_STATE_ERROR_MASK) >> CX_QUEUE_STATE_ERROR_SHIFT;
+  }
+  uint32_t read_index(unsigned n) { return chip.read(kQueue, CX_QUEUE_READ_INDEX(n)); }
+
+  // Puts a packet into the ring without a doorbell. Returns its index.
+  uint32_t put_raw(unsigned n, const Bytes &bytes) {
+    const uint32_t index = written_[n]++;
+    const uint32_t place = index & ((1u << log2_) - 1);
+    std::memcpy(chip.host(kRings + n * kSpacing + 64 * place, 64), bytes.data(), 64);
+    std::memset(chip.host(record_of(n, index), 32), 0, 32);
+    return index;
+  }
+  template <class Packet>
+  uint32_t put(unsigned n, Packet packet) {
+    packet.completion = record_of(n, written_[n]);
+    packet.completion_value = written_[n] + 1;
+    return put_raw(n, packet.to_bytes());
+  }
+  void ring(unsigned n) { chip.write(kQueue, CX_QUEUE_DOORBELL(n), written_[n]); }
+  template <class Packet>
+  uint32_t submit(unsigned n, const Packet &packet) {
+    const uint32_t index = put(n, packet);
+    ring(n);
+    return index;
+  }
+
+  uint64_t record_of(unsigned n, uint32_t index) const {
+    return kRecords + n * kSpacing + 32 * (index & ((1u << log2_) - 1));
+  }
+  cx_completion record(unsigned n, uint32_t index) {
+    cx_completion result;
+    std::memcpy(&result, chip.host(record_of(n, index), 32), 32);
+    return result;
+  }
+  bool done(unsigned n, uint32_t index) { return record(n, index).value == index + 1; }
+  cx_completion wait(unsigned n, uint32_t index, uint64_t cycles = 10'000'000) {
+    const bool in_time = chip.run_until([&] { return done(n, index); }, cycles);
+    INFO("queue " << n << " packet " << index << ", state " << queue_state(n) << ", error " << queue_error(n)
+                  << ", read index " << read_index(n) << ", log: " << chip.trace);
+    REQUIRE(in_time);
+    return record(n, index);
+  }
+  template <class Packet>
+  cx_completion run(unsigned n, const Packet &packet) {
+    return wait(n, submit(n, packet));
+  }
+
+  uint64_t &host64(uint64_t iova) { return *reinterpret_cast<uint64_t *>(chip.host(iova, 8)); }
+  uint64_t &dram64(uint64_t address) { return *reinterpret_cast<uint64_t *>(chip.device(address, 8)); }
+
+  // The fault that the host reads, and its acknowledgement.
+  struct Fault {
+    uint32_t count, code, queue, engine, packet, pc;
+    uint64_t address;
+  };
+  Fault take_fault() {
+    const uint32_t source = chip.read(kDev, CX_DEV_FAULT_SOURCE);
+    const Fault fault = {chip.read(kDev, CX_DEV_FAULT_COUNT),
+                         chip.read(kDev, CX_DEV_FAULT_CODE),
+                         source & 0xff,
+                         (source >> 8) & 0xff,
+                         chip.read(kDev, CX_DEV_FAULT_PACKET),
+                         chip.read(kDev, CX_DEV_FAULT_PC),
+                         chip.read64(kDev, CX_DEV_FAULT_ADDR_LO)};
+    chip.write(kDev, CX_DEV_FAULT_ACK, 1);
+    return fault;
+  }
+
+  MockChip chip;
+
+ private:
+  unsigned log2_;
+  std::array<uint32_t, 16> written_{};
+};
+
+uint32_t crc32(const std::vector<uint8_t> &data) {
+  uint32_t crc = ~0u;
+  for (uint8_t byte : data) {
+    crc ^= byte;
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? 0xedb88320u : 0);
+  }
+  return ~crc;
+}
+
+// A program image in DRAM: header, stream table, streams of zero instructions.
+struct Program {
+  static constexpr uint64_t kAddress = kDramBase + 0x1000, kSegments = kDramBase + 0x800;
+
+  cx_program_header header{};
+  std::array<cx_stream_entry, 4> streams{};
+
+  explicit Program(std::vector<uint32_t> engines = {0, 1, 2, 3}) {
+    header.magic = CX_PROGRAM_MAGIC;
+    header.version = CX_PROGRAM_VERSION;
+    header.streams = static_cast<uint16_t>(engines.size());
+    header.arch_hash = kArchHash;
+    header.image_bytes = 0x1000;
+    header.segment_count = 1;
+    header.stream_table = 64;
+    for (size_t i = 0; i < engines.size(); ++i) streams[i] = {engines[i], 4, 128 + 128 * i};
+  }
+
+  // Writes the image, with the right checksum unless `keep_crc`.
+  void install(MockChip &chip, bool keep_crc = false) {
+    const unsigned table = sizeof(cx_stream_entry) * std::min<unsigned>(header.streams, 4);
+    if (!keep_crc) {
+      header.crc = 0;
+      std::vector<uint8_t> covered(64 + table);
+      std::memcpy(covered.data(), &header, 64);
+      std::memcpy(covered.data() + 64, streams.data(), table);
+      header.crc = crc32(covered);
+    }
+    std::memcpy(chip.device(kAddress, 64), &header, 64);
+    std::memcpy(chip.device(kAddress + 64, table), streams.data(), table);
+  }
+
+  packets::Launch packet() const {
+    packets::Launch launch;
+    launch.program = kAddress;
+    launch.segments = kSegments;
+    launch.segment_count = 2;
+    launch.program_bytes = 0x1000;
+    return launch;
+  }
+};
+
+packets::Copy copy(packets::Direction direction, uint64_t dst, uint64_t src, uint32_t bytes) {
+  packets::Copy packet;
+  packet.direction = direction;
+  packet.src = src;
+  packet.dst = dst;
+  packet.row_bytes = bytes;
+  packet.rows = 1;
+  return packet;
+}
+
+template <class Wait>
+Wait wait_for(uint64_t address, packets::Compare compare, uint64_t value) {
+  Wait packet;
+  packet.address = address;
+  packet.compare = compare;
+  packet.value = value;
+  return packet;
+}
+
+}  // namespace
+
+TEST_CASE("Boot: handshake, capabilities, sleep") {
+  Bench bench;
+  CHECK(bench.chip.read(kDev, CX_DEV_FW_STATUS) ==
+        (CX_DEV_FW_STATUS_STATE_READY | (1u << CX_DEV_FW_STATUS_PROTOCOL_SHIFT)));
+  CHECK(bench.chip.read(kDev, CX_DEV_FW_VERSION) == 0x00010000);
+  CHECK(bench.chip.read(kDev, CX_DEV_FW_CAPS) == 0x3fe);
+  CHECK(bench.chip.trace == "firmware ready\n");
+  bench.chip.run_to_idle();
+  const uint64_t instructions = bench.chip.core.instructions();
+  CHECK(instructions < 40000);
+  bench.chip.run_until([] { return false; }, 1'000'000'000);
+  CHECK(bench.chip.core.instructions() == instructions);
+}
+
+TEST_CASE("A trap in the firmware is reported as CRASHED") {
+  MockChip chip;
+  chip.dev.set(DevReg::NUM_QUEUES, 17);
+  chip.run_to_idle();
+  CHECK((chip.read(kDev, CX_DEV_FW_STATUS) & 0xff) == CX_DEV_FW_STATUS_STATE_CRASHED);
+  CHECK(chip.trace == "firmware crashed: number of queues 0x00000011\n");
+}
+
+TEST_CASE("An exception is reported as CRASHED") {
+  MockChip chip;
+  // An illegal instruction in the middle of the event loop's code.
+  chip.run_to_idle();
+  const uint32_t pc = chip.core.pc();
+  std::memset(chip.tcm.data() + (pc - 0x80000000u), 0, 4);
+  chip.write(kQueue, CX_QUEUE_DOORBELL(0), 1);
+  chip.run_to_idle();
+  CHECK((chip.read(kDev, CX_DEV_FW_STATUS) & 0xff) == CX_DEV_FW_STATUS_STATE_CRASHED);
+  CHECK(chip.trace.find("exception 0x00000002") != std::string::npos);
+}
+
+TEST_CASE("Queue set-up is validated") {
+  Bench bench;
+  auto &chip = bench.chip;
+  const auto attempt = [&](uint64_t base, uint32_t log2, uint32_t vector) {
+    chip.write(kQueue, CX_QUEUE_BASE_LO(3), static_cast<uint32_t>(base));
+    chip.write(kQueue, CX_QUEUE_BASE_HI(3), static_cast<uint32_t>(base >> 32));
+    chip.write(kQueue, CX_QUEUE_SIZE(3), log2);
+    chip.write(kQueue, CX_QUEUE_VECTOR(3), vector);
+    bench.command(CX_DEV_HOST_CMD_OP_QUEUE_ENABLE, 3);
+    return std::pair(bench.queue_state(3), bench.queue_error(3));
+  };
+  using State = std::pair<uint32_t, uint32_t>;
+  CHECK(attempt(kRings, 4, 1) == State(CX_QUEUE_STATE_STATE_ENABLED, 0));
+  CHECK(attempt(kRings + 32, 4, 1) == State(CX_QUEUE_STATE_STATE_ERROR, CX_STATUS_BAD_ALIGNMENT));
+  CHECK(chip.vectors == std::vector<unsigned>{1});
+  CHECK(attempt(kRings, 0, 1) == State(CX_QUEUE_STATE_STATE_ERROR, CX_STATUS_BAD_FIELD));
+  CHECK(attempt(kRings, 17, 1) == State(CX_QUEUE_STATE_STATE_ERROR, CX_STATUS_BAD_FIELD));
+  CHECK(attempt(kRings, 4, 32) == State(CX_QUEUE_STATE_STATE_ERROR, CX_STATUS_BAD_FIELD));
+  CHECK(attempt(kRings, 16, 0xffff) == State(CX_QUEUE_STATE_STATE_ENABLED, 0));
+  CHECK(bench.take_fault().count == 4);
+
+  bench.command(CX_DEV_HOST_CMD_OP_QUEUE_ENABLE, 8);  // the chip has queues 0 to 7
+  const auto fault = bench.take_fault();
+  CHECK(fault.code == CX_STATUS_BAD_FIELD);
+  CHECK(fault.queue == 0xff);
+  bench.command(77, 0);
+  CHECK(bench.take_fault().code == CX_STATUS_BAD_FIELD);
+}
+
+TEST_CASE("NOP: record, timestamps, vector after the record, counters") {
+  Bench bench;
+  bench.enable(2);
+  bool visible = false;
+  bench.chip.on_vector = [&](unsigned) { visible = bench.done(2, 0) && bench.read_index(2) == 1; };
+  const uint64_t before = bench.chip.now();
+  packets::Nop nop;
+  nop.vector = 5;
+  nop.barrier = true;
+  nop.acquire = packets::Scope::SYSTEM;
+  nop.release = packets::Scope::SYSTEM;
+  const auto record = bench.run(2, nop);
+  bench.chip.run_to_idle();
+  CHECK(record.status == CX_STATUS_OK);
+  CHECK(record.detail == 0);
+  CHECK(record.start > before);
+  CHECK(record.end >= record.start);
+  CHECK(record.end <= bench.chip.now());
+  CHECK(visible);
+  CHECK(bench.chip.vectors == std::vector<unsigned>{5});
+  CHECK(bench.chip.read(kDev, CX_DEV_PACKETS) == 1);
+  CHECK(bench.chip.read(kDev, CX_DEV_FAULT_COUNT) == 0);
+  // The record's value is written by a transfer of its own, after the rest.
+  const auto &last = bench.chip.transfers.back();
+  CHECK(last.dst == bench.record_of(2, 0));
+  CHECK(last.row_bytes == 8);
+  CHECK(bench.chip.transfers[bench.chip.transfers.size() - 2].dst == bench.record_of(2, 0) + 8);
+}
+
+TEST_CASE("A packet without a completion record and vector") {
+  Bench bench;
+  bench.enable(0);
+  bench.put_raw(0, packets::Nop{}.to_bytes());
+  bench.ring(0);
+  REQUIRE(bench.chip.run_until([&] { return bench.read_index(0) == 1; }));
+  CHECK(bench.chip.vectors.empty());
+}
+
+TEST_CASE("Rings wrap and packets are fetched several at a time") {
+  Bench bench(4);
+  bench.enable(1);
+  uint32_t last = 0;
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 13; ++i) last = bench.put(1, packets::Nop{});
+    bench.ring(1);
+    bench.wait(1, last);
+  }
+  bench.chip.run_to_idle();
+  CHECK(bench.read_index(1) == 260);
+  CHECK(bench.chip.read(kDev, CX_DEV_PACKETS) == 260);
+  unsigned fetches = 0;
+  for (const auto &transfer : bench.chip.transfers) {
+    fetches += transfer.src >= kRings && transfer.src < kRecords && transfer.dst < kDramBase;
+  }
+  CHECK(fetches < 100);
+}
+
+TEST_CASE("COPY in each direction, with rows, and FILL") {
+  Bench bench;
+  bench.enable(0);
+  auto &chip = bench.chip;
+  for (int i = 0; i < 256; ++i) chip.host(kHostData, 256)[i] = static_cast<uint8_t>(i * 7 + 1);
+
+  auto up = copy(packets::Direction::HOST_TO_DEVICE, kDramBase + 0x2000, kHostData, 16);
+  up.rows = 4;
+  up.src_pitch = 32;
+  up.dst_pitch = 24;
+  CHECK(bench.run(0, up).status == CX_STATUS_OK);
+  for (int row = 0; row < 4; ++row) {
+    CHECK(std::memcmp(chip.device(kDramBase + 0x2000 + 24 * row, 16), chip.host(kHostData + 32 * row, 16), 16) == 0);
+  }
+  CHECK(bench.run(0, copy(packets::Direction::DEVICE_TO_DEVICE, kDramBase + 0x3000, kDramBase + 0x2000, 88)).status ==
+        CX_STATUS_OK);
+  CHECK(bench.run(0, copy(packets::Direction::DEVICE_TO_HOST, kHostData + 0x1000, kDramBase + 0x3000, 88)).status ==
+        CX_STATUS_OK);
+  CHECK(std::memcmp(chip.host(kHostData + 0x1000, 88), chip.device(kDramBase + 0x2000, 88), 88) == 0);
+
+  packets::Fill fill;
+  fill.dst = kDramBase + 0x4000;
+  fill.bytes = 4096;
+  fill.pattern = 0xdeadbeef;
+  CHECK(bench.run(0, fill).status == CX_STATUS_OK);
+  CHECK(bench.dram64(kDramBase + 0x4000) == 0xdeadbeefdeadbeef);
+  CHECK(bench.dram64(kDramBase + 0x4ff8) == 0xdeadbeefdeadbeef);
+  CHECK(bench.dram64(kDramBase + 0x5000) == 0);
+}
+
+TEST_CASE("Transfers of one queue overlap unless there is a barrier; completions stay in order") {
+  Bench bench;
+  bench.enable(0);
+  auto &chip = bench.chip;
+  const auto starts = [&](bool barrier) {
+    chip.transfers.clear();
+    uint32_t last = 0;
+    for (int i = 0; i < 4; ++i) {
+      // The first is the longest.
+      auto packet = copy(packets::Direction::HOST_TO_DEVICE, kDramBase + 0x2000 * i, kHostData, i == 0 ? 0x10000 : 64);
+      packet.barrier = barrier;
+      packet.vector = static_cast<uint16_t>(i);
+      last = bench.put(0, packet);
+    }
+    chip.vectors.clear();
+    bench.ring(0);
+    bench.wait(0, last);
+    chip.run_to_idle();
+    CHECK(chip.vectors == std::vector<unsigned>{0, 1, 2, 3});
+    std::vector<uint64_t> times;
+    std::set<unsigned> channels;
+    for (const auto &transfer : chip.transfers) {
+      if (transfer.channel == 0) continue;
+      times.push_back(transfer.start);
+      channels.insert(transfer.channel);
+    }
+    REQUIRE(times.size() == 4);
+    CHECK(channels.size() == (barrier ? 1 : 3));
+    return times;
+  };
+  const auto free = starts(false);
+  CHECK(free[3] - free[0] < 4500);  // before the first, of 4096 cycles and the latency, ends
+  const auto held = starts(true);
+  CHECK(held[1] - held[0] > 4096);
+}
+
+TEST_CASE("SIGNAL and TIMESTAMP") {
+  Bench bench;
+  bench.enable(0);
+  bench.host64(kHostData + 8) = 0xffffffff;
+  packets::Signal signal;
+  signal.address = kHostData + 8;
+  signal.value = 3;
+  signal.op = packets::SignalOp::ADD;
+  CHECK(bench.run(0, signal).status == CX_STATUS_OK);
+  CHECK(bench.host64(kHostData + 8) == 0x100000002);
+  signal.op = packets::SignalOp::SET;
+  signal.value = 0xfedcba9876543210;
+  CHECK(bench.run(0, signal).status == CX_STATUS_OK);
+  CHECK(bench.host64(kHostData + 8) == 0xfedcba9876543210);
+  packets::Timestamp timestamp;
+  timestamp.address = kHostData + 16;
+  const auto record = bench.run(0, timestamp);
+  CHECK(bench.host64(kHostData + 16) >= record.start);
+  CHECK(bench.host64(kHostData + 16) <= record.end);
+}
+
+TEST_CASE("WAIT compares, and does not hold up other queues") {
+  Bench bench;
+  bench.enable(0);
+  bench.enable(1);
+  using packets::Compare;
+  struct Case {
+    Compare compare;
+    uint64_t value, closed, open;
+  };
+  const Case cases[] = {{Compare::EQ, 7, 8, 7},
+                        {Compare::NE, 7, 7, 6},
+                        {Compare::GE, 0x1'0000'0000, 0xffffffff, 0x1'0000'0000},
+                        {Compare::LT, 0x8000'0000'0000'0000, 0x8000'0000'0000'0000, 0x7fff'ffff'ffff'ffff}};
+  for (const auto &c : cases) {
+    bench.host64(kHostData) = c.closed;
+    const uint32_t waiting = bench.submit(0, wait_for<packets::Wait>(kHostData, c.compare, c.value));
+    const uint32_t behind = bench.submit(0, packets::Nop{});
+    CHECK_FALSE(bench.chip.run_until([&] { return bench.done(0, waiting) || bench.done(0, behind); }, 100'000));
+    CHECK(bench.run(1, packets::Nop{}).status == CX_STATUS_OK);
+    bench.host64(kHostData) = c.open;
+    CHECK(bench.wait(0, waiting, 40'000).status == CX_STATUS_OK);
+    CHECK(bench.wait(0, behind).status == CX_STATUS_OK);
+  }
+  // Polling backs off: a long wait costs little.
+  bench.host64(kHostData) = 0;
+  bench.submit(0, wait_for<packets::Wait>(kHostData, Compare::NE, 0));
+  bench.chip.run_until([] { return false; }, 200'000);
+  const uint64_t before = bench.chip.core.instructions();
+  bench.chip.run_until([] { return false; }, 16'384'000);
+  CHECK(bench.chip.core.instructions() - before < 1'100'000);
+}
+
+TEST_CASE("A signal of another queue ends a wait at once") {
+  Bench bench;
+  bench.enable(0);
+  bench.enable(1);
+  const uint32_t waiting = bench.submit(0, wait_for<packets::Wait>(kHostData, packets::Compare::EQ, 1));
+  bench.chip.run_until([] { return false; }, 1'000'000);
+  packets::Signal signal;
+  signal.address = kHostData;
+  signal.value = 1;
+  const auto signalled = bench.run(1, signal);
+  const auto waited = bench.wait(0, waiting, 10'000);
+  CHECK(waited.end - signalled.end < 5'000);
+}
+
+TEST_CASE("BARRIER_AND and BARRIER_OR") {
+  Bench bench;
+  bench.enable(0);
+  packets::BarrierAnd all;
+  all.deps = {kHostData, 0, kHostData + 64, kHostData + 128};
+  const uint32_t first = bench.submit(0, all);
+  for (uint64_t address : {kHostData, kHostData + 128, kHostData + 64}) {
+    CHECK_FALSE(bench.chip.run_until([&] { return bench.done(0, first); }, 100'000));
+    bench.host64(address) = uint64_t{1} << 40;
+  }
+  CHECK(bench.wait(0, first).status == CX_STATUS_OK);
+  CHECK(bench.run(0, packets::BarrierAnd{}).status == CX_STATUS_OK);
+
+  packets::BarrierOr any;
+  any.deps = {kHostData + 256, kHostData + 264, 0, 0};
+  const uint32_t second = bench.submit(0, any);
+  CHECK_FALSE(bench.chip.run_until([&] { return bench.done(0, second); }, 100'000));
+  bench.host64(kHostData + 264) = 1;
+  CHECK(bench.wait(0, second).status == CX_STATUS_OK);
+  const auto none = bench.run(0, packets::BarrierOr{});
+  CHECK(none.status == CX_STATUS_BAD_FIELD);
+  CHECK(none.detail == 24);
+}
+
+TEST_CASE("LAUNCH starts the engines of the program and waits for all") {
+  Bench bench;
+  bench.enable(0);
+  auto &chip = bench.chip;
+  Program program({2, 0, 3});
+  program.install(chip);
+  chip.plans[0].cycles = 5000;
+  chip.plans[3].cycles = 9000;
+  const auto record = bench.run(0, program.packet());
+  CHECK(record.status == CX_STATUS_OK);
+  CHECK(record.end - record.start > 9000);
+  CHECK(chip.engine_starts == std::vector<unsigned>{0, 2, 3});
+  CHECK(chip.semaphore_clears == 1);
+  CHECK(chip.engines[2].get64(EngineReg::STREAM_LO) == Program::kAddress + 128);
+  CHECK(chip.engines[0].get64(EngineReg::STREAM_LO) == Program::kAddress + 256);
+  CHECK(chip.engines[0].get(EngineReg::STREAM_COUNT) == 4);
+  CHECK(chip.engines[3].get64(EngineReg::SEGTAB_LO) == Program::kSegments);
+  CHECK(chip.engines[3].get(EngineReg::SEGTAB_COUNT) == 2);
+  CHECK(bench.run(0, program.packet()).status == CX_STATUS_OK);
+  CHECK(chip.semaphore_clears == 2);
+}
+
+TEST_CASE("LAUNCH packets of several queues take turns, lower priority level first") {
+  Bench bench;
+  for (unsigned n = 0; n < 3; ++n) bench.enable(n, 2 - n);
+  Program program;
+  program.install(bench.chip);
+  for (auto &plan : bench.chip.plans) plan.cycles = 50'000;
+  bench.submit(0, program.packet());
+  REQUIRE(bench.chip.run_until([&] { return !bench.chip.engine_starts.empty(); }));
+  bench.submit(0, program.packet());
+  bench.submit(1, program.packet());
+  bench.submit(2, program.packet());
+  bench.wait(0, 1);
+  CHECK(bench.record(0, 0).end <= bench.record(2, 0).start);
+  CHECK(bench.record(2, 0).end <= bench.record(1, 0).start);
+  CHECK(bench.record(1, 0).end <= bench.record(0, 1).start);
+}
+
+TEST_CASE("LAUNCH refuses damaged and foreign programs, and the next packet is served") {
+  Bench bench;
+  bench.enable(0);
+  auto &chip = bench.chip;
+  struct Damage {
+    const char *what;
+    uint32_t status, detail;
+    std::function<void(Program &, packets::Launch &)> apply;
+    bool keep_crc = false;
+  };
+  const Damage cases[] = {
+      {"magic", CX_STATUS_BAD_PROGRAM, 0, [](Program &p, auto &) { p.header.magic ^= 1; }},
+      {"version", CX_STATUS_BAD_PROGRAM, 4, [](Program &p, auto &) { p.header.version = 2; }},
+      {"no streams", CX_STATUS_BAD_PROGRAM, 6, [](Program &p, auto &) { p.header.streams = 0; }},
+      {"five streams", CX_STATUS_BAD_PROGRAM, 6, [](Program &p, auto &) { p.header.streams = 5; }},
+      {"image larger than allowed", CX_STATUS_BAD_PROGRAM, 16, [](Program &p, auto &) { p.header.image_bytes = 4097; }},
+      {"image smaller than its header", CX_STATUS_BAD_PROGRAM, 16,
+       [](Program &p, auto &) { p.header.image_bytes = 63; }},
+      {"huge image", CX_STATUS_BAD_PROGRAM, 16, [](Program &p, auto &) { p.header.image_bytes = 1ull << 63; }},
+      {"table in the header", CX_STATUS_BAD_PROGRAM, 32, [](Program &p, auto &) { p.header.stream_table = 60; }},
+      {"table beyond the end", CX_STATUS_BAD_PROGRAM, 32,
+       [](Program &p, auto &) { p.header.stream_table = 4096 - 60; }},
+      {"table far away", CX_STATUS_BAD_PROGRAM, 32, [](Program &p, auto &) { p.header.stream_table = ~0u; }},
+      {"checksum", CX_STATUS_BAD_PROGRAM, 28, [](Program &p, auto &) { p.header.crc ^= 0x80000000; }, true},
+      {"checksum of the table", CX_STATUS_BAD_PROGRAM, 28, [](Program &p, auto &) { p.streams[1].count = 5; }, true},
+      {"reserved bytes", CX_STATUS_BAD_PROGRAM, 60, [](Program &p, auto &) { p.header.reserved_36[27] = 1; }},
+      {"architecture", CX_STATUS_WRONG_ARCH, 8, [](Program &p, auto &) { p.header.arch_hash ^= 1ull << 60; }},
+      {"no segments", CX_STATUS_BAD_FIELD, 40, [](Program &p, auto &) { p.header.segment_count = 0; }},
+      {"more segments than given", CX_STATUS_BAD_FIELD, 40, [](Program &p, auto &) { p.header.segment_count = 3; }},
+      {"no such engine", CX_STATUS_BAD_PROGRAM, 64, [](Program &p, auto &) { p.streams[0].engine = 4; }},
+      {"engine twice", CX_STATUS_BAD_PROGRAM, 80, [](Program &p, auto &) { p.streams[1].engine = 0; }},
+      {"empty stream", CX_STATUS_BAD_PROGRAM, 100, [](Program &p, auto &) { p.streams[2].count = 0; }},
+      {"endless stream", CX_STATUS_BAD_PROGRAM, 100, [](Program &p, auto &) { p.streams[2].count = ~0u; }},
+      {"misaligned stream", CX_STATUS_BAD_PROGRAM, 120, [](Program &p, auto &) { p.streams[3].offset += 16; }},
+      {"stream beyond the end", CX_STATUS_BAD_PROGRAM, 120,
+       [](Program &p, auto &) { p.streams[3].offset = 4096 - 96; }},
+      {"stream far away", CX_STATUS_BAD_PROGRAM, 120, [](Program &p, auto &) { p.streams[3].offset = ~31ull; }},
+      {"program below DRAM", CX_STATUS_BAD_ADDRESS, 24, [](Program &, auto &l) { l.program = kDramBase - 64; }},
+      {"program beyond DRAM", CX_STATUS_BAD_ADDRESS, 24,
+       [](Program &, auto &l) { l.program = kDramBase + kDramBytes; }},
+      {"program across the end", CX_STATUS_BAD_ADDRESS, 24, [](Program &, auto &l) { l.program_bytes = ~0u; }},
+      {"segment table elsewhere", CX_STATUS_BAD_ADDRESS, 32, [](Program &, auto &l) { l.segments = 0x1000; }},
+      {"segment table across the end", CX_STATUS_BAD_ADDRESS, 32,
+       [](Program &, auto &l) { l.segments = kDramBase + kDramBytes - 16; }},
+  };
+  for (const auto &c : cases) {
+    INFO(c.what);
+    Program program;
+    program.install(chip);
+    packets::Launch launch = program.packet();
+    c.apply(program, launch);
+    program.install(chip, c.keep_crc);
+    const auto record = bench.run(0, launch);
+    CHECK(record.status == c.status);
+    CHECK(record.detail == c.detail);
+    CHECK(bench.take_fault().code == c.status);
+    CHECK(chip.engine_starts.empty());
+    CHECK(bench.queue_state(0) == CX_QUEUE_STATE_STATE_ENABLED);
+    CHECK(bench.queue_error(0) == c.status);
+  }
+  Program good;
+  good.install(chip);
+  CHECK(bench.run(0, good.packet()).status == CX_STATUS_OK);
+}
+
+TEST_CASE("A fault of an engine resets all engines and is captured") {
+  Bench bench;
+  bench.enable(4);
+  auto &chip = bench.chip;
+  Program program;
+  program.install(chip);
+  chip.plans[2] = {MockChip::Plan::End::kFault, 700, CX_STATUS_SPM_FAULT, 17, 0x12'3456'789a};
+  chip.plans[3].end = MockChip::Plan::End::kHang;
+  const unsigned resets = chip.engine_resets;
+  bench.run(4, packets::Nop{});
+  const auto record = bench.run(4, program.packet());
+  CHECK(record.status == CX_STATUS_SPM_FAULT);
+  CHECK(record.detail == 17);
+  CHECK(chip.engine_resets == resets + 4);
+  const auto fault = bench.take_fault();
+  CHECK(fault.count == 1);
+  CHECK(fault.code == CX_STATUS_SPM_FAULT);
+  CHECK(fault.queue == 4);
+  CHECK(fault.engine == 2);
+  CHECK(fault.packet == 1);
+  CHECK(fault.pc == 17);
+  CHECK(fault.address == 0x12'3456'789a);
+  chip.run_to_idle();
+  CHECK(chip.vectors == std::vector<unsigned>{kErrorVector});
+  chip.plans[2] = chip.plans[3] = {};
+  CHECK(bench.run(4, program.packet()).status == CX_STATUS_OK);
+}
+
+TEST_CASE("The watchdog ends a launch that hangs") {
+  Bench bench;
+  bench.enable(0);
+  auto &chip = bench.chip;
+  Program program;
+  program.install(chip);
+  chip.plans[1] = {MockChip::Plan::End::kHang, 0, 0, 42, 0};
+  auto launch = program.packet();
+  launch.timeout_kcycles = 100;
+  const auto record = bench.run(0, launch);
+  CHECK(record.status == CX_STATUS_TIMEOUT);
+  CHECK(record.detail == 42);
+  CHECK(record.end - record.start >= 100 * 1024);
+  CHECK(record.end - record.start < 105 * 1024);
+  const auto fault = bench.take_fault();
+  CHECK(fault.engine == 1);
+  CHECK(fault.pc == 42);
+  // The default is documented as 2^20 units.
+  launch.timeout_kcycles = 0;
+  const auto slow = bench.wait(0, bench.submit(0, launch), uint64_t{2} << 30);
+  CHECK(slow.status == CX_STATUS_TIMEOUT);
+  CHECK((slow.end - slow.start) >> 10 >= 1u << 20);
+  CHECK((slow.end - slow.start) >> 10 < (1u << 20) + 8);
+  chip.plans[1] = {};
+  CHECK(bench.run(0, program.packet()).status == CX_STATUS_OK);
+}
+
+TEST_CASE("The first fault stays until it is acknowledged") {
+  Bench bench;
+  bench.enable(0);
+  auto bad = copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kUnmapped, 64);
+  CHECK(bench.run(0, bad).status == CX_STATUS_IOMMU_FAULT);
+  bad = copy(packets::Direction::HOST_TO_DEVICE, 0x10, kHostData, 64);
+  CHECK(bench.run(0, bad).status == CX_STATUS_BAD_ADDRESS);
+  auto fault = bench.take_fault();
+  CHECK(fault.count == 2);
+  CHECK(fault.code == CX_STATUS_IOMMU_FAULT);
+  CHECK(fault.address == kUnmapped);
+  CHECK(fault.packet == 0);
+  CHECK(fault.engine == 0xff);
+  fault = bench.take_fault();
+  CHECK(fault.count == 0);
+  CHECK(fault.code == 0);
+  CHECK(bench.run(0, bad).status == CX_STATUS_BAD_ADDRESS);
+  fault = bench.take_fault();
+  CHECK(fault.code == CX_STATUS_BAD_ADDRESS);
+  CHECK(fault.packet == 2);
+}
+
+TEST_CASE("Addresses that nobody maps") {
+  Bench bench;
+  bench.enable(0);
+  const auto expect = [&](const auto &packet, uint32_t status, uint32_t detail) {
+    const auto record = bench.run(0, packet);
+    CHECK(record.status == status);
+    CHECK(record.detail == detail);
+    CHECK(bench.take_fault().code == status);
+  };
+  using packets::Direction;
+  expect(copy(Direction::HOST_TO_DEVICE, kDramBase, kUnmapped, 8), CX_STATUS_IOMMU_FAULT, 24);
+  expect(copy(Direction::HOST_TO_DEVICE, 0x2000, kHostData, 8), CX_STATUS_BAD_ADDRESS, 32);
+  expect(copy(Direction::HOST_TO_DEVICE, 0x80000000, kHostData, 8), CX_STATUS_BAD_ADDRESS, 32);  // the firmware
+  expect(copy(Direction::DEVICE_TO_HOST, kUnmapped, kDramBase, 8), CX_STATUS_IOMMU_FAULT, 32);
+  expect(copy(Direction::DEVICE_TO_HOST, kHostData, 0x2000, 8), CX_STATUS_BAD_ADDRESS, 24);
+  expect(copy(Direction::DEVICE_TO_DEVICE, kDramBase, 0x2000, 8), CX_STATUS_BAD_ADDRESS, 24);
+  expect(copy(Direction::DEVICE_TO_DEVICE, kDramBase + kDramBytes, kDramBase, 8), CX_STATUS_BAD_ADDRESS, 32);
+  packets::Fill fill;
+  fill.dst = kDramBase + kDramBytes - 4;
+  fill.bytes = 8;
+  expect(fill, CX_STATUS_BAD_ADDRESS, 24);
+  packets::Signal signal;
+  signal.address = kUnmapped;
+  expect(signal, CX_STATUS_IOMMU_FAULT, 24);
+  signal.op = packets::SignalOp::ADD;
+  expect(signal, CX_STATUS_IOMMU_FAULT, 24);
+  packets::Timestamp timestamp;
+  timestamp.address = kUnmapped;
+  expect(timestamp, CX_STATUS_IOMMU_FAULT, 24);
+  expect(wait_for<packets::Wait>(kUnmapped, packets::Compare::EQ, 0), CX_STATUS_IOMMU_FAULT, 24);
+  packets::BarrierAnd barrier;
+  barrier.deps = {0, 0, kUnmapped, 0};
+  expect(barrier, CX_STATUS_IOMMU_FAULT, 40);
+  CHECK(bench.run(0, packets::Nop{}).status == CX_STATUS_OK);
+}
+
+TEST_CASE("A completion record that cannot be written") {
+  Bench bench;
+  bench.enable(0);
+  packets::Nop nop;
+  nop.completion = kUnmapped;
+  nop.vector = 3;
+  bench.put_raw(0, nop.to_bytes());
+  bench.submit(0, packets::Nop{});
+  CHECK(bench.wait(0, 1).status == CX_STATUS_OK);
+  const auto fault = bench.take_fault();
+  CHECK(fault.code == CX_STATUS_IOMMU_FAULT);
+  CHECK(fault.packet == 0);
+  CHECK(fault.address == kUnmapped + 8);
+  CHECK(bench.queue_error(0) == CX_STATUS_IOMMU_FAULT);
+  bench.chip.run_to_idle();
+  CHECK(bench.chip.vectors == std::vector<unsigned>{3, kErrorVector});
+}
+
+TEST_CASE("A ring that cannot be read, and a doorbell beyond the ring") {
+  Bench bench;
+  bench.enable(0);
+  bench.enable(1);
+  bench.chip.unmap_host(kRings);
+  bench.chip.write(kQueue, CX_QUEUE_DOORBELL(0), 1);
+  REQUIRE(bench.chip.run_until([&] { return bench.queue_state(0) == CX_QUEUE_STATE_STATE_ERROR; }));
+  CHECK(bench.queue_error(0) == CX_STATUS_IOMMU_FAULT);
+  auto fault = bench.take_fault();
+  CHECK(fault.queue == 0);
+  CHECK(fault.address == kRings);
+  CHECK(bench.run(1, packets::Nop{}).status == CX_STATUS_OK);
+  bench.chip.write(kQueue, CX_QUEUE_DOORBELL(1), 1 + 17);
+  REQUIRE(bench.chip.run_until([&] { return bench.queue_state(1) == CX_QUEUE_STATE_STATE_ERROR; }));
+  CHECK(bench.queue_error(1) == CX_STATUS_BAD_FIELD);
+  // Both work again after QUEUE_ENABLE.
+  for (unsigned n : {0u, 1u}) {
+    bench.enable(n);
+    CHECK(bench.run(n, packets::Nop{}).status == CX_STATUS_OK);
+  }
+}
+
+TEST_CASE("QUEUE_DISABLE lets what has started end; QUEUE_RESET stops it") {
+  Bench bench;
+  bench.enable(0);
+  bench.enable(1);
+  auto &chip = bench.chip;
+  Program program;
+  program.install(chip);
+  chip.plans[2].cycles = 200'000;
+
+  const uint32_t launched = bench.submit(0, program.packet());
+  packets::Nop held;
+  held.barrier = true;
+  const uint32_t behind = bench.submit(0, held);
+  REQUIRE(chip.run_until([&] { return chip.engine_starts.size() == 4; }));
+  bench.command(CX_DEV_HOST_CMD_OP_QUEUE_DISABLE, 0);
+  CHECK(bench.record(0, launched).status == CX_STATUS_OK);
+  CHECK(bench.done(0, launched));
+  CHECK_FALSE(bench.done(0, behind));
+  CHECK(bench.queue_state(0) == CX_QUEUE_STATE_STATE_DISABLED);
+
+  bench.enable(0);
+  const uint32_t waiting = bench.submit(0, wait_for<packets::Wait>(kHostData, packets::Compare::EQ, 99));
+  chip.run_until([] { return false; }, 50'000);
+  bench.command(CX_DEV_HOST_CMD_OP_QUEUE_DISABLE, 0);
+  CHECK(bench.done(0, waiting));
+  CHECK(bench.record(0, waiting).status == CX_STATUS_ABORTED);
+
+  bench.enable(0);
+  chip.engine_starts.clear();
+  const uint32_t aborted = bench.submit(0, program.packet());
+  auto large = copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kHostData, 0x10000);
+  large.rows = 100;
+  large.dst_pitch = 0x10000;
+  const uint32_t transfer = bench.submit(0, large);
+  REQUIRE(chip.run_until([&] { return chip.engine_starts.size() == 4 && chip.sdma.get(SdmaReg::STATUS, 1) == 1; }));
+  bench.command(CX_DEV_HOST_CMD_OP_QUEUE_RESET, 0);
+  CHECK(bench.record(0, aborted).status == CX_STATUS_ABORTED);
+  CHECK(bench.record(0, transfer).status == CX_STATUS_ABORTED);
+  CHECK(bench.queue_state(0) == CX_QUEUE_STATE_STATE_DISABLED);
+  CHECK(bench.read_index(0) == 0);
+  CHECK(bench.run(1, packets::Nop{}).status == CX_STATUS_OK);
+  bench.enable(0);
+  CHECK(bench.run(0, program.packet()).status == CX_STATUS_OK);
+}
+
+// ---- every field of every packet ----
+
+namespace {
+
+struct Kind {
+  const char *name;
+  Bytes good;
+  // Bytes that fields cover, beyond the header's.
+  std::vector<std::pair<unsigned, unsigned>> fields;
+};
+
+std::vector<Kind> kinds() {
+  packets::Fill fill;
+  fill.dst = kDramBase;
+  fill.bytes = 8;
+  packets::Signal signal;
+  signal.address = kHostData;
+  packets::Timestamp timestamp;
+  timestamp.address = kHostData;
+  packets::BarrierOr any;
+  any.deps = {kRecords, 0, 0, 0};
+  return {{"NOP", packets::Nop{}.to_bytes(), {}},
+          {"COPY", copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kHostData, 8).to_bytes(), {{6, 7}, {24, 56}}},
+          {"FILL", fill.to_bytes(), {{24, 44}}},
+          {"LAUNCH", Program().packet().to_bytes(), {{24, 52}}},
+          {"BARRIER_AND", packets::BarrierAnd{}.to_bytes(), {{24, 56}}},
+          {"BARRIER_OR", any.to_bytes(), {{24, 56}}},
+          {"SIGNAL", signal.to_bytes(), {{6, 7}, {24, 40}}},
+          {"WAIT", wait_for<packets::Wait>(kHostData, packets::Compare::GE, 0).to_bytes(), {{6, 7}, {24, 40}}},
+          {"TIMESTAMP", timestamp.to_bytes(), {{24, 32}}}};
+}
+
+// The packet with a record at the place of the next index.
+cx_completion run_bytes(Bench &bench, unsigned n, Bytes bytes, uint32_t index) {
+  const uint64_t record = bench.record_of(n, index), value = index + 1;
+  if (!std::memcmp(bytes.data() + 8, "\0\0\0\0\0\0\0\0", 8)) std::memcpy(bytes.data() + 8, &record, 8);
+  std::memcpy(bytes.data() + 16, &value, 8);
+  REQUIRE(bench.put_raw(n, bytes) == index);
+  bench.ring(n);
+  return bench.wait(n, index);
+}
+
+}  // namespace
+
+TEST_CASE("Every reserved bit of every packet is refused, and the next packet is served") {
+  Bench bench(8);
+  bench.enable(0);
+  Program().install(bench.chip);
+  uint32_t index = 0;
+  for (const auto &kind : kinds()) {
+    INFO(kind.name);
+    const auto good = run_bytes(bench, 0, kind.good, index++);
+    REQUIRE(good.status == CX_STATUS_OK);
+    std::array<uint8_t, 64> allowed{};
+    allowed[0] = 0xff;
+    allowed[1] = 0x1f;
+    for (unsigned i : {4u, 5u}) allowed[i] = 0xff;
+    for (unsigned i = 8; i < 24; ++i) allowed[i] = 0xff;
+    for (auto [first, end] : kind.fields) {
+      for (unsigned i = first; i < end; ++i) allowed[i] = 0xff;
+    }
+    unsigned checked = 0;
+    for (unsigned bit = 0; bit < 512; ++bit) {
+      if (allowed[bit / 8] & (1u << (bit % 8))) continue;
+      Bytes bytes = kind.good;
+      bytes[bit / 8] = static_cast<uint8_t>(bytes[bit / 8] | (1u << (bit % 8)));
+      const auto record = run_bytes(bench, 0, bytes, index++);
+      ++checked;
+      if (record.status != CX_STATUS_RESERVED_BITS || record.detail != bit / 8) {
+        FAIL("bit " << bit << ": status " << record.status << " detail " << record.detail);
+      }
+    }
+    CHECK(checked >= 3 + 16 + 8);
+  }
+  bench.chip.run_to_idle();
+  CHECK(bench.read_index(0) == index);
+  CHECK(bench.chip.read(kDev, CX_DEV_PACKETS) == index);
+}
+
+TEST_CASE("Every field out of range is refused with its offset") {
+  Bench bench(8);
+  bench.enable(0);
+  struct Case {
+    const char *name;
+    unsigned at;
+    uint64_t value;
+    unsigned bytes;
+    uint32_t status;
+    uint32_t detail;
+  };
+  const Case cases[] = {
+      {"NOP", 0, 0, 1, CX_STATUS_BAD_TYPE, 0},
+      {"NOP", 0, 14, 1, CX_STATUS_BAD_TYPE, 0},
+      {"NOP", 0, 255, 1, CX_STATUS_BAD_TYPE, 0},
+      {"NOP", 0, CX_PKT_RECONFIG, 1, CX_STATUS_UNSUPPORTED, 0},
+      {"NOP", 0, CX_PKT_SEND, 1, CX_STATUS_UNSUPPORTED, 0},
+      {"NOP", 0, CX_PKT_RECV, 1, CX_STATUS_UNSUPPORTED, 0},
+      {"NOP", 0, CX_PKT_COLLECTIVE, 1, CX_STATUS_UNSUPPORTED, 0},
+      {"NOP", 1, 3 << 1, 1, CX_STATUS_BAD_FIELD, 1},
+      {"NOP", 1, 3 << 3, 1, CX_STATUS_BAD_FIELD, 1},
+      {"NOP", 4, 32, 2, CX_STATUS_BAD_FIELD, 4},
+      {"NOP", 4, 0xfffe, 2, CX_STATUS_BAD_FIELD, 4},
+      {"COPY", 6, 3, 1, CX_STATUS_BAD_FIELD, 6},
+      {"COPY", 40, 0, 4, CX_STATUS_BAD_FIELD, 40},
+      {"COPY", 44, 0, 4, CX_STATUS_BAD_FIELD, 44},
+      {"COPY", 44, 2, 4, CX_STATUS_BAD_FIELD, 52},  // rows that overlap at the destination
+      {"FILL", 24, kDramBase + 2, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"FILL", 32, 0, 8, CX_STATUS_BAD_FIELD, 32},
+      {"FILL", 32, 3, 8, CX_STATUS_BAD_FIELD, 32},
+      {"FILL", 32, 6, 8, CX_STATUS_BAD_ALIGNMENT, 32},
+      {"LAUNCH", 24, Program::kAddress + 32, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"LAUNCH", 32, Program::kSegments + 8, 8, CX_STATUS_BAD_ALIGNMENT, 32},
+      {"LAUNCH", 40, 0, 4, CX_STATUS_BAD_FIELD, 40},
+      {"LAUNCH", 40, 65, 4, CX_STATUS_BAD_FIELD, 40},
+      {"LAUNCH", 44, 63, 4, CX_STATUS_BAD_FIELD, 44},
+      {"BARRIER_AND", 24, kHostData + 1, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"BARRIER_AND", 48, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 48},
+      {"BARRIER_OR", 32, kHostData + 2, 8, CX_STATUS_BAD_ALIGNMENT, 32},
+      {"SIGNAL", 6, 2, 1, CX_STATUS_BAD_FIELD, 6},
+      {"SIGNAL", 24, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"WAIT", 6, 4, 1, CX_STATUS_BAD_FIELD, 6},
+      {"WAIT", 24, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"TIMESTAMP", 24, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+  };
+  uint32_t index = 0;
+  for (const auto &c : cases) {
+    INFO(c.name << " byte " << c.at << " = " << c.value);
+    Bytes bytes{};
+    for (const auto &kind : kinds()) {
+      if (std::string(kind.name) == c.name) bytes = kind.good;
+    }
+    std::memcpy(bytes.data() + c.at, &c.value, c.bytes);
+    bench.chip.vectors.clear();
+    const auto record = run_bytes(bench, 0, bytes, index);
+    CHECK(record.status == c.status);
+    CHECK(record.detail == c.detail);
+    const auto fault = bench.take_fault();
+    CHECK(fault.code == c.status);
+    CHECK(fault.queue == 0);
+    CHECK(fault.engine == 0xff);
+    CHECK(fault.packet == index);
+    ++index;
+    const auto next = run_bytes(bench, 0, packets::Nop{}.to_bytes(), index++);
+    CHECK(next.status == CX_STATUS_OK);
+    CHECK(bench.chip.vectors == std::vector<unsigned>{kErrorVector});
+  }
+}
+
+TEST_CASE("A misaligned completion address is refused without a record") {
+  Bench bench;
+  bench.enable(0);
+  packets::Nop nop;
+  nop.completion = kHostData + 4;
+  bench.put_raw(0, nop.to_bytes());
+  bench.submit(0, packets::Nop{});
+  bench.wait(0, 1);
+  const auto fault = bench.take_fault();
+  CHECK(fault.code == CX_STATUS_BAD_ALIGNMENT);
+  CHECK(bench.host64(kHostData) == 0);
+  CHECK(bench.host64(kHostData + 8) == 0);
+}
+
+TEST_CASE("Random packets never stop the firmware") {
+  Bench bench(6);
+  for (unsigned n = 0; n < 4; ++n) bench.enable(n, n % 4);
+  Program().install(bench.chip);
+  const unsigned seed = Catch::rngSeed() != 0 ? Catch::rngSeed() : 20260101;
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  const auto base = kinds();
+  for (int round = 0; round < 60; ++round) {
+    std::array<uint32_t, 4> last{};
+    for (unsigned n = 0; n < 4; ++n) {
+      for (unsigned i = 0; i < 1 + random() % 30; ++i) {
+        Bytes bytes = base[random() % base.size()].good;
+        // WAIT and barriers only in forms that end.
+        for (unsigned damage = random() % 3; damage != 0; --damage) bytes[random() % 64] ^= 1u << (random() % 8);
+        const unsigned type = bytes[0];
+        if (type >= CX_PKT_BARRIER_AND && type <= CX_PKT_WAIT && type != CX_PKT_SIGNAL) bytes[24] |= 1;
+        if (type == CX_PKT_SIGNAL || type == CX_PKT_TIMESTAMP) bytes[25] &= 0x0f;
+        const uint64_t none = 0;
+        std::memcpy(bytes.data() + 8, &none, 8);
+        bench.put_raw(n, bytes);
+      }
+      last[n] = bench.put(n, packets::Nop{});
+    }
+    for (unsigned n = 0; n < 4; ++n) bench.ring(n);
+    for (unsigned n = 0; n < 4; ++n) CHECK(bench.wait(n, last[n], 200'000'000).status == CX_STATUS_OK);
+  }
+  CHECK(bench.state() == CX_DEV_FW_STATUS_STATE_READY);
+}
+
+TEST_CASE("A packet costs few instructions") {
+  Bench bench(8);
+  bench.enable(0);
+  const uint64_t before = bench.chip.core.instructions();
+  uint32_t last = 0;
+  for (int i = 0; i < 200; ++i) last = bench.put(0, packets::Nop{});
+  bench.ring(0);
+  bench.wait(0, last);
+  const uint64_t each = (bench.chip.core.instructions() - before) / 200;
+  INFO("instructions per NOP with a record: " << each);
+  CHECK(each < 1000);
+}
+
+}  // namespace cx::tb
