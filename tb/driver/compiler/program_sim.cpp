@@ -1,0 +1,549 @@
+#include "tb/driver/compiler/program_sim.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "hw/common/num/formats.hpp"
+
+namespace cx::tb {
+
+namespace {
+
+num::DType number(isa::DType dtype) { return static_cast<num::DType>(dtype); }
+
+int64_t size_of(isa::DType dtype) { return static_cast<int64_t>(isa::bytes_of(dtype)); }
+
+float apply_unary(isa::Unary func, float x, float a, float b) {
+  using U = isa::Unary;
+  const auto sigmoid = [](float v) { return 1.0F / (1.0F + std::exp(-v)); };
+  switch (func) {
+    case U::COPY:
+      return x;
+    case U::NEG:
+      return -x;
+    case U::ABS:
+      return std::fabs(x);
+    case U::RELU:
+      return x > 0 || std::isnan(x) ? x : 0;
+    case U::LEAKY_RELU:
+      return x < 0 ? a * x : x;
+    case U::CLAMP:
+      return std::isnan(x) ? x : std::min(std::max(x, a), b);
+    case U::AFFINE:
+      return x * a + b;
+    case U::EXP:
+      return std::exp(x);
+    case U::LOG:
+      return std::log(x);
+    case U::SQRT:
+      return std::sqrt(x);
+    case U::RECIP:
+      return 1 / x;
+    case U::SIGMOID:
+      return sigmoid(x);
+    case U::TANH:
+      return std::tanh(x);
+    case U::ERF:
+      return std::erf(x);
+    case U::HARD_SIGMOID:
+      return std::max(0.0F, std::min(1.0F, a * x + b));
+    case U::FLOOR:
+      return std::floor(x);
+    case U::CEIL:
+      return std::ceil(x);
+    case U::ROUND:
+      return std::nearbyint(x);
+    case U::SIGN:
+      return static_cast<float>((x > 0) - (x < 0));
+    case U::HARD_SWISH:
+      return x * std::min(std::max(x + 3, 0.0F), 6.0F) / 6;
+    case U::SILU:
+      return x * sigmoid(x);
+    case U::GELU:
+      return 0.5F * x * (1 + std::erf(x / std::sqrt(2.0F)));
+    case U::SOFTPLUS:
+      return std::max(x, 0.0F) + std::log1p(std::exp(-std::fabs(x)));
+    case U::SIN:
+      return std::sin(x);
+    case U::COS:
+      return std::cos(x);
+  }
+  return std::numeric_limits<float>::quiet_NaN();
+}
+
+float apply_binary(isa::Binary func, float a, float b) {
+  using B = isa::Binary;
+  switch (func) {
+    case B::ADD:
+      return a + b;
+    case B::SUB:
+      return a - b;
+    case B::MUL:
+      return a * b;
+    case B::DIV:
+      return a / b;
+    case B::MAX:
+      return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
+    case B::MIN:
+      return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
+    case B::POW:
+      return std::pow(a, b);
+    case B::PRELU:
+      return a < 0 ? a * b : a;
+    case B::EQ:
+      return a == b ? 1 : 0;
+    case B::LT:
+      return a < b ? 1 : 0;
+    case B::LE:
+      return a <= b ? 1 : 0;
+  }
+  return std::numeric_limits<float>::quiet_NaN();
+}
+
+float start_of(isa::Reduce func) {
+  if (func == isa::Reduce::MAX) return -INFINITY;
+  if (func == isa::Reduce::MIN) return INFINITY;
+  return func == isa::Reduce::PROD ? 1.0F : 0.0F;
+}
+
+float reduce_step(isa::Reduce func, float sum, float x) {
+  switch (func) {
+    case isa::Reduce::SUM:
+      return sum + x;
+    case isa::Reduce::MAX:
+      return std::max(sum, x);
+    case isa::Reduce::MIN:
+      return std::min(sum, x);
+    case isa::Reduce::PROD:
+      return sum * x;
+    case isa::Reduce::SUMSQ:
+      return sum + x * x;
+    case isa::Reduce::ABSSUM:
+      return sum + std::fabs(x);
+  }
+  return NAN;
+}
+
+}  // namespace
+
+ProgramSim::ProgramSim(const Program &program, const Target &target)
+    : target_(target), program_(program), semaphores_(target.semaphores, 0) {
+  const ImageInfo info = parse_image(program.image);
+  if (info.arch_hash != target.arch_hash) throw SimulationError("another architecture");
+  for (const ImageInfo::Stream &entry : info.streams) {
+    Stream &stream = streams_.at(entry.engine);
+    stream.instructions.resize(entry.count);
+    std::memcpy(stream.instructions.data(), program.image.data() + entry.offset, entry.count * sizeof(isa::Inst));
+  }
+  spm_.bytes.resize(target.spm_bytes);
+  spm_.written.resize(target.spm_bytes, false);
+  segments_.resize(info.streams.empty() ? 2 : 2 + program.inputs.size() + program.outputs.size());
+  segments_[0].bytes = program.image;
+  segments_[0].written.assign(program.image.size(), true);
+  segments_[1].bytes.resize(program.workspace_bytes);
+  segments_[1].written.assign(program.workspace_bytes, false);
+  for (const auto *bindings : {&program.inputs, &program.outputs}) {
+    for (const Binding &binding : *bindings) {
+      Memory &memory = segments_.at(binding.segment);
+      memory.bytes.resize(binding.bytes);
+      memory.written.assign(binding.bytes, false);
+    }
+  }
+  accumulators_.resize(static_cast<std::size_t>(target.tiles) * target.tile_acc_rows * target.tile_cols);
+}
+
+void ProgramSim::set_input(std::size_t index, const std::vector<std::byte> &bytes) {
+  Memory &memory = segments_.at(program_.inputs.at(index).segment);
+  if (bytes.size() != memory.bytes.size()) throw SimulationError("input of the wrong size");
+  memory.bytes = bytes;
+  memory.written.assign(bytes.size(), true);
+}
+
+std::vector<std::byte> ProgramSim::output(std::size_t index) const {
+  const Memory &memory = segments_.at(program_.outputs.at(index).segment);
+  if (std::find(memory.written.begin(), memory.written.end(), false) != memory.written.end()) {
+    throw SimulationError("output " + program_.outputs[index].name + " was not written completely");
+  }
+  return memory.bytes;
+}
+
+void ProgramSim::fail(const std::string &what) const {
+  const std::size_t pc = streams_[static_cast<std::size_t>(current_)].pc;
+  std::string node;
+  for (const DebugEntry &entry : program_.debug) {
+    if (entry.engine == static_cast<uint32_t>(current_) && pc >= entry.first && pc < entry.first + entry.count)
+      node = entry.node;
+  }
+  const Stream &stream = streams_[static_cast<std::size_t>(current_)];
+  throw SimulationError("engine " + std::to_string(current_) + " instruction " + std::to_string(pc) + " (" + node +
+                        ") " + (pc < stream.instructions.size() ? isa::disassemble(stream.instructions[pc]) : "") +
+                        ": " + what);
+}
+
+void ProgramSim::run(const std::array<int, 4> &order, int burst) {
+  for (Stream &stream : streams_) stream.done = stream.instructions.empty();
+  for (;;) {
+    bool moved = false;
+    bool all_done = true;
+    for (int engine : order) {
+      current_ = engine;
+      if (streams_[static_cast<std::size_t>(engine)].done) continue;
+      all_done = false;
+      int count = 0;
+      while (count < burst && step(engine)) ++count;
+      if (count > 0) {
+        moved = true;
+        break;
+      }
+    }
+    if (all_done) return;
+    if (!moved) {
+      std::string where;
+      for (std::size_t e = 0; e < 4; ++e) {
+        if (!streams_[e].done) where += " engine " + std::to_string(e) + " at " + std::to_string(streams_[e].pc);
+      }
+      throw SimulationError("deadlock:" + where);
+    }
+  }
+}
+
+bool ProgramSim::step(int engine) {
+  current_ = engine;
+  Stream &stream = streams_[static_cast<std::size_t>(engine)];
+  if (stream.done) return false;
+  if (stream.pc >= stream.instructions.size()) fail("no END");
+  const isa::Inst &inst = stream.instructions[stream.pc];
+  if (const auto problem = isa::validate(inst, static_cast<isa::Engine>(engine))) fail(problem->text);
+  switch (isa::opcode_of(inst)) {
+    case isa::Opcode::SEM_WAIT: {
+      const auto in = isa::SemWait::decode(inst);
+      if (in.sem >= semaphores_.size()) fail("no such semaphore");
+      if (semaphores_[in.sem] < in.count) return false;
+      semaphores_[in.sem] -= in.count;
+      break;
+    }
+    case isa::Opcode::SEM_POST: {
+      const auto in = isa::SemPost::decode(inst);
+      if (in.sem >= semaphores_.size()) fail("no such semaphore");
+      semaphores_[in.sem] += in.count;
+      if (semaphores_[in.sem] > 65535) fail("semaphore overflow");
+      break;
+    }
+    case isa::Opcode::END:
+      stream.done = true;
+      if (stream.pc + 1 != stream.instructions.size()) fail("END is not the last instruction");
+      break;
+    default:
+      execute(engine, inst);
+  }
+  ++stream.pc;
+  ++executed_;
+  return !stream.done;
+}
+
+void ProgramSim::execute(int engine, const isa::Inst &inst) {
+  Stream &stream = streams_[static_cast<std::size_t>(engine)];
+  switch (isa::opcode_of(inst)) {
+    case isa::Opcode::TDESC: {
+      const auto in = isa::Tdesc::decode(inst);
+      stream.tensors.at(in.index) = in;
+      return;
+    }
+    case isa::Opcode::MDESC: {
+      const auto in = isa::Mdesc::decode(inst);
+      stream.memories.at(in.index) = in;
+      return;
+    }
+    case isa::Opcode::DMA_LOAD:
+      return dma_load(isa::DmaLoad::decode(inst));
+    case isa::Opcode::DMA_STORE:
+      return dma_store(isa::DmaStore::decode(inst));
+    case isa::Opcode::MM_LDW:
+      return load_weights(isa::MmLdw::decode(inst));
+    case isa::Opcode::MM_MUL:
+      return multiply(isa::MmMul::decode(inst));
+    case isa::Opcode::MM_DRAIN:
+      return drain(isa::MmDrain::decode(inst));
+    case isa::Opcode::V_UNARY:
+      return unary(isa::VUnary::decode(inst));
+    case isa::Opcode::V_BINARY:
+      return binary(isa::VBinary::decode(inst));
+    case isa::Opcode::V_REDUCE:
+      return reduce(isa::VReduce::decode(inst));
+    case isa::Opcode::V_WINDOW:
+      return window(isa::VWindow::decode(inst));
+    case isa::Opcode::V_SOFTMAX:
+      return softmax(isa::VSoftmax::decode(inst));
+    default:
+      fail("unexpected instruction");
+  }
+}
+
+const isa::Tdesc &ProgramSim::tensor(unsigned index) const {
+  const auto &view = streams_[static_cast<std::size_t>(current_)].tensors.at(index);
+  if (!view) fail("scratchpad descriptor " + std::to_string(index) + " is not defined");
+  return *view;
+}
+
+const isa::Mdesc &ProgramSim::memory(unsigned index) const {
+  const auto &view = streams_[static_cast<std::size_t>(current_)].memories.at(index);
+  if (!view) fail("memory descriptor " + std::to_string(index) + " is not defined");
+  return *view;
+}
+
+int64_t ProgramSim::place(const isa::Tdesc &view, const Index &at) {
+  int64_t result = view.base;
+  for (std::size_t d = 0; d < 4; ++d) result += at[d] * view.strides[d];
+  return result;
+}
+
+int64_t ProgramSim::place(const isa::Mdesc &view, const Index &at) {
+  int64_t result = static_cast<int64_t>(view.offset);
+  for (std::size_t d = 0; d < 4; ++d) result += at[d] * view.strides[d];
+  return result;
+}
+
+template <typename F>
+void ProgramSim::for_each(const isa::Tdesc &view, F f) {
+  Index at{};
+  for (at[0] = 0; at[0] < view.dims[0]; ++at[0]) {
+    for (at[1] = 0; at[1] < view.dims[1]; ++at[1]) {
+      for (at[2] = 0; at[2] < view.dims[2]; ++at[2]) {
+        for (at[3] = 0; at[3] < view.dims[3]; ++at[3]) f(at);
+      }
+    }
+  }
+}
+
+std::byte *ProgramSim::spm(int64_t at, int64_t bytes, bool write) {
+  if (at < 0 || at + bytes > static_cast<int64_t>(spm_.bytes.size())) fail("scratchpad offset " + std::to_string(at));
+  for (int64_t i = at; i < at + bytes; ++i) {
+    if (write) {
+      spm_.written[static_cast<std::size_t>(i)] = true;
+    } else if (!spm_.written[static_cast<std::size_t>(i)]) {
+      fail("reads scratchpad byte " + std::to_string(i) + " that nothing has written");
+    }
+  }
+  return spm_.bytes.data() + at;
+}
+
+std::byte *ProgramSim::segment(unsigned number, int64_t at, int64_t bytes, bool write) {
+  if (number >= segments_.size()) fail("no segment " + std::to_string(number));
+  Memory &memory = segments_[number];
+  if (at < 0 || at + bytes > static_cast<int64_t>(memory.bytes.size())) {
+    fail("offset " + std::to_string(at) + " of segment " + std::to_string(number));
+  }
+  if (write && (number == 0 || number < 2 + program_.inputs.size()) && number != 1) fail("writes a read-only segment");
+  for (int64_t i = at; i < at + bytes; ++i) {
+    if (write) {
+      memory.written[static_cast<std::size_t>(i)] = true;
+    } else if (!memory.written[static_cast<std::size_t>(i)]) {
+      fail("reads byte " + std::to_string(i) + " of segment " + std::to_string(number) + " that nothing has written");
+    }
+  }
+  return memory.bytes.data() + at;
+}
+
+float ProgramSim::get(const isa::Tdesc &view, const Index &at) {
+  return num::decode(number(view.dtype), spm(place(view, at), size_of(view.dtype), false));
+}
+
+void ProgramSim::put(const isa::Tdesc &view, const Index &at, float value) {
+  if (view.dtype == isa::DType::FP16 && std::isfinite(value)) largest_half_ = std::max(largest_half_, std::fabs(value));
+  num::encode(number(view.dtype), value, spm(place(view, at), size_of(view.dtype), true));
+}
+
+float ProgramSim::activate(isa::Activation act, float lo, float hi, float value) {
+  if (act == isa::Activation::RELU) return value > 0 || std::isnan(value) ? value : 0;
+  if (act == isa::Activation::CLAMP) return std::isnan(value) ? value : std::min(std::max(value, lo), hi);
+  return value;
+}
+
+void ProgramSim::dma_load(const isa::DmaLoad &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Mdesc &src = memory(inst.src);
+  const int64_t size = size_of(dst.dtype);
+  for_each(dst, [&](const Index &at) {
+    std::byte *to = spm(place(dst, at), size, true);
+    const bool pad = at[1] < inst.pad_top || at[1] >= dst.dims[1] - inst.pad_bottom || at[2] < inst.pad_left ||
+                     at[2] >= dst.dims[2] - inst.pad_right;
+    if (pad) {
+      const uint64_t fill = inst.fill;
+      std::memcpy(to, &fill, static_cast<std::size_t>(size));
+      return;
+    }
+    const Index from{at[0], at[1] - inst.pad_top, at[2] - inst.pad_left, at[3]};
+    std::memcpy(to, segment(src.segment, place(src, from), size, false), static_cast<std::size_t>(size));
+  });
+}
+
+void ProgramSim::dma_store(const isa::DmaStore &inst) {
+  const isa::Tdesc &src = tensor(inst.src);
+  const isa::Mdesc &dst = memory(inst.dst);
+  const int64_t size = size_of(src.dtype);
+  for_each(src, [&](const Index &at) {
+    std::memcpy(segment(dst.segment, place(dst, at), size, true), spm(place(src, at), size, false),
+                static_cast<std::size_t>(size));
+  });
+}
+
+void ProgramSim::load_weights(const isa::MmLdw &inst) {
+  const isa::Tdesc &w = tensor(inst.w);
+  if (w.dims[0] != 1 || w.dims[1] != 1 || w.dims[2] > target_.tile_rows ||
+      w.dims[3] > inst.n_split * target_.tile_cols ||
+      static_cast<uint32_t>(inst.m_split) * inst.n_split > target_.tiles) {
+    fail("weights do not fit the tiles");
+  }
+  Weights weights{w.dims[2], w.dims[3], inst.m_split, inst.n_split, w.dtype, {}};
+  for_each(w, [&](const Index &at) { weights.values.push_back(get(w, at)); });
+  shadow_ = weights;
+}
+
+void ProgramSim::multiply(const isa::MmMul &inst) {
+  const isa::Tdesc &a = tensor(inst.a);
+  if (shadow_) {
+    active_ = shadow_;
+    shadow_.reset();
+  }
+  if (!active_) fail("no weights");
+  const Weights &w = *active_;
+  if (w.k != a.dims[3] || w.n != inst.n || w.m_split != inst.m_split || w.n_split != inst.n_split ||
+      w.dtype != a.dtype) {
+    fail("operands do not match the weights");
+  }
+  const int64_t m = static_cast<int64_t>(a.dims[0]) * a.dims[1] * a.dims[2];
+  const int64_t rows = (m + inst.m_split - 1) / inst.m_split;
+  if (inst.acc_row + rows > target_.tile_acc_rows) fail("too many accumulator rows");
+  std::vector<float> row(static_cast<std::size_t>(w.k));
+  int64_t index = 0;
+  Index at{};
+  for (at[0] = 0; at[0] < a.dims[0]; ++at[0]) {
+    for (at[1] = 0; at[1] < a.dims[1]; ++at[1]) {
+      for (at[2] = 0; at[2] < a.dims[2]; ++at[2], ++index) {
+        for (at[3] = 0; at[3] < w.k; ++at[3]) row[static_cast<std::size_t>(at[3])] = get(a, at);
+        at[3] = 0;
+        for (int64_t n = 0; n < w.n; ++n) {
+          float sum = 0;
+          for (int64_t k = 0; k < w.k; ++k)
+            sum += row[static_cast<std::size_t>(k)] * w.values[static_cast<std::size_t>(k * w.n + n)];
+          const int64_t tile = index / rows * inst.n_split + n / target_.tile_cols;
+          Accumulator &acc = accumulators_.at(static_cast<std::size_t>(
+              (tile * target_.tile_acc_rows + inst.acc_row + index % rows) * target_.tile_cols +
+              n % target_.tile_cols));
+          if (inst.accumulate != 0 && !acc.valid) fail("accumulates onto nothing");
+          acc.value = inst.accumulate != 0 ? acc.value + sum : sum;
+          acc.valid = true;
+        }
+      }
+    }
+  }
+}
+
+void ProgramSim::drain(const isa::MmDrain &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const int64_t m = static_cast<int64_t>(dst.dims[0]) * dst.dims[1] * dst.dims[2];
+  const int64_t rows = (m + inst.m_split - 1) / inst.m_split;
+  if (dst.dims[3] > inst.n_split * target_.tile_cols) fail("too many columns");
+  int64_t index = -1;
+  for_each(dst, [&](const Index &at) {
+    if (at[3] == 0) ++index;
+    const int64_t tile = index / rows * inst.n_split + at[3] / target_.tile_cols;
+    Accumulator &acc = accumulators_.at(static_cast<std::size_t>(
+        (tile * target_.tile_acc_rows + inst.acc_row + index % rows) * target_.tile_cols + at[3] % target_.tile_cols));
+    if (!acc.valid) fail("drains an accumulator that holds nothing");
+    float value = acc.value;
+    if (inst.scale != 0xFF) value *= get(tensor(inst.scale), {0, 0, 0, at[3]});
+    if (inst.bias != 0xFF) value += get(tensor(inst.bias), {0, 0, 0, at[3]});
+    put(dst, at, activate(inst.act, inst.lo, inst.hi, value));
+  });
+}
+
+void ProgramSim::unary(const isa::VUnary &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  isa::Tdesc src = tensor(inst.src);
+  const bool bits = inst.func == isa::Unary::COPY && src.dtype == dst.dtype;
+  for_each(dst, [&](const Index &at) {
+    if (bits) {
+      const int64_t size = size_of(dst.dtype);
+      std::memmove(spm(place(dst, at), size, true), spm(place(src, at), size, false), static_cast<std::size_t>(size));
+      return;
+    }
+    put(dst, at, apply_unary(inst.func, get(src, at), inst.imm0, inst.imm1));
+  });
+}
+
+void ProgramSim::binary(const isa::VBinary &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &a = tensor(inst.a);
+  const isa::Tdesc *b = inst.b == 0xFF ? nullptr : &tensor(inst.b);
+  for_each(dst, [&](const Index &at) {
+    float x = get(a, at);
+    float y = b != nullptr ? get(*b, at) : inst.imm0;
+    if (inst.swap != 0) std::swap(x, y);
+    put(dst, at, activate(inst.act, inst.lo, inst.hi, apply_binary(inst.func, x, y)));
+  });
+}
+
+void ProgramSim::reduce(const isa::VReduce &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  isa::Tdesc inner = src;
+  for (std::size_t d = 0; d < 4; ++d) {
+    const bool reduced = (inst.axes >> d & 1) != 0;
+    if (dst.dims[d] != (reduced ? 1 : src.dims[d])) fail("shapes of the reduction differ");
+    if (!reduced) inner.dims[d] = 1;
+  }
+  for_each(dst, [&](const Index &at) {
+    float sum = start_of(inst.func);
+    for_each(inner, [&](const Index &i) {
+      sum = reduce_step(inst.func, sum, get(src, {at[0] + i[0], at[1] + i[1], at[2] + i[2], at[3] + i[3]}));
+    });
+    put(dst, at, inst.div == 1 ? sum : sum / inst.div);
+  });
+}
+
+void ProgramSim::window(const isa::VWindow &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  for_each(dst, [&](const Index &at) {
+    float sum = inst.func == isa::Window::MAX ? -INFINITY : 0.0F;
+    for (int64_t i = 0; i < inst.kernel_y; ++i) {
+      for (int64_t j = 0; j < inst.kernel_x; ++j) {
+        const float x =
+            get(src, {at[0], at[1] * inst.stride_y + i * inst.dil_y, at[2] * inst.stride_x + j * inst.dil_x, at[3]});
+        if (inst.func == isa::Window::MAX) {
+          sum = std::max(sum, x);
+        } else {
+          sum += inst.func == isa::Window::SUM ? x : x * get(tensor(inst.w), {0, i, j, at[3]});
+        }
+      }
+    }
+    if (inst.func == isa::Window::SUM) sum *= inst.imm0;
+    if (inst.bias != 0xFF) sum += get(tensor(inst.bias), {0, 0, 0, at[3]});
+    put(dst, at, activate(inst.act, inst.lo, inst.hi, sum));
+  });
+}
+
+void ProgramSim::softmax(const isa::VSoftmax &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  isa::Tdesc rows = dst;
+  rows.dims[3] = 1;
+  std::vector<float> values(dst.dims[3]);
+  for_each(rows, [&](const Index &row) {
+    float largest = -INFINITY;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = get(src, {row[0], row[1], row[2], static_cast<int64_t>(i)});
+      largest = std::max(largest, values[i]);
+    }
+    float sum = 0;
+    for (float &value : values) sum += value = std::exp(value - largest);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      put(dst, {row[0], row[1], row[2], static_cast<int64_t>(i)}, values[i] / sum);
+    }
+  });
+}
+
+}  // namespace cx::tb

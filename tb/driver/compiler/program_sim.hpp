@@ -1,0 +1,111 @@
+// Executes a compiled program on byte arrays, without time and without the chip: an independent reading of
+// hw/isa/isa.yaml.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "driver/runtime/image_builder.hpp"
+#include "driver/runtime/program.hpp"
+#include "hw/regs/gen/isa.hpp"
+
+namespace cx::tb {
+
+/// The program did something that the device would answer with a fault, or that has no defined result.
+struct SimulationError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class ProgramSim {
+ public:
+  ProgramSim(const Program &program, const Target &target);
+
+  /// Bytes of the input's ONNX type.
+  void set_input(std::size_t index, const std::vector<std::byte> &bytes);
+  std::vector<std::byte> output(std::size_t index) const;
+
+  /// Runs to the end. In each turn the engines are tried in this order and the first that can go executes up to `burst`
+  /// instructions: every order has to give the same results. Throws SimulationError on a fault, a deadlock, or a read
+  /// of scratchpad or workspace bytes that nothing has written.
+  void run(const std::array<int, 4> &order = {0, 1, 2, 3}, int burst = 1);
+
+  uint64_t executed() const { return executed_; }
+  /// Largest magnitude that was stored in a 16-bit float, to see how near values come to its range.
+  float largest_half() const { return largest_half_; }
+
+ private:
+  struct Stream {
+    const isa::Inst *code = nullptr;
+    std::vector<isa::Inst> instructions;
+    std::size_t pc = 0;
+    bool done = false;
+    std::array<std::optional<isa::Tdesc>, 16> tensors;
+    std::array<std::optional<isa::Mdesc>, 16> memories;
+  };
+  struct Memory {
+    std::vector<std::byte> bytes;
+    std::vector<bool> written;
+  };
+  using Index = std::array<int64_t, 4>;
+
+  bool step(int engine);
+  void execute(int engine, const isa::Inst &inst);
+  [[noreturn]] void fail(const std::string &what) const;
+
+  const isa::Tdesc &tensor(unsigned index) const;
+  const isa::Mdesc &memory(unsigned index) const;
+  static int64_t place(const isa::Tdesc &view, const Index &at);
+  static int64_t place(const isa::Mdesc &view, const Index &at);
+  template <typename F>
+  static void for_each(const isa::Tdesc &view, F f);
+
+  std::byte *spm(int64_t at, int64_t bytes, bool write);
+  std::byte *segment(unsigned number, int64_t at, int64_t bytes, bool write);
+  float get(const isa::Tdesc &view, const Index &at);
+  void put(const isa::Tdesc &view, const Index &at, float value);
+  static float activate(isa::Activation act, float lo, float hi, float value);
+
+  void dma_load(const isa::DmaLoad &inst);
+  void dma_store(const isa::DmaStore &inst);
+  void load_weights(const isa::MmLdw &inst);
+  void multiply(const isa::MmMul &inst);
+  void drain(const isa::MmDrain &inst);
+  void unary(const isa::VUnary &inst);
+  void binary(const isa::VBinary &inst);
+  void reduce(const isa::VReduce &inst);
+  void window(const isa::VWindow &inst);
+  void softmax(const isa::VSoftmax &inst);
+
+  Target target_;
+  Program program_;
+  std::array<Stream, 4> streams_;
+  std::vector<uint32_t> semaphores_;
+  Memory spm_;
+  std::vector<Memory> segments_;
+  int current_ = 0;
+  uint64_t executed_ = 0;
+  float largest_half_ = 0;
+
+  struct Weights {
+    int64_t k = 0;
+    int64_t n = 0;
+    unsigned m_split = 0;
+    unsigned n_split = 0;
+    isa::DType dtype{};
+    std::vector<float> values;  ///< [k][n]
+  };
+  std::optional<Weights> shadow_;
+  std::optional<Weights> active_;
+  struct Accumulator {
+    float value = 0;
+    bool valid = false;
+  };
+  std::vector<Accumulator> accumulators_;  ///< [tile][row][column]
+};
+
+}  // namespace cx::tb
