@@ -35,7 +35,7 @@ class GraphMaker {
 
   int64_t pick(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
   std::mt19937 &random() { return random_; }
-  const compiler::Shape &shape(compiler::TensorId id) const { return graph[id].shape; }
+  compiler::Shape shape(compiler::TensorId id) const { return graph[id].shape; }
 
   compiler::Graph graph;
 

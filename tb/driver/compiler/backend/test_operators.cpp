@@ -46,7 +46,7 @@ struct ConvOptions {
 };
 
 TensorId add_conv(GraphMaker &maker, TensorId x, const ConvOptions &o, const std::vector<int64_t> &pads, bool bias) {
-  const Shape &in = maker.shape(x);
+  const Shape in = maker.shape(x);
   const float bound = 1.0F / static_cast<float>(o.channels / o.group * o.kernel_y * o.kernel_x);
   const TensorId w = maker.constant({o.outputs, o.channels / o.group, o.kernel_y, o.kernel_x}, -2 * bound, 2 * bound);
   std::vector<TensorId> operands{x, w};
