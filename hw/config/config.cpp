@@ -102,9 +102,12 @@ std::string nearest_key(std::string_view key) {
   size_t best_distance = key.size() / 2 + 1;
   const auto consider = [&](std::string_view candidate) {
     size_t distance = edit_distance(key, candidate);
-    // A name without its section ("tiles") is as near as the rest of the path is equal.
-    const size_t dot = candidate.rfind('.');
-    if (dot != std::string_view::npos) distance = std::min(distance, edit_distance(key, candidate.substr(dot + 1)) + 1);
+    // A right name in a wrong or missing section is near, too.
+    const auto leaf = [](std::string_view path) { return path.substr(path.rfind('.') + 1); };
+    const auto top = [](std::string_view path) { return path.substr(0, path.find('.')); };
+    if (candidate.find('.') != std::string_view::npos) {
+      distance = std::min(distance, edit_distance(leaf(key), leaf(candidate)) + (top(key) == top(candidate) ? 1 : 2));
+    }
     if (distance < best_distance) {
       best_distance = distance;
       best = candidate;
