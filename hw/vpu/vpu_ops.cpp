@@ -19,6 +19,10 @@ constexpr unsigned kNoOperand = 0xFF;
 // Elements that one step of the loops loads, computes and stores; a multiple of kPartials that keeps the row buffers in
 // the host's first-level cache.
 constexpr uint64_t kChunk = 1024;
+// Bounds that only views with broadcast or overlapping dimensions can reach: elements of a reduction, and elements that
+// a window holds in line buffers or as weights (where the scratchpad is larger, its bytes).
+constexpr uint64_t kMaxReduced = uint64_t{1} << 32;
+constexpr uint64_t kMaxHeld = uint64_t{1} << 24;
 
 // ---- operands ----
 
@@ -73,14 +77,18 @@ Operand bind(std::span<std::byte> spm, const View &view, const Dims &dims, unsig
 
 Dims dims_of(const View &view) { return {view.dims[0], view.dims[1], view.dims[2], view.dims[3]}; }
 
-/// A destination: elements of one dimension must not fall on one another.
+/// A destination: elements of one dimension must not fall on one another, nor can more elements than fit be distinct.
 Operand bind_destination(std::span<std::byte> spm, const View &view, unsigned index) {
   for (unsigned d = 0; d < 4; ++d) {
     if (view.dims[d] > 1 && view.strides[d] == 0) {
       throw OperandError(Kind::ILLEGAL, index, label("dst", index) + " has stride 0 in dimension " + std::to_string(d));
     }
   }
-  return bind(spm, view, dims_of(view), index, "dst");
+  const Operand op = bind(spm, view, dims_of(view), index, "dst");
+  if (view.elements() > spm.size() / num::bytes_of(view.dtype)) {
+    throw OperandError(Kind::ILLEGAL, index, label("dst", index) + " has more elements than the scratchpad holds");
+  }
+  return op;
 }
 
 /// A source over the dims of the destination: equal dims, or stride 0.
@@ -473,6 +481,9 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
                        label("dst", inst.dst) + ": dimensions must be those of src with 1 where it is reduced");
   }
   const Operand dst = bind_destination(spm, dst_view, inst.dst);
+  if (product(dims) > kMaxReduced) {
+    throw OperandError(Kind::ILLEGAL, inst.src, label("src", inst.src) + " has more than 2^32 elements");
+  }
   const Operand src = bind(spm, src_view, dims, inst.src, "src");
   const bool innermost = (inst.axes & 8) != 0;
 
@@ -615,8 +626,24 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
     bias = bind_source(spm, bias_view, bias_dims, inst.bias, "bias");
   }
 
-  Work work;
   const uint64_t taps = kernel_y * kernel_x;
+  // Rows of src that are not rows of floats as they lie are widened into line buffers, one for each row that a window
+  // spans; neighbouring windows find their rows there. A broadcast row or column is kept once.
+  const bool direct = src.dtype == DType::FP32 && (channels == 1 || src.strides[3] == 4) && src.strides[2] % 4 == 0 &&
+                      src.strides[1] % 4 == 0 && src.strides[0] % 4 == 0 && aligned_floats(src.base);
+  const uint64_t line_pixels = src.strides[2] == 0 ? 1 : reach_x;
+  const uint64_t line_floats = line_pixels * channels;
+  const uint64_t line_count = direct ? 0 : (kernel_y - 1) * inst.dil_y + 1;
+  const uint64_t pixels_at_once = std::max<uint64_t>(1, kChunk / channels);
+  const uint64_t most_held = std::max<uint64_t>(kMaxHeld, spm.size());
+  if (line_count * line_floats > most_held) {
+    throw OperandError(Kind::ILLEGAL, inst.src, label("src", inst.src) + ": windows span too many elements");
+  }
+  if (mac && taps * channels > most_held) {
+    throw OperandError(Kind::ILLEGAL, inst.w, label("w", inst.w) + " has too many elements");
+  }
+
+  Work work;
   work.elements = product(dims);
   work.simple_passes = static_cast<uint32_t>(taps);
   work.operations = work.elements * taps;
@@ -642,14 +669,6 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
     if (loaded != bias_.data()) std::memcpy(bias_.data(), loaded, channels * sizeof(float));
   }
 
-  // Rows of src that are not rows of floats as they lie are widened into line buffers, one for each row that a window
-  // spans; neighbouring windows find their rows there. A broadcast row or column is kept once.
-  const bool direct = src.dtype == DType::FP32 && (channels == 1 || src.strides[3] == 4) && src.strides[2] % 4 == 0 &&
-                      src.strides[1] % 4 == 0 && src.strides[0] % 4 == 0 && aligned_floats(src.base);
-  const uint64_t line_pixels = src.strides[2] == 0 ? 1 : reach_x;
-  const uint64_t line_floats = line_pixels * channels;
-  const uint64_t line_count = direct ? 0 : (kernel_y - 1) * inst.dil_y + 1;
-  const uint64_t pixels_at_once = std::max<uint64_t>(1, kChunk / channels);
   reserve(lines_, line_count * line_floats);
   reserve(raw_, std::max(line_floats, pixels_at_once * channels) * sizeof(float));
   reserve(out_, pixels_at_once * channels);

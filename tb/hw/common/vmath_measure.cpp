@@ -1,5 +1,5 @@
 // Largest error of each vector function over all 2^32 inputs (POW: random pairs), and whether the backends agree.
-//   cx_vmath_measure [--stride N] [--compare-only] [--pairs N] [FUNCTION...]
+//   cx_vmath_measure [--stride N] [--pairs N] [--compare-only | --errors-only] [FUNCTION...]
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -36,8 +36,8 @@ uint64_t differing(const std::vector<float> &x, const std::vector<float> &y, siz
   return count;
 }
 
-Worst measure(Unary f, uint64_t stride, bool compare_only) {
-  const bool both = available(Backend::AVX2);
+Worst measure(Unary f, uint64_t stride, bool errors, bool compare) {
+  const bool both = compare && available(Backend::AVX2);
   std::vector<float> x(kBlock), fast(kBlock), plain(kBlock);
   Worst worst;
   for (uint64_t start = 0; start < (uint64_t{1} << 32); start += stride * kBlock) {
@@ -51,7 +51,7 @@ Worst measure(Unary f, uint64_t stride, bool compare_only) {
       kernels(Backend::PORTABLE).unary[static_cast<size_t>(f)](x.data(), plain.data(), n);
       worst.differences += differing(fast, plain, n);
     }
-    if (compare_only) continue;
+    if (!errors) continue;
     for (size_t i = 0; i < n; ++i) {
       worst.take(reference::ulps(fast[i], reference::value(f, x[i])), std::bit_cast<uint32_t>(x[i]), 0);
     }
@@ -60,8 +60,8 @@ Worst measure(Unary f, uint64_t stride, bool compare_only) {
 }
 
 // Three quarters of the pairs have an ordinary result, one quarter any bits at all.
-Worst measure(Binary f, uint64_t pairs, bool compare_only) {
-  const bool both = available(Backend::AVX2);
+Worst measure(Binary f, uint64_t pairs, bool errors, bool compare) {
+  const bool both = compare && available(Backend::AVX2);
   std::mt19937_64 random(2024);
   std::vector<float> a(kBlock), b(kBlock), fast(kBlock), plain(kBlock);
   Worst worst;
@@ -83,7 +83,7 @@ Worst measure(Binary f, uint64_t pairs, bool compare_only) {
       kernels(Backend::PORTABLE).binary[static_cast<size_t>(f)](a.data(), b.data(), plain.data(), kBlock);
       worst.differences += differing(fast, plain, kBlock);
     }
-    if (compare_only) continue;
+    if (!errors) continue;
     for (size_t i = 0; i < kBlock; ++i) {
       worst.take(reference::ulps(fast[i], reference::value(f, a[i], b[i])), std::bit_cast<uint32_t>(a[i]),
                  std::bit_cast<uint32_t>(b[i]));
@@ -99,7 +99,8 @@ double seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 int main(int argc, char **argv) {
   uint64_t stride = 1;
   uint64_t pairs = uint64_t{1} << 30;
-  bool compare_only = false;
+  bool errors = true;
+  bool compare = true;
   std::vector<std::string> chosen;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
@@ -108,9 +109,12 @@ int main(int argc, char **argv) {
     } else if (arg == "--pairs" && i + 1 < argc) {
       pairs = std::strtoull(argv[++i], nullptr, 0);
     } else if (arg == "--compare-only") {
-      compare_only = true;
+      errors = false;
+    } else if (arg == "--errors-only") {
+      compare = false;
     } else if (arg[0] == '-') {
-      std::fprintf(stderr, "usage: cx_vmath_measure [--stride N] [--pairs N] [--compare-only] [FUNCTION...]\n");
+      std::fprintf(stderr,
+                   "usage: cx_vmath_measure [--stride N] [--pairs N] [--compare-only | --errors-only] [FUNCTION...]\n");
       return 2;
     } else {
       chosen.push_back(arg);
@@ -129,14 +133,14 @@ int main(int argc, char **argv) {
     const auto function = static_cast<Unary>(f);
     if (!wanted(name(function))) continue;
     const double start = seconds();
-    const Worst worst = measure(function, stride, compare_only);
+    const Worst worst = measure(function, stride, errors, compare);
     report(name(function), worst, seconds() - start);
   }
   for (size_t f = 0; f < kBinaryCount; ++f) {
     const auto function = static_cast<Binary>(f);
     if (!wanted(name(function))) continue;
     const double start = seconds();
-    const Worst worst = measure(function, pairs / stride, compare_only);
+    const Worst worst = measure(function, pairs / stride, errors, compare);
     report(name(function), worst, seconds() - start);
   }
   return 0;

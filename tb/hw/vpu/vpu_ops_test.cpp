@@ -596,6 +596,38 @@ TEST_CASE_METHOD(Fixture, "a destination whose elements coincide is refused") {
   refused(b, reduce, Kind::ILLEGAL, 3);
 }
 
+TEST_CASE_METHOD(Fixture, "views whose size is broadcast or overlap only are refused") {
+  const Dims huge{65535, 65535, 65535, 65535};
+  SECTION("destination") {
+    b.views[0] = View{DType::FP32, 0, huge, {1, 1, 1, 1}};
+    b.views[1] = View{DType::FP32, 4096, {1, 1, 1, 1}, {0, 0, 0, 0}};
+    refused(b, unary, Kind::ILLEGAL, 0);
+    refused(b, softmax, Kind::ILLEGAL, 0);
+  }
+  SECTION("reduction") {
+    b.views[1] = View{DType::FP32, 4096, huge, {0, 0, 0, 0}};
+    b.views[3] = View{DType::FP32, 0, {1, 1, 1, 1}, {0, 0, 0, 0}};
+    reduce.axes = 15;
+    refused(b, reduce, Kind::ILLEGAL, 1);
+  }
+  SECTION("rows that a window spans") {
+    b.views[0] = View{DType::INT8, 0, {1, 1, 1, 65535}, {0, 0, 0, 1}};
+    b.views[4] = View{DType::INT8, 0, {1, 1, 1, 65535}, {0, 1, 1, 1}};
+    window = {};
+    window.src = 4;
+    window.kernel_y = window.kernel_x = 255;
+    refused(b, window, Kind::ILLEGAL, 4);
+  }
+  SECTION("weights") {
+    b.views[0] = View{DType::INT8, 0, {1, 1, 1, 65535}, {0, 0, 0, 1}};
+    b.views[4] = View{DType::INT8, 0, {1, 1, 1, 65535}, {0, 0, 0, 1}};
+    b.views[5] = View{DType::INT8, 0, {1, 255, 255, 65535}, {0, 0, 0, 0}};
+    window.bias = 0xFF;
+    window.kernel_y = window.kernel_x = 255;
+    refused(b, window, Kind::ILLEGAL, 5);
+  }
+}
+
 TEST_CASE_METHOD(Fixture, "window operands that do not belong are refused") {
   SECTION("MAC without weights") { window.w = 0xFF, refused(b, window, Kind::ILLEGAL, 4); }
   SECTION("weights without MAC") { window.func = isa::Window::MAX, refused(b, window, Kind::ILLEGAL, 4); }
