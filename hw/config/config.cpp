@@ -214,6 +214,7 @@ class Reader {
       if (!seen.insert(path).second) fail(entry.first, name, path, "is given twice");
       if (path == "include") continue;
       if (find_key(path) != nullptr) {
+        if (entry.second.IsNull()) fail(entry.first, name, path, "has no value");
         parsed_.values_[path] = value(entry.second, path, name);
       } else if (is_section(path)) {
         if (!entry.second.IsMap()) fail(entry.second, name, path, "is a section: expected a mapping of keys");

@@ -1,0 +1,341 @@
+// Chip configuration: what is accepted, and one negative for every kind of mistake and every constraint of every key.
+#include "hw/config/config.hpp"
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "hw/config/gen/schema.hpp"
+
+using namespace cx::config;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kName = "name: test\n";
+
+Chip chip_of(const std::string &text) { return resolve(Parsed::from_text(text, "chip.yaml")); }
+
+ConfigError error_of(const std::function<void()> &action) {
+  try {
+    action();
+  } catch (const ConfigError &error) {
+    return error;
+  }
+  FAIL("no error");
+  throw std::logic_error("unreachable");
+}
+
+ConfigError error_in(const std::string &text) {
+  return error_of([&] { chip_of(text); });
+}
+
+ConfigError error_of_set(const std::string &set) {
+  return error_of([&] {
+    Parsed parsed = Parsed::from_text(kName, "chip.yaml");
+    parsed.set(set);
+    resolve(parsed);
+  });
+}
+
+bool says(const ConfigError &error, const std::string &text) {
+  if (std::string(error.what()).find(text) != std::string::npos) return true;
+  UNSCOPED_INFO("message: " << error.what());
+  return false;
+}
+
+// Files in a folder that goes away.
+class Folder {
+ public:
+  Folder() {
+    std::string pattern = (fs::temp_directory_path() / "cx_config_XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~Folder() { fs::remove_all(path_); }
+  std::string file(const std::string &name, const std::string &text) {
+    fs::create_directories((path_ / name).parent_path());
+    std::ofstream(path_ / name) << text;
+    return (path_ / name).string();
+  }
+
+ private:
+  fs::path path_;
+};
+
+std::string text_of(double value) {
+  std::string text = std::to_string(value);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("defaults are the schema's and pass every check") {
+  const Chip chip = chip_of(kName);
+  Chip expected;
+  expected.name = "test";
+  CHECK(chip == expected);
+  visit(chip, [](unsigned index, const auto &) { CHECK(index < kSchema.size()); });
+}
+
+TEST_CASE("shipped chips load, and what is shown loads again to the same chip") {
+  for (const auto &entry : fs::directory_iterator("configs/chips")) {
+    INFO(entry.path());
+    const Chip chip = load(entry.path().string());
+    CHECK(chip.name == entry.path().stem().string());
+    CHECK(chip_of(to_yaml(chip)) == chip);
+    const Parsed json = Parsed::from_text("{" + to_json(chip).substr(to_json(chip).find(",") + 1), "chip.json");
+    CHECK(resolve(json) == chip);
+  }
+}
+
+TEST_CASE("every value of every key that is out of range is refused at its place") {
+  for (const KeyInfo &info : kSchema) {
+    const std::string key = info.key;
+    const auto refused = [&](const std::string &value) {
+      INFO(key << ": " << value);
+      const auto error =
+          error_in((key == "name" ? "# another\n" : kName) + "# a comment\n" + key + ": " + value + "\n");
+      CHECK(error.key() == key);
+      CHECK(error.file() == "chip.yaml");
+      CHECK(error.line() == 3);
+      CHECK(error.column() >= (value.empty() || value == "~" ? 1 : static_cast<int>(key.size()) + 1));
+      CHECK(error_of_set(key + "=" + value).key() == key);
+    };
+    refused("{a: 1}");
+    refused("");
+    refused("~");
+    refused("[[1]]");
+    switch (info.type) {
+      case KeyType::int_:
+        refused("1.5");
+        refused(text_of(info.max + 1));
+        if (info.min > 0) refused(text_of(info.min - 1));
+        if (info.power_of_two) refused(text_of(info.min == 1 ? 3 : info.min + 1));
+        refused("-1");
+        refused("99999999999999999999999");
+        refused("12x");
+        refused("many");
+        refused("[1, 2]");
+        break;
+      case KeyType::float_:
+        refused(text_of(info.max * 2 + 1));
+        refused("-1");
+        if (info.min > 0) refused(text_of(info.min / 2));
+        refused("nan");
+        refused("inf");
+        refused("1.5x");
+        refused("fast");
+        refused("[1, 2]");
+        break;
+      case KeyType::bool_:
+        refused("yes");
+        refused("1");
+        refused("[true]");
+        break;
+      case KeyType::string_:
+        refused("''");
+        refused("[a]");
+        break;
+      case KeyType::enum_:
+        refused("nonsense");
+        refused("[" + std::string(info.allowed[0]) + "]");
+        for (const KnownValue &known : info.known) {
+          refused(known.value);
+          CHECK(says(error_in(kName + key + ": " + known.value), "is not modelled"));
+        }
+        break;
+      case KeyType::enum_list_:
+        refused(info.allowed[0]);
+        refused("[]");
+        refused("[" + std::string(info.allowed[0]) + ", nonsense]");
+        refused("[" + std::string(info.allowed[0]) + ", " + info.allowed[0] + "]");
+        break;
+      case KeyType::tile_set_:
+        refused("some");
+        refused("3");
+        refused("[1, x]");
+        refused("[1, -1]");
+        refused("[1, 1]");
+        refused("[99999]");
+        break;
+    }
+  }
+}
+
+TEST_CASE("the limits themselves are accepted") {
+  for (const KeyInfo &info : kSchema) {
+    if (info.type != KeyType::int_ && info.type != KeyType::float_) continue;
+    for (const double value : {info.min, info.max}) {
+      INFO(info.key << " " << value);
+      try {
+        chip_of(kName + info.key + ": " + text_of(value) + "\n");
+      } catch (const ConfigError &error) {
+        // Only a relation with another key's default may object.
+        CHECK((says(error, "do not divide") || says(error, "does not hold")));
+      }
+    }
+  }
+}
+
+TEST_CASE("numbers may be hexadecimal, floats have exponents") {
+  CHECK(chip_of(kName + "pcie.vendor_id: 0xC5A2").pcie.vendor_id == 0xc5a2);
+  CHECK(chip_of(kName + "dram: {bandwidth_gbps: 1.5e2}").dram.bandwidth_gbps == 150);
+}
+
+TEST_CASE("a key that is not known is named with the nearest known one") {
+  const auto error = error_in(kName + "dmmu:\n  tile:\n    row: 8\n");
+  CHECK(error.line() == 4);
+  CHECK(error.column() == 5);
+  CHECK(says(error, "chip.yaml:4:5: dmmu.tile.row: unknown key; the nearest known one is 'dmmu.tile.rows'"));
+  CHECK(nearest_key("dmmu.tilles") == "dmmu.tiles");
+  CHECK(nearest_key("dmmu.rows") == "dmmu.tile.rows");
+  CHECK(nearest_key("lanes") == "vpu.lanes");
+  CHECK(nearest_key("drum.channels") == "dram.channels");
+  CHECK(nearest_key("xyzzy_completely_else").empty());
+  CHECK(says(error_of_set("vpu.lane=3"), "'vpu.lanes'"));
+}
+
+TEST_CASE("structure") {
+  CHECK(says(error_in("vpu: {lanes: 8}"), "name: is required"));
+  CHECK(says(error_in(""), "name: is required"));
+  CHECK(says(error_in("- a\n- b\n"), "expected a mapping"));
+  CHECK(says(error_in(kName + "---\nname: other\n"), "one YAML document"));
+  const auto twice = error_in(kName + "vpu:\n  lanes: 8\nvpu.lanes: 9\n");
+  CHECK(says(twice, "given twice"));
+  CHECK(twice.line() == 4);
+  CHECK(says(error_in(kName + "name: again\n"), "given twice"));
+  CHECK(says(error_in(kName + "vpu: 8\n"), "is a section"));
+  CHECK(says(error_in(kName + "vpu: [8]\n"), "is a section"));
+  CHECK(says(error_in(kName + "? [a, b]\n: 1\n"), "key name"));
+  const auto syntax = error_in(kName + "vpu: {lanes: 8\nmore: }\n");
+  CHECK(says(syntax, "not valid YAML"));
+  CHECK(syntax.line() >= 2);
+}
+
+TEST_CASE("overrides apply in order, after the file") {
+  Parsed parsed = Parsed::from_text(kName + "dmmu.tiles: 4\n", "chip.yaml");
+  parsed.set("dmmu.tiles=8");
+  parsed.set("dmmu.tiles=6");
+  parsed.set("dmmu.rtl_tiles=[5, 0]");
+  parsed.set("dmmu.formats=[INT8, FP16]");
+  parsed.set("name=a=b");
+  const Chip chip = resolve(parsed);
+  CHECK(chip.dmmu.tiles == 6);
+  CHECK(chip.dmmu.rtl_tiles.tiles == std::vector<uint32_t>{0, 5});
+  CHECK(chip.dmmu.rtl_tiles.contains(5));
+  CHECK(!chip.dmmu.rtl_tiles.contains(1));
+  CHECK(chip.name == "a=b");
+  CHECK(says(error_of_set("dmmu.tiles"), "expected KEY=VALUE"));
+  CHECK(says(error_of_set("=4"), "expected KEY=VALUE"));
+  CHECK(says(error_of_set("dmmu.tile=4"), "is a section"));
+  CHECK(says(error_of_set("dmmu.tiles=[1"), "not valid YAML"));
+  CHECK(says(error_of_set("dmmu.tiles=0"), "--set dmmu.tiles=0: dmmu.tiles: expected an integer (1 to 1024)"));
+}
+
+TEST_CASE("included files come first, relative to the file that includes them") {
+  Folder folder;
+  folder.file("base/common.yaml", "vpu: {lanes: 16}\ndmmu: {tiles: 4}\n");
+  folder.file("base/big.yaml", "include: common.yaml\ndmmu: {tiles: 8}\n");
+  folder.file("base/fast.yaml", "chip: {clock_mhz: 1500}\n");
+  const auto top = folder.file("chip.yaml", "name: x\nspm.kib: 1024\ninclude: [base/big.yaml, base/fast.yaml]\n");
+  const Chip chip = load(top, std::vector<std::string>{"vpu.lanes=32"});
+  CHECK(chip.vpu.lanes == 32);
+  CHECK(chip.dmmu.tiles == 8);
+  CHECK(chip.chip.clock_mhz == 1500);
+  CHECK(chip.spm.kib == 1024);
+
+  folder.file("base/common.yaml", "vpu: {lanes: none}\n");
+  const auto inside = error_of([&] { load(top); });
+  CHECK(inside.file().find("base/common.yaml") != std::string::npos);
+  CHECK(inside.line() == 1);
+
+  folder.file("base/common.yaml", "include: ../chip.yaml\n");
+  CHECK(says(error_of([&] { load(top); }), "files include each other"));
+  folder.file("base/common.yaml", "include: common.yaml\n");
+  CHECK(says(error_of([&] { load(top); }), "files include each other"));
+  folder.file("base/common.yaml", "include: gone.yaml\n");
+  const auto gone = error_of([&] { load(top); });
+  CHECK(says(gone, "cannot read"));
+  CHECK(gone.line() == 1);
+  folder.file("base/common.yaml", "include: {a: b}\n");
+  CHECK(says(error_of([&] { load(top); }), "expected a path"));
+  CHECK(says(error_of([&] { load("/nowhere/chip.yaml"); }), "cannot read"));
+  CHECK(says(error_of([&] { load("/tmp"); }), "cannot read"));
+}
+
+TEST_CASE("relations between keys") {
+  const auto tile = error_in(kName + "dmmu:\n  tiles: 4\n  rtl_tiles: [1, 4]\n");
+  CHECK(says(tile, "tile 4 does not exist; dmmu.tiles is 4"));
+  CHECK(tile.line() == 4);
+  CHECK(says(error_in(kName + "spm: {kib: 16, banks: 3}\n"), "do not divide into 3 banks"));
+  CHECK(says(error_in(kName + "spm.kib: 16\ndmmu.tile: {rows: 256, cols: 256}\n"), "does not hold"));
+  CHECK(says(error_in(kName + "dram: {mib: 100, channels: 3}\n"), "do not divide into 3 channels"));
+}
+
+TEST_CASE("the architecture hash changes with program keys and with nothing else") {
+  const Chip base = chip_of(kName);
+  const uint64_t hash = arch_hash(base);
+  for (const KeyInfo &info : kSchema) {
+    std::string other;
+    switch (info.type) {
+      case KeyType::int_:
+        other = text_of(info.power_of_two                        ? info.min * 8
+                        : info.min + 29 <= info.max              ? info.min + 29
+                        : info.default_text == text_of(info.max) ? info.min
+                                                                 : info.max);
+        break;
+      case KeyType::float_:
+        other = text_of(info.min + 1.5);
+        break;
+      case KeyType::bool_:
+        other = std::string(info.default_text) == "true" ? "false" : "true";
+        break;
+      case KeyType::string_:
+        other = "other";
+        break;
+      case KeyType::enum_list_:
+        other = "[INT8]";
+        break;
+      case KeyType::tile_set_:
+        other = "all";
+        break;
+      case KeyType::enum_:
+        continue;  // one value
+    }
+    Parsed parsed = Parsed::from_text(kName, "chip.yaml");
+    parsed.set(std::string(info.key) + "=" + other);
+    if (std::string(info.key) == "spm.banks") parsed.set("spm.banks=16");
+    if (std::string(info.key) == "spm.kib") parsed.set("spm.kib=4096");
+    if (std::string(info.key) == "dram.mib") parsed.set("dram.mib=512");
+    if (std::string(info.key) == "dram.channels") parsed.set("dram.channels=8");
+    INFO(info.key);
+    const Chip chip = resolve(parsed);
+    CHECK(!(chip == base));
+    CHECK((arch_hash(chip) != hash) == info.program);
+  }
+  CHECK(arch_hash(chip_of(kName + "dmmu.formats: [INT8, FP16]")) ==
+        arch_hash(chip_of(kName + "dmmu.formats: [FP16, INT8]")));
+}
+
+TEST_CASE("formats become a mask of data types") {
+  CHECK(formats_mask(chip_of(kName)) == 0x3f);
+  CHECK(formats_mask(chip_of(kName + "dmmu.formats: [FP32, INT8]")) == 0x21);
+}
+
+TEST_CASE("help") {
+  const std::string one = help("dmmu.tile.rows");
+  CHECK(one.find("1 to 256") != std::string::npos);
+  CHECK(one.find("default: 32") != std::string::npos);
+  CHECK(one.find("compiled programs depend on it") != std::string::npos);
+  CHECK(one.find("cols") == std::string::npos);
+  CHECK(help("dmmu").find("dmmu.tile.cols") != std::string::npos);
+  const std::string all = help();
+  for (const KeyInfo &info : kSchema) CHECK(all.find(info.key) != std::string::npos);
+  CHECK(says(error_of([] { help("dmmu.tyles"); }), "'dmmu.tiles'"));
+}
