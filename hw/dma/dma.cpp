@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <stdexcept>
@@ -12,8 +13,10 @@ namespace cx::hw {
 
 namespace {
 
-// What memory transfers at least; also the reach within which neighbouring runs share a transfer.
+// What memory transfers at least.
 constexpr std::uint64_t kBurstBytes = 64;
+// Bursts that the engine keeps: later runs that fall into one of them do not transfer it again.
+constexpr std::uint64_t kKeptBursts = 64;
 // Largest transfer of one instruction.
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
 
@@ -22,19 +25,19 @@ std::uint64_t bytes_on_memory(std::uint64_t address, const Dims &dims, const Str
                               std::uint32_t element_bytes) {
   const RunNest nest(dims, strides, strides, element_bytes);
   if (nest.depth == 0) return nest.run_bytes;
-  const std::uint64_t lead = address % kBurstBytes;
-  std::uint64_t bytes = (lead + nest.run_bytes + kBurstBytes - 1) / kBurstBytes * kBurstBytes;
+  // The view is `pieces` pieces of dense or nearly dense bytes. All are taken to be aligned like the first.
+  std::uint64_t pieces = 1;
+  std::uint64_t piece_bytes = address % kBurstBytes + nest.run_bytes;
   for (unsigned i = 0; i < nest.depth; ++i) {
     const RunNest::Loop &loop = nest.loops[i];
-    const auto step = static_cast<std::uint64_t>(loop.src < 0 ? -loop.src : loop.src);
-    if (step < kBurstBytes) {
-      const std::uint64_t reach = (loop.count - 1) * step;
-      bytes += (reach + kBurstBytes - 1) / kBurstBytes * kBurstBytes;
+    const auto step = static_cast<std::uint64_t>(std::abs(loop.src));
+    if (step < kBurstBytes && pieces <= kKeptBursts) {
+      piece_bytes += (loop.count - 1) * step;
     } else {
-      bytes *= loop.count;
+      pieces *= loop.count;
     }
   }
-  return bytes;
+  return pieces * ((piece_bytes + kBurstBytes - 1) / kBurstBytes * kBurstBytes);
 }
 
 bool overlap(const std::byte *a, std::uint64_t a_bytes, const std::byte *b, std::uint64_t b_bytes) {
@@ -69,18 +72,23 @@ void require_moderate(const TensorView &view, unsigned index) {
   if (view.elements() > kMaxElements) throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, index);
 }
 
-}  // namespace
-
-DmaEngine::DmaEngine(sc_core::sc_module_name name, isa::Engine id, const EngineContext &context,
-                     const DmaParams &params)
-    : Engine(name, id, context), params_(params), datapath_(params.bytes_per_cycle) {
+// Checked before the base connects itself to the chip.
+isa::Engine checked(isa::Engine id, const DmaParams &params) {
   if (id != isa::Engine::LOAD && id != isa::Engine::STORE) {
     throw std::invalid_argument("dma: the engine is load or store");
   }
   if (!(params.element_cycles >= 0 && params.element_cycles <= 1e6)) {
     throw std::invalid_argument("dma: element_cycles out of range");
   }
+  BandwidthServer{params.bytes_per_cycle};
+  return id;
 }
+
+}  // namespace
+
+DmaEngine::DmaEngine(sc_core::sc_module_name name, isa::Engine id, const EngineContext &context,
+                     const DmaParams &params)
+    : Engine(name, checked(id, params), context), params_(params), datapath_(params.bytes_per_cycle) {}
 
 Timing DmaEngine::execute(const isa::Inst &inst) {
   return engine_id() == isa::Engine::LOAD ? load(isa::DmaLoad::decode(inst)) : store(isa::DmaStore::decode(inst));
