@@ -52,19 +52,29 @@ int64_t count_pieces(const Target &target, int64_t run_length, int64_t runs) {
   return runs * ((run_length + target.tile_rows - 1) / target.tile_rows);
 }
 
-TileSplit choose_split(const Target &target, int64_t m, int64_t n, int64_t pieces) {
-  const int64_t blocks = (n + target.tile_cols - 1) / target.tile_cols;
+int64_t rows_per_useful_tile(const Target &target, TileSplit split) {
+  return split.m * 2 * static_cast<int64_t>(target.tile_rows);
+}
+
+TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, int64_t pieces) {
+  const auto ceil = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  const int64_t blocks = ceil(n, target.tile_cols);
   const auto tiles = std::min<int64_t>(target.tiles, 255);
+  const auto port = std::max<int64_t>(target.spm_bytes_per_cycle, 1);
+  const int64_t row_bytes = static_cast<int64_t>(target.tile_rows) * element_bytes(dtype);
   TileSplit best;
   int64_t best_cost = -1;
   for (int64_t n_split = 1; n_split <= std::min(blocks, tiles); ++n_split) {
-    TileSplit split{std::min(tiles / n_split, std::max<int64_t>(m, 1)), n_split};
+    const TileSplit split{std::min(tiles / n_split, std::max<int64_t>(m, 1)), n_split};
     const int64_t tile_rows = std::min(m, rows_per_tile(target, split));
-    const int64_t row_tiles = (m + tile_rows - 1) / tile_rows;
-    // A pass takes its rows, but not less than loading the next weights.
-    const int64_t pass = std::max<int64_t>((tile_rows + split.m - 1) / split.m, target.tile_rows);
-    const int64_t drain = (tile_rows + split.m - 1) / split.m + target.tile_rows + target.tile_cols;
-    const int64_t cost = row_tiles * ((blocks + n_split - 1) / n_split) * (pieces * pass + drain);
+    const int64_t rows_each = ceil(tile_rows, split.m);
+    const int64_t columns = std::min(n, n_split * static_cast<int64_t>(target.tile_cols));
+    // A pass takes its rows, but not less than loading the next weights nor than the scratchpad port's time for both.
+    const int64_t port_cycles = ceil((tile_rows + columns) * row_bytes, port);
+    const int64_t pass = std::max({rows_each, static_cast<int64_t>(target.tile_rows), port_cycles});
+    const int64_t drain =
+        std::max(rows_each, ceil(tile_rows * columns * 4, port)) + target.tile_rows + target.tile_cols;
+    const int64_t cost = ceil(m, tile_rows) * ceil(blocks, n_split) * (pieces * pass + drain);
     if (best_cost < 0 || cost < best_cost) {
       best = split;
       best_cost = cost;

@@ -37,11 +37,14 @@ struct GemmTile {
 /// M of a tile must be at most rows_per_tile() of the split.
 void emit_gemm(Context &context, const GemmTile &tile, TileSplit split);
 
-/// The split of the array that takes the fewest cycles for products of m rows, n columns and `pieces` passes down K.
-TileSplit choose_split(const Target &target, int64_t m, int64_t n, int64_t pieces);
+/// The split of the array that takes the fewest cycles for products of m rows and n columns in `pieces` passes down K.
+TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, int64_t pieces);
 
 /// Rows that the accumulators of a split hold.
 int64_t rows_per_tile(const Target &target, TileSplit split);
+
+/// Rows below which a tile's passes take longer for weights than for rows.
+int64_t rows_per_useful_tile(const Target &target, TileSplit split);
 
 /// Passes that runs of these lengths take.
 int64_t count_pieces(const Target &target, int64_t run_length, int64_t runs);

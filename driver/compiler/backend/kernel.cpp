@@ -10,6 +10,8 @@ namespace cx::compiler::backend {
 namespace {
 
 constexpr int64_t kMaxSlots = 8;
+/// Tiles of a pass that let loads, arithmetic and stores, also those of neighbouring groups, overlap.
+constexpr int64_t kWantedTiles = 4;
 
 Box whole_box(const Shape &shape) { return {Dims(shape.size(), 0), shape}; }
 
@@ -92,15 +94,30 @@ Tiling GroupEmitter::choose(const std::string &name, Kernel &kernel, Need &need)
   int64_t smallest = std::numeric_limits<int64_t>::max();
   std::optional<Tiling> single;
   Need single_need;
+  std::optional<Tiling> best;
+  Need best_need;
+  const int pass = kernel.pass_dimension();
   for (const Tiling &tiling : kernel.tilings()) {
-    need = measure(kernel, tiling);
-    const int64_t once = need.resident + need.tile;
-    smallest = std::min(smallest, once);
-    if (once + (need.tiles > 1 ? need.tile : 0) <= bytes) return tiling;
-    if (!single && once <= bytes) {
-      single = tiling;
-      single_need = need;
+    if (best) {
+      const bool other_pass =
+          pass >= 0 && tiling[static_cast<std::size_t>(pass)] != (*best)[static_cast<std::size_t>(pass)];
+      if (other_pass || product(tiling) < kernel.smallest_useful_tile()) break;
     }
+    const Need here = measure(kernel, tiling);
+    const int64_t once = here.resident + here.tile;
+    smallest = std::min(smallest, once);
+    if (once + (here.tiles > 1 ? here.tile : 0) <= bytes) {
+      best = tiling;
+      best_need = here;
+      if (here.tiles >= kWantedTiles) break;
+    } else if (!single && once <= bytes) {
+      single = tiling;
+      single_need = here;
+    }
+  }
+  if (best) {
+    need = best_need;
+    return *best;
   }
   if (!single) {
     throw InputError("node " + name + " needs at least " + std::to_string(smallest) +

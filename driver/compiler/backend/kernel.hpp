@@ -24,6 +24,8 @@ class Kernel {
   virtual int pass_dimension() const { return -1; }
   /// Tilings to try, the best first.
   virtual std::vector<Tiling> tilings() const = 0;
+  /// Elements of the group's shape below which a tile costs more than overlapping with others gains.
+  virtual int64_t smallest_useful_tile() const { return 8192; }
   /// Loads what all tiles of a pass share.
   virtual void resident(Arena &arena, const Box &range) = 0;
   /// Loads, computes and stores one tile.

@@ -30,7 +30,7 @@ class ConvKernel : public Kernel {
     const int64_t rows = group.shape[2] * group.shape[3];
     const int64_t pieces = joined() ? count_pieces(context.target, window_.kernel_x * channels_, window_.kernel_y)
                                     : count_pieces(context.target, channels_, window_.kernel_y * window_.kernel_x);
-    split_ = choose_split(context.target, rows, outputs_, pieces);
+    split_ = choose_split(context.target, context.element, rows, outputs_, pieces);
   }
 
   Shape shape() const override { return group_.shape; }
@@ -50,6 +50,10 @@ class ConvKernel : public Kernel {
     return large;
   }
 
+  int64_t smallest_useful_tile() const override {
+    return rows_per_useful_tile(context_.target, split_) * tiled_columns();
+  }
+
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
     load_weights(arena, range);
@@ -63,12 +67,14 @@ class ConvKernel : public Kernel {
   void tile(Arena &arena, const Box &box) override {
     const SpmView patch =
         load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, context_.element);
-    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, kChannelsLast);
+    const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
     tail_.run(arena, box, result, kChannelsLast);
   }
 
  private:
+  int64_t tiled_columns() const { return group_.shape[1]; }
+
   /// Kernel columns and channels of one kernel row lie together.
   bool joined() const { return groups_ == 1 && window_.dilation_x == 1; }
 

@@ -30,7 +30,8 @@ class MatMulKernel : public Kernel {
     shared_ = std::all_of(b_shape_.begin(), b_shape_.end() - 2, [](int64_t size) { return size == 1; });
     int64_t rows = group.shape[rank_ - 2];
     if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
-    split_ = choose_split(context.target, rows, group.shape.back(), count_pieces(context.target, depth_, 1));
+    split_ = choose_split(context.target, context.element, rows, group.shape.back(),
+                          count_pieces(context.target, depth_, 1));
   }
 
   Shape shape() const override { return group_.shape; }
@@ -44,6 +45,10 @@ class MatMulKernel : public Kernel {
       if (n <= columns) return result;
       n = (n / 2 + columns - 1) / columns * columns;
     }
+  }
+
+  int64_t smallest_useful_tile() const override {
+    return rows_per_useful_tile(context_.target, split_) * tiled_columns();
   }
 
   void resident(Arena &arena, const Box &range) override {
@@ -64,12 +69,14 @@ class MatMulKernel : public Kernel {
         load_box(context_, arena, node_.inputs[0], a_part, context_.element, row_major_order(a_shape_.size())),
         a_box.size);
     const SpmView w = shared_ ? weights_ : load_weights(arena, box);
-    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, row_major_order(rank_));
+    const SpmView result = tail_.anchor_buffer(arena, box, row_major_order(rank_));
     multiply(a, w, result, box);
     tail_.run(arena, box, result, row_major_order(rank_));
   }
 
  private:
+  int64_t tiled_columns() const { return group_.shape.back(); }
+
   void row_tilings(int64_t n, std::vector<Tiling> &result) const {
     const int64_t most = rows_per_tile(context_.target, split_);
     Tiling tiling(rank_, 1);

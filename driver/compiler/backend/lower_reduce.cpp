@@ -123,7 +123,7 @@ class ReduceKernel : public Kernel {
       input.size[d] = source_[d];
     }
     const SpmView source = load_box(context_, arena, node_.inputs[0], input, std::nullopt, order_);
-    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, order_);
+    const SpmView result = tail_.anchor_buffer(arena, box, order_);
     if (!context_.emitter.dry()) emit(result, source);
     tail_.run(arena, box, result, order_);
   }
@@ -189,7 +189,7 @@ class SoftmaxKernel : public Kernel {
 
   void tile(Arena &arena, const Box &box) override {
     const SpmView source = load_box(context_, arena, node_.inputs[0], box, std::nullopt, order_);
-    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, order_);
+    const SpmView result = tail_.anchor_buffer(arena, box, order_);
     if (!context_.emitter.dry()) emit(result, source);
     tail_.run(arena, box, result, order_);
   }

@@ -47,7 +47,7 @@ class WindowKernel : public Kernel {
   void tile(Arena &arena, const Box &box) override {
     const SpmView patch = load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
                                      fills_with_minus_infinity(), context_.layout.dtype(node_.inputs[0]));
-    const SpmView result = allocate(arena, tail_.anchor_dtype(), box.size, kChannelsLast);
+    const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     if (!context_.emitter.dry()) emit(result, patch);
     tail_.run(arena, box, result, kChannelsLast);
   }

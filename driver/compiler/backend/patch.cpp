@@ -1,6 +1,8 @@
 #include "driver/compiler/backend/patch.hpp"
 
 #include <algorithm>
+#include <array>
+#include <tuple>
 
 namespace cx::compiler::backend {
 
@@ -26,8 +28,9 @@ std::pair<int64_t, int64_t> outside(int64_t start, int64_t count, int64_t size) 
   return {before, after};
 }
 
-/// One load that pads: channels innermost in memory as in the scratchpad.
-void load_padded(Context &context, const SpmView &patch, const MemView &source, const Padding &padding) {
+/// One load that pads. `order` is how source and patch nest; rows and columns are its second and third dimension.
+void load_padded(Context &context, const SpmView &patch, const MemView &source, const Padding &padding,
+                 const std::array<std::size_t, 4> &order) {
   Descriptor dst;
   MemDescriptor src;
   dst.dtype = patch.dtype;
@@ -35,12 +38,36 @@ void load_padded(Context &context, const SpmView &patch, const MemView &source, 
   src.segment = static_cast<uint8_t>(source.segment);
   src.offset = static_cast<uint64_t>(source.offset);
   for (std::size_t slot = 0; slot < 4; ++slot) {
-    const auto d = static_cast<std::size_t>(kChannelsLast[slot]);
+    const std::size_t d = order[slot];
     dst.dims[slot] = static_cast<uint16_t>(patch.dims[d]);
     dst.strides[slot] = static_cast<int32_t>(patch.strides[d]);
     src.strides[slot] = static_cast<int32_t>(source.strides[d]);
   }
   context.emitter.load_padded(dst, src, padding);
+}
+
+/// Brings the part of the map that exists and fills the rest.
+void fetch(Context &context, const SpmView &patch, TensorId input, const Box &box, const Padding &padding,
+           bool planar) {
+  if (context.emitter.dry()) return;
+  if (box.size[2] == 0 || box.size[3] == 0) {
+    context.emitter.fill(patch, padding.fill);
+    return;
+  }
+  const MemView source = context.layout.view(input, box);
+  const bool fits = *std::max_element(patch.dims.begin(), patch.dims.end()) <= 65535;
+  const bool channels_last = patch.dims[1] == 1 || source.strides[1] == element_bytes(patch.dtype);
+  if (padding.any() && fits && planar) {
+    load_padded(context, patch, source, padding, {1, 2, 3, 0});
+  } else if (padding.any() && fits && channels_last) {
+    load_padded(context, patch, source, padding, {0, 2, 3, 1});
+  } else {
+    if (padding.any()) context.emitter.fill(patch, padding.fill);
+    SpmView inside = patch;
+    inside.base += padding.top * patch.strides[2] + padding.left * patch.strides[3];
+    inside.dims = box.size;
+    context.emitter.load(inside, source);
+  }
 }
 
 }  // namespace
@@ -57,38 +84,24 @@ SpmView load_patch(Context &context, Arena &arena, TensorId input, const WindowS
   const Shape &map = context.graph[input].shape;
   const Dtype stored = context.layout.dtype(input);
   const Dims dims{1, channels, window.rows(box.size[2]), window.columns(box.size[3])};
-  const SpmView patch = allocate(arena, stored, dims, kChannelsLast);
+  // Channels that lie apart in memory come plane by plane in long runs; the VPU brings them together.
+  const Dims &strides = context.layout.value(input).strides;
+  const bool planar = channels > 1 && map[3] > 1 && strides[3] == 1;
+  const std::vector<int> rows_first{0, 1, 2, 3};
+  const SpmView patch = allocate(arena, stored, dims, planar ? rows_first : kChannelsLast);
   const int64_t top = box.start[2] * window.stride_y - window.pad_top;
   const int64_t left = box.start[3] * window.stride_x - window.pad_left;
   Padding padding;
   std::tie(padding.top, padding.bottom) = outside(top, dims[2], map[2]);
   std::tie(padding.left, padding.right) = outside(left, dims[3], map[3]);
   padding.fill = fill_with_minus_infinity ? minus_infinity(stored) : 0;
-
-  const Box source_box{{box.start[0], first_channel, top + padding.top, left + padding.left},
-                       {1, channels, dims[2] - padding.top - padding.bottom, dims[3] - padding.left - padding.right}};
-  if (!context.emitter.dry()) {
-    if (source_box.size[2] == 0 || source_box.size[3] == 0) {
-      context.emitter.fill(patch, padding.fill);
-    } else {
-      const MemView source = context.layout.view(input, source_box);
-      const bool channels_last = channels == 1 || source.strides[1] == element_bytes(stored);
-      const bool fits = dims[1] <= 65535 && dims[2] <= 65535 && dims[3] <= 65535;
-      if (padding.any() && channels_last && fits) {
-        load_padded(context, patch, source, padding);
-      } else {
-        if (padding.any()) context.emitter.fill(patch, padding.fill);
-        SpmView inside = patch;
-        inside.base += padding.top * patch.strides[2] + padding.left * patch.strides[3];
-        inside.dims = source_box.size;
-        context.emitter.load(inside, source);
-      }
-    }
-  }
-  if (wanted == stored) return patch;
-  const SpmView converted = allocate(arena, wanted, dims, kChannelsLast);
-  context.emitter.unary(isa::Unary::COPY, converted, patch);
-  return converted;
+  const Box part{{box.start[0], first_channel, top + padding.top, left + padding.left},
+                 {1, channels, dims[2] - padding.top - padding.bottom, dims[3] - padding.left - padding.right}};
+  fetch(context, patch, input, part, padding, planar);
+  if (wanted == stored && !planar) return patch;
+  const SpmView gathered = allocate(arena, wanted, dims, kChannelsLast);
+  context.emitter.unary(isa::Unary::COPY, gathered, patch);
+  return gathered;
 }
 
 }  // namespace cx::compiler::backend

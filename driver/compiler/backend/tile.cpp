@@ -173,9 +173,15 @@ bool Tail::used_after(TensorId id, std::size_t step) const {
   return false;
 }
 
-Dtype Tail::anchor_dtype() const {
-  if (is_output(group_.anchor_result)) return context_.layout.dtype(group_.anchor_result);
-  return temporary_dtype(context_, group_.anchor_result);
+SpmView Tail::output_buffer(Arena &arena, TensorId id, const Box &box) const {
+  return allocate(arena, context_.layout.dtype(id), box.size,
+                  nesting_order(box.size, context_.layout.value(id).strides));
+}
+
+SpmView Tail::anchor_buffer(Arena &arena, const Box &box, const std::vector<int> &order) const {
+  const TensorId id = group_.anchor_result;
+  if (is_output(id)) return output_buffer(arena, id, box);
+  return allocate(arena, temporary_dtype(context_, id), box.size, order);
 }
 
 void Tail::load_resident(Arena &arena, const Box &range) {
@@ -213,7 +219,7 @@ SpmView Tail::operand(Arena &arena, TensorId id, const Box &box, const std::vect
 
 SpmView Tail::place_result(Arena &arena, std::size_t index, const Box &box, const std::vector<int> &order) {
   const Step &step = group_.steps[index];
-  if (is_output(step.result)) return allocate(arena, context_.layout.dtype(step.result), box.size, order);
+  if (is_output(step.result)) return output_buffer(arena, step.result, box);
   const Dtype dtype = temporary_dtype(context_, step.result);
   std::vector<SpmView> &spare = free_[dtype];
   if (!spare.empty()) {

@@ -72,8 +72,9 @@ class Tail {
   /// Loads small constant operands that all tiles of a pass share; `range` is the box that the tiles cover.
   void load_resident(Arena &arena, const Box &range);
 
-  /// Type in which the anchor should leave its result.
-  Dtype anchor_dtype() const;
+  /// Where the anchor leaves its result for the box. A value that is stored nests as in memory, so that the store moves
+  /// long runs; others nest in `order`.
+  SpmView anchor_buffer(Arena &arena, const Box &box, const std::vector<int> &order) const;
 
   /// result: the anchor's buffer for the box (in the group's dimensions), empty for groups without an anchor. order:
   /// how buffers of the tile nest.
@@ -89,6 +90,7 @@ class Tail {
   bool is_output(TensorId id) const;
   bool used_after(TensorId id, std::size_t step) const;
   SpmView operand(Arena &arena, TensorId id, const Box &box, const std::vector<int> &order);
+  SpmView output_buffer(Arena &arena, TensorId id, const Box &box) const;
   SpmView place_result(Arena &arena, std::size_t index, const Box &box, const std::vector<int> &order);
   void emit(const Step &step, const SpmView &dst, const SpmView &a, const std::optional<SpmView> &b);
 
