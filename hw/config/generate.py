@@ -53,6 +53,16 @@ def load(description):
         for other in names:
             if other.startswith(name + "."):
                 BASE.fail(f"{SOURCE}: {name}", f"is a key and a section ({other})")
+    closed = []
+    for name, following in zip(names, names[1:]):
+        left = name.split(".")[:-1]
+        for depth in range(len(left), 0, -1):
+            section = left[:depth]
+            if following.split(".")[:depth] != section:
+                closed.append(section)
+        for section in closed:
+            if following.split(".")[:len(section)] == section:
+                BASE.fail(f"{SOURCE}: {following}", f"section {'.'.join(section)} was left before")
     return keys
 
 

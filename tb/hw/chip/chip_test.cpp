@@ -432,6 +432,22 @@ TEST_CASE("soft reset and function-level reset leave a card that boots again") {
   CHECK(card.read(CX_MAP_MSIX_OFFSET + CX_MSIX_CONTROL(0)) == 1);
 }
 
+TEST_CASE("a core that locks up is reported and can be booted again") {
+  Card card;
+  card.enable();
+  card.write(kDev + CX_DEV_RESET_CTRL, 0);  // empty firmware memory: an illegal instruction, no handler
+  card.poll(kDev + CX_DEV_FW_STATUS,
+            [](uint32_t value) { return (value & CX_DEV_FW_STATUS_STATE_MASK) == CX_DEV_FW_STATUS_STATE_CRASHED; });
+  CHECK(card.read(kDev + CX_DEV_FAULT_COUNT) == 1);
+  CHECK(card.read(kDev + CX_DEV_FAULT_CODE) == CX_STATUS_ABORTED);
+  CHECK(card.read(kDev + CX_DEV_FAULT_SOURCE) == 0xffff);
+  CHECK(cx_port_advance(card.port(), 1'000'000'000'000) == CX_PORT_ADVANCED_IDLE);
+  card.write(kDev + CX_DEV_RESET_CTRL, CX_DEV_RESET_CTRL_CP_RESET_MASK);
+  card.boot();
+  card.enable_queue();
+  CHECK(card.run(packets::Nop{}).status == CX_STATUS_OK);
+}
+
 TEST_CASE("DMA mappings") {
   Card card;
   std::vector<uint8_t> memory(8192);
