@@ -19,7 +19,7 @@ struct Kind {
   std::vector<tb::WireField> fields;
 };
 
-std::vector<Kind> kinds() {
+std::vector<Kind> read_kinds() {
   const auto description = YAML::LoadFile("hw/isa/isa.yaml");
   std::vector<Kind> out;
   for (const YAML::Node &node : description["instructions"]) {
@@ -38,6 +38,11 @@ std::vector<Kind> kinds() {
     out.push_back(kind);
   }
   return out;
+}
+
+const std::vector<Kind> &kinds() {
+  static const std::vector<Kind> all = read_kinds();
+  return all;
 }
 
 Inst valid(const Kind &kind) {
@@ -85,7 +90,7 @@ constexpr size_t size_of(List<Types...>) {
 }  // namespace
 
 TEST_CASE("every instruction is known to the generated code") {
-  const auto all = kinds();
+  const auto &all = kinds();
   CHECK(all.size() == isa::kInstructions.size());
   CHECK(all.size() == size_of(All{}));
   for (const Kind &kind : all) {

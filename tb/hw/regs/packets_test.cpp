@@ -20,7 +20,7 @@ struct Kind {
   std::vector<tb::WireField> fields;  // header included
 };
 
-std::vector<Kind> kinds() {
+std::vector<Kind> read_kinds() {
   const auto description = YAML::LoadFile("hw/queue/packets.yaml");
   std::vector<Kind> out;
   for (const YAML::Node &node : description["packets"]) {
@@ -33,6 +33,11 @@ std::vector<Kind> kinds() {
     out.push_back(kind);
   }
   return out;
+}
+
+const std::vector<Kind> &kinds() {
+  static const std::vector<Kind> all = read_kinds();
+  return all;
 }
 
 Bytes valid(const Kind &kind) {
