@@ -18,11 +18,11 @@ constexpr int kNewestOpset = 20;
 // Opset from which an operator has a form that its lowering reads; all others have had one since opset 1.
 int oldest_opset(const std::string &op) {
   static const std::map<std::string, int> table = {
-      {"Add", 7},         {"Sub", 7},   {"Mul", 7},     {"Div", 7},     {"Pow", 7},
-      {"And", 7},         {"Or", 7},    {"Xor", 7},     {"Equal", 7},   {"Greater", 7},
-      {"Less", 7},        {"PRelu", 7}, {"Gemm", 7},    {"Dropout", 7}, {"BatchNormalization", 7},
-      {"AveragePool", 7}, {"Tile", 6},  {"Reshape", 5}, {"Cast", 6},    {"Concat", 4},
-      {"Pad", 2},         {"Split", 2}};
+      {"Add", 7},         {"Sub", 7},      {"Mul", 7},     {"Div", 7},     {"Pow", 7},
+      {"And", 7},         {"Or", 7},       {"Xor", 7},     {"Equal", 7},   {"Greater", 7},
+      {"Less", 7},        {"PRelu", 7},    {"Gemm", 7},    {"Dropout", 7}, {"BatchNormalization", 7},
+      {"AveragePool", 7}, {"Tile", 6},     {"Reshape", 5}, {"Cast", 6},    {"Concat", 4},
+      {"Pad", 2},         {"Upsample", 7}, {"Split", 2}};
   auto found = table.find(op);
   return found == table.end() ? 1 : found->second;
 }
@@ -35,6 +35,7 @@ const LoweringTable &lowerings() {
     register_linear(result);
     register_pooling(result);
     register_normalisation(result);
+    register_resize(result);
     return result;
   }();
   return table;

@@ -21,9 +21,9 @@ struct ImportOptions {
 };
 
 /// Reads, checks and lowers a model, then runs all passes. The result satisfies verify() and holds only the operators
-/// of docs/compiler.md. Opsets 7 to 20 of the default domain, older ones for operators that have not changed since. Throws
-/// InputError for a file or a model that is missing, damaged or inconsistent (naming node and tensor), UnsupportedError
-/// for what is valid ONNX but not supported (naming node and operator).
+/// of docs/compiler.md. Opsets 7 to 20 of the default domain, older ones for operators that have not changed since.
+/// Throws InputError for a file or a model that is missing, damaged or inconsistent (naming node and tensor),
+/// UnsupportedError for what is valid ONNX but not supported (naming node and operator).
 Graph import_onnx(const std::filesystem::path &path, const ImportOptions &options = {});
 
 struct Dimension {

@@ -70,5 +70,6 @@ void register_shape(LoweringTable &table);
 void register_linear(LoweringTable &table);   ///< convolutions and matrix products
 void register_pooling(LoweringTable &table);  ///< pooling and reductions
 void register_normalisation(LoweringTable &table);
+void register_resize(LoweringTable &table);
 
 }  // namespace cx::compiler

@@ -31,7 +31,7 @@ void check_model(const std::string &folder, const std::string &file, int sets, d
   }
   for (int i = 0; i < sets; ++i) {
     INFO(folder << "/" << file << " data set " << i);
-    CHECK(run_case(kModels / folder / file, kModels / folder / ("test_data_set_" + std::to_string(i)), false,
+    CHECK(run_case(kModels / folder / file, kModels / folder / ("test_data_set_" + std::to_string(i)), Bind::others,
                    absolute) == "");
   }
 }
@@ -50,6 +50,7 @@ TEST_CASE("Detector, transformer and 1-D and 3-D models agree with their referen
   check_model("blazeface_front", "model.onnx", 1, 1e-5);
   check_model("conv3d_direction", "model.onnx", 1);
   check_model("autoencoder1d", "model.onnx", 1);
+  check_model("super_resolution", "model.onnx", 1);
 }
 
 TEST_CASE("UltraFace agrees with its references and keeps no batch normalisation") {

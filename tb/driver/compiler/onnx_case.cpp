@@ -72,7 +72,7 @@ std::string difference(const Values &actual, const Values &expected, double rela
   return text.str();
 }
 
-std::string run_case(const std::filesystem::path &model, const std::filesystem::path &data_set, bool bind_scalars,
+std::string run_case(const std::filesystem::path &model, const std::filesystem::path &data_set, Bind bind,
                      double absolute) {
   const DataSet data = read_data_set(data_set);
   const std::vector<InputInfo> infos = inspect_onnx(model);
@@ -83,8 +83,9 @@ std::string run_case(const std::filesystem::path &model, const std::filesystem::
     Tensor value = data.inputs[i];
     // The test data stores BF16 as its bits.
     if (infos[i].type == Type::BF16 && value.type == Type::U16) value.type = Type::BF16;
-    const bool bind = value.type != Type::F32 || (bind_scalars && elements(value.shape) == 1);
-    if (bind) {
+    const bool scalar = bind == Bind::scalars && elements(value.shape) == 1;
+    const bool later = bind == Bind::all_but_first && i > 0;
+    if (value.type != Type::F32 || scalar || later) {
       options.bound_inputs[infos[i].name] = value;
     } else {
       options.input_shapes[infos[i].name] = value.shape;
