@@ -48,7 +48,7 @@ SplitInputs split_inputs(const std::vector<HostTensor> &values) {
   SplitInputs split;
   for (const HostTensor &value : values) {
     const Type type = type_from(value.type);
-    if (bound_when_compiled(type) || value.shape.empty()) {
+    if (bound_when_compiled(type) || value.shape.empty() || element_count(value.shape) == 0) {
       compiler::Tensor tensor;
       tensor.name = value.name;
       tensor.type = type;

@@ -17,7 +17,9 @@ constexpr int64_t kResidentElements = 8192;
 std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order, Dtype dtype) {
   const Dims source = row_major_strides(tensor.shape);
   const Dims target = ordered_strides(box.size, order);
-  const bool numeric = dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16;
+  // 16-bit integers are moved as FP16 and must keep their bits.
+  const bool bits = tensor.type == Type::I16 || tensor.type == Type::U16;
+  const bool numeric = !bits && (dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16);
   const auto size = static_cast<std::size_t>(numeric ? 4 : element_bytes(dtype));
   std::vector<std::byte> input;
   if (numeric) {

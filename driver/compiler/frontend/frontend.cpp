@@ -56,9 +56,16 @@ int opset_of(const onnx::ModelProto &model) {
   for (const auto &entry : model.opset_import()) {
     if (default_domain(entry.domain())) version = entry.version();
   }
+  for (const auto &node : model.graph().node()) {
+    if (version == 0 && !default_domain(node.domain())) {
+      throw UnsupportedError(printable(node.op_type()), "node " + in_quotes(node.name()) + " (" +
+                                                            printable(node.op_type()) + "): operators of domain " +
+                                                            in_quotes(node.domain()) + " are not supported");
+    }
+  }
   if (version == 0) throw InputError("the model does not state the opset of the default domain");
   if (version < 1 || version > kNewestOpset) {
-    throw UnsupportedError("", "opset " + std::to_string(version) + " is not supported; opsets up to " +
+    throw UnsupportedError("opset", "opset " + std::to_string(version) + " is not supported; opsets up to " +
                                    std::to_string(kNewestOpset) + " are");
   }
   return static_cast<int>(version);
@@ -66,7 +73,7 @@ int opset_of(const onnx::ModelProto &model) {
 
 InputInfo input_info(const onnx::ValueInfoProto &proto) {
   const std::string what = "input " + in_quotes(proto.name());
-  if (!proto.type().has_tensor_type()) throw UnsupportedError("", what + " is not a tensor");
+  if (!proto.type().has_tensor_type()) throw UnsupportedError("sequence, optional or map", what + " is not a tensor");
   const auto &tensor = proto.type().tensor_type();
   InputInfo info{proto.name(), type_from_onnx(tensor.elem_type(), what), {}};
   for (const auto &dimension : tensor.shape().dim()) {
@@ -102,7 +109,7 @@ class Importer {
 
   Graph run() {
     graph_.name = printable(proto_.name());
-    if (proto_.sparse_initializer_size() != 0) throw UnsupportedError("", "sparse initializers are not supported");
+    if (proto_.sparse_initializer_size() != 0) throw UnsupportedError("sparse initializer", "sparse initializers are not supported");
     read_initializers();
     bind_inputs();
     index_producers();

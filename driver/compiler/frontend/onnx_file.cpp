@@ -160,7 +160,7 @@ Type type_from_onnx(int data_type, const std::string &what) {
           onnx::TensorProto::DataType_IsValid(data_type)
               ? onnx::TensorProto::DataType_Name(static_cast<onnx::TensorProto::DataType>(data_type))
               : std::to_string(data_type);
-      throw UnsupportedError("", what + ": element type " + name + " is not supported");
+      throw UnsupportedError("tensor type " + name, what + ": element type " + name + " is not supported");
     }
   }
 }
@@ -169,7 +169,7 @@ Tensor read_tensor(const onnx::TensorProto &proto, const std::filesystem::path &
   const std::string what = "tensor '" + printable(proto.name()) + "'";
   const Type type = type_from_onnx(proto.data_type(), what);
   Tensor tensor{proto.name(), type, Shape(proto.dims().begin(), proto.dims().end()), std::nullopt};
-  if (proto.has_segment()) throw UnsupportedError("", what + ": data in segments is not supported");
+  if (proto.has_segment()) throw UnsupportedError("tensor segment", what + ": data in segments is not supported");
   int64_t count = 0;
   try {
     count = elements(tensor.shape);
