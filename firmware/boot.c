@@ -42,9 +42,10 @@ static void boot(void) {
   }
   mmio_write(QUEUE_DB_PENDING, mmio_read(QUEUE_DB_PENDING));
 
+  csr_set(mie, CSR_MIE_MEIE | CSR_MIE_MTIE);
+  sdma_init();
   wake_lines = FIRMWARE_INTERRUPTS;
   mmio_write(INTC(ENABLE), wake_lines);
-  csr_set(mie, CSR_MIE_MEIE | CSR_MIE_MTIE);
   trace_text("firmware ready\n");
   report_state(CX_DEV_FW_STATUS_STATE_READY);
 }

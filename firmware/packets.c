@@ -17,23 +17,23 @@ static struct {
 } channels[SDMA_CHANNELS];
 
 static uint32_t free_channel(void) {
-  for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < SDMA_CHANNELS; ++channel) {
+  for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < sdma_channels(); ++channel) {
     if (channels[channel].slot == NULL) return channel;
   }
   return SDMA_CHANNELS;
 }
 
-static void start_fill(uint32_t channel, const packet_t *packet) {
+static struct sdma_transfer fill_transfer(const packet_t *packet) {
   const struct sdma_transfer transfer = {
       .dst = packet->fill.dst,
       .row_bytes = packet->fill.bytes < FILL_PIECE ? (uint32_t)packet->fill.bytes : FILL_PIECE,
       .rows = 1,
       .pattern = packet->fill.pattern,
       .kind = CX_SDMA_CTRL_FILL_MASK};
-  sdma_start(channel, &transfer);
+  return transfer;
 }
 
-static void start_copy(uint32_t channel, const packet_t *packet) {
+static struct sdma_transfer copy_transfer(const packet_t *packet) {
   static const uint8_t kinds[] = {
       [CX_DIRECTION_HOST_TO_DEVICE] = CX_SDMA_CTRL_SRC_HOST_MASK,
       [CX_DIRECTION_DEVICE_TO_HOST] = CX_SDMA_CTRL_DST_HOST_MASK,
@@ -46,33 +46,11 @@ static void start_copy(uint32_t channel, const packet_t *packet) {
                                          .src_pitch = packet->copy.src_pitch,
                                          .dst_pitch = packet->copy.dst_pitch,
                                          .kind = kinds[packet->copy.direction]};
-  sdma_start(channel, &transfer);
+  return transfer;
 }
 
-/* Below the scratchpad lie the registers and the firmware itself: no packet writes there. */
-static bool writes_below_memories(const packet_t *packet) {
-  if (packet->header.type == CX_PKT_FILL) return packet->fill.dst < CX_MEM_SPM_BASE;
-  return packet->copy.direction != CX_DIRECTION_DEVICE_TO_HOST && packet->copy.dst < CX_MEM_SPM_BASE;
-}
-
-static bool start_transfer(struct queue *queue, struct slot *slot) {
-  if (writes_below_memories(slot->packet)) {
-    const bool fill = slot->packet->header.type == CX_PKT_FILL;
-    slot_finish(slot, CX_STATUS_BAD_ADDRESS, fill ? offsetof(cx_packet_fill, dst) : offsetof(cx_packet_copy, dst),
-                fill ? slot->packet->fill.dst : slot->packet->copy.dst);
-    return true;
-  }
-  const uint32_t channel = free_channel();
-  if (channel == SDMA_CHANNELS) return false;
-  if (slot->packet->header.type == CX_PKT_FILL) {
-    start_fill(channel, slot->packet);
-  } else {
-    start_copy(channel, slot->packet);
-  }
-  slot->state = SLOT_RUNNING;
-  channels[channel].queue = queue;
-  channels[channel].slot = slot;
-  return true;
+static struct sdma_transfer transfer_of(const packet_t *packet) {
+  return packet->header.type == CX_PKT_FILL ? fill_transfer(packet) : copy_transfer(packet);
 }
 
 /* Byte offset of the field whose address the transfer failed at. */
@@ -89,6 +67,22 @@ static uint32_t failed_field(const struct slot *slot, const struct sdma_result *
   return src ? offsetof(cx_packet_copy, src) : offsetof(cx_packet_copy, dst);
 }
 
+/* After a transfer: true when the packet is finished, false when there is another piece of it to transfer. */
+static bool end_transfer(struct slot *slot, const struct sdma_result *result) {
+  packet_t *packet = slot->packet;
+  if (result->status != CX_STATUS_OK) {
+    slot_finish(slot, result->status, failed_field(slot, result), result->address);
+    return true;
+  }
+  if (packet->header.type == CX_PKT_FILL && packet->fill.bytes > FILL_PIECE) {
+    packet->fill.dst += FILL_PIECE;
+    packet->fill.bytes -= FILL_PIECE;
+    return false;
+  }
+  slot_finish(slot, CX_STATUS_OK, 0, 0);
+  return true;
+}
+
 void packets_transfers_done(void) {
   sdma_collect();
   for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < SDMA_CHANNELS; ++channel) {
@@ -96,19 +90,45 @@ void packets_transfers_done(void) {
     struct slot *slot = channels[channel].slot;
     if (slot == NULL) continue;
     const struct sdma_result result = sdma_result(channel);
-    if (result.status != CX_STATUS_OK) {
-      slot_finish(slot, result.status, failed_field(slot, &result), result.address);
-    } else if (slot->packet->header.type == CX_PKT_FILL && slot->packet->fill.bytes > FILL_PIECE) {
-      slot->packet->fill.dst += FILL_PIECE;
-      slot->packet->fill.bytes -= FILL_PIECE;
-      start_fill(channel, slot->packet);
-      continue;
+    if (end_transfer(slot, &result)) {
+      channels[channel].slot = NULL;
+      queue_wake_all();
     } else {
-      slot_finish(slot, CX_STATUS_OK, 0, 0);
+      const struct sdma_transfer rest = transfer_of(slot->packet);
+      sdma_start(channel, &rest);
     }
-    channels[channel].slot = NULL;
-    queue_wake_all();
   }
+}
+
+/* Below the scratchpad lie the registers and the firmware itself: no packet writes there. */
+static bool writes_below_memories(const packet_t *packet) {
+  if (packet->header.type == CX_PKT_FILL) return packet->fill.dst < CX_MEM_SPM_BASE;
+  return packet->copy.direction != CX_DIRECTION_DEVICE_TO_HOST && packet->copy.dst < CX_MEM_SPM_BASE;
+}
+
+static bool start_transfer(struct queue *queue, struct slot *slot) {
+  if (writes_below_memories(slot->packet)) {
+    const bool fill = slot->packet->header.type == CX_PKT_FILL;
+    slot_finish(slot, CX_STATUS_BAD_ADDRESS, fill ? offsetof(cx_packet_fill, dst) : offsetof(cx_packet_copy, dst),
+                fill ? slot->packet->fill.dst : slot->packet->copy.dst);
+    return true;
+  }
+  if (sdma_channels() == 1) {
+    struct sdma_result result;
+    do {
+      const struct sdma_transfer transfer = transfer_of(slot->packet);
+      result = sdma_run(&transfer);
+    } while (!end_transfer(slot, &result));
+    return true;
+  }
+  const uint32_t channel = free_channel();
+  if (channel == SDMA_CHANNELS) return false;
+  const struct sdma_transfer transfer = transfer_of(slot->packet);
+  sdma_start(channel, &transfer);
+  slot->state = SLOT_RUNNING;
+  channels[channel].queue = queue;
+  channels[channel].slot = slot;
+  return true;
 }
 
 static void run_signal(struct slot *slot) {

@@ -1,4 +1,5 @@
-/* System DMA. Channel 0 belongs to the firmware itself and is waited for; channels 1 to 3 run packets. */
+/* System DMA. Channel 0 belongs to the firmware itself and is waited for; the others run packets. On a chip with a
+ * single channel the packets' transfers are waited for as well. */
 #ifndef CX_FW_SDMA_H
 #define CX_FW_SDMA_H
 
@@ -27,10 +28,17 @@ struct sdma_result {
   uint64_t address; /* of the failed access */
 };
 
+/* Finds out how many channels the chip has; once at boot, with interrupts enabled in mie. */
+void sdma_init(void);
+uint32_t sdma_channels(void);
+
 /* Between the firmware's memory and elsewhere, on channel 0; returns when it is done. */
 struct sdma_result sdma_read_host(void *to, uint64_t from, uint32_t bytes);
 struct sdma_result sdma_write_host(uint64_t to, const void *from, uint32_t bytes);
 struct sdma_result sdma_read_device(void *to, uint64_t from, uint32_t bytes);
+
+/* Any transfer on channel 0; returns when it is done. */
+struct sdma_result sdma_run(const struct sdma_transfer *transfer);
 
 /* Starts a packet's transfer. */
 void sdma_start(uint32_t channel, const struct sdma_transfer *transfer);

@@ -83,6 +83,8 @@ class MockChip : public hw::Rv32Bus {
   unsigned engine_resets = 0;
   std::string trace;
   std::function<void(unsigned)> on_vector;
+  uint64_t discard_bytes = 0;  // fills from kDramBase to here succeed without effect where there is no memory
+  unsigned sdma_channels = 4;
   uint64_t sdma_latency = 400;
   double sdma_bytes_per_cycle = 16;
 
