@@ -396,6 +396,11 @@ uint64_t Emitter::finish(const Target &target, ImageBuilder &image, std::vector<
     image.add_stream(static_cast<uint32_t>(engine), stream);
     total += stream.size();
   }
+  if (total == 0) {
+    // Nothing to do, as for a model without elements: an image needs a stream all the same.
+    image.add_stream(0, std::vector<isa::Inst>{isa::End{}.encode()});
+    total = 1;
+  }
   return total;
 }
 

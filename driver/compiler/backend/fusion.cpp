@@ -200,6 +200,29 @@ void merge_activations(const Graph &graph, Group &group) {
   group.steps = kept;
 }
 
+/// The units compute on floats and on integers of 8 and 32 bits; others can only be moved.
+void require_arithmetic(const Graph &graph, const Node &node) {
+  if (kind_of(node) == GroupKind::move) return;
+  const auto check = [&](TensorId id) {
+    if (id == kNoTensor) return;
+    switch (graph[id].type) {
+      case Type::F32:
+      case Type::F16:
+      case Type::BF16:
+      case Type::I8:
+      case Type::U8:
+      case Type::I32:
+      case Type::Bool:
+        return;
+      default:
+        throw UnsupportedError(node.op, "node " + node.name + " (" + node.op + "): the device does not compute on " +
+                                            name_of(graph[id].type));
+    }
+  };
+  for (TensorId id : node.inputs) check(id);
+  for (TensorId id : node.outputs) check(id);
+}
+
 Group make_group(const Graph &graph, const std::vector<int> &nodes) {
   Group group;
   const Node &first = graph.nodes[static_cast<std::size_t>(nodes.front())];
@@ -230,6 +253,7 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes) {
 float scalar_value(const Tensor &tensor) { return constant_as_floats(tensor).at(0); }
 
 std::vector<Group> fuse(const Graph &graph) {
+  for (const Node &node : graph.nodes) require_arithmetic(graph, node);
   std::vector<Group> groups;
   for (const std::vector<int> &nodes : Grouper(graph).ordered()) groups.push_back(make_group(graph, nodes));
   return groups;

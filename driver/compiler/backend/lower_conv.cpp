@@ -65,7 +65,7 @@ class ConvKernel : public Kernel {
   }
 
   void tile(Arena &arena, const Box &box) override {
-    const SpmView patch =
+    const Patch patch =
         load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, context_.element);
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
@@ -133,20 +133,21 @@ class ConvKernel : public Kernel {
     }
   }
 
-  void multiply(const SpmView &patch, const SpmView &result, const Box &box, int64_t g) {
+  void multiply(const Patch &loaded, const SpmView &result, const Box &box, int64_t g) {
+    const SpmView &patch = loaded.view;
     const int64_t size = element_bytes(context_.element);
     GemmTile tile;
     tile.dtype = context_.element;
     tile.rows = {1, box.size[2], box.size[3]};
     tile.a_strides = {0, window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
     for (int64_t ky = 0; ky < window_.kernel_y; ++ky) {
-      const int64_t row = patch.base + ky * window_.dilation_y * patch.strides[2] + g * channels_ * size;
+      const int64_t row = patch.base + ky * loaded.dilation_y * patch.strides[2] + g * channels_ * size;
       if (joined()) {
         tile.runs.push_back({row, window_.kernel_x * channels_, size});
         continue;
       }
       for (int64_t kx = 0; kx < window_.kernel_x; ++kx) {
-        tile.runs.push_back({row + kx * window_.dilation_x * patch.strides[3], channels_, size});
+        tile.runs.push_back({row + kx * loaded.dilation_x * patch.strides[3], channels_, size});
       }
     }
     const int64_t n = groups_ == 1 ? box.size[1] : outputs_;

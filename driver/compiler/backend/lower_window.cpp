@@ -45,8 +45,8 @@ class WindowKernel : public Kernel {
   }
 
   void tile(Arena &arena, const Box &box) override {
-    const SpmView patch = load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
-                                     fills_with_minus_infinity(), context_.layout.dtype(node_.inputs[0]));
+    const Patch patch = load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
+                                   fills_with_minus_infinity(), context_.layout.dtype(node_.inputs[0]));
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     if (!context_.emitter.dry()) emit(result, patch);
     tail_.run(arena, box, result, kChannelsLast);
@@ -85,7 +85,7 @@ class WindowKernel : public Kernel {
     return static_cast<uint8_t>(value);
   }
 
-  void emit(const SpmView &result, const SpmView &patch) {
+  void emit(const SpmView &result, const Patch &patch) {
     isa::VWindow inst = instruction();
     inst.act = group_.anchor_act.kind;
     inst.lo = group_.anchor_act.lo;
@@ -94,13 +94,13 @@ class WindowKernel : public Kernel {
     inst.kernel_x = byte(window_.kernel_x, "kernel width");
     inst.stride_y = byte(window_.stride_y, "stride");
     inst.stride_x = byte(window_.stride_x, "stride");
-    inst.dil_y = byte(window_.dilation_y, "dilation");
-    inst.dil_x = byte(window_.dilation_x, "dilation");
+    inst.dil_y = byte(patch.dilation_y, "dilation");
+    inst.dil_x = byte(patch.dilation_x, "dilation");
     std::optional<Descriptor> w;
     std::optional<Descriptor> b;
     if (weights()) w = descriptor(*weights());
     if (bias()) b = descriptor(*bias());
-    context_.emitter.window(inst, channels_last(result), channels_last(patch), w, b);
+    context_.emitter.window(inst, channels_last(result), channels_last(patch.view), w, b);
   }
 };
 

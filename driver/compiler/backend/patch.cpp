@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <tuple>
 
 namespace cx::compiler::backend {
 
@@ -21,11 +20,34 @@ uint32_t minus_infinity(Dtype dtype) {
   }
 }
 
-/// How many of `count` indices from `start` lie before 0, and how many at or after `size`.
-std::pair<int64_t, int64_t> outside(int64_t start, int64_t count, int64_t size) {
-  const int64_t before = std::clamp<int64_t>(-start, 0, count);
-  const int64_t after = std::clamp<int64_t>(start + count - size, 0, count - before);
-  return {before, after};
+/// Positions of a patch along one dimension of the map: start, start + step, ...
+struct Line {
+  int64_t start = 0;
+  int64_t count = 0;
+  int64_t step = 1;
+  int64_t before = 0;  ///< how many lie before 0
+  int64_t after = 0;   ///< how many lie at or after the map's size
+
+  void clip(int64_t size) {
+    while (before < count && start + before * step < 0) ++before;
+    while (after < count - before && start + (count - 1 - after) * step >= size) ++after;
+  }
+  int64_t inside() const { return count - before - after; }
+  int64_t first() const { return start + before * step; }
+};
+
+Line line_of(int64_t outputs, int64_t first_output, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad,
+             int64_t size) {
+  Line line;
+  line.start = first_output * stride - pad;
+  if (outputs == 1) {
+    line.count = kernel;
+    line.step = dilation;
+  } else {
+    line.count = (outputs - 1) * stride + (kernel - 1) * dilation + 1;
+  }
+  line.clip(size);
+  return line;
 }
 
 /// One load that pads. `order` is how source and patch nest; rows and columns are its second and third dimension.
@@ -47,14 +69,11 @@ void load_padded(Context &context, const SpmView &patch, const MemView &source, 
 }
 
 /// Brings the part of the map that exists and fills the rest.
-void fetch(Context &context, const SpmView &patch, TensorId input, const Box &box, const Padding &padding,
-           bool planar) {
-  if (context.emitter.dry()) return;
-  if (box.size[2] == 0 || box.size[3] == 0) {
+void fetch(Context &context, const SpmView &patch, const MemView &source, const Padding &padding, bool planar) {
+  if (source.dims[2] == 0 || source.dims[3] == 0) {
     context.emitter.fill(patch, padding.fill);
     return;
   }
-  const MemView source = context.layout.view(input, box);
   const bool fits = *std::max_element(patch.dims.begin(), patch.dims.end()) <= 65535;
   const bool channels_last = patch.dims[1] == 1 || source.strides[1] == element_bytes(patch.dtype);
   if (padding.any() && fits && planar) {
@@ -65,7 +84,7 @@ void fetch(Context &context, const SpmView &patch, TensorId input, const Box &bo
     if (padding.any()) context.emitter.fill(patch, padding.fill);
     SpmView inside = patch;
     inside.base += padding.top * patch.strides[2] + padding.left * patch.strides[3];
-    inside.dims = box.size;
+    inside.dims = source.dims;
     context.emitter.load(inside, source);
   }
 }
@@ -79,29 +98,34 @@ WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x) {
   return {kernel_y, kernel_x, strides[0], strides[1], dilations[0], dilations[1], pads[0], pads[1]};
 }
 
-SpmView load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
-                   int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, Dtype wanted) {
+Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
+                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, Dtype wanted) {
   const Shape &map = context.graph[input].shape;
   const Dtype stored = context.layout.dtype(input);
-  const Dims dims{1, channels, window.rows(box.size[2]), window.columns(box.size[3])};
+  const Line rows =
+      line_of(box.size[2], box.start[2], window.kernel_y, window.stride_y, window.dilation_y, window.pad_top, map[2]);
+  const Line columns =
+      line_of(box.size[3], box.start[3], window.kernel_x, window.stride_x, window.dilation_x, window.pad_left, map[3]);
+  const Dims dims{1, channels, rows.count, columns.count};
   // Channels that lie apart in memory come plane by plane in long runs; the VPU brings them together.
-  const Dims &strides = context.layout.value(input).strides;
-  const bool planar = channels > 1 && map[3] > 1 && strides[3] == 1;
+  const bool planar = channels > 1 && map[3] > 1 && context.layout.value(input).strides[3] == 1;
   const std::vector<int> rows_first{0, 1, 2, 3};
   const SpmView patch = allocate(arena, stored, dims, planar ? rows_first : kChannelsLast);
-  const int64_t top = box.start[2] * window.stride_y - window.pad_top;
-  const int64_t left = box.start[3] * window.stride_x - window.pad_left;
-  Padding padding;
-  std::tie(padding.top, padding.bottom) = outside(top, dims[2], map[2]);
-  std::tie(padding.left, padding.right) = outside(left, dims[3], map[3]);
-  padding.fill = fill_with_minus_infinity ? minus_infinity(stored) : 0;
-  const Box part{{box.start[0], first_channel, top + padding.top, left + padding.left},
-                 {1, channels, dims[2] - padding.top - padding.bottom, dims[3] - padding.left - padding.right}};
-  fetch(context, patch, input, part, padding, planar);
-  if (wanted == stored && !planar) return patch;
-  const SpmView gathered = allocate(arena, wanted, dims, kChannelsLast);
-  context.emitter.unary(isa::Unary::COPY, gathered, patch);
-  return gathered;
+  if (!context.emitter.dry()) {
+    const Box part{{box.start[0], first_channel, rows.first(), columns.first()},
+                   {1, channels, rows.inside(), columns.inside()}};
+    MemView source = context.layout.view(input, part);
+    source.strides[2] *= rows.step;
+    source.strides[3] *= columns.step;
+    const uint32_t fill = fill_with_minus_infinity ? minus_infinity(stored) : 0;
+    fetch(context, patch, source, {rows.before, rows.after, columns.before, columns.after, fill}, planar);
+  }
+  Patch result{patch, box.size[2] == 1 ? 1 : window.dilation_y, box.size[3] == 1 ? 1 : window.dilation_x};
+  if (wanted != stored || planar) {
+    result.view = allocate(arena, wanted, dims, kChannelsLast);
+    context.emitter.unary(isa::Unary::COPY, result.view, patch);
+  }
+  return result;
 }
 
 }  // namespace cx::compiler::backend

@@ -17,16 +17,20 @@ struct WindowShape {
   int64_t dilation_x = 1;
   int64_t pad_top = 0;
   int64_t pad_left = 0;
-
-  int64_t rows(int64_t outputs) const { return (outputs - 1) * stride_y + (kernel_y - 1) * dilation_y + 1; }
-  int64_t columns(int64_t outputs) const { return (outputs - 1) * stride_x + (kernel_x - 1) * dilation_x + 1; }
 };
 
 WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x);
 
+struct Patch {
+  SpmView view;  ///< dims [1, channels, rows, columns]
+  int64_t dilation_y = 1;
+  int64_t dilation_x = 1;
+};
+
 /// Loads the patch of channels [first, first + count) for the windows of `box` (in the output's [N, C, OH, OW]; one
-/// image). Outside the map: fill, 0 or minus infinity. The view's dims are [1, count, rows, columns].
-SpmView load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
-                   int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, Dtype wanted);
+/// image). Outside the map: fill, 0 or minus infinity. Where the box is one output high or wide, only rows or columns
+/// that the kernel meets are loaded, and the dilation in the scratchpad is 1.
+Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
+                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, Dtype wanted);
 
 }  // namespace cx::compiler::backend

@@ -1,9 +1,12 @@
 #include "tb/driver/compiler/program_sim.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <new>
 
 #include "hw/common/num/formats.hpp"
 
@@ -128,8 +131,20 @@ float reduce_step(isa::Reduce func, float sum, float x) {
 
 }  // namespace
 
+ProgramSim::Pages::Pages(std::size_t bytes) : bytes_(bytes) {
+  void *pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  data_ = static_cast<std::byte *>(pages);
+}
+
+ProgramSim::Pages::~Pages() { munmap(data_, bytes_); }
+
 ProgramSim::ProgramSim(const Program &program, const Target &target)
-    : target_(target), program_(program), semaphores_(target.semaphores, 0) {
+    : target_(target),
+      program_(program),
+      semaphores_(target.semaphores, 0),
+      spm_bytes_(target.spm_bytes),
+      spm_written_(target.spm_bytes) {
   const ImageInfo info = parse_image(program.image);
   if (info.arch_hash != target.arch_hash) throw SimulationError("another architecture");
   for (const ImageInfo::Stream &entry : info.streams) {
@@ -137,18 +152,16 @@ ProgramSim::ProgramSim(const Program &program, const Target &target)
     stream.instructions.resize(entry.count);
     std::memcpy(stream.instructions.data(), program.image.data() + entry.offset, entry.count * sizeof(isa::Inst));
   }
-  spm_.bytes.resize(target.spm_bytes);
-  spm_.written.resize(target.spm_bytes, false);
   segments_.resize(info.streams.empty() ? 2 : 2 + program.inputs.size() + program.outputs.size());
   segments_[0].bytes = program.image;
-  segments_[0].written.assign(program.image.size(), true);
+  segments_[0].written.assign(program.image.size(), 1);
   segments_[1].bytes.resize(program.workspace_bytes);
-  segments_[1].written.assign(program.workspace_bytes, false);
+  segments_[1].written.assign(program.workspace_bytes, 0);
   for (const auto *bindings : {&program.inputs, &program.outputs}) {
     for (const Binding &binding : *bindings) {
       Memory &memory = segments_.at(binding.segment);
       memory.bytes.resize(binding.bytes);
-      memory.written.assign(binding.bytes, false);
+      memory.written.assign(binding.bytes, 0);
     }
   }
   accumulators_.resize(static_cast<std::size_t>(target.tiles) * target.tile_acc_rows * target.tile_cols);
@@ -158,12 +171,12 @@ void ProgramSim::set_input(std::size_t index, const std::vector<std::byte> &byte
   Memory &memory = segments_.at(program_.inputs.at(index).segment);
   if (bytes.size() != memory.bytes.size()) throw SimulationError("input of the wrong size");
   memory.bytes = bytes;
-  memory.written.assign(bytes.size(), true);
+  memory.written.assign(bytes.size(), 1);
 }
 
 std::vector<std::byte> ProgramSim::output(std::size_t index) const {
   const Memory &memory = segments_.at(program_.outputs.at(index).segment);
-  if (std::find(memory.written.begin(), memory.written.end(), false) != memory.written.end()) {
+  if (std::find(memory.written.begin(), memory.written.end(), uint8_t{0}) != memory.written.end()) {
     throw SimulationError("output " + program_.outputs[index].name + " was not written completely");
   }
   return memory.bytes;
@@ -318,15 +331,14 @@ void ProgramSim::for_each(const isa::Tdesc &view, F f) {
 }
 
 std::byte *ProgramSim::spm(int64_t at, int64_t bytes, bool write) {
-  if (at < 0 || at + bytes > static_cast<int64_t>(spm_.bytes.size())) fail("scratchpad offset " + std::to_string(at));
-  for (int64_t i = at; i < at + bytes; ++i) {
-    if (write) {
-      spm_.written[static_cast<std::size_t>(i)] = true;
-    } else if (!spm_.written[static_cast<std::size_t>(i)]) {
-      fail("reads scratchpad byte " + std::to_string(i) + " that nothing has written");
-    }
+  if (at < 0 || at + bytes > static_cast<int64_t>(target_.spm_bytes)) fail("scratchpad offset " + std::to_string(at));
+  auto *written = reinterpret_cast<uint8_t *>(spm_written_.data()) + at;
+  if (write) {
+    std::fill_n(written, bytes, uint8_t{1});
+  } else if (std::find(written, written + bytes, uint8_t{0}) != written + bytes) {
+    fail("reads scratchpad bytes from " + std::to_string(at) + " that nothing has written");
   }
-  return spm_.bytes.data() + at;
+  return spm_bytes_.data() + at;
 }
 
 std::byte *ProgramSim::segment(unsigned number, int64_t at, int64_t bytes, bool write) {
@@ -335,13 +347,13 @@ std::byte *ProgramSim::segment(unsigned number, int64_t at, int64_t bytes, bool 
   if (at < 0 || at + bytes > static_cast<int64_t>(memory.bytes.size())) {
     fail("offset " + std::to_string(at) + " of segment " + std::to_string(number));
   }
-  if (write && (number == 0 || number < 2 + program_.inputs.size()) && number != 1) fail("writes a read-only segment");
-  for (int64_t i = at; i < at + bytes; ++i) {
-    if (write) {
-      memory.written[static_cast<std::size_t>(i)] = true;
-    } else if (!memory.written[static_cast<std::size_t>(i)]) {
-      fail("reads byte " + std::to_string(i) + " of segment " + std::to_string(number) + " that nothing has written");
-    }
+  uint8_t *written = memory.written.data() + at;
+  if (write) {
+    if (number != 1 && number < 2 + program_.inputs.size()) fail("writes a read-only segment");
+    std::fill_n(written, bytes, uint8_t{1});
+  } else if (std::find(written, written + bytes, uint8_t{0}) != written + bytes) {
+    fail("reads bytes from " + std::to_string(at) + " of segment " + std::to_string(number) +
+         " that nothing has written");
   }
   return memory.bytes.data() + at;
 }
@@ -417,6 +429,7 @@ void ProgramSim::multiply(const isa::MmMul &inst) {
   const int64_t rows = (m + inst.m_split - 1) / inst.m_split;
   if (inst.acc_row + rows > target_.tile_acc_rows) fail("too many accumulator rows");
   std::vector<float> row(static_cast<std::size_t>(w.k));
+  std::vector<float> sums(static_cast<std::size_t>(w.n));
   int64_t index = 0;
   Index at{};
   for (at[0] = 0; at[0] < a.dims[0]; ++at[0]) {
@@ -424,15 +437,18 @@ void ProgramSim::multiply(const isa::MmMul &inst) {
       for (at[2] = 0; at[2] < a.dims[2]; ++at[2], ++index) {
         for (at[3] = 0; at[3] < w.k; ++at[3]) row[static_cast<std::size_t>(at[3])] = get(a, at);
         at[3] = 0;
+        std::fill(sums.begin(), sums.end(), 0.0F);
+        for (std::size_t k = 0; k < row.size(); ++k) {
+          const float *weights = w.values.data() + k * sums.size();
+          for (std::size_t n = 0; n < sums.size(); ++n) sums[n] += row[k] * weights[n];
+        }
         for (int64_t n = 0; n < w.n; ++n) {
-          float sum = 0;
-          for (int64_t k = 0; k < w.k; ++k)
-            sum += row[static_cast<std::size_t>(k)] * w.values[static_cast<std::size_t>(k * w.n + n)];
           const int64_t tile = index / rows * inst.n_split + n / target_.tile_cols;
           Accumulator &acc = accumulators_.at(static_cast<std::size_t>(
               (tile * target_.tile_acc_rows + inst.acc_row + index % rows) * target_.tile_cols +
               n % target_.tile_cols));
           if (inst.accumulate != 0 && !acc.valid) fail("accumulates onto nothing");
+          const float sum = sums[static_cast<std::size_t>(n)];
           acc.value = inst.accumulate != 0 ? acc.value + sum : sum;
           acc.valid = true;
         }

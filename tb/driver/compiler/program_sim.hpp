@@ -47,9 +47,23 @@ class ProgramSim {
     std::array<std::optional<isa::Tdesc>, 16> tensors;
     std::array<std::optional<isa::Mdesc>, 16> memories;
   };
+  /// Zeroed pages that cost nothing until they are touched: most programs use little of a large scratchpad.
+  class Pages {
+   public:
+    explicit Pages(std::size_t bytes);
+    ~Pages();
+    Pages(const Pages &) = delete;
+    Pages &operator=(const Pages &) = delete;
+    std::byte *data() { return data_; }
+
+   private:
+    std::byte *data_ = nullptr;
+    std::size_t bytes_;
+  };
+  /// Bytes of a segment, and which of them have ever been written.
   struct Memory {
     std::vector<std::byte> bytes;
-    std::vector<bool> written;
+    std::vector<uint8_t> written;  ///< by byte
   };
   using Index = std::array<int64_t, 4>;
 
@@ -85,7 +99,8 @@ class ProgramSim {
   Program program_;
   std::array<Stream, 4> streams_;
   std::vector<uint32_t> semaphores_;
-  Memory spm_;
+  Pages spm_bytes_;
+  Pages spm_written_;  ///< 1 for each byte that has been written
   std::vector<Memory> segments_;
   int current_ = 0;
   uint64_t executed_ = 0;

@@ -7,6 +7,7 @@
 #include "driver/compiler/backend/constants.hpp"
 #include "driver/compiler/frontend/evaluate.hpp"
 #include "tb/driver/compiler/program_sim.hpp"
+#include "tb/driver/compiler/reference_eval.hpp"
 
 namespace cx::tb {
 
@@ -123,6 +124,18 @@ std::vector<Tensor> evaluate_graph(const Graph &graph, const std::map<TensorId, 
       operands.push_back(id == kNoTensor ? nullptr : &values[static_cast<std::size_t>(id)]);
     Tensor &out = values[static_cast<std::size_t>(node.outputs[0])];
     out.data = evaluate(node, operands, out.type, out.shape).data;
+  }
+  return values;
+}
+
+std::vector<Tensor> evaluate_model(const Graph &graph, const std::map<TensorId, Tensor> &inputs) {
+  std::map<std::string, Values> named;
+  for (const auto &[id, tensor] : inputs) named[graph[id].name] = values_of(tensor);
+  const std::map<std::string, Values> outputs = evaluate_reference(graph, named);
+  std::vector<Tensor> values = graph.tensors;
+  for (TensorId id : graph.outputs) {
+    const std::vector<double> &data = outputs.at(graph[id].name).data;
+    values[static_cast<std::size_t>(id)].data = bytes_of_floats({data.begin(), data.end()});
   }
   return values;
 }

@@ -117,7 +117,7 @@ TEST_CASE("convolution chains keep channels last and pass through element-wise t
 
 TEST_CASE("large convolutions on a small scratchpad") {
   GraphMaker m(5);
-  const TensorId x = m.input({1, 130, 18, 41});
+  const TensorId x = m.input({1, 130, 12, 21});
   m.output(m.unary("relu", add_conv(m, x, {130, 200, 1, 3, 3, 1, 1}, {1, 1, 1, 1}, true)));
   check(m);
 }
@@ -143,6 +143,21 @@ TEST_CASE("pooling") {
                     out));
     check(m);
   });
+}
+
+TEST_CASE("windows larger than the scratchpad load only what the kernel meets") {
+  GraphMaker m(6);
+  const TensorId x = m.input({1, 2, 700, 700});
+  m.output(m.node("Pool", {x},
+                  {{"kind", std::string("max")},
+                   {"kernel", std::vector<int64_t>{5, 4}},
+                   {"strides", std::vector<int64_t>{30, 40}},
+                   {"pads", std::vector<int64_t>{150, 130, 160, 100}},
+                   {"dilations", std::vector<int64_t>{150, 170}},
+                   {"count_include_pad", int64_t{1}}},
+                  {1, 2, (700 + 310 - 4 * 150 - 1) / 30 + 1, (700 + 230 - 3 * 170 - 1) / 40 + 1}));
+  m.output(add_conv(m, x, {2, 3, 1, 3, 3, 1, 349}, {0, 0, 0, 0}, true));
+  check(m);
 }
 
 TEST_CASE("matrix product") {
@@ -362,6 +377,21 @@ TEST_CASE("a constant as an output, and an input as an output") {
   m.output(m.node("Copy", {c}, {}, {2, 3}));
   m.output(m.node("Copy", {x}, {}, {4}));
   check(m);
+}
+
+TEST_CASE("a model without elements still makes an image") {
+  GraphMaker m(8);
+  m.graph.inputs.push_back(m.graph.add({"x", Type::F32, {0, 3}, std::nullopt}));
+  m.output(m.unary("relu", m.graph.inputs[0]));
+  check(m);
+}
+
+TEST_CASE("arithmetic on types that the device lacks is refused") {
+  for (Type type : {Type::I16, Type::U16, Type::I64, Type::F64}) {
+    GraphMaker m(9);
+    m.output(m.unary("neg", m.input({4}, type)));
+    CHECK_THROWS_AS(compile(m.graph, tiny_target()), UnsupportedError);
+  }
 }
 
 TEST_CASE("a layer that cannot fit names the node and both sizes") {

@@ -1,0 +1,81 @@
+// Whole models: compiled, simulated and compared with the evaluator, in FP32 and FP16, and what the compiler made of
+// them.
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <iostream>
+
+#include "driver/compiler/compiler.hpp"
+#include "driver/compiler/frontend/frontend.hpp"
+#include "tb/driver/compiler/backend/bench.hpp"
+
+using namespace cx;
+using namespace cx::compiler;
+using namespace cx::tb;
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kModels = "/work/shared/data/models";
+const fs::path kTextModels = "/tmp/ocr/package/assets";
+
+struct Case {
+  fs::path file;
+  ImportOptions import;
+  uint32_t seed = 1;
+};
+
+void check_model(const Case &model, const Target &target, double tolerance_fp32, double tolerance_fp16) {
+  if (!fs::exists(model.file)) {
+    WARN("no model " << model.file);
+    return;
+  }
+  INFO(model.file << ", seed " << model.seed << ", tiles " << target.tiles);
+  const Graph graph = import_onnx(model.file, model.import);
+  std::mt19937 random(model.seed);
+  const auto inputs = random_inputs(graph, random);
+  const auto expected = evaluate_model(graph, inputs);
+  const Comparison exact = compare(graph, target, Precision::fp32, inputs, expected, false);
+  const Comparison half = compare(graph, target, Precision::fp16, inputs, expected, false);
+  std::cout << model.file.filename() << ": " << half.instructions << " instructions, error fp32 " << exact.worst
+            << ", fp16 " << half.worst << ", largest FP16 value " << half.largest_half << "\n";
+  CHECK(exact.worst < tolerance_fp32);
+  CHECK(half.worst < tolerance_fp16);
+  CHECK(half.largest_half < 60000);
+}
+
+Case text_model(const std::string &name, int64_t width) {
+  Case model{kTextModels / name, {}, 1};
+  model.import.input_shapes["x"] = {1, 3, 48, width};
+  return model;
+}
+
+}  // namespace
+
+TEST_CASE("MNIST") {
+  for (const Target &target : {tiny_target(), card_target()})
+    check_model({kModels / "mnist/mnist.onnx", {}, 1}, target, 1e-4, 2e-2);
+}
+
+TEST_CASE("face detector") {
+  check_model({kModels / "ultraface/version-RFB-320.onnx", {}, 2}, card_target(), 1e-4, 2e-2);
+}
+
+TEST_CASE("text direction") {
+  for (const Target &target : {tiny_target(), card_target()}) {
+    check_model(text_model("ch_ppocr_mobile_v2.0_cls_infer.onnx", 192), target, 1e-4, 3e-2);
+  }
+}
+
+TEST_CASE("text recognition") { check_model(text_model("ch_PP-OCRv4_rec_infer.onnx", 320), card_target(), 1e-3, 5e-2); }
+
+TEST_CASE("the compiler reuses memory, keeps views free of copies and is fast") {
+  const Case model = text_model("ch_PP-OCRv4_rec_infer.onnx", 320);
+  if (!fs::exists(model.file)) return;
+  CompileStatistics statistics;
+  const Program program = compile_onnx(model.file, model.import, card_target(), {}, &statistics);
+  CHECK(statistics.workspace_bytes * 4 < statistics.workspace_bytes_no_reuse);
+  CHECK(statistics.groups < statistics.nodes);
+  CHECK(program.macs > 600'000'000);
+  // Heads of the attention are views of the product that makes them: no instruction belongs to their Transpose.
+  for (const DebugEntry &entry : program.debug) CHECK(entry.node.find("Transpose") == std::string::npos);
+}
