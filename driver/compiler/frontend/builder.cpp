@@ -49,7 +49,8 @@ void FoldBudget::charge(double operations_used, int64_t bytes_used) {
   operations -= operations_used;
   bytes -= bytes_used;
   if (operations < 0 || bytes < 0) {
-    throw UnsupportedError("constant folding", "constant expressions of this model are too large to evaluate on the host");
+    throw UnsupportedError("constant folding",
+                           "constant expressions of this model are too large to evaluate on the host");
   }
 }
 

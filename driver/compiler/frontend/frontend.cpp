@@ -66,7 +66,7 @@ int opset_of(const onnx::ModelProto &model) {
   if (version == 0) throw InputError("the model does not state the opset of the default domain");
   if (version < 1 || version > kNewestOpset) {
     throw UnsupportedError("opset", "opset " + std::to_string(version) + " is not supported; opsets up to " +
-                                   std::to_string(kNewestOpset) + " are");
+                                        std::to_string(kNewestOpset) + " are");
   }
   return static_cast<int>(version);
 }
@@ -109,7 +109,8 @@ class Importer {
 
   Graph run() {
     graph_.name = printable(proto_.name());
-    if (proto_.sparse_initializer_size() != 0) throw UnsupportedError("sparse initializer", "sparse initializers are not supported");
+    if (proto_.sparse_initializer_size() != 0)
+      throw UnsupportedError("sparse initializer", "sparse initializers are not supported");
     read_initializers();
     bind_inputs();
     index_producers();

@@ -17,8 +17,8 @@ typedef struct cx_port cx_port;
 
 enum {
   CX_PORT_OK = 0,
-  CX_PORT_BAD_CONFIG = -1,   /* the message of cx_port_error() names file, line, column, key and expectation */
-  CX_PORT_BAD_ACCESS = -2,   /* unmapped register, wrong size or alignment, access outside a BAR */
+  CX_PORT_BAD_CONFIG = -1, /* the message of cx_port_error() names file, line, column, key and expectation */
+  CX_PORT_BAD_ACCESS = -2, /* unmapped register, wrong size or alignment, access outside a BAR */
   CX_PORT_BAD_ARGUMENT = -3,
   CX_PORT_INTERNAL = -4
 };

@@ -8,6 +8,7 @@
 
 #include "driver/compiler/frontend/onnx_file.hpp"
 #include "driver/include/cx/error.hpp"
+#include "tb/common/data.hpp"
 #include "tb/driver/compiler/onnx_case.hpp"
 #include "tb/driver/compiler/onnx_model.hpp"
 
@@ -258,13 +259,13 @@ TEST_CASE("Inputs are checked against the model") {
 
 TEST_CASE("Damaged models give a typed error or a graph") {
   std::vector<std::string> sources;
-  for (const char *path :
-       {"/work/shared/data/models/mnist/mnist.onnx",
-        "/usr/share/libonnx-testdata/data/node/test_conv_with_strides_padding/model.onnx",
-        "/usr/share/libonnx-testdata/data/node/test_layer_normalization_4d_axis2_expanded/model.onnx",
-        "/usr/share/libonnx-testdata/data/node/test_averagepool_2d_ceil/model.onnx",
-        "/usr/share/libonnx-testdata/data/node/test_gemm_all_attributes/model.onnx",
-        "/usr/share/libonnx-testdata/data/node/test_convtranspose_output_shape/model.onnx"}) {
+  for (const std::string &path :
+       {(cx::tb::data_dir() / "models/mnist/mnist.onnx").string(),
+        (cx::tb::onnx_suites() / "node/test_conv_with_strides_padding/model.onnx").string(),
+        (cx::tb::onnx_suites() / "node/test_layer_normalization_4d_axis2_expanded/model.onnx").string(),
+        (cx::tb::onnx_suites() / "node/test_averagepool_2d_ceil/model.onnx").string(),
+        (cx::tb::onnx_suites() / "node/test_gemm_all_attributes/model.onnx").string(),
+        (cx::tb::onnx_suites() / "node/test_convtranspose_output_shape/model.onnx").string()}) {
     std::string bytes = bytes_of_file(path);
     if (!bytes.empty()) sources.push_back(std::move(bytes));
   }

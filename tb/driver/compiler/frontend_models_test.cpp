@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "driver/include/cx/error.hpp"
+#include "tb/common/data.hpp"
 #include "tb/driver/compiler/onnx_case.hpp"
 
 using namespace cx::compiler;
@@ -10,7 +11,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kModels = "/work/shared/data/models";
+const fs::path kModels = cx::tb::data_dir() / "models";
 
 std::map<std::string, int> histogram(const Graph &graph) {
   std::map<std::string, int> count;
@@ -70,7 +71,7 @@ TEST_CASE("UltraFace agrees with its references and keeps no batch normalisation
 }
 
 TEST_CASE("Text recognition and direction models import at several widths") {
-  const fs::path folder = "/tmp/ocr/package/assets";
+  const fs::path folder = cx::tb::ocr_models();
   const fs::path recogniser = folder / "ch_PP-OCRv4_rec_infer.onnx";
   const fs::path classifier = folder / "ch_ppocr_mobile_v2.0_cls_infer.onnx";
   if (!fs::exists(recogniser) || !fs::exists(classifier)) {
