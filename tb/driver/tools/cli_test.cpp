@@ -1,45 +1,21 @@
 // The command line as a user meets it: exit statuses and messages.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "driver/compiler/graph.hpp"
 #include "driver/tools/tensor_file.hpp"
+#include "tb/driver/tools/cx_process.hpp"
 
 // After the graph header: onnx's macros.
 #include <onnx/onnx_pb.h>
 
 namespace fs = std::filesystem;
+using cx::tb::Folder;
+using cx::tb::Result;
+using cx::tb::run_cx;
 
 namespace {
-
-struct Result {
-  int status = -1;
-  std::string text;  ///< stdout and stderr
-};
-
-Result run_cx(const std::string &arguments) {
-  Result result;
-  FILE *pipe = popen((std::string(CX_BINARY) + " " + arguments + " 2>&1 </dev/null").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  while (const std::size_t n = fread(buffer, 1, sizeof(buffer), pipe)) result.text.append(buffer, n);
-  const int code = pclose(pipe);
-  result.status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
-  return result;
-}
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("cx_cli_" + std::to_string(getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  std::string operator/(const std::string &name) const { return path / name; }
-};
 
 /// A model of one node on a float input x[1, 4] with output y.
 std::string write_model(const std::string &path, const std::string &op, const std::string &domain = "") {

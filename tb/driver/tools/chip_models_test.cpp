@@ -1,0 +1,134 @@
+// Whole models through compiler, driver, firmware and engines, against stored outputs; RTL tiles against model tiles.
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tb/common/data.hpp"
+#include "tb/driver/tools/cx_process.hpp"
+
+namespace fs = std::filesystem;
+using cx::tb::Folder;
+using cx::tb::Result;
+using cx::tb::run_cx;
+
+namespace {
+
+bool present(const fs::path &path) {
+  if (fs::exists(path)) return true;
+  WARN(path << " is absent: skipped");
+  return false;
+}
+
+std::string bytes_of(const fs::path &path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Runs the command with model tiles and with the given RTL tiles: same bytes, same cycles.
+void check_tiles_agree(const std::string &command, const std::string &rtl_tiles) {
+  const Folder folder;
+  nlohmann::json reports[2];
+  const std::string tiles[2] = {"none", rtl_tiles};
+  for (int i = 0; i < 2; ++i) {
+    const Result result =
+        run_cx(command + " --set dmmu.rtl_tiles=" + tiles[i] + " --json --output " + (folder / tiles[i]));
+    INFO(result.text);
+    REQUIRE(result.status == 0);
+    reports[i] = nlohmann::json::parse(result.text);
+    reports[i].erase("wall_s");
+  }
+  CHECK(reports[0] == reports[1]);
+  CHECK(reports[0]["cycles"] > 0);
+  const std::string expected = bytes_of(fs::path(folder / "none") / "output_0.pb");
+  CHECK_FALSE(expected.empty());
+  CHECK(bytes_of(fs::path(folder / rtl_tiles) / "output_0.pb") == expected);
+}
+
+}  // namespace
+
+TEST_CASE("the recogniser reads the example line on cx3210 in FP16, close to the FP32 reference") {
+  const fs::path model = cx::tb::ocr_models() / "ch_PP-OCRv4_rec_infer.onnx";
+  if (!present(model)) return;
+  const Result result = run_cx("run " + model.string() +
+                               " --config cx3210 --precision fp16 --task ocr-line --input x=examples/text_line.png "
+                               "--reference examples/text_line_reference --atol 0.02 --json");
+  INFO(result.text);
+  REQUIRE(result.status == 0);
+  const auto json = nlohmann::json::parse(result.text);
+  CHECK(json["answer"]["text"] == "Hello from a virtual chip 2026");
+  CHECK(json["macs"] > 1'000'000'000);
+  for (const char *engine : {"load", "store", "dmmu", "vpu"}) CHECK(json["engines"][engine]["busy_cycles"] > 0);
+  CHECK(json["firmware_instructions"] > 0);
+}
+
+TEST_CASE("the recogniser in FP32 is within 1e-3 of the reference") {
+  const fs::path model = cx::tb::ocr_models() / "ch_PP-OCRv4_rec_infer.onnx";
+  if (!present(model)) return;
+  const Result result = run_cx("run " + model.string() + " --reference examples/text_line_reference --atol 1e-6");
+  INFO(result.text);
+  CHECK(result.status == 0);
+}
+
+TEST_CASE("the direction classifier on tiny: RTL tiles and model tiles agree in bytes and cycles") {
+  const fs::path model = cx::tb::ocr_models() / "ch_ppocr_mobile_v2.0_cls_infer.onnx";
+  if (!present(model)) return;
+  for (const char *precision : {"fp16", "fp32", "bf16"}) {
+    check_tiles_agree("run " + model.string() +
+                          " --config tiny --task ocr-direction --input x=examples/text_line.png --precision " +
+                          precision,
+                      "all");
+  }
+}
+
+TEST_CASE("mnist on tiny: RTL tiles and model tiles agree in bytes and cycles, and with the reference") {
+  const fs::path folder = cx::tb::data_dir() / "models/mnist";
+  if (!present(folder)) return;
+  for (int set = 0; set < 4; ++set) {
+    const std::string reference = folder / ("test_data_set_" + std::to_string(set));
+    check_tiles_agree("run " + (folder / "mnist.onnx").string() + " --config tiny --reference " + reference, "all");
+  }
+}
+
+TEST_CASE("the face detector on cx3210: references in FP32, the same faces in FP16") {
+  const fs::path folder = cx::tb::data_dir() / "models/ultraface";
+  if (!present(folder)) return;
+  for (const char *model : {"version-RFB-320.onnx"}) {
+    for (const char *set : {"test_data_set_0", "test_data_set_1"}) {
+      const std::string command =
+          "run " + (folder / model).string() + " --config cx3210 --task faces --reference " + (folder / set).string();
+      const Result fp32 = run_cx(command + " --check both");
+      INFO(fp32.text);
+      CHECK(fp32.status == 0);
+      const Result fp16 = run_cx(command + " --precision fp16 --check answer");
+      INFO(fp16.text);
+      CHECK(fp16.status == 0);
+    }
+  }
+}
+
+TEST_CASE("no ONNX backend test that once passed is lost") {
+  if (!present(cx::tb::onnx_suites())) return;
+  for (const std::string suite : {"node", "simple"}) {
+    const Result result = run_cx("conformance " + (cx::tb::onnx_suites() / suite).string() + " --config tiny --json");
+    REQUIRE((result.status == 0 || result.status == 1));
+    const auto json = nlohmann::json::parse(result.text);
+    std::set<std::string> passed;
+    for (const auto &entry : json["cases"]) {
+      if (entry["result"] == "pass") passed.insert(entry["name"]);
+    }
+    std::ifstream list("tb/driver/tools/conformance_" + suite + ".txt");
+    REQUIRE(list);
+    std::size_t expected = 0;
+    for (std::string name; std::getline(list, name); ++expected) {
+      INFO(suite << "/" << name);
+      CHECK(passed.count(name) == 1);
+    }
+    CHECK(expected > 0);
+    if (passed.size() > expected) {
+      WARN(passed.size() - expected << " more cases of " << suite << " pass than tb/driver/tools/conformance_" << suite
+                                    << ".txt lists");
+    }
+  }
+}

@@ -1,0 +1,44 @@
+// Runs the cx of this build as a user would.
+#pragma once
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+namespace cx::tb {
+
+struct Result {
+  int status = -1;   ///< exit status; -1 when a signal ended it
+  std::string text;  ///< stdout and stderr
+};
+
+inline Result run_cx(const std::string &arguments) {
+  Result result;
+  FILE *pipe = popen((std::string(CX_BINARY) + " " + arguments + " 2>&1 </dev/null").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  char buffer[4096];
+  while (const std::size_t n = fread(buffer, 1, sizeof(buffer), pipe)) result.text.append(buffer, n);
+  const int code = pclose(pipe);
+  result.status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
+  return result;
+}
+
+/// A folder that goes with the test.
+struct Folder {
+  std::filesystem::path path;
+  Folder() {
+    std::string name = std::filesystem::temp_directory_path() / "cx_test_XXXXXX";
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  Folder(const Folder &) = delete;
+  Folder &operator=(const Folder &) = delete;
+  std::string operator/(const std::string &name) const { return path / name; }
+};
+
+}  // namespace cx::tb
