@@ -60,6 +60,7 @@ void ControlProcessor::set_reset(bool asserted) {
   if (asserted == reset_) return;
   reset_ = asserted;
   if (asserted) {
+    ++resets_;
     core_.shorten_run(0);
     reset_intc();
     trace_line_.clear();
@@ -134,6 +135,13 @@ void ControlProcessor::sync() {
   synced_cycles_ = core_.cycles();
 }
 
+// False: reset was asserted meanwhile. The access must not happen; the core stops right after it.
+bool ControlProcessor::sync_for_access() {
+  const unsigned resets = resets_;
+  sync();
+  return resets == resets_;
+}
+
 // Waits for the first clock edge at or after the present time plus `delay`.
 void ControlProcessor::align_to_clock(const sc_core::sc_time &delay) {
   const sc_core::sc_time rest = clock_.until(clock_.ceil(sc_core::sc_time_stamp() + delay));
@@ -155,7 +163,7 @@ bool ControlProcessor::CoreBus::store(uint32_t address, unsigned size, uint32_t 
 }
 
 bool ControlProcessor::noc_access(tlm::tlm_command command, uint32_t address, unsigned size, uint32_t &value) {
-  sync();
+  if (!sync_for_access()) return false;
   uint8_t bytes[4] = {};
   if (command == tlm::TLM_WRITE_COMMAND) std::memcpy(bytes, &value, size);
   tlm::tlm_generic_payload payload;
@@ -184,7 +192,7 @@ bool ControlProcessor::noc_access(tlm::tlm_command command, uint32_t address, un
 // ---- interrupt controller ----
 
 bool ControlProcessor::intc_access(tlm::tlm_command command, uint32_t offset, unsigned size, uint32_t &value) {
-  sync();
+  if (!sync_for_access()) return false;
   core_.add_cycles(kIntcAccessCycles);
   if (size != 4) return false;
   core_accesses_intc_ = true;

@@ -91,6 +91,7 @@ class ControlProcessor : public sc_core::sc_module {
   void run();
   void sleep();
   void sync();
+  bool sync_for_access();
   void align_to_clock(const sc_core::sc_time &delay);
   /// The core's own time, in core cycles: ahead of the kernel by at most a quantum.
   Cycles local_time() const { return synced_edge_ + (core_.cycles() - synced_cycles_); }
@@ -120,6 +121,7 @@ class ControlProcessor : public sc_core::sc_module {
   Cycles synced_edge_ = 0;      // kernel time of the last synchronisation
   uint64_t synced_cycles_ = 0;  // core_.cycles() at that time
   bool reset_ = true;
+  unsigned resets_ = 0;
   bool restart_ = false;  // reset was released and the core has not started yet
   bool sleeping_ = false;
   bool core_accesses_intc_ = false;

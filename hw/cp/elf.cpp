@@ -76,6 +76,7 @@ std::optional<uint32_t> find_symbol(const File &file, const FileHeader &header, 
   if (header.section_entry_bytes != sizeof(SectionHeader)) {
     throw ElfError(Kind::kDamaged, "section headers of " + std::to_string(header.section_entry_bytes) + " bytes");
   }
+  file.range(header.section_offset, uint64_t{header.section_count} * sizeof(SectionHeader), "section headers");
   const auto section = [&](uint32_t index) {
     return file.read<SectionHeader>(uint64_t{header.section_offset} + index * sizeof(SectionHeader), "section header");
   };
@@ -334,8 +335,12 @@ ElfImage parse_elf(std::span<const uint8_t> bytes) {
 ElfImage load_elf(const std::string &path) {
   std::ifstream stream(path, std::ios::binary);
   if (!stream) throw ElfError(Kind::kUnreadable, path + ": cannot open");
-  const std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (stream.bad()) throw ElfError(Kind::kUnreadable, path + ": cannot read");
+  std::vector<uint8_t> bytes;
+  try {
+    bytes.assign(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
+  } catch (const std::ios_base::failure &) {  // a directory, for one
+    throw ElfError(Kind::kUnreadable, path + ": cannot read");
+  }
   try {
     return parse_elf(bytes);
   } catch (const ElfError &error) {
