@@ -71,7 +71,8 @@ TEST_CASE("range allocator equals a model on random sequences") {
     uint64_t peak = 0;
     for (int step = 0; step < 4000; ++step) {
       if (live.empty() || random() % 5 < 3) {
-        const uint64_t bytes = 1 + random() % (random() % 8 ? 700 : 9000);
+        const uint64_t largest = random() % 8 ? 700 : 9000;
+        const uint64_t bytes = 1 + random() % largest;
         const uint64_t align = 1ull << random() % 13;
         const uint64_t expected = model.best(bytes, std::max(align, kGranule));
         if (!expected) {
