@@ -80,10 +80,14 @@ TensorId Builder::emit(const std::string &op, std::vector<TensorId> inputs, Attr
   return output;
 }
 
-TensorId Builder::constant(Tensor tensor) {
+TensorId Builder::stored(Tensor tensor) {
   if (tensor.name.empty()) tensor.name = origin_;
-  budget_.charge(0, static_cast<int64_t>(tensor.data->size()));
   return graph_.add(std::move(tensor));
+}
+
+TensorId Builder::constant(Tensor tensor) {
+  budget_.charge(0, static_cast<int64_t>(tensor.data->size()));
+  return stored(std::move(tensor));
 }
 
 TensorId Builder::scalar(Type type, double value) {

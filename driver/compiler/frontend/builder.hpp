@@ -14,8 +14,8 @@ using Attributes = std::map<std::string, Attribute>;
 
 /// What folding may cost in total, so that a hostile model cannot exhaust the host.
 struct FoldBudget {
-  double operations = 2e10;
-  int64_t bytes = int64_t{2} << 30;
+  double operations = 4e9;
+  int64_t bytes = int64_t{1} << 30;
 
   /// Throws UnsupportedError when the budget is used up.
   void charge(double operations_used, int64_t bytes_used);
@@ -40,7 +40,10 @@ class Builder {
   TensorId emit(const std::string &op, std::vector<TensorId> inputs, Attributes attributes = {},
                 const Shape *shape = nullptr);
 
+  /// A constant that the compiler works out; it counts against the budget.
   TensorId constant(Tensor tensor);
+  /// A constant whose elements are in the model's file.
+  TensorId stored(Tensor tensor);
   TensorId scalar(Type type, double value);
   TensorId integers(const std::vector<int64_t> &values);
 

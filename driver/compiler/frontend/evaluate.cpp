@@ -370,23 +370,25 @@ Tensor softmax(const Node &node, const Tensor &x, Type type, const Shape &shape)
   return make_constant("", type, shape, values);
 }
 
-// Calls visit(y, x) for the source positions of one window that lie inside the picture, row by row, with the kernel
-// position before: visit(ky, kx, y, x).
-template <typename Visit>
-void window(const Node &node, const Shape &source, int64_t kernel_y, int64_t kernel_x, int64_t oy, int64_t ox,
-            Visit visit) {
-  const auto strides = node.integers("strides");
-  const auto pads = node.integers("pads");
-  const auto dilations = node.integers("dilations");
-  for (int64_t ky = 0; ky < kernel_y; ++ky) {
-    const int64_t y = oy * strides[0] - pads[0] + ky * dilations[0];
-    if (y < 0 || y >= source[2]) continue;
-    for (int64_t kx = 0; kx < kernel_x; ++kx) {
-      const int64_t x = ox * strides[1] - pads[1] + kx * dilations[1];
-      if (x >= 0 && x < source[3]) visit(ky, kx, y, x);
+struct Window {
+  explicit Window(const Node &node)
+      : strides(node.integers("strides")), pads(node.integers("pads")), dilations(node.integers("dilations")) {}
+
+  // Calls visit(ky, kx, y, x) for the kernel positions of one window that lie inside the source, row by row.
+  template <typename Visit>
+  void each(const Shape &source, int64_t kernel_y, int64_t kernel_x, int64_t oy, int64_t ox, Visit visit) const {
+    for (int64_t ky = 0; ky < kernel_y; ++ky) {
+      const int64_t y = oy * strides[0] - pads[0] + ky * dilations[0];
+      if (y < 0 || y >= source[2]) continue;
+      for (int64_t kx = 0; kx < kernel_x; ++kx) {
+        const int64_t x = ox * strides[1] - pads[1] + kx * dilations[1];
+        if (x >= 0 && x < source[3]) visit(ky, kx, y, x);
+      }
     }
   }
-}
+
+  std::vector<int64_t> strides, pads, dilations;
+};
 
 Tensor conv(const Node &node, const Operands &inputs, Type type, const Shape &shape) {
   const Shape &xs = inputs[0]->shape;
@@ -395,6 +397,7 @@ Tensor conv(const Node &node, const Operands &inputs, Type type, const Shape &sh
   const std::vector<double> w = to_doubles(*inputs[1]);
   std::vector<double> bias(index_of(ws[0]), 0.0);
   if (inputs.size() > 2 && inputs[2] != nullptr) bias = to_doubles(*inputs[2]);
+  const Window window(node);
   const int64_t per_group = ws[0] / node.integer("group", 1);
   std::vector<double> result;
   result.reserve(index_of(elements(shape)));
@@ -406,7 +409,7 @@ Tensor conv(const Node &node, const Operands &inputs, Type type, const Shape &sh
           for (int64_t c = 0; c < ws[1]; ++c) {
             const int64_t plane = (n * xs[1] + m / per_group * ws[1] + c) * xs[2];
             const int64_t kernel = (m * ws[1] + c) * ws[2];
-            window(node, xs, ws[2], ws[3], oy, ox, [&](int64_t ky, int64_t kx, int64_t iy, int64_t ix) {
+            window.each(xs, ws[2], ws[3], oy, ox, [&](int64_t ky, int64_t kx, int64_t iy, int64_t ix) {
               sum += x[index_of((plane + iy) * xs[3] + ix)] * w[index_of((kernel + ky) * ws[3] + kx)];
             });
           }
@@ -421,6 +424,7 @@ Tensor conv(const Node &node, const Operands &inputs, Type type, const Shape &sh
 Tensor pool(const Node &node, const Tensor &source, Type type, const Shape &shape) {
   const std::vector<double> x = to_doubles(source);
   const auto kernel = node.integers("kernel");
+  const Window window(node);
   const std::string kind = node.text("kind", "");
   const bool maximum = kind == "max";
   std::vector<double> result;
@@ -429,7 +433,7 @@ Tensor pool(const Node &node, const Tensor &source, Type type, const Shape &shap
     for (int64_t oy = 0; oy < shape[2]; ++oy) {
       for (int64_t ox = 0; ox < shape[3]; ++ox) {
         double total = maximum ? -std::numeric_limits<double>::infinity() : 0;
-        window(node, source.shape, kernel[0], kernel[1], oy, ox, [&](int64_t, int64_t, int64_t iy, int64_t ix) {
+        window.each(source.shape, kernel[0], kernel[1], oy, ox, [&](int64_t, int64_t, int64_t iy, int64_t ix) {
           const double value = x[index_of((plane * source.shape[2] + iy) * source.shape[3] + ix)];
           total = binary(maximum ? "max" : "add", total, value);
         });
@@ -484,6 +488,9 @@ double evaluation_cost(const Node &node, const std::vector<const Tensor *> &inpu
   for (const Tensor *input : inputs) {
     if (input != nullptr) cost += static_cast<double>(elements(input->shape));
   }
+  // Functions are looked up per element.
+  constexpr double kPerFunction = 16;
+  if (node.op == "Unary" || node.op == "Binary" || node.op == "Reduce") cost *= kPerFunction;
   return cost;
 }
 

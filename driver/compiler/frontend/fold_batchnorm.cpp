@@ -82,6 +82,8 @@ class Folder {
     const std::size_t rank = graph_[source].shape.size();
     const std::size_t axis = linear->op == "Conv" ? 1 : rank - 1;
     const int64_t channels = graph_[source].shape[axis];
+    constexpr int64_t kMostChannels = 1 << 24;
+    if (channels > kMostChannels) return false;
     const std::vector<double> values = along(constant, rank, axis, channels);
     if (values.empty()) return false;
     Node folded = *linear;

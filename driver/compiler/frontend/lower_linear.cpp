@@ -37,6 +37,7 @@ TensorId convolve_3d(Builder &b, TensorId x, TensorId w, TensorId bias, const Wi
   const Shape s = b.shape(x);
   const Shape ws = b.shape(w);
   const int64_t depth_kernel = window.kernel[0];
+  if (depth_kernel > 1024) throw UnsupportedError("Conv", "a kernel deeper than 1024");
   if (s[2] < window.extent(0)) throw InputError("kernel is deeper than the padded input " + to_text(s));
   const int64_t depth = (s[2] - window.extent(0)) / window.strides[0] + 1;
   const TensorId by_depth = b.transpose(x, {0, 2, 1, 3, 4});

@@ -107,13 +107,16 @@ std::vector<double> divisors(const Pooling &pooling, std::size_t d, int64_t size
   const Window &window = pooling.stated;
   const int64_t low = include_pad ? -window.begin[d] : 0;
   const int64_t high = include_pad ? size + window.end[d] : size;
+  if (pooling.counts[d] > (1 << 24)) throw UnsupportedError("AveragePool", "more than 2^24 windows with padding");
+  // Kernel elements that lie before `limit`: those k with start + k * dilation < limit.
+  auto before = [&](int64_t start, int64_t limit) {
+    const int64_t room = limit - start;
+    return room <= 0 ? 0 : std::min(window.kernel[d], (room - 1) / window.dilations[d] + 1);
+  };
   std::vector<double> result;
   for (int64_t i = 0; i < pooling.counts[d]; ++i) {
-    int64_t count = 0;
-    for (int64_t k = 0; k < window.kernel[d]; ++k) {
-      const int64_t at = i * window.strides[d] - window.begin[d] + k * window.dilations[d];
-      if (at >= low && at < high) ++count;
-    }
+    const int64_t start = i * window.strides[d] - window.begin[d];
+    const int64_t count = before(start, high) - before(start, low);
     // A window without elements has sum 0; a divisor of 1 keeps it.
     result.push_back(static_cast<double>(std::max<int64_t>(count, 1)));
   }
@@ -131,8 +134,9 @@ Ids average_pool(NodeContext &n) {
   double volume = 1;
   std::vector<std::vector<double>> counts;
   for (std::size_t d = 0; d < rank; ++d) {
-    counts.push_back(divisors(pooling, d, shape[d + 2], include_pad));
     const auto kernel = static_cast<double>(pooling.window.kernel[d]);
+    const bool inside = pooling.window.begin[d] == 0 && pooling.window.end[d] == 0;
+    counts.push_back(inside ? std::vector<double>{kernel} : divisors(pooling, d, shape[d + 2], include_pad));
     uniform = uniform && std::all_of(counts[d].begin(), counts[d].end(), [&](double count) { return count == kernel; });
     volume *= kernel;
   }

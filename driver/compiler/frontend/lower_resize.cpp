@@ -14,7 +14,7 @@ using Ids = std::vector<TensorId>;
 using Integers = std::vector<int64_t>;
 
 // Larger interpolation matrices would cost more than any model gains by them.
-constexpr int64_t kLongestAxis = 1 << 14;
+constexpr int64_t kLongestAxis = 1 << 12;
 
 struct Interpolation {
   std::string mode = "nearest";

@@ -49,7 +49,7 @@ Ids size_of(NodeContext &n) {
 Ids constant(NodeContext &n) {
   if (const auto *value = n.attribute("value"); value != nullptr) {
     if (!value->has_t()) throw InputError("attribute 'value' must be a tensor");
-    return {n.b.constant(read_tensor(value->t(), n.folder()))};
+    return {n.b.stored(read_tensor(value->t(), n.folder()))};
   }
   if (n.has_attribute("value_float")) return {n.b.scalar(Type::F32, n.real("value_float", 0))};
   if (n.has_attribute("value_int")) {

@@ -7,7 +7,8 @@
 namespace cx::compiler {
 namespace {
 
-constexpr int64_t kLargest = int64_t{1} << 30;
+// Longer windows, strides and pads than any model has.
+constexpr int64_t kLargest = int64_t{1} << 20;
 
 std::vector<int64_t> checked(const NodeContext &n, const std::string &name, std::size_t length, int64_t fallback,
                              int64_t lowest) {
