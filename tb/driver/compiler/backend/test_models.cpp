@@ -6,6 +6,7 @@
 
 #include "driver/compiler/compiler.hpp"
 #include "driver/compiler/frontend/frontend.hpp"
+#include "tb/common/data.hpp"
 #include "tb/driver/compiler/backend/bench.hpp"
 
 using namespace cx;
@@ -15,8 +16,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kModels = "/work/shared/data/models";
-const fs::path kTextModels = "/tmp/ocr/package/assets";
+const fs::path kModels = cx::tb::data_dir() / "models";
+const fs::path kTextModels = cx::tb::ocr_models();
 
 struct Case {
   fs::path file;
@@ -56,7 +57,9 @@ TEST_CASE("MNIST") {
     check_model({kModels / "mnist/mnist.onnx", {}, 1}, target, 1e-4, 2e-2);
 }
 
-TEST_CASE("face detector") {
+// The program simulator takes minutes for the two larger models; tb/driver/tools runs them on the chip in every test
+// run.
+TEST_CASE("face detector", "[.slow]") {
   check_model({kModels / "ultraface/version-RFB-320.onnx", {}, 2}, card_target(), 1e-4, 2e-2);
 }
 
@@ -66,7 +69,9 @@ TEST_CASE("text direction") {
   }
 }
 
-TEST_CASE("text recognition") { check_model(text_model("ch_PP-OCRv4_rec_infer.onnx", 320), card_target(), 1e-3, 5e-2); }
+TEST_CASE("text recognition", "[.slow]") {
+  check_model(text_model("ch_PP-OCRv4_rec_infer.onnx", 320), card_target(), 1e-3, 5e-2);
+}
 
 TEST_CASE("the compiler reuses memory, keeps views free of copies and is fast") {
   const Case model = text_model("ch_PP-OCRv4_rec_infer.onnx", 320);
