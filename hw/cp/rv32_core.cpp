@@ -73,6 +73,7 @@ namespace csr {
 constexpr uint32_t kMstatus = 0x300, kMisa = 0x301, kMie = 0x304, kMtvec = 0x305, kMstatush = 0x310;
 constexpr uint32_t kMcountinhibit = 0x320, kMhpmevent3 = 0x323, kMhpmevent31 = 0x33f;
 constexpr uint32_t kMscratch = 0x340, kMepc = 0x341, kMcause = 0x342, kMtval = 0x343, kMip = 0x344;
+constexpr uint32_t kTselect = 0x7a0, kTdata1 = 0x7a1, kTdata2 = 0x7a2, kTdata3 = 0x7a3;  // no trigger: type 0
 constexpr uint32_t kMcycle = 0xb00, kMinstret = 0xb02, kMhpmcounter3 = 0xb03, kMhpmcounter31 = 0xb1f;
 constexpr uint32_t kMcycleh = 0xb80, kMinstreth = 0xb82, kMhpmcounter3h = 0xb83, kMhpmcounter31h = 0xb9f;
 constexpr uint32_t kCycle = 0xc00, kTime = 0xc01, kInstret = 0xc02;
@@ -320,6 +321,10 @@ bool Rv32Core::read_csr(uint32_t number, uint32_t &value) const {
     case kMarchid:
     case kMhartid:
     case kMconfigptr:
+    case kTselect:
+    case kTdata1:
+    case kTdata2:
+    case kTdata3:
       value = 0;
       return true;
     default:
@@ -330,7 +335,9 @@ bool Rv32Core::read_csr(uint32_t number, uint32_t &value) const {
   }
 }
 
-bool Rv32Core::write_csr(uint32_t number, uint32_t value) {
+bool Rv32Core::write_csr(uint32_t number, uint32_t value) { return write_csr(number, value, minstret()); }
+
+bool Rv32Core::write_csr(uint32_t number, uint32_t value, uint64_t instret_before) {
   using namespace csr;
   uint32_t old = 0;
   if (csr_is_read_only(number) || !read_csr(number, old)) return false;
@@ -370,11 +377,12 @@ bool Rv32Core::write_csr(uint32_t number, uint32_t value) {
     case kMcycleh:
       set_mcycle(with_high(mcycle(), value));
       break;
+    // The other half is what it was before the writing instruction, whose own count the write replaces.
     case kMinstret:
-      set_minstret(with_low(minstret(), value));
+      set_minstret(with_low(instret_before, value));
       break;
     case kMinstreth:
-      set_minstret(with_high(minstret(), value));
+      set_minstret(with_high(instret_before, value));
       break;
     default:  // misa, mip, mstatush and the hardware performance monitors are fixed
       break;
@@ -391,11 +399,12 @@ bool Rv32Core::execute_csr(const Decoded &d) {
   if (!read_csr(number, old) || (writes && csr_is_read_only(number))) return false;
   const uint32_t operand = immediate ? d.rs1 : x_[d.rs1];
   // A counter that is written holds the written value when the next instruction starts.
+  const uint64_t minstret_before = minstret();
   cycles_ += model_.csr;
   ++retired_;
   if (writes) {
     const bool set_bits = d.op == kCsrrs || d.op == kCsrrsi;
-    write_csr(number, exchange ? operand : set_bits ? old | operand : old & ~operand);
+    write_csr(number, exchange ? operand : set_bits ? old | operand : old & ~operand, minstret_before);
   }
   x_[d.rd] = old;
   pc_ += 4;

@@ -133,6 +133,7 @@ class Rv32Core {
   bool take_interrupt();
   bool execute_csr(const Decoded &instruction);
   uint64_t mcycle() const { return (inhibit_ & 1) ? mcycle_base_ : mcycle_base_ + cycles_; }
+  bool write_csr(uint32_t number, uint32_t value, uint64_t instret_before);
   uint64_t minstret() const { return (inhibit_ & 4) ? minstret_base_ : minstret_base_ + retired_; }
   void set_mcycle(uint64_t value) { mcycle_base_ = (inhibit_ & 1) ? value : value - cycles_; }
   void set_minstret(uint64_t value) { minstret_base_ = (inhibit_ & 4) ? value : value - retired_; }

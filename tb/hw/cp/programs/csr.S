@@ -52,6 +52,20 @@ TEST_BEGIN
   csrw mtval, a0
   csrr a1, mtval
   CHECK(18, a1, 0xffffffff)
+  /* A write to either half of minstret replaces the count of the writing instruction. */
+  li a0, 0xffffffff
+  csrw minstret, a0
+  csrw minstreth, a0
+  nop
+  csrr a1, minstret
+  csrr a2, minstreth
+  CHECK(60, a1, 0)
+  CHECK(61, a2, 0)
+  /* No trigger exists. */
+  csrw tselect, x0
+  csrw tdata1, a0
+  csrr a1, tdata1
+  CHECK(62, a1, 0)
   /* Reading a read-only register with csrrs and x0 is no write. */
   ILLEGAL(20, csrw mhartid, x0)
   ILLEGAL(21, csrw cycle, a0)
