@@ -171,7 +171,7 @@ TEST_CASE("units are pipelined; posts wait for completion without holding the st
   t.run(first + 30 - t.now());
   CHECK(t.semaphores.value(3) == 0);
   t.run(1);
-  t.run(0);  // the kernel stops before the processes of its last instant
+  t.run(0);                           // the kernel stops before the processes of its last instant
   CHECK(t.semaphores.value(3) == 2);  // the longest earlier instruction ends at 1 + 30
   t.a.finish();
   CHECK(t.vpu.issues == std::vector<Cycles>{first + 1, first + 11, first + 16});
