@@ -9,8 +9,7 @@
 
 namespace cx::tools {
 
-/// Keys: latency_us, cycles, launch_us, launch_cycles, macs, mac_utilisation, engines, bytes, packets, interrupts,
-/// firmware_instructions, firmware_cycles, not_modelled. Holds nothing that depends on the host's speed.
+/// The report as JSON without what depends on the speed of the host, with a list of what is not modelled.
 nlohmann::ordered_json report_json(const RunReport &report);
 
 std::string report_table(const RunReport &report, const compiler::CompileStatistics &statistics, double prepare_s,

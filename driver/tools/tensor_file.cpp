@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "driver/include/cx/error.hpp"
+#include "hw/common/num/formats.hpp"
 
 namespace cx::tools {
 namespace {
@@ -190,20 +191,6 @@ std::string to_pb(const HostTensor &tensor) {
   return proto.SerializeAsString();
 }
 
-double half_to_double(uint16_t bits) {
-  const int exponent = bits >> 10 & 0x1F;
-  const int fraction = bits & 0x3FF;
-  double value;
-  if (exponent == 31) {
-    value = fraction != 0 ? std::nan("") : INFINITY;
-  } else if (exponent == 0) {
-    value = std::ldexp(fraction, -24);
-  } else {
-    value = std::ldexp(fraction + 1024, exponent - 25);
-  }
-  return (bits & 0x8000) != 0 ? -value : value;
-}
-
 template <class Stored>
 Stored stored(const HostTensor &tensor, uint64_t index) {
   Stored value;
@@ -215,13 +202,8 @@ double element(const HostTensor &tensor, uint64_t index) {
   const std::string &type = tensor.type;
   if (type == "float32") return stored<float>(tensor, index);
   if (type == "float64") return stored<double>(tensor, index);
-  if (type == "float16") return half_to_double(stored<uint16_t>(tensor, index));
-  if (type == "bfloat16") {
-    const uint32_t bits = uint32_t{stored<uint16_t>(tensor, index)} << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof(value));
-    return value;
-  }
+  if (type == "float16") return num::decode_fp16(stored<uint16_t>(tensor, index));
+  if (type == "bfloat16") return num::decode_bf16(stored<uint16_t>(tensor, index));
   if (type == "int8") return stored<int8_t>(tensor, index);
   if (type == "uint8" || type == "bool") return stored<uint8_t>(tensor, index);
   if (type == "int16") return stored<int16_t>(tensor, index);
