@@ -229,6 +229,7 @@ int run(const RunOptions &options) {
                      {"constant_bytes", statistics.constant_bytes},
                      {"workspace_bytes", statistics.workspace_bytes},
                      {"workspace_bytes_no_reuse", statistics.workspace_bytes_no_reuse}};
+  json["bound_inputs"] = inputs.bound;
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
   json["wall_s"] = seconds(end - begin);
@@ -244,6 +245,10 @@ int run(const RunOptions &options) {
       for (const std::string &line : answer->lines) fmt::print("{}\n", line);
     }
     for (const std::string &line : check.lines) fmt::print("{}\n", line);
+    for (const std::string &name : inputs.bound) {
+      fmt::print("input {} is fixed in the program; what depends only on such inputs was computed by the compiler\n",
+                 name);
+    }
     fmt::print("\n{}", report_table(executable.report(), statistics, seconds(compiled - begin), seconds(end - begin)));
   }
   return check.passed ? kDone : kCheckFailed;

@@ -55,10 +55,19 @@ SplitInputs split_inputs(const std::vector<HostTensor> &values) {
       tensor.shape = value.shape;
       tensor.data = value.bytes;
       split.import.bound_inputs.emplace(value.name, std::move(tensor));
+      if (element_count(value.shape) != 0) split.bound.push_back(value.name);
     } else {
       split.import.input_shapes.emplace(value.name, value.shape);
       split.runtime.push_back(value);
     }
+  }
+  if (!split.bound.empty() && split.bound.size() == values.size()) {
+    std::string names;
+    for (const std::string &name : split.bound) names += (names.empty() ? "" : ", ") + name;
+    throw UnsupportedError("integer inputs",
+                           "every input (" + names +
+                               ") is of a kind that is bound at compile time, so the compiler and not "
+                               "the device would compute the model");
   }
   return split;
 }

@@ -13,11 +13,14 @@ namespace cx::tools {
 std::string numpy_name(compiler::Type type);
 compiler::Type type_from(const std::string &numpy_name);
 
-/// Splits values by when they are needed: integer and boolean tensors (shapes, axes, bounds) are bound when the model
-/// is compiled, the others when it runs; of those the shapes are bound.
+/// Splits values by when they are needed: integer and boolean tensors (shapes, axes, bounds), scalars (ratios, limits)
+/// and tensors without elements are bound when the model is compiled, the others when it runs; of those the shapes are
+/// bound. What depends on nothing but bound inputs is computed by the compiler. Throws UnsupportedError when that would
+/// be the whole model: the device would only copy a result that the host has computed.
 struct SplitInputs {
   compiler::ImportOptions import;
   std::vector<HostTensor> runtime;
+  std::vector<std::string> bound;  ///< names of the inputs with elements that are fixed in the program
 };
 SplitInputs split_inputs(const std::vector<HostTensor> &values);
 

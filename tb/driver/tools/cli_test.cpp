@@ -174,3 +174,14 @@ TEST_CASE("conformance counts and exits with 1 on a failure") {
   CHECK(json["cases"][0]["name"] == "test_relu");
   CHECK(run_cx("conformance /absent").status == 2);
 }
+
+TEST_CASE("a model that the compiler alone would compute is unsupported, not passed") {
+  const fs::path suite = "/usr/share/libonnx-testdata/data/node";
+  if (!fs::exists(suite)) {
+    WARN("libonnx-testdata is not installed: skipped");
+    return;
+  }
+  const Result result = run_cx("conformance " + suite.string() + " --filter test_add_uint8 --json");
+  CHECK(result.status == 0);
+  CHECK(nlohmann::json::parse(result.text)["summary"]["unsupported"] == 1);
+}
