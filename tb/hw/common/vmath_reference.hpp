@@ -47,6 +47,11 @@ inline double value(Binary f, double a, double b) { return f == Binary::POW ? st
 /// largest finite number counts as 2^128, which is what infinity stands for. A NaN must be the canonical one; infinite
 /// distance for NaN against number, and for a wrong sign of zero.
 inline double ulps(float got, double exact) {
+  const uint64_t biased = std::bit_cast<uint64_t>(exact) >> 52 & 0x7FF;
+  if (biased >= 1023 - 126 && biased < 1023 + 127 && std::fabs(got) <= std::numeric_limits<float>::max()) {
+    const double places = std::bit_cast<double>((2 * 1023 + 23 - biased) << 52);  // 2^(23 - exponent)
+    return std::fabs(got - exact) * places;
+  }
   constexpr double kWrong = std::numeric_limits<double>::infinity();
   if (std::isnan(exact)) return std::bit_cast<uint32_t>(got) == kCanonicalNan ? 0.0 : kWrong;
   if (std::isnan(got)) return kWrong;
