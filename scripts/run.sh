@@ -11,17 +11,20 @@ mkdir -p "$REPORTS"
 step "Text recognition (PP-OCRv4) on cx3210, FP16"
 "$CX" run "$CX_MODELS/ocr/ch_PP-OCRv4_rec_infer.onnx" --config "$CX_ROOT/configs/chips/cx3210.yaml" --precision fp16 \
   --task ocr-line --input "x=$CX_ROOT/examples/text_line.png" \
-  --reference "$CX_ROOT/examples/text_line_reference" --atol 0.02 --report "$REPORTS/text_line.json"
+  --reference "$CX_ROOT/examples/text_line_reference" --atol 0.02 --report "$REPORTS/text_line.json" ||
+  fail "text recognition failed or its outputs are not those of the reference; see above"
 
 step "Direction classifier on tiny: every MAC tile as RTL, then as model"
 for tiles in all none; do
   "$CX" run "$CX_MODELS/ocr/ch_ppocr_mobile_v2.0_cls_infer.onnx" --config "$CX_ROOT/configs/chips/tiny.yaml" --precision fp16 \
     --task ocr-direction --input "x=$CX_ROOT/examples/text_line.png" --set "dmmu.rtl_tiles=$tiles" \
-    --output "$REPORTS/direction_$tiles" --report "$REPORTS/direction_$tiles.json" >"$REPORTS/direction_$tiles.txt"
+    --output "$REPORTS/direction_$tiles" --report "$REPORTS/direction_$tiles.json" >"$REPORTS/direction_$tiles.txt" ||
+    fail "the direction classifier failed with rtl_tiles=$tiles"
   note "rtl_tiles=$tiles: $(grep -m1 -E 'direction' "$REPORTS/direction_$tiles.txt")"
 done
 
 step "Summary"
+note "text read from examples/text_line.png: $(/usr/bin/python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["answer"]["text"])' "$REPORTS/text_line.json")"
 status=0
 outputs_equal=1
 for file in "$REPORTS"/direction_all/*; do
