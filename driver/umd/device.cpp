@@ -244,6 +244,9 @@ void Device::read_capabilities() {
   target_.tile_rows = (shape & CX_DEV_TILE_SHAPE_ROWS_MASK) >> CX_DEV_TILE_SHAPE_ROWS_SHIFT;
   target_.tile_cols = (shape & CX_DEV_TILE_SHAPE_COLS_MASK) >> CX_DEV_TILE_SHAPE_COLS_SHIFT;
   target_.tile_acc_rows = reg(CX_DEV_TILE_ACC_ROWS);
+  const uint32_t modes = reg(CX_DEV_TILE_MODES);
+  target_.tile_pack = (modes & CX_DEV_TILE_MODES_PACK_MASK) >> CX_DEV_TILE_MODES_PACK_SHIFT;
+  target_.output_stationary = (modes & CX_DEV_TILE_MODES_OS_MASK) != 0;
   target_.vpu_lanes = reg(CX_DEV_VPU_LANES);
   target_.spm_bytes = reg(CX_DEV_SPM_BYTES);
   target_.spm_bytes_per_cycle = reg(CX_DEV_SPM_BYTES_PER_CYCLE);

@@ -14,6 +14,8 @@ struct Target {
   uint32_t tile_rows = 0;      ///< K per pass
   uint32_t tile_cols = 0;      ///< N per pass and tile
   uint32_t tile_acc_rows = 0;  ///< rows of a tile's accumulator memory
+  uint32_t tile_pack = 1;      ///< products of 8-bit formats per element and cycle: K per pass is tile_rows * tile_pack
+  bool output_stationary = false;  ///< programs shall use MM_MUL_OS
   uint32_t vpu_lanes = 0;
   uint32_t spm_bytes = 0;
   uint32_t spm_bytes_per_cycle = 0;

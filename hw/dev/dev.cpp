@@ -27,6 +27,8 @@ void Dev::set_capabilities() {
   regs_.set(DevReg::TILE_COUNT, chip_.dmmu.tiles);
   regs_.set(DevRegs::TILE_SHAPE_ROWS, chip_.dmmu.tile.rows);
   regs_.set(DevRegs::TILE_SHAPE_COLS, chip_.dmmu.tile.cols);
+  regs_.set(DevReg::TILE_MODES,
+            chip_.dmmu.tile.pack | chip_.dmmu.tile.stages << 8 | (chip_.dmmu.dataflow == "os" ? 1u << 16 : 0));
   regs_.set(DevReg::TILE_ACC_ROWS, chip_.dmmu.tile.acc_rows);
   regs_.set(DevReg::VPU_LANES, chip_.vpu.lanes);
   regs_.set(DevReg::SPM_BYTES, chip_.spm.kib * 1024);

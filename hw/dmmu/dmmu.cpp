@@ -131,8 +131,6 @@ Dmmu::Dmmu(sc_core::sc_module_name name, const EngineContext &context, const con
       overlap_(config.overlap_folds),
       spm_bytes_per_cycle_(context.spm.params().bytes_per_cycle),
       spm_latency_(context.spm.params().latency_cycles) {
-  if (config.dataflow != "ws")
-    throw std::invalid_argument("dmmu.dataflow: only ws is supported, not " + config.dataflow);
   if (config.tiles == 0) throw std::invalid_argument("dmmu.tiles: at least one");
   for (uint32_t tile : config.rtl_tiles.tiles) {
     if (tile >= config.tiles) throw std::invalid_argument("dmmu.rtl_tiles: there is no tile " + std::to_string(tile));

@@ -76,10 +76,12 @@ struct Chip {
       uint32_t rows = 32;  // Rows of processing elements of a tile: K per pass.
       uint32_t cols = 32;  // Columns of processing elements of a tile: N per pass.
       uint32_t acc_rows = 1024;  // Rows of a tile's accumulator memory, one 32-bit word per column.
+      uint32_t pack = 1;  // Products of 8-bit formats that a processing element does in a cycle: its 32-bit slot holds that many neighbours along K.
+      uint32_t stages = 1;  // Pipeline depth of a processing element: cycles from a partial sum's arrival to its departure. [cycles]
       bool operator==(const TileSection &) const = default;
     } tile;
     TileSet rtl_tiles{};  // Tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers.
-    std::string dataflow = "ws";  // What stays in the array. ws: weight stationary.
+    std::string dataflow = "ws";  // What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time.
     bool overlap_folds = true;  // Whether the next weights are loaded into the shadow bank while a pass is running.
     std::vector<std::string> formats{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"};  // Data types that the tiles multiply.
     bool operator==(const DmmuSection &) const = default;
@@ -131,20 +133,22 @@ void visit(ChipType &chip, F &&f) {
   f(21u, chip.dmmu.tile.rows);
   f(22u, chip.dmmu.tile.cols);
   f(23u, chip.dmmu.tile.acc_rows);
-  f(24u, chip.dmmu.rtl_tiles);
-  f(25u, chip.dmmu.dataflow);
-  f(26u, chip.dmmu.overlap_folds);
-  f(27u, chip.dmmu.formats);
-  f(28u, chip.vpu.lanes);
-  f(29u, chip.vpu.startup_cycles);
-  f(30u, chip.vpu.special_cycles);
-  f(31u, chip.pcie.gen);
-  f(32u, chip.pcie.width);
-  f(33u, chip.pcie.mps);
-  f(34u, chip.pcie.mrrs);
-  f(35u, chip.pcie.latency_ns);
-  f(36u, chip.pcie.vendor_id);
-  f(37u, chip.pcie.device_id);
+  f(24u, chip.dmmu.tile.pack);
+  f(25u, chip.dmmu.tile.stages);
+  f(26u, chip.dmmu.rtl_tiles);
+  f(27u, chip.dmmu.dataflow);
+  f(28u, chip.dmmu.overlap_folds);
+  f(29u, chip.dmmu.formats);
+  f(30u, chip.vpu.lanes);
+  f(31u, chip.vpu.startup_cycles);
+  f(32u, chip.vpu.special_cycles);
+  f(33u, chip.pcie.gen);
+  f(34u, chip.pcie.width);
+  f(35u, chip.pcie.mps);
+  f(36u, chip.pcie.mrrs);
+  f(37u, chip.pcie.latency_ns);
+  f(38u, chip.pcie.vendor_id);
+  f(39u, chip.pcie.device_id);
 }
 
 }  // namespace cx::config

@@ -34,12 +34,12 @@ struct KeyInfo {
 };
 
 namespace schema_detail {
-inline constexpr std::array<const char *, 1> allowed_25{{"ws"}};
-inline constexpr std::array<KnownValue, 2> known_25{{{"os", "output stationary"}, {"is", "input stationary"}}};
-inline constexpr std::array<const char *, 6> allowed_27{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
+inline constexpr std::array<const char *, 2> allowed_27{{"ws", "os"}};
+inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}};
+inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 38> kSchema{{
+inline constexpr std::array<KeyInfo, 40> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -61,13 +61,15 @@ inline constexpr std::array<KeyInfo, 38> kSchema{{
     {"dma.element_cycles", KeyType::float_, "cycles", 0, 1000, false, 1, {}, {}, false, "1", "0 to 1000", false, "Address generation for each contiguous run of a strided transfer."},
     {"sdma.channels", KeyType::int_, "", 1, 4, false, 1, {}, {}, false, "4", "1 to 4", false, "Channels of the system DMA."},
     {"dmmu.tiles", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "16", "1 to 1024", true, "MAC tiles of the dense matrix unit."},
-    {"dmmu.tile.rows", KeyType::int_, "", 1, 256, false, 1, {}, {}, false, "32", "1 to 256", true, "Rows of processing elements of a tile: K per pass."},
-    {"dmmu.tile.cols", KeyType::int_, "", 1, 256, false, 1, {}, {}, false, "32", "1 to 256", true, "Columns of processing elements of a tile: N per pass."},
-    {"dmmu.tile.acc_rows", KeyType::int_, "", 1, 65536, false, 1, {}, {}, false, "1024", "1 to 65536", true, "Rows of a tile's accumulator memory, one 32-bit word per column."},
+    {"dmmu.tile.rows", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Rows of processing elements of a tile: K per pass."},
+    {"dmmu.tile.cols", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Columns of processing elements of a tile: N per pass."},
+    {"dmmu.tile.acc_rows", KeyType::int_, "", 1, 32768, false, 1, {}, {}, false, "1024", "1 to 32768", true, "Rows of a tile's accumulator memory, one 32-bit word per column."},
+    {"dmmu.tile.pack", KeyType::int_, "", 1, 4, true, 1, {}, {}, false, "1", "1 to 4, power of two", true, "Products of 8-bit formats that a processing element does in a cycle: its 32-bit slot holds that many neighbours along K."},
+    {"dmmu.tile.stages", KeyType::int_, "cycles", 1, 4, false, 1, {}, {}, false, "1", "1 to 4", false, "Pipeline depth of a processing element: cycles from a partial sum's arrival to its departure."},
     {"dmmu.rtl_tiles", KeyType::tile_set_, "", 0, 0, false, 1, {}, {}, false, "none", "none, all, or a list of tile numbers", false, "Tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers."},
-    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_25, schema_detail::known_25, false, "ws", "ws", true, "What stays in the array. ws: weight stationary."},
+    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_27, schema_detail::known_27, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
     {"dmmu.overlap_folds", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "true", "true or false", false, "Whether the next weights are loaded into the shadow bank while a pass is running."},
-    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_27, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
+    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_29, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
     {"vpu.lanes", KeyType::int_, "", 1, 4096, false, 1, {}, {}, false, "64", "1 to 4096", false, "FP32 lanes of the vector unit."},
     {"vpu.startup_cycles", KeyType::int_, "cycles", 0, 10000, false, 1, {}, {}, false, "12", "0 to 10000", false, "Pipeline depth: from an instruction's start to its first result."},
     {"vpu.special_cycles", KeyType::float_, "cycles", 1, 1000, false, 1, {}, {}, false, "4", "1 to 1000", false, "Cycles per lane and element of the special functions (exp and the like), where add and multiply take 1."},

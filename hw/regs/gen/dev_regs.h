@@ -87,6 +87,19 @@
 #define CX_DEV_SPM_BYTES_PER_CYCLE 0x040
 #define CX_DEV_SPM_BYTES_PER_CYCLE_RESET 0x0u
 
+/* How a MAC tile works. host ro, firmware ro */
+#define CX_DEV_TILE_MODES 0x044
+#define CX_DEV_TILE_MODES_RESET 0x0u
+#define CX_DEV_TILE_MODES_PACK_SHIFT 0
+#define CX_DEV_TILE_MODES_PACK_WIDTH 8
+#define CX_DEV_TILE_MODES_PACK_MASK 0xffu
+#define CX_DEV_TILE_MODES_STAGES_SHIFT 8
+#define CX_DEV_TILE_MODES_STAGES_WIDTH 8
+#define CX_DEV_TILE_MODES_STAGES_MASK 0xff00u
+#define CX_DEV_TILE_MODES_OS_SHIFT 16
+#define CX_DEV_TILE_MODES_OS_WIDTH 1
+#define CX_DEV_TILE_MODES_OS_MASK 0x10000u
+
 /* Control processor's reset. host rw, firmware ro */
 #define CX_DEV_RESET_CTRL 0x100
 #define CX_DEV_RESET_CTRL_RESET 0x1u

@@ -14,7 +14,7 @@
 
 namespace cx::isa {
 
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr unsigned kInstructionBytes = 32;
 inline constexpr unsigned kEngineCount = 4;
 
@@ -35,6 +35,7 @@ enum class Opcode : uint8_t {
   MM_LDW = 0x20,
   MM_MUL = 0x21,
   MM_DRAIN = 0x22,
+  MM_MUL_OS = 0x23,
   V_UNARY = 0x30,
   V_BINARY = 0x31,
   V_REDUCE = 0x32,
@@ -151,6 +152,7 @@ constexpr std::string_view to_string(Opcode value) {
     case Opcode::MM_LDW: return "MM_LDW";
     case Opcode::MM_MUL: return "MM_MUL";
     case Opcode::MM_DRAIN: return "MM_DRAIN";
+    case Opcode::MM_MUL_OS: return "MM_MUL_OS";
     case Opcode::V_UNARY: return "V_UNARY";
     case Opcode::V_BINARY: return "V_BINARY";
     case Opcode::V_REDUCE: return "V_REDUCE";
@@ -448,10 +450,11 @@ struct DmaStore {
   bool operator==(const DmaStore &) const = default;
 };
 
-// Loads weights into the shadow banks. The descriptor's dims[2] is k (1 to tile rows), dims[3] is n (1 to n_split * tile columns); dims[0] and dims[1] are 1. Tile (i, j) of the m_split x n_split group (tile number i * n_split + j) gets columns [j * cols, (j + 1) * cols) below n.
+// Loads weights into the shadow banks. The descriptor's dims[2] is k, dims[3] is n (1 to n_split * tile columns); dims[0] and dims[1] are 1. k is at most the tile's rows, times dmmu.tile.pack for 8-bit formats. Tile (i, j) of the m_split x n_split group (tile number i * n_split + j) gets columns [j * cols, (j + 1) * cols) below n. With scale, the sums of a pass with these weights are block-scaled (MM_MUL) and come out as FP32, from INT8 too.
 struct MmLdw {
   static constexpr Opcode kOpcode = Opcode::MM_LDW;
   uint8_t w = 0;
+  uint8_t scale = 255;  // descriptor of FP32[n], the block's factor of each column; 0xFF none
   uint8_t m_split = 1;
   uint8_t n_split = 1;
 
@@ -459,6 +462,7 @@ struct MmLdw {
     Inst inst{};
     inst[0] = static_cast<uint8_t>(kOpcode);
     detail::put(inst, 2, w);
+    detail::put(inst, 3, scale);
     detail::put(inst, 4, m_split);
     detail::put(inst, 5, n_split);
     return inst;
@@ -466,6 +470,7 @@ struct MmLdw {
   static MmLdw decode(const Inst &inst) {
     MmLdw in;
     detail::take(inst, 2, in.w);
+    detail::take(inst, 3, in.scale);
     detail::take(inst, 4, in.m_split);
     detail::take(inst, 5, in.n_split);
     return in;
@@ -473,7 +478,7 @@ struct MmLdw {
   bool operator==(const MmLdw &) const = default;
 };
 
-// Takes over the shadow weights if MM_LDW came since the last MM_MUL (else uses the present ones again) and multiplies. a's dims[3] is k, the same as the weights'; M = dims[0]*dims[1]*dims[2] rows in row-major order. Tile row group i handles rows [i*c, min(M, (i+1)*c)) with c = ceil(M / m_split), at accumulator rows acc_row + (m - i*c). Each product chain starts at +0 and goes down the k rows; its end is written to (accumulate 0) or added to (accumulate 1) the accumulator. The dtypes of a and w are the same.
+// Weight-stationary pass. Takes over the shadow weights if MM_LDW came since the last MM_MUL (else uses the present ones again) and multiplies. a's dims[3] is k, the same as the weights'; M = dims[0]*dims[1]*dims[2] rows in row-major order. Tile row group i handles rows [i*c, min(M, (i+1)*c)) with c = ceil(M / m_split), at accumulator rows acc_row + (m - i*c). Each product chain starts at +0 and goes down the k rows; its end is written to (accumulate 0) or added to (accumulate 1) the accumulator. With p = dmmu.tile.pack above 1, 8-bit formats go down the chain p products at a time (missing ones are +0): FP8 products are exact in FP32, their sum is a0*b0 + a1*b1 for p = 2 and (a0*b0 + a1*b1) + (a2*b2 + a3*b3) for p = 4, each addition and the one to the chain rounded once. The dtypes of a and w are the same, or both are FP8. Block scales: if a row scale is given or the weights came with a column scale, the end of a chain is multiplied by s = rowscale * columnscale (rounded; an absent one is 1) and written, or added in one fused multiply-add; INT8 sums are first converted to FP32 (rounded).
 struct MmMul {
   static constexpr Opcode kOpcode = Opcode::MM_MUL;
   uint8_t a = 0;
@@ -482,6 +487,7 @@ struct MmMul {
   uint8_t n_split = 1;
   uint16_t n = 1;  // columns, as loaded
   uint16_t acc_row = 0;
+  uint8_t scale = 255;  // descriptor of FP32[M] along dims[3], the block's factor of each row; 0xFF none
 
   Inst encode() const {
     Inst inst{};
@@ -492,6 +498,7 @@ struct MmMul {
     detail::put(inst, 5, n_split);
     detail::put(inst, 6, n);
     detail::put(inst, 8, acc_row);
+    detail::put(inst, 10, scale);
     return inst;
   }
   static MmMul decode(const Inst &inst) {
@@ -502,12 +509,13 @@ struct MmMul {
     detail::take(inst, 5, in.n_split);
     detail::take(inst, 6, in.n);
     detail::take(inst, 8, in.acc_row);
+    detail::take(inst, 10, in.scale);
     return in;
   }
   bool operator==(const MmMul &) const = default;
 };
 
-// Reads accumulators into dst (dims[0]*dims[1]*dims[2] = M rows, dims[3] = n columns; rows split over tiles as in MM_MUL). Per value: INT32 accumulators become FP32; times scale[n], plus bias[n] (each rounded once), activation, conversion to dst's dtype (round to nearest even; FP8 and INT8 saturate). An INT32 accumulator with an INT32 dst is copied.
+// Reads accumulators into dst (dims[0]*dims[1]*dims[2] = M rows, dims[3] = n columns; rows split over tiles as in MM_MUL). Per value: INT32 accumulators become FP32; times scale[n], plus bias[n] (each rounded once), activation, conversion to dst's dtype (round to nearest even; FP8 and INT8 saturate). An INT32 accumulator with an INT32 dst and neither scale, bias nor activation is copied.
 struct MmDrain {
   static constexpr Opcode kOpcode = Opcode::MM_DRAIN;
   uint8_t dst = 0;
@@ -548,6 +556,40 @@ struct MmDrain {
     return in;
   }
   bool operator==(const MmDrain &) const = default;
+};
+
+// Output-stationary pass: the sums stay in the array while k goes by. a is M x k as in MM_MUL, with at most the tile's rows for each row group; w is k x n as in MM_LDW, k up to 65535. Each product chain starts at +0 and goes through the whole k (8-bit formats pack products as in MM_MUL); its end is written to or added to the accumulator, rows and columns placed as in MM_MUL. The weight banks keep their contents.
+struct MmMulOs {
+  static constexpr Opcode kOpcode = Opcode::MM_MUL_OS;
+  uint8_t a = 0;
+  uint8_t w = 0;
+  uint8_t m_split = 1;
+  uint8_t n_split = 1;
+  uint8_t accumulate = 0;
+  uint16_t acc_row = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 2, a);
+    detail::put(inst, 3, w);
+    detail::put(inst, 4, m_split);
+    detail::put(inst, 5, n_split);
+    detail::put(inst, 6, accumulate);
+    detail::put(inst, 8, acc_row);
+    return inst;
+  }
+  static MmMulOs decode(const Inst &inst) {
+    MmMulOs in;
+    detail::take(inst, 2, in.a);
+    detail::take(inst, 3, in.w);
+    detail::take(inst, 4, in.m_split);
+    detail::take(inst, 5, in.n_split);
+    detail::take(inst, 6, in.accumulate);
+    detail::take(inst, 8, in.acc_row);
+    return in;
+  }
+  bool operator==(const MmMulOs &) const = default;
 };
 
 // dst[i] = func(src[i]) over the dims of dst; src uses its own strides (0 broadcasts). Loads widen to FP32 (INT32 stays exact within 2^24), arithmetic is FP32, stores round to nearest even; integer stores saturate. COPY between equal dtypes copies bits.
@@ -774,6 +816,7 @@ constexpr unsigned engines_of(Opcode opcode) {
     case Opcode::MM_LDW: return 0x4;
     case Opcode::MM_MUL: return 0x4;
     case Opcode::MM_DRAIN: return 0x4;
+    case Opcode::MM_MUL_OS: return 0x4;
     case Opcode::V_UNARY: return 0x8;
     case Opcode::V_BINARY: return 0x8;
     case Opcode::V_REDUCE: return 0x8;
@@ -840,21 +883,23 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       break;
     }
     case Opcode::MM_LDW: {
-      if (auto problem = detail::reserved(inst, {0xffff00ff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
       const auto in = MmLdw::decode(inst);
       if (in.w > 15) return detail::bad("MM_LDW.w", static_cast<long long>(in.w), "at most 15", 2);
+      if ((in.scale > 15) && in.scale != 255) return detail::bad("MM_LDW.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 3);
       if (in.m_split < 1) return detail::bad("MM_LDW.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
       if (in.n_split < 1) return detail::bad("MM_LDW.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
       break;
     }
     case Opcode::MM_MUL: {
-      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffu, 0x0u, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffffu, 0x0u, 0x0u})) return problem;
       const auto in = MmMul::decode(inst);
       if (in.a > 15) return detail::bad("MM_MUL.a", static_cast<long long>(in.a), "at most 15", 2);
       if (in.accumulate > 1) return detail::bad("MM_MUL.accumulate", static_cast<long long>(in.accumulate), "at most 1", 3);
       if (in.m_split < 1) return detail::bad("MM_MUL.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
       if (in.n_split < 1) return detail::bad("MM_MUL.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
       if (in.n < 1) return detail::bad("MM_MUL.n", static_cast<long long>(in.n), "at least 1", 6);
+      if ((in.scale > 15) && in.scale != 255) return detail::bad("MM_MUL.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 10);
       break;
     }
     case Opcode::MM_DRAIN: {
@@ -866,6 +911,16 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       if (static_cast<unsigned>(in.act) >= 3u) return detail::bad("MM_DRAIN.act", static_cast<long long>(in.act), "one of enumeration activation", 5);
       if (in.m_split < 1) return detail::bad("MM_DRAIN.m_split", static_cast<long long>(in.m_split), "at least 1", 6);
       if (in.n_split < 1) return detail::bad("MM_DRAIN.n_split", static_cast<long long>(in.n_split), "at least 1", 7);
+      break;
+    }
+    case Opcode::MM_MUL_OS: {
+      if (auto problem = detail::reserved(inst, {0xffffffffff00ffull, 0xffffu, 0x0u, 0x0u})) return problem;
+      const auto in = MmMulOs::decode(inst);
+      if (in.a > 15) return detail::bad("MM_MUL_OS.a", static_cast<long long>(in.a), "at most 15", 2);
+      if (in.w > 15) return detail::bad("MM_MUL_OS.w", static_cast<long long>(in.w), "at most 15", 3);
+      if (in.m_split < 1) return detail::bad("MM_MUL_OS.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
+      if (in.n_split < 1) return detail::bad("MM_MUL_OS.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
+      if (in.accumulate > 1) return detail::bad("MM_MUL_OS.accumulate", static_cast<long long>(in.accumulate), "at most 1", 6);
       break;
     }
     case Opcode::V_UNARY: {
@@ -1007,6 +1062,7 @@ inline std::string disassemble(const Inst &inst) {
     case Opcode::MM_LDW: {
       const auto in = MmLdw::decode(inst);
       detail::show(out, "w", static_cast<long long>(in.w));
+      if (in.scale == 255) out += " scale=none"; else detail::show(out, "scale", static_cast<long long>(in.scale));
       detail::show(out, "m_split", static_cast<long long>(in.m_split));
       detail::show(out, "n_split", static_cast<long long>(in.n_split));
       return out;
@@ -1019,6 +1075,7 @@ inline std::string disassemble(const Inst &inst) {
       detail::show(out, "n_split", static_cast<long long>(in.n_split));
       detail::show(out, "n", static_cast<long long>(in.n));
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
+      if (in.scale == 255) out += " scale=none"; else detail::show(out, "scale", static_cast<long long>(in.scale));
       return out;
     }
     case Opcode::MM_DRAIN: {
@@ -1032,6 +1089,16 @@ inline std::string disassemble(const Inst &inst) {
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       detail::show(out, "lo", static_cast<double>(in.lo));
       detail::show(out, "hi", static_cast<double>(in.hi));
+      return out;
+    }
+    case Opcode::MM_MUL_OS: {
+      const auto in = MmMulOs::decode(inst);
+      detail::show(out, "a", static_cast<long long>(in.a));
+      detail::show(out, "w", static_cast<long long>(in.w));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
+      detail::show(out, "accumulate", static_cast<long long>(in.accumulate));
+      detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       return out;
     }
     case Opcode::V_UNARY: {
@@ -1155,6 +1222,7 @@ inline constexpr FieldInfo DMA_STORE_fields[] = {
 };
 inline constexpr FieldInfo MM_LDW_fields[] = {
     {"w", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"scale", 3, 1, 1, false, false, 0u, 0xfull, 255},
     {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
     {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
 };
@@ -1165,6 +1233,7 @@ inline constexpr FieldInfo MM_MUL_fields[] = {
     {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
     {"n", 6, 2, 1, false, false, 1u, 0xffffull, -1},
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
+    {"scale", 10, 1, 1, false, false, 0u, 0xfull, 255},
 };
 inline constexpr FieldInfo MM_DRAIN_fields[] = {
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
@@ -1176,6 +1245,14 @@ inline constexpr FieldInfo MM_DRAIN_fields[] = {
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
     {"lo", 12, 4, 1, true, false, 0u, 0xffffffffull, -1},
     {"hi", 16, 4, 1, true, false, 0u, 0xffffffffull, -1},
+};
+inline constexpr FieldInfo MM_MUL_OS_fields[] = {
+    {"a", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"w", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
+    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
+    {"accumulate", 6, 1, 1, false, false, 0u, 0x1ull, -1},
+    {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
 };
 inline constexpr FieldInfo V_UNARY_fields[] = {
     {"func", 1, 1, 1, false, false, 0u, 0x18ull, -1},
@@ -1225,7 +1302,7 @@ inline constexpr FieldInfo V_SOFTMAX_fields[] = {
 };
 }  // namespace detail
 
-inline constexpr std::array<InstInfo, 16> kInstructions{{
+inline constexpr std::array<InstInfo, 17> kInstructions{{
     {Opcode::NOP, "NOP", nullptr, 0},
     {Opcode::SEM_WAIT, "SEM_WAIT", detail::SEM_WAIT_fields, 2},
     {Opcode::SEM_POST, "SEM_POST", detail::SEM_POST_fields, 2},
@@ -1234,9 +1311,10 @@ inline constexpr std::array<InstInfo, 16> kInstructions{{
     {Opcode::MDESC, "MDESC", detail::MDESC_fields, 4},
     {Opcode::DMA_LOAD, "DMA_LOAD", detail::DMA_LOAD_fields, 7},
     {Opcode::DMA_STORE, "DMA_STORE", detail::DMA_STORE_fields, 2},
-    {Opcode::MM_LDW, "MM_LDW", detail::MM_LDW_fields, 3},
-    {Opcode::MM_MUL, "MM_MUL", detail::MM_MUL_fields, 6},
+    {Opcode::MM_LDW, "MM_LDW", detail::MM_LDW_fields, 4},
+    {Opcode::MM_MUL, "MM_MUL", detail::MM_MUL_fields, 7},
     {Opcode::MM_DRAIN, "MM_DRAIN", detail::MM_DRAIN_fields, 9},
+    {Opcode::MM_MUL_OS, "MM_MUL_OS", detail::MM_MUL_OS_fields, 6},
     {Opcode::V_UNARY, "V_UNARY", detail::V_UNARY_fields, 5},
     {Opcode::V_BINARY, "V_BINARY", detail::V_BINARY_fields, 9},
     {Opcode::V_REDUCE, "V_REDUCE", detail::V_REDUCE_fields, 5},

@@ -51,6 +51,8 @@ enum class Status : uint32_t {
   STREAM_OVERRUN = 14,
   TIMEOUT = 15,
   ABORTED = 16,
+  PARITY_ERROR = 17,
+  RTL_MISMATCH = 18,
 };
 
 enum class Scope : uint8_t { NONE = 0, DEVICE = 1, SYSTEM = 2 };
@@ -78,6 +80,8 @@ constexpr std::string_view status_name(uint32_t code) {
     case 14: return "STREAM_OVERRUN";
     case 15: return "TIMEOUT";
     case 16: return "ABORTED";
+    case 17: return "PARITY_ERROR";
+    case 18: return "RTL_MISMATCH";
     default: return "UNKNOWN";
   }
 }
@@ -102,6 +106,8 @@ constexpr std::string_view status_description(uint32_t code) {
     case 14: return "a stream has no END";
     case 15: return "the watchdog stopped the launch";
     case 16: return "stopped by a reset";
+    case 17: return "an accumulator word of a MAC tile was read with wrong parity; the address is tile << 32 | row << 16 | column";
+    case 18: return "an RTL tile did not keep to the cycles of the model; the address is the tile's number";
     default: return "unknown status code";
   }
 }
