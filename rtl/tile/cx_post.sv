@@ -1,0 +1,62 @@
+// One column of the drain path behind the accumulator memory: INT32 to FP32 and scale, bias, activation and conversion,
+// a register after each. Only the words move through the stages; everything else is constant while a drain runs.
+module cx_post (
+  input  logic        clk_i,
+  input  logic        en_i,         // advances all stages
+  input  logic [31:0] word_i,       // accumulator: FP32 or INT32
+  input  logic        is_int_i,
+  input  logic        has_scale_i,
+  input  logic [31:0] scale_i,      // FP32
+  input  logic        has_bias_i,
+  input  logic [31:0] bias_i,       // FP32
+  input  logic [1:0]  act_i,        // isa activation: 0 none, 1 RELU, 2 CLAMP
+  input  logic [31:0] lo_i,         // FP32 limits of CLAMP
+  input  logic [31:0] hi_i,
+  input  logic [3:0]  fmt_i,        // isa dtype of the destination, up to INT32
+  output logic [31:0] word_o        // three enabled cycles later; a small format in the low bits, zeros above
+);
+
+  localparam logic [1:0]  ActNone  = 2'd0;
+  localparam logic [1:0]  ActRelu  = 2'd1;
+  localparam logic [1:0]  ActClamp = 2'd2;
+  localparam logic [31:0] MinusZero = 32'h8000_0000;  // a * b + -0 is the rounded product, sign of zero included
+
+  logic        raw_copy;
+  logic [31:0] scaled_q, biased_q;
+
+  assign raw_copy = is_int_i && fmt_i == cx_tile_pkg::FmtInt32 && !has_scale_i && !has_bias_i && act_i == ActNone;
+
+  function automatic logic [31:0] scaled(input logic [31:0] word);
+    logic [31:0] value;
+    value = (is_int_i && !raw_copy) ? cx_cvt_pkg::int_to_fp32(word) : word;
+    return has_scale_i ? cx_fp_pkg::fma(value, scale_i, MinusZero) : value;
+  endfunction
+
+  function automatic logic [31:0] biased(input logic [31:0] value);
+    return has_bias_i ? cx_fp_pkg::add(value, bias_i) : value;
+  endfunction
+
+  function automatic logic [31:0] finished(input logic [31:0] value);
+    if (raw_copy) return value;
+    case (act_i)
+      ActRelu:  return cx_cvt_pkg::narrow(fmt_i, cx_cvt_pkg::relu(value));
+      ActClamp: return cx_cvt_pkg::narrow(fmt_i, cx_cvt_pkg::clamp(value, lo_i, hi_i));
+      default:  return cx_cvt_pkg::narrow(fmt_i, value);
+    endcase
+  endfunction
+
+  // Functions of the clocked block: a simulator evaluates nothing while the stages stand still.
+  always_ff @(posedge clk_i) begin
+    if (en_i) begin
+      scaled_q <= scaled(word_i);
+      biased_q <= biased(scaled_q);
+      word_o   <= finished(biased_q);
+    end
+  end
+
+`ifndef SYNTHESIS
+  FormatLegal_A : assert property (@(posedge clk_i) !en_i || fmt_i <= cx_tile_pkg::FmtInt32);
+  ActivationLegal_A : assert property (@(posedge clk_i) !en_i || act_i <= ActClamp);
+`endif
+
+endmodule
