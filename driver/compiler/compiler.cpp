@@ -1,11 +1,13 @@
 #include "driver/compiler/compiler.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "driver/compiler/backend/fusion.hpp"
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/layout.hpp"
 #include "driver/compiler/backend/memory_plan.hpp"
+#include "driver/compiler/calibration.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler {
@@ -14,16 +16,62 @@ namespace {
 
 using namespace backend;
 
-Dtype element_of(Precision precision) {
-  switch (precision) {
-    case Precision::fp32:
-      return Dtype::FP32;
-    case Precision::fp16:
-      return Dtype::FP16;
-    case Precision::bf16:
-      return Dtype::BF16;
+struct PrecisionEntry {
+  Precision precision;
+  const char *name;
+  Dtype product;  ///< what the DMMU multiplies
+};
+
+constexpr PrecisionEntry kPrecisions[] = {
+    {Precision::fp32, "fp32", Dtype::FP32},
+    {Precision::fp16, "fp16", Dtype::FP16},
+    {Precision::bf16, "bf16", Dtype::BF16},
+    {Precision::fp8_e4m3, "fp8_e4m3", Dtype::FP8_E4M3},
+    {Precision::fp8_e5m2, "fp8_e5m2", Dtype::FP8_E5M2},
+    {Precision::int8, "int8", Dtype::INT8},
+};
+
+const PrecisionEntry &entry_of(Precision precision) {
+  for (const PrecisionEntry &entry : kPrecisions) {
+    if (entry.precision == precision) return entry;
   }
   throw UsageError("unknown precision");
+}
+
+bool multiplies(const Target &target, Dtype dtype) {
+  return (target.formats >> static_cast<unsigned>(dtype) & 1U) != 0;
+}
+
+void require_format(const Target &target, Precision precision) {
+  if (multiplies(target, entry_of(precision).product)) return;
+  std::string known;
+  for (const PrecisionEntry &entry : kPrecisions) {
+    if (multiplies(target, entry.product)) known += (known.empty() ? "" : ", ") + std::string(entry.name);
+  }
+  throw InputError(std::string("the target's DMMU does not multiply ") + name_of(precision) + "; it has " +
+                   (known.empty() ? "none of the compiler's precisions" : known));
+}
+
+std::map<TensorId, float> ranges_of(const Graph &graph, const CompileOptions &options) {
+  std::map<TensorId, float> ranges;
+  if (!needs_ranges(options.precision)) return ranges;
+  for (const RangedTensor &tensor : ranged_tensors(graph)) {
+    const auto found = options.ranges.find(tensor.name);
+    const std::string precision = name_of(options.precision);
+    if (found == options.ranges.end()) {
+      throw InputError("tensor " + tensor.name + " has no range: precision " + precision +
+                       " needs the largest magnitude of everything that products multiply; calibrate the model");
+    }
+    if (!std::isfinite(found->second) || found->second < 0) {
+      throw InputError("tensor " + tensor.name + ": its range " + std::to_string(found->second) +
+                       " is not a finite magnitude, precision " + precision + " cannot hold it");
+    }
+    ranges[tensor.id] = found->second;
+  }
+  if (options.constant_range && (!std::isfinite(*options.constant_range) || *options.constant_range < 0)) {
+    throw UsageError("constant_range is not a finite magnitude");
+  }
+  return ranges;
 }
 
 uint64_t count_macs(const Graph &graph) {
@@ -79,38 +127,36 @@ Binding binding_of(const Tensor &tensor, uint32_t segment) {
 
 }  // namespace
 
-const char *name_of(Precision precision) {
-  switch (precision) {
-    case Precision::fp32:
-      return "fp32";
-    case Precision::fp16:
-      return "fp16";
-    case Precision::bf16:
-      return "bf16";
-  }
-  throw UsageError("unknown precision");
-}
+const char *name_of(Precision precision) { return entry_of(precision).name; }
 
 Precision precision_from(const std::string &text) {
-  for (Precision precision : {Precision::fp32, Precision::fp16, Precision::bf16}) {
-    if (text == name_of(precision)) return precision;
+  for (const PrecisionEntry &entry : kPrecisions) {
+    if (text == entry.name) return entry.precision;
   }
-  throw UsageError("unknown precision " + text + "; known are fp32, fp16 and bf16");
+  throw UsageError("unknown precision " + text + "; known are " + precision_names());
 }
+
+std::string precision_names() {
+  std::string names;
+  for (const PrecisionEntry &entry : kPrecisions) names += (names.empty() ? "" : ", ") + std::string(entry.name);
+  return names;
+}
+
+bool needs_ranges(Precision precision) { return is_8_bit(entry_of(precision).product); }
 
 Program compile(const Graph &graph, const Target &target, const CompileOptions &options,
                 CompileStatistics *statistics) {
-  const Dtype element = element_of(options.precision);
-  if ((target.formats >> static_cast<unsigned>(element) & 1U) == 0) {
-    throw InputError(std::string("the target's DMMU does not multiply ") + name_of(options.precision));
-  }
+  require_format(target, options.precision);
+  const Dtype product = entry_of(options.precision).product;
+  const Dtype element = is_8_bit(product) ? Dtype::FP16 : product;
   const std::vector<Group> groups = fuse(graph);
   Layout layout(graph, groups, element);
   const MemoryPlan plan = plan_memory(layout.storages());
   ImageBuilder image;
   ConstantPool constants(image);
   Emitter emitter;
-  Context context{graph, target, element, layout, constants, emitter};
+  Context context{
+      graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   GroupEmitter group_emitter(context);
   for (const Group &group : groups) emit_group(context, group_emitter, group);
 

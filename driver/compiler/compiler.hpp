@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <string>
 
 #include "driver/compiler/frontend/frontend.hpp"
@@ -11,17 +13,32 @@
 
 namespace cx::compiler {
 
-/// Element type of weights and activations on the device. Accumulators are FP32 in all of them.
-enum class Precision { fp32, fp16, bf16 };
+/// Element type of weights and activations on the device. The 8-bit precisions multiply in their format, in matrix
+/// products and convolutions; everything else is as in fp16: tensors in memory are FP16, arithmetic is FP32.
+/// Accumulators are FP32, of int8 INT32.
+enum class Precision { fp32, fp16, bf16, fp8_e4m3, fp8_e5m2, int8 };
 
-/// "fp32", "fp16", "bf16". The second throws UsageError for another text.
+/// "fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8". The second throws UsageError for another text.
 const char *name_of(Precision precision);
 Precision precision_from(const std::string &text);
 
 struct CompileOptions {
   Precision precision = Precision::fp32;
   std::string name;  ///< of the program; empty takes the graph's
+
+  /// Of the 8-bit precisions: the largest magnitude of each tensor that a product multiplies, by the names of
+  /// ranged_tensors() (driver/compiler/calibration.hpp). What lies outside saturates. Others are ignored.
+  std::map<std::string, float> ranges;
+  /// Taken for the largest magnitude of every constant that a product multiplies. Absent: the constant's own, of
+  /// weights that of each output channel.
+  std::optional<float> constant_range;
 };
+
+/// The texts that precision_from() knows, for messages and help: "fp32, fp16, bf16, ...".
+std::string precision_names();
+
+/// Whether compile() needs CompileOptions::ranges.
+bool needs_ranges(Precision precision);
 
 /// What the compiler did, for reports.
 struct CompileStatistics {
@@ -37,8 +54,8 @@ struct CompileStatistics {
 
 /// Compiles a graph that satisfies verify(). Inputs and outputs are bound in their ONNX types, in the graph's order.
 /// The same arguments give the same bytes. Throws InputError when a layer does not fit the target (naming node, bytes
-/// needed, bytes there) or the target's DMMU lacks the precision, UnsupportedError for an operator or type without
-/// device code.
+/// needed, bytes there), the target's DMMU lacks the precision (naming what it has) or a range is missing or not a
+/// magnitude (naming the tensor); UnsupportedError for an operator or type without device code.
 Program compile(const Graph &graph, const Target &target, const CompileOptions &options = {},
                 CompileStatistics *statistics = nullptr);
 

@@ -65,10 +65,7 @@ std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dty
     std::memcpy(bytes.data(), values.data(), bytes.size());
     return bytes;
   }
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const uint16_t bits = dtype == Dtype::FP16 ? num::encode_fp16(values[i]) : num::encode_bf16(values[i]);
-    std::memcpy(bytes.data() + 2 * i, &bits, 2);
-  }
+  num::narrow(static_cast<num::DType>(dtype), values.data(), bytes.data(), values.size());
   return bytes;
 }
 

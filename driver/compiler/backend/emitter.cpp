@@ -198,8 +198,21 @@ void Emitter::multiply(const Descriptor &a, bool accumulate, TileSplit split, in
   use(add(isa::Engine::DMMU, mul.encode()), 2, a, false);
 }
 
-void Emitter::drain(const Descriptor &dst, const std::optional<Descriptor> &bias, const Activation &act,
-                    TileSplit split, int64_t acc_row) {
+void Emitter::multiply_output_stationary(const Descriptor &a, const Descriptor &w, bool accumulate, TileSplit split,
+                                         int64_t acc_row) {
+  if (dry_) return;
+  isa::MmMulOs mul;
+  mul.accumulate = accumulate ? 1 : 0;
+  mul.m_split = static_cast<uint8_t>(split.m);
+  mul.n_split = static_cast<uint8_t>(split.n);
+  mul.acc_row = static_cast<uint16_t>(acc_row);
+  Operation &op = add(isa::Engine::DMMU, mul.encode());
+  use(op, 2, a, false);
+  use(op, 3, w, false);
+}
+
+void Emitter::drain(const Descriptor &dst, const std::optional<Descriptor> &scale,
+                    const std::optional<Descriptor> &bias, const Activation &act, TileSplit split, int64_t acc_row) {
   if (dry_) return;
   isa::MmDrain drain;
   drain.scale = 0xFF;
@@ -212,6 +225,7 @@ void Emitter::drain(const Descriptor &dst, const std::optional<Descriptor> &bias
   drain.acc_row = static_cast<uint16_t>(acc_row);
   Operation &op = add(isa::Engine::DMMU, drain.encode());
   use(op, 2, dst, true);
+  if (scale) use(op, 3, *scale, false);
   if (bias) use(op, 4, *bias, false);
 }
 

@@ -76,8 +76,10 @@ class Emitter {
 
   void load_weights(const Descriptor &w, TileSplit split);
   void multiply(const Descriptor &a, bool accumulate, TileSplit split, int64_t n, int64_t acc_row);
-  void drain(const Descriptor &dst, const std::optional<Descriptor> &bias, const Activation &act, TileSplit split,
-             int64_t acc_row);
+  void multiply_output_stationary(const Descriptor &a, const Descriptor &w, bool accumulate, TileSplit split,
+                                  int64_t acc_row);
+  void drain(const Descriptor &dst, const std::optional<Descriptor> &scale, const std::optional<Descriptor> &bias,
+             const Activation &act, TileSplit split, int64_t acc_row);
 
   void unary(isa::Unary func, const SpmView &dst, const SpmView &src, float imm0 = 0, float imm1 = 0);
   /// Operand strides may be 0.

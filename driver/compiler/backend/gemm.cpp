@@ -13,13 +13,32 @@ struct Piece {
   int64_t k = 0;  ///< first row of the weights
 };
 
-std::vector<Piece> cut(const std::vector<KRun> &runs, int64_t rows) {
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Elements of K that an element of the array multiplies in a cycle.
+int64_t pack_of(const Target &target, Dtype dtype) {
+  return is_8_bit(dtype) ? std::max<int64_t>(target.tile_pack, 1) : 1;
+}
+
+/// K of an instruction at most.
+int64_t deepest(const Target &target, Dtype dtype) {
+  constexpr int64_t kDescriptor = 65535;
+  if (target.output_stationary) return kDescriptor / 4 * 4;
+  return target.tile_rows * pack_of(target, dtype);
+}
+
+/// Equal pieces fill and drain the array less often than full ones with a small rest; they are whole packs.
+int64_t piece_length(const Target &target, Dtype dtype, int64_t run_length) {
+  const int64_t pack = pack_of(target, dtype);
+  const int64_t count = ceil_div(run_length, deepest(target, dtype));
+  return ceil_div(ceil_div(run_length, count), pack) * pack;
+}
+
+std::vector<Piece> cut(const std::vector<KRun> &runs, const Target &target, Dtype dtype) {
   std::vector<Piece> pieces;
   int64_t k = 0;
   for (const KRun &run : runs) {
-    // Equal pieces fill and drain the array less often than full ones with a small rest.
-    const int64_t count = (run.length + rows - 1) / rows;
-    const int64_t length = (run.length + count - 1) / count;
+    const int64_t length = piece_length(target, dtype, run.length);
     for (int64_t at = 0; at < run.length; at += length) {
       pieces.push_back({run.base + at * run.stride, std::min(length, run.length - at), run.stride, k + at});
     }
@@ -28,18 +47,165 @@ std::vector<Piece> cut(const std::vector<KRun> &runs, int64_t rows) {
   return pieces;
 }
 
-Descriptor row_view(const GemmTile &tile, Dtype dtype, int64_t base, const std::array<int64_t, 3> &strides,
-                    int64_t inner, int64_t inner_stride) {
+/// Rows of a product that one output-stationary pass makes.
+int64_t stationary_rows(const Target &target, TileSplit split) {
+  return split.m * std::min(target.tile_rows, target.tile_acc_rows);
+}
+
+Descriptor row_view(const std::array<int64_t, 3> &rows, Dtype dtype, int64_t base,
+                    const std::array<int64_t, 3> &strides, int64_t inner, int64_t inner_stride) {
   Descriptor view;
   view.dtype = dtype;
   view.base = static_cast<uint32_t>(base);
   for (std::size_t d = 0; d < 3; ++d) {
-    view.dims[d] = static_cast<uint16_t>(tile.rows[d]);
-    view.strides[d] = static_cast<int32_t>(tile.rows[d] == 1 ? 0 : strides[d]);
+    view.dims[d] = static_cast<uint16_t>(rows[d]);
+    view.strides[d] = static_cast<int32_t>(rows[d] == 1 ? 0 : strides[d]);
   }
   view.dims[3] = static_cast<uint16_t>(inner);
   view.strides[3] = static_cast<int32_t>(inner_stride);
   return view;
+}
+
+Descriptor weight_view(const GemmTile &tile, const Piece &piece, int64_t n, int64_t columns) {
+  Descriptor w;
+  w.dtype = tile.dtype;
+  w.base = static_cast<uint32_t>(tile.weights + piece.k * tile.weight_k_stride + n * tile.weight_n_stride);
+  w.dims = {1, 1, static_cast<uint16_t>(piece.length), static_cast<uint16_t>(columns)};
+  w.strides = {0, 0, static_cast<int32_t>(tile.weight_k_stride), static_cast<int32_t>(tile.weight_n_stride)};
+  return w;
+}
+
+std::optional<Descriptor> column_view(const std::optional<int64_t> &base, int64_t n, int64_t columns) {
+  if (!base) return std::nullopt;
+  Descriptor view;
+  view.dtype = Dtype::FP32;
+  view.base = static_cast<uint32_t>(*base + 4 * n);
+  view.dims = {1, 1, 1, static_cast<uint16_t>(columns)};
+  view.strides = {0, 0, 0, 4};
+  return view;
+}
+
+int64_t offset_of(const std::array<int64_t, 3> &at, const std::array<int64_t, 3> &strides) {
+  return at[0] * strides[0] + at[1] * strides[1] + at[2] * strides[2];
+}
+
+/// Accumulators to product memory, for the rows at `at`.
+void drain(Context &context, const GemmTile &tile, const std::array<int64_t, 3> &at, const std::array<int64_t, 3> &rows,
+           int64_t n, int64_t columns, TileSplit used, int64_t acc_row) {
+  const int64_t base = tile.result + offset_of(at, tile.result_strides) + n * tile.result_n_stride;
+  const Descriptor dst = row_view(rows, tile.result_dtype, base, tile.result_strides, columns, tile.result_n_stride);
+  context.emitter.drain(dst, column_view(tile.scale, n, columns), column_view(tile.bias, n, columns), tile.act, used,
+                        acc_row);
+}
+
+/// Rows [at, at + size) of a tile.
+struct RowBlock {
+  std::array<int64_t, 3> at{};
+  std::array<int64_t, 3> size{};
+};
+
+/// Blocks of at most `most` rows that together are the tile's rows: whole inner dimensions where they fit.
+std::vector<RowBlock> row_blocks(const std::array<int64_t, 3> &rows, int64_t most) {
+  std::array<int64_t, 3> size{1, 1, 1};
+  for (std::size_t d = 3; d-- > 0;) {
+    const int64_t parts = ceil_div(rows[d], std::max<int64_t>(most, 1));
+    size[d] = ceil_div(rows[d], parts);
+    most = parts == 1 ? most / rows[d] : 1;
+  }
+  std::vector<RowBlock> blocks;
+  std::array<int64_t, 3> at{};
+  for (at[0] = 0; at[0] < rows[0]; at[0] += size[0]) {
+    for (at[1] = 0; at[1] < rows[1]; at[1] += size[1]) {
+      for (at[2] = 0; at[2] < rows[2]; at[2] += size[2]) {
+        RowBlock block{at, size};
+        for (std::size_t d = 0; d < 3; ++d) block.size[d] = std::min(size[d], rows[d] - at[d]);
+        blocks.push_back(block);
+      }
+    }
+  }
+  return blocks;
+}
+
+/// The same rows with dimensions that lie densely in both operand and result as one.
+GemmTile with_merged_rows(GemmTile tile) {
+  struct Rows {
+    int64_t size = 1, a_stride = 0, result_stride = 0;
+  };
+  std::vector<Rows> merged;
+  for (std::size_t d = 0; d < 3; ++d) {
+    const Rows inner{tile.rows[d], tile.a_strides[d], tile.result_strides[d]};
+    if (inner.size == 1) continue;
+    if (!merged.empty() && merged.back().a_stride == inner.size * inner.a_stride &&
+        merged.back().result_stride == inner.size * inner.result_stride) {
+      merged.back() = {merged.back().size * inner.size, inner.a_stride, inner.result_stride};
+    } else {
+      merged.push_back(inner);
+    }
+  }
+  merged.insert(merged.begin(), 3 - merged.size(), Rows{});
+  for (std::size_t d = 0; d < 3; ++d) {
+    tile.rows[d] = merged[d].size;
+    tile.a_strides[d] = merged[d].a_stride;
+    tile.result_strides[d] = merged[d].result_stride;
+  }
+  return tile;
+}
+
+/// Weights stay in the array while rows go by.
+void emit_weight_stationary(Context &context, const GemmTile &tile, const std::vector<Piece> &pieces, int64_t n,
+                            int64_t columns, TileSplit used) {
+  const int64_t m = tile.rows[0] * tile.rows[1] * tile.rows[2];
+  const int64_t half = context.target.tile_acc_rows / 2;
+  // Two halves by turns: one is drained while the other fills.
+  const int64_t acc_row = ceil_div(m, used.m) <= half ? half * (context.acc_toggle++ % 2) : 0;
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    const Piece &piece = pieces[p];
+    context.emitter.load_weights(weight_view(tile, piece, n, columns), used);
+    const Descriptor a = row_view(tile.rows, tile.dtype, piece.base, tile.a_strides, piece.length, piece.stride);
+    context.emitter.multiply(a, p > 0, used, columns, acc_row);
+  }
+  drain(context, tile, {}, tile.rows, n, columns, used, acc_row);
+}
+
+/// Sums stay in the array while K goes by. A drain's rows go to the tiles in equal parts, so each block has its own.
+void emit_output_stationary(Context &context, const GemmTile &tile, const std::vector<Piece> &pieces, int64_t n,
+                            int64_t columns, TileSplit split) {
+  const int64_t rows = std::min(context.target.tile_rows, context.target.tile_acc_rows);
+  const int64_t places = context.target.tile_acc_rows / rows;
+  for (const RowBlock &block : row_blocks(tile.rows, stationary_rows(context.target, split))) {
+    const int64_t m = block.size[0] * block.size[1] * block.size[2];
+    const TileSplit used{std::min(split.m, m), split.n};
+    // Successive blocks lie in different accumulator rows, so that one is drained while the next ones fill.
+    const int64_t acc_row = rows * (context.acc_toggle++ % places);
+    for (std::size_t p = 0; p < pieces.size(); ++p) {
+      const Piece &piece = pieces[p];
+      const Descriptor a = row_view(block.size, tile.dtype, piece.base + offset_of(block.at, tile.a_strides),
+                                    tile.a_strides, piece.length, piece.stride);
+      context.emitter.multiply_output_stationary(a, weight_view(tile, piece, n, columns), p > 0, used, acc_row);
+    }
+    drain(context, tile, block.at, block.size, n, columns, used, acc_row);
+  }
+}
+
+/// Cycles of a product of `rows` rows (all tiles together) and `columns` columns.
+int64_t tile_cycles(const Target &target, Dtype dtype, int64_t rows, int64_t columns, TileSplit split, Depth depth) {
+  const auto port = std::max<int64_t>(target.spm_bytes_per_cycle, 1);
+  const int64_t length = piece_length(target, dtype, depth.run_length);
+  const int64_t pieces = depth.runs * ceil_div(depth.run_length, length);
+  const int64_t steps = ceil_div(length, pack_of(target, dtype));
+  const auto operand_cycles = [&](int64_t m) { return ceil_div((m + columns) * length * element_bytes(dtype), port); };
+  const auto drain_cycles = [&](int64_t m) {
+    return std::max(ceil_div(m, split.m), ceil_div(m * columns * 4, port)) + target.tile_rows + target.tile_cols;
+  };
+  if (target.output_stationary) {
+    const int64_t block = std::min(rows, stationary_rows(target, split));
+    // The next block starts when the sums of this one begin to leave; it drains meanwhile.
+    const int64_t pass = std::max(steps + ceil_div(block, split.m), operand_cycles(block));
+    return ceil_div(rows, block) * std::max(pieces * pass, drain_cycles(block));
+  }
+  // A pass takes its rows, but not less than loading the next weights nor than the scratchpad port's time for both.
+  const int64_t pass = std::max({ceil_div(rows, split.m), steps, operand_cycles(rows)});
+  return pieces * pass + drain_cycles(rows);
 }
 
 }  // namespace
@@ -48,33 +214,21 @@ int64_t rows_per_tile(const Target &target, TileSplit split) {
   return static_cast<int64_t>(target.tile_acc_rows) * split.m;
 }
 
-int64_t count_pieces(const Target &target, int64_t run_length, int64_t runs) {
-  return runs * ((run_length + target.tile_rows - 1) / target.tile_rows);
-}
-
 int64_t rows_per_useful_tile(const Target &target, TileSplit split) {
   return split.m * 2 * static_cast<int64_t>(target.tile_rows);
 }
 
-TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, int64_t pieces) {
-  const auto ceil = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  const int64_t blocks = ceil(n, target.tile_cols);
+TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth) {
+  const int64_t blocks = ceil_div(n, target.tile_cols);
   const auto tiles = std::min<int64_t>(target.tiles, 255);
-  const auto port = std::max<int64_t>(target.spm_bytes_per_cycle, 1);
-  const int64_t row_bytes = static_cast<int64_t>(target.tile_rows) * element_bytes(dtype);
   TileSplit best;
   int64_t best_cost = -1;
   for (int64_t n_split = 1; n_split <= std::min(blocks, tiles); ++n_split) {
     const TileSplit split{std::min(tiles / n_split, std::max<int64_t>(m, 1)), n_split};
-    const int64_t tile_rows = std::min(m, rows_per_tile(target, split));
-    const int64_t rows_each = ceil(tile_rows, split.m);
+    const int64_t rows = std::min(m, rows_per_tile(target, split));
     const int64_t columns = std::min(n, n_split * static_cast<int64_t>(target.tile_cols));
-    // A pass takes its rows, but not less than loading the next weights nor than the scratchpad port's time for both.
-    const int64_t port_cycles = ceil((tile_rows + columns) * row_bytes, port);
-    const int64_t pass = std::max({rows_each, static_cast<int64_t>(target.tile_rows), port_cycles});
-    const int64_t drain =
-        std::max(rows_each, ceil(tile_rows * columns * 4, port)) + target.tile_rows + target.tile_cols;
-    const int64_t cost = ceil(m, tile_rows) * ceil(blocks, n_split) * (pieces * pass + drain);
+    const int64_t cost =
+        ceil_div(m, rows) * ceil_div(blocks, n_split) * tile_cycles(target, dtype, rows, columns, split, depth);
     if (best_cost < 0 || cost < best_cost) {
       best = split;
       best_cost = cost;
@@ -83,41 +237,21 @@ TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, 
   return best;
 }
 
-void emit_gemm(Context &context, const GemmTile &tile, TileSplit split) {
+void emit_gemm(Context &context, const GemmTile &asked, TileSplit split) {
   if (context.emitter.dry()) return;
+  const bool output_stationary = context.target.output_stationary;
+  const GemmTile tile = output_stationary ? with_merged_rows(asked) : asked;
   const int64_t m = tile.rows[0] * tile.rows[1] * tile.rows[2];
-  const int64_t m_split = std::min(split.m, m);
-  const int64_t rows = (m + m_split - 1) / m_split;
-  const int64_t half = context.target.tile_acc_rows / 2;
-  const std::vector<Piece> pieces = cut(tile.runs, context.target.tile_rows);
+  const std::vector<Piece> pieces = cut(tile.runs, context.target, tile.dtype);
   const int64_t block = split.n * context.target.tile_cols;
   for (int64_t n = 0; n < tile.n; n += block) {
     const int64_t columns = std::min(block, tile.n - n);
-    const TileSplit used{m_split, (columns + context.target.tile_cols - 1) / context.target.tile_cols};
-    // Two halves by turns: one is drained while the other fills.
-    const int64_t acc_row = rows <= half ? half * (context.acc_toggle++ % 2) : 0;
-    for (std::size_t p = 0; p < pieces.size(); ++p) {
-      const Piece &piece = pieces[p];
-      Descriptor w;
-      w.dtype = tile.dtype;
-      w.base = static_cast<uint32_t>(tile.weights + piece.k * tile.weight_k_stride + n * tile.weight_n_stride);
-      w.dims = {1, 1, static_cast<uint16_t>(piece.length), static_cast<uint16_t>(columns)};
-      w.strides = {0, 0, static_cast<int32_t>(tile.weight_k_stride), static_cast<int32_t>(tile.weight_n_stride)};
-      context.emitter.load_weights(w, used);
-      const Descriptor a = row_view(tile, tile.dtype, piece.base, tile.a_strides, piece.length, piece.stride);
-      context.emitter.multiply(a, p > 0, used, columns, acc_row);
+    const TileSplit used{std::min(split.m, m), ceil_div(columns, context.target.tile_cols)};
+    if (output_stationary) {
+      emit_output_stationary(context, tile, pieces, n, columns, used);
+    } else {
+      emit_weight_stationary(context, tile, pieces, n, columns, used);
     }
-    const Descriptor dst = row_view(tile, tile.result_dtype, tile.result + n * tile.result_n_stride,
-                                    tile.result_strides, columns, tile.result_n_stride);
-    std::optional<Descriptor> bias;
-    if (tile.bias) {
-      bias.emplace();
-      bias->dtype = Dtype::FP32;
-      bias->base = static_cast<uint32_t>(*tile.bias + 4 * n);
-      bias->dims = {1, 1, 1, static_cast<uint16_t>(columns)};
-      bias->strides = {0, 0, 0, 4};
-    }
-    context.emitter.drain(dst, bias, tile.act, used, acc_row);
   }
 }
 

@@ -30,23 +30,27 @@ struct GemmTile {
   int64_t result = 0;
   std::array<int64_t, 3> result_strides{};
   int64_t result_n_stride = 0;
-  std::optional<int64_t> bias;  ///< FP32[n], dense
+  std::optional<int64_t> scale;  ///< FP32[n], dense; sums are multiplied with it before the bias is added
+  std::optional<int64_t> bias;   ///< FP32[n], dense
   Activation act;
 };
 
 /// M of a tile must be at most rows_per_tile() of the split.
 void emit_gemm(Context &context, const GemmTile &tile, TileSplit split);
 
-/// The split of the array that takes the fewest cycles for products of m rows and n columns in `pieces` passes down K.
-TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, int64_t pieces);
+/// K of a product as the kernels have it: pieces of equal length that lie apart.
+struct Depth {
+  int64_t run_length = 0;
+  int64_t runs = 0;
+};
+
+/// The split of the array that takes the fewest cycles for products of m rows and n columns.
+TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth);
 
 /// Rows that the accumulators of a split hold.
 int64_t rows_per_tile(const Target &target, TileSplit split);
 
 /// Rows below which a tile's passes take longer for weights than for rows.
 int64_t rows_per_useful_tile(const Target &target, TileSplit split);
-
-/// Passes that runs of these lengths take.
-int64_t count_pieces(const Target &target, int64_t run_length, int64_t runs);
 
 }  // namespace cx::compiler::backend

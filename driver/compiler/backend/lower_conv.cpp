@@ -23,14 +23,17 @@ class ConvKernel : public Kernel {
         tail_(context, group),
         weights_id_(node_.inputs[1]),
         bias_id_(node_.inputs.size() > 2 ? node_.inputs[2] : kNoTensor),
+        input_quantiser_(quantiser_of(context, node_.inputs[0])),
+        weight_quantiser_(quantiser_of(context, weights_id_, 0)),
         groups_(node_.integer("group", 1)),
         channels_(context.graph[weights_id_].shape[1]),
         outputs_(group.shape[1] / groups_),
         window_(window_shape(node_, context.graph[weights_id_].shape[2], context.graph[weights_id_].shape[3])) {
     const int64_t rows = group.shape[2] * group.shape[3];
-    const int64_t pieces = joined() ? count_pieces(context.target, window_.kernel_x * channels_, window_.kernel_y)
-                                    : count_pieces(context.target, channels_, window_.kernel_y * window_.kernel_x);
-    split_ = choose_split(context.target, context.element, rows, outputs_, pieces);
+    const Depth depth = joined() ? Depth{window_.kernel_x * channels_, window_.kernel_y}
+                                 : Depth{channels_, window_.kernel_y * window_.kernel_x};
+    require_exact_sums(context, node_, depth.run_length * depth.runs);
+    split_ = choose_split(context.target, context.product, rows, outputs_, depth);
   }
 
   Shape shape() const override { return group_.shape; }
@@ -61,12 +64,14 @@ class ConvKernel : public Kernel {
       const Box box{{range.start[1]}, {range.size[1]}};
       bias_ = load_box(context_, arena, bias_id_, box, Dtype::FP32, {0});
     }
+    const std::vector<float> scales = drain_scales(input_quantiser_, weight_quantiser_, range.start[1], range.size[1]);
+    if (!scales.empty()) scale_ = load_floats(context_, arena, scales);
     tail_.load_resident(arena, range);
   }
 
   void tile(Arena &arena, const Box &box) override {
     const Patch patch =
-        load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, context_.element);
+        load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, input_quantiser_);
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
     tail_.run(arena, box, result, kChannelsLast);
@@ -123,21 +128,21 @@ class ConvKernel : public Kernel {
     for (int64_t g = 0; g < groups_; ++g) {
       const Box box{{first + g * outputs_, 0, 0, 0}, part};
       if (tensor.is_constant()) {
-        weights_.push_back(load_box(context_, arena, weights_id_, box, context_.element, nesting));
+        weights_.push_back(load_operand(context_, arena, weights_id_, box, weight_quantiser_, nesting));
         continue;
       }
-      const SpmView raw = load_box(context_, arena, weights_id_, box, context_.element, nesting);
-      const SpmView packed = allocate(arena, context_.element, part, nesting);
-      context_.emitter.unary(isa::Unary::COPY, packed, raw);
+      const SpmView raw = load_box(context_, arena, weights_id_, box, std::nullopt, nesting);
+      const SpmView packed = allocate(arena, weight_quantiser_.dtype, part, nesting);
+      convert(context_, packed, raw, weight_quantiser_.tensor_factor());
       weights_.push_back(packed);
     }
   }
 
   void multiply(const Patch &loaded, const SpmView &result, const Box &box, int64_t g) {
     const SpmView &patch = loaded.view;
-    const int64_t size = element_bytes(context_.element);
+    const int64_t size = element_bytes(context_.product);
     GemmTile tile;
-    tile.dtype = context_.element;
+    tile.dtype = context_.product;
     tile.rows = {1, box.size[2], box.size[3]};
     tile.a_strides = {0, window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
     for (int64_t ky = 0; ky < window_.kernel_y; ++ky) {
@@ -160,6 +165,7 @@ class ConvKernel : public Kernel {
     tile.result = result.base + g * outputs_ * result.strides[1];
     tile.result_strides = {0, result.strides[2], result.strides[3]};
     tile.result_n_stride = result.strides[1];
+    if (scale_) tile.scale = scale_->base + 4 * g * outputs_;
     if (bias_id_ != kNoTensor) tile.bias = bias_.base + 4 * g * outputs_;
     tile.act = group_.anchor_act;
     emit_gemm(context_, tile, split_);
@@ -171,6 +177,8 @@ class ConvKernel : public Kernel {
   Tail tail_;
   TensorId weights_id_;
   TensorId bias_id_;
+  Quantiser input_quantiser_;
+  Quantiser weight_quantiser_;
   int64_t groups_;
   int64_t channels_;  ///< of one group
   int64_t outputs_;   ///< of one group
@@ -180,6 +188,7 @@ class ConvKernel : public Kernel {
   std::vector<SpmView> weights_;  ///< one per group
   int64_t weight_columns_ = 0;
   SpmView bias_;
+  std::optional<SpmView> scale_;
 };
 
 }  // namespace

@@ -26,12 +26,14 @@ class MatMulKernel : public Kernel {
         b_shape_(context.graph[node_.inputs[1]].shape),
         bias_id_(node_.inputs.size() > 2 ? node_.inputs[2] : kNoTensor),
         transposed_(node_.integer("trans_b", 0) != 0),
+        a_quantiser_(quantiser_of(context, node_.inputs[0])),
+        b_quantiser_(quantiser_of(context, node_.inputs[1], static_cast<int>(b_shape_.size()) - (transposed_ ? 2 : 1))),
         depth_(a_shape_.back()) {
     shared_ = std::all_of(b_shape_.begin(), b_shape_.end() - 2, [](int64_t size) { return size == 1; });
     int64_t rows = group.shape[rank_ - 2];
     if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
-    split_ = choose_split(context.target, context.element, rows, group.shape.back(),
-                          count_pieces(context.target, depth_, 1));
+    require_exact_sums(context, node_, depth_);
+    split_ = choose_split(context.target, context.product, rows, group.shape.back(), {depth_, 1});
   }
 
   Shape shape() const override { return group_.shape; }
@@ -57,6 +59,8 @@ class MatMulKernel : public Kernel {
     if (bias_id_ != kNoTensor) {
       bias_ = load_box(context_, arena, bias_id_, {{range.start.back()}, {range.size.back()}}, Dtype::FP32, {0});
     }
+    const std::vector<float> scales = drain_scales(a_quantiser_, b_quantiser_, range.start.back(), range.size.back());
+    if (!scales.empty()) scale_ = load_floats(context_, arena, scales);
     tail_.load_resident(arena, range);
   }
 
@@ -66,7 +70,7 @@ class MatMulKernel : public Kernel {
     a_box.size.back() = depth_;
     const Box a_part = operand_box(a_shape_, a_box);
     const SpmView a = broadcast(
-        load_box(context_, arena, node_.inputs[0], a_part, context_.element, row_major_order(a_shape_.size())),
+        load_operand(context_, arena, node_.inputs[0], a_part, a_quantiser_, row_major_order(a_shape_.size())),
         a_box.size);
     const SpmView w = shared_ ? weights_ : load_weights(arena, box);
     const SpmView result = tail_.anchor_buffer(arena, box, row_major_order(rank_));
@@ -115,7 +119,7 @@ class MatMulKernel : public Kernel {
       std::swap(part.size[rank - 2], part.size[rank - 1]);
       std::swap(order[rank - 2], order[rank - 1]);
     }
-    SpmView view = load_box(context_, arena, node_.inputs[1], part, context_.element, order);
+    SpmView view = load_operand(context_, arena, node_.inputs[1], part, b_quantiser_, order);
     if (transposed_) {
       std::swap(view.dims[rank - 2], view.dims[rank - 1]);
       std::swap(view.strides[rank - 2], view.strides[rank - 1]);
@@ -125,7 +129,7 @@ class MatMulKernel : public Kernel {
 
   void multiply(const SpmView &a, const SpmView &w, const SpmView &result, const Box &box) {
     GemmTile tile;
-    tile.dtype = context_.element;
+    tile.dtype = context_.product;
     tile.rows[2] = box.size[rank_ - 2];
     tile.a_strides[2] = a.strides[rank_ - 2];
     tile.result_strides[2] = result.strides[rank_ - 2];
@@ -134,7 +138,7 @@ class MatMulKernel : public Kernel {
       tile.a_strides[1] = a.strides[rank_ - 3];
       tile.result_strides[1] = result.strides[rank_ - 3];
     }
-    tile.runs.push_back({a.base, depth_, depth_ == 1 ? element_bytes(context_.element) : a.strides[rank_ - 1]});
+    tile.runs.push_back({a.base, depth_, depth_ == 1 ? element_bytes(context_.product) : a.strides[rank_ - 1]});
     const std::size_t w_rank = w.dims.size();
     tile.weights = w.base;
     tile.weight_k_stride = w.strides[w_rank - 2];
@@ -143,6 +147,7 @@ class MatMulKernel : public Kernel {
     tile.result_dtype = result.dtype;
     tile.result = result.base;
     tile.result_n_stride = result.strides.back();
+    if (scale_) tile.scale = scale_->base + 4 * (box.start.back() - range_.start.back());
     if (bias_id_ != kNoTensor) tile.bias = bias_.base + 4 * (box.start.back() - range_.start.back());
     tile.act = group_.anchor_act;
     emit_gemm(context_, tile, split_);
@@ -157,12 +162,15 @@ class MatMulKernel : public Kernel {
   Shape b_shape_;
   TensorId bias_id_;
   bool transposed_;
+  Quantiser a_quantiser_;
+  Quantiser b_quantiser_;
   bool shared_ = false;  ///< one right operand for all batches
   int64_t depth_;
   TileSplit split_;
   Box range_;
   SpmView weights_;
   SpmView bias_;
+  std::optional<SpmView> scale_;
 };
 
 }  // namespace

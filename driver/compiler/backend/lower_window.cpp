@@ -3,6 +3,7 @@
 
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/patch.hpp"
+#include "driver/compiler/calibration.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
@@ -46,7 +47,7 @@ class WindowKernel : public Kernel {
 
   void tile(Arena &arena, const Box &box) override {
     const Patch patch = load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
-                                   fills_with_minus_infinity(), context_.layout.dtype(node_.inputs[0]));
+                                   fills_with_minus_infinity(), {context_.layout.dtype(node_.inputs[0]), -1, {}});
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     if (!context_.emitter.dry()) emit(result, patch);
     tail_.run(arena, box, result, kChannelsLast);
@@ -175,13 +176,7 @@ class PoolKernel : public WindowKernel {
 }  // namespace
 
 bool is_depthwise(const Context &context, const Group &group) {
-  const Node &node = context.graph.nodes[static_cast<std::size_t>(group.nodes.front())];
-  const Shape &w = context.graph[node.inputs[1]].shape;
-  const int64_t groups = node.integer("group", 1);
-  if (groups == 1 || w[1] != 1 || w[0] != groups) return false;
-  const WindowShape window = window_shape(node, w[2], w[3]);
-  return std::max({window.kernel_y, window.kernel_x, window.stride_y, window.stride_x, window.dilation_y,
-                   window.dilation_x}) <= kMaxByte;
+  return !is_dmmu_product(context.graph, context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]);
 }
 
 std::unique_ptr<Kernel> lower_depthwise(Context &context, const Group &group) {

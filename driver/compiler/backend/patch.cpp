@@ -99,7 +99,7 @@ WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x) {
 }
 
 Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
-                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, Dtype wanted) {
+                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted) {
   const Shape &map = context.graph[input].shape;
   const Dtype stored = context.layout.dtype(input);
   const Line rows =
@@ -121,9 +121,9 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
     fetch(context, patch, source, {rows.before, rows.after, columns.before, columns.after, fill}, planar);
   }
   Patch result{patch, box.size[2] == 1 ? 1 : window.dilation_y, box.size[3] == 1 ? 1 : window.dilation_x};
-  if (wanted != stored || planar) {
-    result.view = allocate(arena, wanted, dims, kChannelsLast);
-    context.emitter.unary(isa::Unary::COPY, result.view, patch);
+  if (wanted.dtype != stored || wanted.tensor_factor() != 1 || planar) {
+    result.view = allocate(arena, wanted.dtype, dims, kChannelsLast);
+    convert(context, result.view, patch, wanted.tensor_factor());
   }
   return result;
 }

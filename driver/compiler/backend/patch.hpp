@@ -29,8 +29,9 @@ struct Patch {
 
 /// Loads the patch of channels [first, first + count) for the windows of `box` (in the output's [N, C, OH, OW]; one
 /// image). Outside the map: fill, 0 or minus infinity. Where the box is one output high or wide, only rows or columns
-/// that the kernel meets are loaded, and the dilation in the scratchpad is 1.
+/// that the kernel meets are loaded, and the dilation in the scratchpad is 1. Elements come as wanted.dtype, times its
+/// tensor factor.
 Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
-                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, Dtype wanted);
+                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted);
 
 }  // namespace cx::compiler::backend

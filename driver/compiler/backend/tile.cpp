@@ -14,16 +14,20 @@ constexpr int64_t kAlign = 64;
 constexpr int64_t kResidentElements = 8192;
 
 /// Elements of a box of a constant, in the order of `order`, as bytes of the device type.
-std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order, Dtype dtype) {
+std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order,
+                                     const Quantiser &quantiser) {
+  const Dtype dtype = quantiser.dtype;
   const Dims source = row_major_strides(tensor.shape);
   const Dims target = ordered_strides(box.size, order);
   // 16-bit integers are moved as FP16 and must keep their bits.
   const bool bits = tensor.type == Type::I16 || tensor.type == Type::U16;
-  const bool numeric = !bits && (dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16);
+  const bool numeric =
+      !quantiser.factors.empty() || (!bits && (dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16));
   const auto size = static_cast<std::size_t>(numeric ? 4 : element_bytes(dtype));
   std::vector<std::byte> input;
   if (numeric) {
-    const std::vector<float> floats = constant_as_floats(tensor);
+    std::vector<float> floats = constant_as_floats(tensor);
+    quantiser.scale(floats, tensor.shape);
     input.resize(floats.size() * 4);
     std::memcpy(input.data(), floats.data(), input.size());
   } else {
@@ -114,11 +118,18 @@ Box operand_box(const Shape &operand, const Box &box) {
 
 SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, std::optional<Dtype> wanted,
                  const std::vector<int> &order) {
+  Quantiser quantiser;
+  quantiser.dtype = wanted.value_or(context.graph[id].is_constant() ? context.element : context.layout.dtype(id));
+  return load_operand(context, arena, id, box, quantiser, order);
+}
+
+SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box, const Quantiser &quantiser,
+                     const std::vector<int> &order) {
   const Tensor &tensor = context.graph[id];
   if (tensor.is_constant()) {
-    const SpmView buffer = allocate(arena, wanted.value_or(context.element), box.size, order);
+    const SpmView buffer = allocate(arena, quantiser.dtype, box.size, order);
     if (context.emitter.dry()) return buffer;
-    const int64_t offset = context.constants.place(pack_constant(tensor, box, order, buffer.dtype));
+    const int64_t offset = context.constants.place(pack_constant(tensor, box, order, quantiser));
     context.emitter.load(buffer, dense_memory(buffer, offset));
     return buffer;
   }
@@ -133,12 +144,28 @@ SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, st
   MemView fetched = source;
   fetched.dims = sizes;
   context.emitter.load(buffer, fetched);
-  if (wanted && *wanted != source.dtype) {
-    const SpmView converted = allocate(arena, *wanted, sizes, nesting);
-    context.emitter.unary(isa::Unary::COPY, converted, buffer);
+  if (quantiser.dtype != source.dtype || quantiser.tensor_factor() != 1) {
+    const SpmView converted = allocate(arena, quantiser.dtype, sizes, nesting);
+    convert(context, converted, buffer, quantiser.tensor_factor());
     buffer = converted;
   }
   return broadcast(buffer, box.size);
+}
+
+SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &values) {
+  const SpmView buffer = allocate(arena, Dtype::FP32, {static_cast<int64_t>(values.size())}, {0});
+  if (context.emitter.dry()) return buffer;
+  const int64_t offset = context.constants.place(encode_floats(values, Dtype::FP32));
+  context.emitter.load(buffer, dense_memory(buffer, offset));
+  return buffer;
+}
+
+void convert(Context &context, const SpmView &dst, const SpmView &src, float factor) {
+  if (factor == 1) {
+    context.emitter.unary(isa::Unary::COPY, dst, src);
+  } else {
+    context.emitter.unary(isa::Unary::AFFINE, dst, src, factor, 0);
+  }
 }
 
 MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype) {
@@ -149,7 +176,7 @@ MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype
   dense.dims = box.size;
   dense.strides = row_major_strides(box.size);
   for (int64_t &stride : dense.strides) stride *= element_bytes(dtype);
-  return dense_memory(dense, context.constants.place(pack_constant(context.graph[id], box, order, dtype)));
+  return dense_memory(dense, context.constants.place(pack_constant(context.graph[id], box, order, {dtype, -1, {}})));
 }
 
 Dtype temporary_dtype(const Context &context, TensorId id) {

@@ -12,6 +12,7 @@
 #include "driver/compiler/backend/emitter.hpp"
 #include "driver/compiler/backend/fusion.hpp"
 #include "driver/compiler/backend/layout.hpp"
+#include "driver/compiler/backend/quantise.hpp"
 
 namespace cx::compiler::backend {
 
@@ -19,11 +20,14 @@ namespace cx::compiler::backend {
 struct Context {
   const Graph &graph;
   const Target &target;
-  Dtype element;  ///< of weights and activations
+  Dtype element;  ///< of activations in memory, and of weights of other operations than products
+  Dtype product;  ///< what the DMMU multiplies
   Layout &layout;
   ConstantPool &constants;
   Emitter &emitter;
-  int64_t acc_toggle = 0;  ///< accumulator half that the next product uses
+  std::map<TensorId, float> ranges;     ///< largest magnitudes of what products of 8-bit formats multiply
+  std::optional<float> constant_range;  ///< instead of the largest magnitudes of constants
+  int64_t acc_toggle = 0;               ///< part of the accumulators that the next product uses
 };
 
 /// Hands out scratchpad bytes one after the other.
@@ -57,6 +61,16 @@ Box operand_box(const Shape &operand, const Box &box);
 /// in memory.
 SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, std::optional<Dtype> wanted,
                  const std::vector<int> &order);
+
+/// The same for an operand of a product.
+SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box, const Quantiser &quantiser,
+                     const std::vector<int> &order);
+
+/// Dense FP32 values from the image.
+SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &values);
+
+/// src times factor in the type of dst.
+void convert(Context &context, const SpmView &dst, const SpmView &src, float factor);
 
 /// A box of a constant as dense row-major elements of the image.
 MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype);

@@ -277,6 +277,8 @@ void ProgramSim::execute(int engine, const isa::Inst &inst) {
       return load_weights(isa::MmLdw::decode(inst));
     case isa::Opcode::MM_MUL:
       return multiply(isa::MmMul::decode(inst));
+    case isa::Opcode::MM_MUL_OS:
+      return multiply_output_stationary(isa::MmMulOs::decode(inst));
     case isa::Opcode::MM_DRAIN:
       return drain(isa::MmDrain::decode(inst));
     case isa::Opcode::V_UNARY:
@@ -401,60 +403,131 @@ void ProgramSim::dma_store(const isa::DmaStore &inst) {
   });
 }
 
-void ProgramSim::load_weights(const isa::MmLdw &inst) {
-  const isa::Tdesc &w = tensor(inst.w);
-  if (w.dims[0] != 1 || w.dims[1] != 1 || w.dims[2] > target_.tile_rows ||
-      w.dims[3] > inst.n_split * target_.tile_cols ||
-      static_cast<uint32_t>(inst.m_split) * inst.n_split > target_.tiles) {
+ProgramSim::Weights ProgramSim::read_weights(const isa::Tdesc &view, unsigned m_split, unsigned n_split) {
+  if (view.dims[0] != 1 || view.dims[1] != 1 || view.dims[3] > n_split * target_.tile_cols ||
+      m_split * n_split > target_.tiles) {
     fail("weights do not fit the tiles");
   }
-  Weights weights{w.dims[2], w.dims[3], inst.m_split, inst.n_split, w.dtype, {}};
-  for_each(w, [&](const Index &at) { weights.values.push_back(get(w, at)); });
-  shadow_ = weights;
+  if ((target_.formats >> static_cast<unsigned>(view.dtype) & 1U) == 0) fail("a format that the tiles lack");
+  Weights weights{view.dims[2], view.dims[3], m_split, n_split, view.dtype, {}, {}};
+  for_each(view, [&](const Index &at) { weights.values.push_back(get(view, at)); });
+  return weights;
+}
+
+void ProgramSim::load_weights(const isa::MmLdw &inst) {
+  const isa::Tdesc &w = tensor(inst.w);
+  if (w.dims[2] > target_.tile_rows * (size_of(w.dtype) == 1 ? target_.tile_pack : 1)) fail("K is too long");
+  shadow_ = read_weights(w, inst.m_split, inst.n_split);
+  if (inst.scale == 0xFF) return;
+  for (int64_t n = 0; n < w.dims[3]; ++n) shadow_->scales.push_back(get(tensor(inst.scale), {0, 0, 0, n}));
 }
 
 void ProgramSim::multiply(const isa::MmMul &inst) {
-  const isa::Tdesc &a = tensor(inst.a);
   if (shadow_) {
     active_ = shadow_;
     shadow_.reset();
   }
   if (!active_) fail("no weights");
-  const Weights &w = *active_;
-  if (w.k != a.dims[3] || w.n != inst.n || w.m_split != inst.m_split || w.n_split != inst.n_split ||
-      w.dtype != a.dtype) {
+  if (active_->n != inst.n || active_->m_split != inst.m_split || active_->n_split != inst.n_split) {
     fail("operands do not match the weights");
   }
+  Pass pass{inst.accumulate, inst.acc_row, std::nullopt};
+  if (inst.scale != 0xFF) pass.row_scale = tensor(inst.scale);
+  multiply_rows(tensor(inst.a), *active_, pass);
+}
+
+void ProgramSim::multiply_output_stationary(const isa::MmMulOs &inst) {
+  const isa::Tdesc &a = tensor(inst.a);
   const int64_t m = static_cast<int64_t>(a.dims[0]) * a.dims[1] * a.dims[2];
-  const int64_t rows = (m + inst.m_split - 1) / inst.m_split;
-  if (inst.acc_row + rows > target_.tile_acc_rows) fail("too many accumulator rows");
-  std::vector<float> row(static_cast<std::size_t>(w.k));
-  std::vector<float> sums(static_cast<std::size_t>(w.n));
-  int64_t index = 0;
-  Index at{};
-  for (at[0] = 0; at[0] < a.dims[0]; ++at[0]) {
-    for (at[1] = 0; at[1] < a.dims[1]; ++at[1]) {
-      for (at[2] = 0; at[2] < a.dims[2]; ++at[2], ++index) {
-        for (at[3] = 0; at[3] < w.k; ++at[3]) row[static_cast<std::size_t>(at[3])] = get(a, at);
-        at[3] = 0;
-        std::fill(sums.begin(), sums.end(), 0.0F);
-        for (std::size_t k = 0; k < row.size(); ++k) {
-          const float *weights = w.values.data() + k * sums.size();
-          for (std::size_t n = 0; n < sums.size(); ++n) sums[n] += row[k] * weights[n];
-        }
-        for (int64_t n = 0; n < w.n; ++n) {
-          const int64_t tile = index / rows * inst.n_split + n / target_.tile_cols;
-          Accumulator &acc = accumulators_.at(static_cast<std::size_t>(
-              (tile * target_.tile_acc_rows + inst.acc_row + index % rows) * target_.tile_cols +
-              n % target_.tile_cols));
-          if (inst.accumulate != 0 && !acc.valid) fail("accumulates onto nothing");
-          const float sum = sums[static_cast<std::size_t>(n)];
-          acc.value = inst.accumulate != 0 ? acc.value + sum : sum;
-          acc.valid = true;
-        }
+  if (m > static_cast<int64_t>(inst.m_split) * target_.tile_rows) fail("too many rows for the array");
+  multiply_rows(a, read_weights(tensor(inst.w), inst.m_split, inst.n_split),
+                {inst.accumulate, inst.acc_row, std::nullopt});
+}
+
+/// Down K `pack` products at a time: their sum as a tree, then one addition to the chain.
+std::vector<float> ProgramSim::float_chains(const std::vector<float> &row, const Weights &w, int64_t pack) const {
+  std::vector<float> sums(static_cast<std::size_t>(w.n), 0.0F);
+  for (int64_t n = 0; n < w.n; ++n) {
+    float &sum = sums[static_cast<std::size_t>(n)];
+    const auto product = [&](int64_t k) {
+      return k < w.k ? row[static_cast<std::size_t>(k)] * w.values[static_cast<std::size_t>(k * w.n + n)] : 0.0F;
+    };
+    for (int64_t k = 0; k < w.k; k += pack) {
+      if (pack == 4) {
+        sum += (product(k) + product(k + 1)) + (product(k + 2) + product(k + 3));
+      } else if (pack == 2) {
+        sum += product(k) + product(k + 1);
+      } else {
+        sum = std::fma(row[static_cast<std::size_t>(k)], w.values[static_cast<std::size_t>(k * w.n + n)], sum);
       }
     }
   }
+  return sums;
+}
+
+std::vector<int32_t> ProgramSim::integer_chains(const std::vector<float> &row, const Weights &w) {
+  std::vector<int32_t> sums;
+  for (int64_t n = 0; n < w.n; ++n) {
+    uint32_t sum = 0;  // wraps
+    for (int64_t k = 0; k < w.k; ++k) {
+      const float product = row[static_cast<std::size_t>(k)] * w.values[static_cast<std::size_t>(k * w.n + n)];
+      sum += static_cast<uint32_t>(static_cast<int32_t>(product));
+    }
+    sums.push_back(static_cast<int32_t>(sum));
+  }
+  return sums;
+}
+
+ProgramSim::Accumulator &ProgramSim::accumulator(int64_t row_group, unsigned n_split, int64_t row, int64_t n) {
+  if (row >= target_.tile_acc_rows) fail("too many accumulator rows");
+  const int64_t tile = row_group * n_split + n / target_.tile_cols;
+  return accumulators_.at(
+      static_cast<std::size_t>((tile * target_.tile_acc_rows + row) * target_.tile_cols + n % target_.tile_cols));
+}
+
+void ProgramSim::multiply_rows(const isa::Tdesc &a, const Weights &w, const Pass &pass) {
+  const auto is_fp8 = [](isa::DType type) { return type == isa::DType::FP8_E4M3 || type == isa::DType::FP8_E5M2; };
+  if (w.k != a.dims[3] || (w.dtype != a.dtype && !(is_fp8(w.dtype) && is_fp8(a.dtype)))) {
+    fail("operands do not match the weights");
+  }
+  const bool integer = a.dtype == isa::DType::INT8;
+  const bool scaled = pass.row_scale || !w.scales.empty();
+  const int64_t pack = is_fp8(a.dtype) ? target_.tile_pack : 1;
+  const int64_t m = static_cast<int64_t>(a.dims[0]) * a.dims[1] * a.dims[2];
+  const int64_t rows = (m + w.m_split - 1) / w.m_split;
+  std::vector<float> row(static_cast<std::size_t>(w.k));
+  isa::Tdesc heads = a;
+  heads.dims[3] = 1;
+  int64_t index = 0;
+  for_each(heads, [&](const Index &head) {
+    Index at = head;
+    for (at[3] = 0; at[3] < w.k; ++at[3]) row[static_cast<std::size_t>(at[3])] = get(a, at);
+    std::vector<float> sums;
+    std::vector<int32_t> integers;
+    if (integer) {
+      integers = integer_chains(row, w);
+      sums.assign(integers.begin(), integers.end());
+    } else {
+      sums = float_chains(row, w, pack);
+    }
+    const float row_scale = pass.row_scale ? get(*pass.row_scale, {0, 0, 0, index}) : 1.0F;
+    for (int64_t n = 0; n < w.n; ++n) {
+      Accumulator &acc = accumulator(index / rows, w.n_split, pass.acc_row + index % rows, n);
+      const bool as_integer = integer && !scaled;
+      if (pass.accumulate != 0 && (!acc.valid || acc.is_integer != as_integer)) fail("accumulates onto nothing");
+      if (pass.accumulate == 0) acc = {0, 0, as_integer, true};
+      const auto i = static_cast<std::size_t>(n);
+      if (as_integer) {
+        acc.integer = static_cast<int32_t>(static_cast<uint32_t>(acc.integer) + static_cast<uint32_t>(integers[i]));
+      } else if (scaled) {
+        const float scale = row_scale * (w.scales.empty() ? 1.0F : w.scales[i]);
+        acc.value = pass.accumulate != 0 ? std::fma(sums[i], scale, acc.value) : sums[i] * scale;
+      } else {
+        acc.value = pass.accumulate != 0 ? acc.value + sums[i] : sums[i];
+      }
+    }
+    ++index;
+  });
 }
 
 void ProgramSim::drain(const isa::MmDrain &inst) {
@@ -465,11 +538,14 @@ void ProgramSim::drain(const isa::MmDrain &inst) {
   int64_t index = -1;
   for_each(dst, [&](const Index &at) {
     if (at[3] == 0) ++index;
-    const int64_t tile = index / rows * inst.n_split + at[3] / target_.tile_cols;
-    Accumulator &acc = accumulators_.at(static_cast<std::size_t>(
-        (tile * target_.tile_acc_rows + inst.acc_row + index % rows) * target_.tile_cols + at[3] % target_.tile_cols));
+    const Accumulator &acc = accumulator(index / rows, inst.n_split, inst.acc_row + index % rows, at[3]);
     if (!acc.valid) fail("drains an accumulator that holds nothing");
-    float value = acc.value;
+    if (acc.is_integer && dst.dtype == isa::DType::INT32 && inst.scale == 0xFF && inst.bias == 0xFF &&
+        inst.act == isa::Activation::NONE) {
+      std::memcpy(spm(place(dst, at), 4, true), &acc.integer, 4);
+      return;
+    }
+    float value = acc.is_integer ? static_cast<float>(acc.integer) : acc.value;
     if (inst.scale != 0xFF) value *= get(tensor(inst.scale), {0, 0, 0, at[3]});
     if (inst.bias != 0xFF) value += get(tensor(inst.bias), {0, 0, 0, at[3]});
     put(dst, at, activate(inst.act, inst.lo, inst.hi, value));

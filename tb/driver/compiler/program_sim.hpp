@@ -88,6 +88,7 @@ class ProgramSim {
   void dma_store(const isa::DmaStore &inst);
   void load_weights(const isa::MmLdw &inst);
   void multiply(const isa::MmMul &inst);
+  void multiply_output_stationary(const isa::MmMulOs &inst);
   void drain(const isa::MmDrain &inst);
   void unary(const isa::VUnary &inst);
   void binary(const isa::VBinary &inst);
@@ -113,13 +114,28 @@ class ProgramSim {
     unsigned n_split = 0;
     isa::DType dtype{};
     std::vector<float> values;  ///< [k][n]
+    std::vector<float> scales;  ///< [n] or empty
   };
+  /// What both passes have in common: where results go, and how they get there.
+  struct Pass {
+    unsigned accumulate = 0;
+    unsigned acc_row = 0;
+    std::optional<isa::Tdesc> row_scale;
+  };
+  Weights read_weights(const isa::Tdesc &view, unsigned m_split, unsigned n_split);
+  void multiply_rows(const isa::Tdesc &a, const Weights &w, const Pass &pass);
+  std::vector<float> float_chains(const std::vector<float> &row, const Weights &w, int64_t pack) const;
+  static std::vector<int32_t> integer_chains(const std::vector<float> &row, const Weights &w);
+
   std::optional<Weights> shadow_;
   std::optional<Weights> active_;
   struct Accumulator {
     float value = 0;
+    int32_t integer = 0;
+    bool is_integer = false;
     bool valid = false;
   };
+  Accumulator &accumulator(int64_t row_group, unsigned n_split, int64_t row, int64_t n);
   std::vector<Accumulator> accumulators_;  ///< [tile][row][column]
 };
 

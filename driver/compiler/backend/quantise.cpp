@@ -1,0 +1,103 @@
+#include "driver/compiler/backend/quantise.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "driver/compiler/backend/tile.hpp"
+#include "driver/compiler/calibration.hpp"
+#include "driver/include/cx/error.hpp"
+
+namespace cx::compiler::backend {
+
+namespace {
+
+/// Smaller magnitudes count as 0: their factors would leave FP32.
+constexpr float kSmallest = 1e-30F;
+
+double largest_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::INT8:
+      return 127;
+    case Dtype::FP8_E4M3:
+      return 448;
+    default:
+      return 57344;
+  }
+}
+
+double factor_for(Dtype dtype, float range) {
+  if (range < kSmallest) return 1;
+  const double factor = largest_of(dtype) / range;
+  // The device multiplies by an FP32 factor.
+  if (dtype == Dtype::INT8) return static_cast<float>(factor);
+  return std::ldexp(1.0, std::clamp(std::ilogb(factor), -126, 126));
+}
+
+/// Largest magnitude of each index of the axis; of the whole tensor if it is -1.
+std::vector<float> constant_ranges(const Tensor &tensor, int axis) {
+  int64_t inner = 1;
+  int64_t count = 1;
+  if (axis >= 0) {
+    count = tensor.shape[static_cast<std::size_t>(axis)];
+    for (std::size_t d = static_cast<std::size_t>(axis) + 1; d < tensor.shape.size(); ++d) inner *= tensor.shape[d];
+  }
+  std::vector<float> ranges(static_cast<std::size_t>(count), 0.0F);
+  const std::vector<float> values = constant_as_floats(tensor);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) throw InputError("constant " + tensor.name + " holds values that are not finite");
+    float &range = ranges[axis < 0 ? 0 : i / static_cast<std::size_t>(inner) % ranges.size()];
+    range = std::max(range, std::fabs(values[i]));
+  }
+  return ranges;
+}
+
+}  // namespace
+
+bool is_8_bit(Dtype dtype) { return dtype == Dtype::INT8 || dtype == Dtype::FP8_E4M3 || dtype == Dtype::FP8_E5M2; }
+
+void Quantiser::scale(std::vector<float> &values, const Shape &shape) const {
+  if (factors.empty()) return;
+  int64_t inner = 1;
+  for (std::size_t d = axis < 0 ? shape.size() : static_cast<std::size_t>(axis) + 1; d < shape.size(); ++d) {
+    inner *= shape[d];
+  }
+  const int64_t count = axis < 0 ? 1 : shape[static_cast<std::size_t>(axis)];
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(values[i] * factor(static_cast<int64_t>(i) / inner % count));
+  }
+}
+
+Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
+  Quantiser result;
+  result.dtype = context.product;
+  if (!is_8_bit(context.product)) return result;
+  const Tensor &tensor = context.graph[id];
+  if (!tensor.is_constant()) {
+    result.factors = {factor_for(context.product, context.ranges.at(id))};
+    return result;
+  }
+  result.axis = channel_axis;
+  std::vector<float> ranges = constant_ranges(tensor, channel_axis);
+  if (context.constant_range) std::fill(ranges.begin(), ranges.end(), *context.constant_range);
+  for (float range : ranges) result.factors.push_back(factor_for(context.product, range));
+  return result;
+}
+
+std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, int64_t first, int64_t count) {
+  std::vector<float> scales;
+  if (weights.factors.empty()) return scales;
+  for (int64_t n = first; n < first + count; ++n) {
+    scales.push_back(static_cast<float>(1 / (activations.factor(0) * weights.factor(n))));
+  }
+  return scales;
+}
+
+void require_exact_sums(const Context &context, const Node &node, int64_t depth) {
+  constexpr int64_t kDeepest = 2147483647 / (127 * 127);
+  if (context.product != Dtype::INT8 || depth <= kDeepest) return;
+  throw UnsupportedError(node.op, "node " + node.name + ": sums of " + std::to_string(depth) +
+                                      " products of INT8 may leave 32 bits; at most " + std::to_string(kDeepest) +
+                                      " cannot");
+}
+
+}  // namespace cx::compiler::backend

@@ -1,0 +1,43 @@
+// How operands of products become elements of an 8-bit format: element times factor, rounded to nearest even,
+// saturated. Factors are powers of two for FP8, so that only the conversion itself rounds.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "driver/compiler/backend/emitter.hpp"
+#include "driver/compiler/graph.hpp"
+
+namespace cx::compiler::backend {
+
+struct Context;
+
+bool is_8_bit(Dtype dtype);
+
+/// Device type and factors of an operand. Formats of 16 and 32 bits have the factor 1.
+struct Quantiser {
+  Dtype dtype{};
+  int axis = -1;                ///< of the tensor; -1: one factor for the whole tensor
+  std::vector<double> factors;  ///< one for each index of the axis, or one; empty: 1
+
+  double factor(int64_t index) const {
+    return factors.empty() ? 1 : factors[axis < 0 ? 0 : static_cast<size_t>(index)];
+  }
+  /// Multiplies a tensor's elements by their factors.
+  void scale(std::vector<float> &values, const Shape &shape) const;
+  /// The factor of a tensor that is converted on the device.
+  float tensor_factor() const { return static_cast<float>(factor(0)); }
+};
+
+/// Of a product's operand in the context's format. A constant with a channel axis gets a factor for each channel, other
+/// tensors one. Throws InputError naming a constant that is not finite.
+Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis = -1);
+
+/// What a sum of products of output channels [first, first + count) is multiplied with; empty in formats that have no
+/// factors.
+std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, int64_t first, int64_t count);
+
+/// Throws UnsupportedError naming the node when a sum of `depth` products may leave the accumulator.
+void require_exact_sums(const Context &context, const Node &node, int64_t depth);
+
+}  // namespace cx::compiler::backend
