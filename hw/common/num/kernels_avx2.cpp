@@ -3,9 +3,14 @@
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 
+// Sums live in registers only if every loop over them disappears before the compiler decides what is memory.
+#define CX_UNROLL _Pragma("GCC unroll 16")
+
 namespace cx::num::avx2 {
 namespace {
 #include "hw/common/num/convert_loops.inl"
+
+constexpr size_t kLanes = 8;
 
 inline __m256i first_lanes(size_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -16,113 +21,329 @@ inline __m256 canonical(__m256 value) {
   return _mm256_blendv_ps(value, nan, _mm256_cmp_ps(value, value, _CMP_UNORD_Q));
 }
 
-/// kRows x (8 * kVectors) outputs held in registers over the whole chain. `last` masks the last vector of columns when
-/// kMasked.
-template <int kRows, int kVectors, bool kMasked>
-inline void fp_block(const float *a, size_t a_stride, const float *w, size_t w_stride, float *acc, size_t acc_stride,
-                     size_t k, bool accumulate, __m256i last) {
-  __m256 sum[kRows][kVectors];
-  for (auto &row : sum) {
-    for (auto &value : row) value = _mm256_setzero_ps();
+template <bool kMasked>
+inline __m256 load(const float *from, __m256i mask) {
+  return kMasked ? _mm256_maskload_ps(from, mask) : _mm256_loadu_ps(from);
+}
+
+template <bool kMasked>
+inline __m256i load(const int32_t *from, __m256i mask) {
+  return kMasked ? _mm256_maskload_epi32(from, mask) : _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
+}
+
+template <bool kMasked>
+inline __m256i load(const uint32_t *from, __m256i mask) {
+  return load<kMasked>(reinterpret_cast<const int32_t *>(from), mask);
+}
+
+/// The end of a chain into FP32 accumulators.
+template <bool kMasked>
+inline void finish(__m256 chain, float *to, size_t i, size_t j, const Epilogue &epilogue, __m256i mask) {
+  const auto [row, column] = epilogue.scale;
+  __m256 value = chain;
+  if (row == nullptr && column == nullptr) {
+    if (epilogue.accumulate) value = _mm256_add_ps(load<kMasked>(to, mask), chain);
+  } else {
+    const __m256 ones = _mm256_set1_ps(1.0f);
+    const __m256 scale = _mm256_mul_ps(row != nullptr ? _mm256_broadcast_ss(row + i) : ones,
+                                       column != nullptr ? load<kMasked>(column + j, mask) : ones);
+    value = epilogue.accumulate ? _mm256_fmadd_ps(chain, scale, load<kMasked>(to, mask)) : _mm256_mul_ps(chain, scale);
   }
-  for (size_t r = 0; r < k; ++r) {
-    __m256 weight[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      const float *from = w + r * w_stride + 8 * v;
-      weight[v] = kMasked && v == kVectors - 1 ? _mm256_maskload_ps(from, last) : _mm256_loadu_ps(from);
+  value = canonical(value);
+  if (kMasked) {
+    _mm256_maskstore_ps(to, mask, value);
+  } else {
+    _mm256_storeu_ps(to, value);
+  }
+}
+
+/// FP32 chains of kPack products a step.
+template <unsigned kPack>
+struct FpChain {
+  using Activation = float;
+  using Weight = float;
+  using Accumulator = float;
+  using Sum = __m256;
+  static constexpr unsigned kStep = kPack;  // activations of one step
+  static constexpr int kRows1 = 8, kRows2 = kPack == 1 ? 6 : 4;
+
+  static Sum zero() { return _mm256_setzero_ps(); }
+
+  /// One step from `count` products, kPack but at the end of k.
+  static Sum step(Sum sum, const float *a, const __m256 *weight, unsigned count) {
+    if (kPack == 1) return _mm256_fmadd_ps(_mm256_broadcast_ss(a), weight[0], sum);
+    // The products are exact, so that a fused one adds with the one rounding wanted.
+    __m256 group = _mm256_mul_ps(_mm256_broadcast_ss(a + 0), weight[0]);
+    if (count >= 2) group = _mm256_fmadd_ps(_mm256_broadcast_ss(a + 1), weight[1], group);
+    if (count >= 3) {
+      __m256 second = _mm256_mul_ps(_mm256_broadcast_ss(a + 2), weight[2]);
+      if (count == 4) second = _mm256_fmadd_ps(_mm256_broadcast_ss(a + 3), weight[3], second);
+      group = _mm256_add_ps(group, second);
     }
-    for (int i = 0; i < kRows; ++i) {
-      const __m256 activation = _mm256_broadcast_ss(a + i * a_stride + r);
-      for (int v = 0; v < kVectors; ++v) sum[i][v] = _mm256_fmadd_ps(activation, weight[v], sum[i][v]);
+    return _mm256_add_ps(sum, group);
+  }
+
+  template <bool kMasked>
+  static void store(Sum sum, float *to, size_t i, size_t j, const Epilogue &epilogue, __m256i mask) {
+    finish<kMasked>(sum, to, i, j, epilogue, mask);
+  }
+};
+
+/// INT32 sums of pairs of INT8 products (16-bit activations, weights in pairs).
+template <typename Target>
+struct Int8Chain {
+  using Activation = int16_t;
+  using Weight = uint32_t;
+  using Accumulator = Target;
+  using Sum = __m256i;
+  static constexpr unsigned kStep = 2;
+  static constexpr int kRows1 = 8, kRows2 = 6;
+
+  static Sum zero() { return _mm256_setzero_si256(); }
+
+  static Sum step(Sum sum, const int16_t *a, const __m256i *weight, unsigned) {
+    int32_t pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_set1_epi32(pair), weight[0]));
+  }
+
+  template <bool kMasked>
+  static void store(Sum sum, int32_t *to, size_t, size_t, const Epilogue &epilogue, __m256i mask) {
+    if (epilogue.accumulate) sum = _mm256_add_epi32(load<kMasked>(to, mask), sum);
+    if (kMasked) {
+      _mm256_maskstore_epi32(to, mask, sum);
+    } else {
+      _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), sum);
     }
   }
-  for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVectors; ++v) {
-      float *to = acc + i * acc_stride + 8 * v;
-      const bool masked = kMasked && v == kVectors - 1;
-      __m256 value = sum[i][v];
-      if (accumulate) value = _mm256_add_ps(masked ? _mm256_maskload_ps(to, last) : _mm256_loadu_ps(to), value);
-      value = canonical(value);
-      if (masked) {
-        _mm256_maskstore_ps(to, last, value);
+
+  template <bool kMasked>
+  static void store(Sum sum, float *to, size_t i, size_t j, const Epilogue &epilogue, __m256i mask) {
+    finish<kMasked>(_mm256_cvtepi32_ps(sum), to, i, j, epilogue, mask);
+  }
+};
+
+template <typename Chain>
+struct Task {
+  const typename Chain::Activation *a;
+  size_t a_stride;
+  const typename Chain::Weight *w;
+  size_t w_stride;
+  typename Chain::Accumulator *acc;
+  size_t acc_stride;
+  size_t m, n, k;
+  const Epilogue &epilogue;
+};
+
+/// Rows of weights that one step takes.
+template <typename Chain>
+constexpr unsigned kWeightRows = sizeof(typename Chain::Activation) == 4 ? Chain::kStep : 1;
+
+/// kRows x (8 * kVectors) outputs from (i, j) on, held in registers over the whole chain. `last` masks the last vector
+/// of columns when kMasked.
+template <typename Chain, int kRows, int kVectors, bool kMasked>
+inline void block(const Task<Chain> &task, size_t i, size_t j, __m256i last) {
+  using Sum = typename Chain::Sum;
+  constexpr unsigned kTaken = kWeightRows<Chain>;
+  Sum sum[kRows][kVectors];
+  CX_UNROLL for (int row = 0; row < kRows; ++row) {
+    CX_UNROLL for (int v = 0; v < kVectors; ++v) sum[row][v] = Chain::zero();
+  }
+  const auto *a = task.a + i * task.a_stride;
+  const auto *w = task.w + j;
+  const auto step = [&](unsigned count) __attribute__((always_inline)) {
+    Sum weight[kVectors][kTaken];
+    CX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      CX_UNROLL for (unsigned p = 0; p < kTaken; ++p) {
+        if (kTaken > 1 && p >= count) continue;
+        const auto *from = w + p * task.w_stride + kLanes * v;
+        weight[v][p] = v == kVectors - 1 ? load<kMasked>(from, last) : load<false>(from, last);
+      }
+    }
+    CX_UNROLL for (int row = 0; row < kRows; ++row) {
+      CX_UNROLL for (int v = 0; v < kVectors; ++v) {
+        sum[row][v] = Chain::step(sum[row][v], a + row * task.a_stride, weight[v], count);
+      }
+    }
+    a += Chain::kStep;
+    w += kTaken * task.w_stride;
+  };
+  size_t left = task.k;
+  for (; left >= Chain::kStep; left -= Chain::kStep) step(Chain::kStep);
+  if (Chain::kStep > 1) {
+    if (left == 1) step(1);
+    if (Chain::kStep > 2) {
+      if (left == 2) step(2);
+      if (left == 3) step(3);
+    }
+  }
+  CX_UNROLL for (int row = 0; row < kRows; ++row) {
+    CX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const size_t column = j + kLanes * v;
+      auto *to = task.acc + (i + row) * task.acc_stride + column;
+      if (v == kVectors - 1) {
+        Chain::template store<kMasked>(sum[row][v], to, i + row, column, task.epilogue, last);
       } else {
-        _mm256_storeu_ps(to, value);
+        Chain::template store<false>(sum[row][v], to, i + row, column, task.epilogue, last);
       }
     }
   }
 }
 
-template <int kVectors, bool kMasked>
-inline void fp_columns(const float *a, size_t a_stride, const float *w, size_t w_stride, float *acc, size_t acc_stride,
-                       size_t m, size_t k, bool accumulate, __m256i last) {
+template <typename Chain, int kVectors, bool kMasked>
+inline void all_rows(const Task<Chain> &task, size_t j, __m256i last) {
+  constexpr int kRows = kVectors == 1 ? Chain::kRows1 : Chain::kRows2;
   size_t i = 0;
-  for (; i + 6 <= m; i += 6) {
-    fp_block<6, kVectors, kMasked>(a + i * a_stride, a_stride, w, w_stride, acc + i * acc_stride, acc_stride, k,
-                                   accumulate, last);
+  for (; i + kRows <= task.m; i += kRows) block<Chain, kRows, kVectors, kMasked>(task, i, j, last);
+  if constexpr (kRows > 4) {
+    if (i + 4 <= task.m) {
+      block<Chain, 4, kVectors, kMasked>(task, i, j, last);
+      i += 4;
+    }
   }
-  for (; i + 2 <= m; i += 2) {
-    fp_block<2, kVectors, kMasked>(a + i * a_stride, a_stride, w, w_stride, acc + i * acc_stride, acc_stride, k,
-                                   accumulate, last);
+  if (i + 2 <= task.m) {
+    block<Chain, 2, kVectors, kMasked>(task, i, j, last);
+    i += 2;
   }
-  if (i < m) {
-    fp_block<1, kVectors, kMasked>(a + i * a_stride, a_stride, w, w_stride, acc + i * acc_stride, acc_stride, k,
-                                   accumulate, last);
-  }
+  if (i < task.m) block<Chain, 1, kVectors, kMasked>(task, i, j, last);
 }
 
-/// One row against 32 columns: with few rows the chain's latency is hidden by columns instead.
-inline size_t fp_single_row(const float *a, const float *w, size_t w_stride, float *acc, size_t n, size_t k,
-                            bool accumulate) {
+template <typename Chain>
+inline void multiply(const Task<Chain> &task) {
+  const __m256i all = _mm256_set1_epi32(-1);
   size_t j = 0;
-  for (; j + 32 <= n; j += 32) {
-    fp_block<1, 4, false>(a, 0, w + j, w_stride, acc + j, 0, k, accumulate, _mm256_setzero_si256());
-  }
-  return j;
-}
-
-template <int kRows, bool kMasked>
-inline void int8_block(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, int32_t *acc,
-                       size_t acc_stride, size_t pairs, bool accumulate, __m256i mask) {
-  __m256i sum[kRows];
-  for (auto &value : sum) value = _mm256_setzero_si256();
-  for (size_t r = 0; r < pairs; ++r) {
-    const int *from = reinterpret_cast<const int *>(w2 + r * w2_stride);
-    const __m256i weight =
-        kMasked ? _mm256_maskload_epi32(from, mask) : _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
-    for (int i = 0; i < kRows; ++i) {
-      int32_t pair;
-      __builtin_memcpy(&pair, a + i * a_stride + 2 * r, sizeof pair);
-      sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_set1_epi32(pair), weight));
+  // With one or two rows the latency of a chain is hidden by columns instead.
+  if (task.m <= 2) {
+    for (; j + 4 * kLanes <= task.n; j += 4 * kLanes) {
+      if (task.m == 2) {
+        block<Chain, 2, 4, false>(task, 0, j, all);
+      } else {
+        block<Chain, 1, 4, false>(task, 0, j, all);
+      }
     }
   }
-  for (int i = 0; i < kRows; ++i) {
-    int32_t *to = acc + i * acc_stride;
-    __m256i value = sum[i];
-    if (accumulate) {
-      const __m256i present =
-          kMasked ? _mm256_maskload_epi32(to, mask) : _mm256_loadu_si256(reinterpret_cast<const __m256i *>(to));
-      value = _mm256_add_epi32(present, value);
-    }
-    if (kMasked) {
-      _mm256_maskstore_epi32(to, mask, value);
-    } else {
-      _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), value);
-    }
+  for (; j + 2 * kLanes <= task.n; j += 2 * kLanes) all_rows<Chain, 2, false>(task, j, all);
+  const size_t rest = task.n - j;
+  if (rest == 0) return;
+  const __m256i last = first_lanes(rest % kLanes);
+  if (rest > kLanes) {
+    all_rows<Chain, 2, true>(task, j, last);
+  } else if (rest == kLanes) {
+    all_rows<Chain, 1, false>(task, j, all);
+  } else {
+    all_rows<Chain, 1, true>(task, j, last);
   }
 }
 
-template <bool kMasked>
-inline void int8_columns(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, int32_t *acc,
-                         size_t acc_stride, size_t m, size_t pairs, bool accumulate, __m256i mask) {
-  size_t i = 0;
-  for (; i + 8 <= m; i += 8) {
-    int8_block<8, kMasked>(a + i * a_stride, a_stride, w2, w2_stride, acc + i * acc_stride, acc_stride, pairs,
-                           accumulate, mask);
+inline uint64_t sum_lanes(__m256i counts) {
+  uint32_t lanes[kLanes];
+  __builtin_memcpy(lanes, &counts, sizeof lanes);
+  uint64_t sum = 0;
+  for (uint32_t lane : lanes) sum += lane;
+  return sum;
+}
+
+inline __m256i zeros(const float *a) {
+  return _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(a), _mm256_setzero_ps(), _CMP_EQ_OQ));
+}
+
+/// Zero groups among the first `valid` of 8 lanes; the lanes behind them are zero.
+template <unsigned kPack>
+inline uint64_t zero_groups(__m256 values, size_t valid) {
+  auto mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(values, _mm256_setzero_ps(), _CMP_EQ_OQ)));
+  if (kPack >= 2) mask &= mask >> 1;
+  if (kPack == 4) mask &= mask >> 2;
+  constexpr unsigned kFirst = kPack == 1 ? 0xFF : kPack == 2 ? 0x55 : 0x11;
+  return static_cast<uint64_t>(__builtin_popcount(mask & kFirst & ((1u << valid) - 1)));
+}
+
+/// Zero groups of a whole number of 32-value pieces.
+template <unsigned kPack>
+inline uint64_t zero_groups(const float *a, size_t pieces) {
+  constexpr size_t kFold = size_t{1} << 24;  // pieces before a 32-bit count could wrap
+  const __m256i all = _mm256_set1_epi32(-1);
+  uint64_t sum = 0;
+  while (pieces > 0) {
+    __m256i count = _mm256_setzero_si256();
+    const size_t now = pieces < kFold ? pieces : kFold;
+    for (size_t piece = 0; piece < now; ++piece, a += 4 * kLanes) {
+      const __m256i z0 = zeros(a), z1 = zeros(a + kLanes), z2 = zeros(a + 2 * kLanes), z3 = zeros(a + 3 * kLanes);
+      if (kPack == 1) {
+        count = _mm256_sub_epi32(count, _mm256_add_epi32(_mm256_add_epi32(z0, z1), _mm256_add_epi32(z2, z3)));
+        continue;
+      }
+      // Saturating packs keep neighbours together: a group of 2 becomes one 32-bit lane, with two packs a group of 4.
+      const __m256i low = _mm256_packs_epi32(z0, z1), high = _mm256_packs_epi32(z2, z3);
+      if (kPack == 2) {
+        count = _mm256_sub_epi32(count, _mm256_add_epi32(_mm256_cmpeq_epi32(low, all), _mm256_cmpeq_epi32(high, all)));
+      } else {
+        count = _mm256_sub_epi32(count, _mm256_cmpeq_epi32(_mm256_packs_epi16(low, high), all));
+      }
+    }
+    sum += sum_lanes(count);
+    pieces -= now;
   }
-  for (; i < m; ++i) {
-    int8_block<1, kMasked>(a + i * a_stride, a_stride, w2, w2_stride, acc + i * acc_stride, acc_stride, pairs,
-                           accumulate, mask);
+  return sum;
+}
+
+template <unsigned kPack>
+inline uint64_t count_zero_groups(const float *a, size_t a_stride, size_t m, size_t k) {
+  if (k == a_stride && k % kPack == 0) {
+    k *= m;
+    m = 1;
   }
+  uint64_t sum = 0;
+  const __m256i tail = first_lanes(k % kLanes);
+  for (size_t i = 0; i < m; ++i, a += a_stride) {
+    size_t r = k / (4 * kLanes) * (4 * kLanes);
+    if (r > 0) sum += zero_groups<kPack>(a, r / (4 * kLanes));
+    for (; r + kLanes <= k; r += kLanes) sum += zero_groups<kPack>(_mm256_loadu_ps(a + r), kLanes);
+    if (r < k) sum += zero_groups<kPack>(_mm256_maskload_ps(a + r, tail), k - r);
+  }
+  return sum;
+}
+
+/// As for FP32: whole groups in vectors of 16 and 8 values, the rest one by one.
+template <unsigned kPack>
+inline uint64_t count_zero_groups(const int16_t *a, size_t a_stride, size_t m, size_t k) {
+  if (k == a_stride && k % kPack == 0) {
+    k *= m;
+    m = 1;
+  }
+  constexpr size_t kFold = size_t{1} << 28;
+  uint64_t sum = 0;
+  const auto groups = [](__m256i values) {
+    const __m256i zero = _mm256_setzero_si256();
+    if (kPack == 2) return _mm256_cmpeq_epi32(values, zero);
+    // 64-bit lanes count in their low half only, so that a sum of 32-bit lanes is right.
+    if (kPack == 4) return _mm256_srli_epi64(_mm256_cmpeq_epi64(values, zero), 63);
+    return _mm256_madd_epi16(_mm256_cmpeq_epi16(values, zero), _mm256_set1_epi16(1));
+  };
+  __m256i count = _mm256_setzero_si256();
+  size_t pending = 0;
+  for (size_t i = 0; i < m; ++i, a += a_stride) {
+    size_t r = 0;
+    const auto add = [&](__m256i values) {
+      count = kPack == 4 ? _mm256_add_epi32(count, groups(values)) : _mm256_sub_epi32(count, groups(values));
+      if (++pending == kFold) {
+        sum += sum_lanes(count);
+        count = _mm256_setzero_si256();
+        pending = 0;
+      }
+    };
+    for (; r + 16 <= k; r += 16) add(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(a + r)));
+    if (r + 8 <= k) {
+      const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i *>(a + r));
+      add(_mm256_inserti128_si256(_mm256_set1_epi32(-1), half, 0));
+      r += 8;
+    }
+    for (; r < k; r += kPack) {
+      bool zero = true;
+      for (size_t p = r; p < r + kPack && p < k; ++p) zero = zero && a[p] == 0;
+      sum += zero;
+    }
+  }
+  return sum + sum_lanes(count);
 }
 
 inline void widen_fp16_bulk(const void *source, float *target, size_t n) {
@@ -161,36 +382,38 @@ void narrow(DType type, const float *source, void *target, size_t n, Overflow ov
   narrow_common(type, source, target, n, overflow);
 }
 
-void mac_fp(const float *a, size_t a_stride, const float *w, size_t w_stride, float *acc, size_t acc_stride, size_t m,
-            size_t n, size_t k, bool accumulate) {
-  size_t j = m == 1 ? fp_single_row(a, w, w_stride, acc, n, k, accumulate) : 0;
-  const __m256i all = _mm256_set1_epi32(-1);
-  for (; j + 16 <= n; j += 16) {
-    fp_columns<2, false>(a, a_stride, w + j, w_stride, acc + j, acc_stride, m, k, accumulate, all);
-  }
-  const size_t rest = n - j;
-  if (rest == 0) return;
-  const __m256i last = first_lanes(rest & 7);
-  if (rest > 8) {
-    fp_columns<2, true>(a, a_stride, w + j, w_stride, acc + j, acc_stride, m, k, accumulate, last);
-  } else if (rest == 8) {
-    fp_columns<1, false>(a, a_stride, w + j, w_stride, acc + j, acc_stride, m, k, accumulate, all);
-  } else {
-    fp_columns<1, true>(a, a_stride, w + j, w_stride, acc + j, acc_stride, m, k, accumulate, last);
+void mac_fp(unsigned pack, const float *a, size_t a_stride, const float *w, size_t w_stride, float *acc,
+            size_t acc_stride, size_t m, size_t n, size_t k, const Epilogue &epilogue) {
+  switch (pack) {
+    case 1:
+      return multiply(Task<FpChain<1>>{a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue});
+    case 2:
+      return multiply(Task<FpChain<2>>{a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue});
+    default:
+      return multiply(Task<FpChain<4>>{a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue});
   }
 }
 
 void mac_int8(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, int32_t *acc, size_t acc_stride,
-              size_t m, size_t n, size_t k, bool accumulate) {
-  const size_t pairs = (k + 1) / 2;
-  size_t j = 0;
-  for (; j + 8 <= n; j += 8) {
-    int8_columns<false>(a, a_stride, w2 + j, w2_stride, acc + j, acc_stride, m, pairs, accumulate,
-                        _mm256_setzero_si256());
-  }
-  if (j < n) {
-    int8_columns<true>(a, a_stride, w2 + j, w2_stride, acc + j, acc_stride, m, pairs, accumulate, first_lanes(n - j));
-  }
+              size_t m, size_t n, size_t k, const Epilogue &epilogue) {
+  multiply(Task<Int8Chain<int32_t>>{a, a_stride, w2, w2_stride, acc, acc_stride, m, n, (k + 1) / 2 * 2, epilogue});
+}
+
+void mac_int8_scaled(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, float *acc,
+                     size_t acc_stride, size_t m, size_t n, size_t k, const Epilogue &epilogue) {
+  multiply(Task<Int8Chain<float>>{a, a_stride, w2, w2_stride, acc, acc_stride, m, n, (k + 1) / 2 * 2, epilogue});
+}
+
+uint64_t count_zeros(unsigned pack, const float *a, size_t a_stride, size_t m, size_t k) {
+  return pack == 1   ? count_zero_groups<1>(a, a_stride, m, k)
+         : pack == 2 ? count_zero_groups<2>(a, a_stride, m, k)
+                     : count_zero_groups<4>(a, a_stride, m, k);
+}
+
+uint64_t count_zeros(unsigned pack, const int16_t *a, size_t a_stride, size_t m, size_t k) {
+  return pack == 1   ? count_zero_groups<1>(a, a_stride, m, k)
+         : pack == 2 ? count_zero_groups<2>(a, a_stride, m, k)
+                     : count_zero_groups<4>(a, a_stride, m, k);
 }
 
 }  // namespace cx::num::avx2
@@ -200,11 +423,19 @@ namespace cx::num::avx2 {
 bool compiled_in() { return false; }
 void widen(DType, const void *, float *, size_t) { __builtin_unreachable(); }
 void narrow(DType, const float *, void *, size_t, Overflow) { __builtin_unreachable(); }
-void mac_fp(const float *, size_t, const float *, size_t, float *, size_t, size_t, size_t, size_t, bool) {
+void mac_fp(unsigned, const float *, size_t, const float *, size_t, float *, size_t, size_t, size_t, size_t,
+            const Epilogue &) {
   __builtin_unreachable();
 }
-void mac_int8(const int16_t *, size_t, const uint32_t *, size_t, int32_t *, size_t, size_t, size_t, size_t, bool) {
+void mac_int8(const int16_t *, size_t, const uint32_t *, size_t, int32_t *, size_t, size_t, size_t, size_t,
+              const Epilogue &) {
   __builtin_unreachable();
 }
+void mac_int8_scaled(const int16_t *, size_t, const uint32_t *, size_t, float *, size_t, size_t, size_t, size_t,
+                     const Epilogue &) {
+  __builtin_unreachable();
+}
+uint64_t count_zeros(unsigned, const float *, size_t, size_t, size_t) { __builtin_unreachable(); }
+uint64_t count_zeros(unsigned, const int16_t *, size_t, size_t, size_t) { __builtin_unreachable(); }
 }  // namespace cx::num::avx2
 #endif

@@ -99,12 +99,9 @@ void mac_fp(Path path, const float *a, size_t a_stride, const float *w, size_t w
     case Path::kScalar:
       return mac_fp_scalar(a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
     case Path::kPortable:
+      return portable::mac_fp(1, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
     case Path::kAvx2:
-      if (epilogue.scale.row != nullptr || epilogue.scale.column != nullptr) {
-        return mac_fp_scalar(a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
-      }
-      return (path == Path::kAvx2 ? avx2::mac_fp : portable::mac_fp)(a, a_stride, w, w_stride, acc, acc_stride, m, n, k,
-                                                                     epilogue.accumulate);
+      return avx2::mac_fp(1, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
   }
 }
 
@@ -117,7 +114,14 @@ void mac_fp8_packed(Path path, unsigned pack, const float *a, size_t a_stride, c
                     float *acc, size_t acc_stride, size_t m, size_t n, size_t k, Epilogue epilogue) {
   check_pack(pack);
   if (pack == 1) return mac_fp(path, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
-  mac_fp8_packed_scalar(pack, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
+  switch (path) {
+    case Path::kScalar:
+      return mac_fp8_packed_scalar(pack, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
+    case Path::kPortable:
+      return portable::mac_fp(pack, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
+    case Path::kAvx2:
+      return avx2::mac_fp(pack, a, a_stride, w, w_stride, acc, acc_stride, m, n, k, epilogue);
+  }
 }
 
 void mac_fp8_packed(unsigned pack, const float *a, size_t a_stride, const float *w, size_t w_stride, float *acc,
@@ -144,9 +148,9 @@ void mac_int8(Path path, const int16_t *a, size_t a_stride, const uint32_t *w2, 
     case Path::kScalar:
       return mac_int8_scalar(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, accumulate);
     case Path::kPortable:
-      return portable::mac_int8(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, accumulate);
+      return portable::mac_int8(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, Epilogue(accumulate));
     case Path::kAvx2:
-      return avx2::mac_int8(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, accumulate);
+      return avx2::mac_int8(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, Epilogue(accumulate));
   }
 }
 
@@ -155,9 +159,16 @@ void mac_int8(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_s
   mac_int8(best_path(), a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, accumulate);
 }
 
-void mac_int8_scaled(Path, const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, float *acc,
+void mac_int8_scaled(Path path, const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, float *acc,
                      size_t acc_stride, size_t m, size_t n, size_t k, Epilogue epilogue) {
-  mac_int8_scaled_scalar(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, epilogue);
+  switch (path) {
+    case Path::kScalar:
+      return mac_int8_scaled_scalar(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, epilogue);
+    case Path::kPortable:
+      return portable::mac_int8_scaled(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, epilogue);
+    case Path::kAvx2:
+      return avx2::mac_int8_scaled(a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, epilogue);
+  }
 }
 
 void mac_int8_scaled(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, float *acc,
@@ -165,8 +176,16 @@ void mac_int8_scaled(const int16_t *a, size_t a_stride, const uint32_t *w2, size
   mac_int8_scaled(best_path(), a, a_stride, w2, w2_stride, acc, acc_stride, m, n, k, epilogue);
 }
 
-uint64_t count_zeros(Path, unsigned pack, const float *a, size_t a_stride, size_t m, size_t k) {
+uint64_t count_zeros(Path path, unsigned pack, const float *a, size_t a_stride, size_t m, size_t k) {
   check_pack(pack);
+  switch (path) {
+    case Path::kPortable:
+      return portable::count_zeros(pack, a, a_stride, m, k);
+    case Path::kAvx2:
+      return avx2::count_zeros(pack, a, a_stride, m, k);
+    case Path::kScalar:
+      break;
+  }
   return count_zeros_scalar(pack, a, a_stride, m, k);
 }
 
@@ -174,8 +193,16 @@ uint64_t count_zeros(unsigned pack, const float *a, size_t a_stride, size_t m, s
   return count_zeros(best_path(), pack, a, a_stride, m, k);
 }
 
-uint64_t count_zeros(Path, unsigned pack, const int16_t *a, size_t a_stride, size_t m, size_t k) {
+uint64_t count_zeros(Path path, unsigned pack, const int16_t *a, size_t a_stride, size_t m, size_t k) {
   check_pack(pack);
+  switch (path) {
+    case Path::kPortable:
+      return portable::count_zeros(pack, a, a_stride, m, k);
+    case Path::kAvx2:
+      return avx2::count_zeros(pack, a, a_stride, m, k);
+    case Path::kScalar:
+      break;
+  }
   return count_zeros_scalar(pack, a, a_stride, m, k);
 }
 
