@@ -23,6 +23,7 @@ package cx_cvt_pkg;
 
   // lo before hi; a NaN limit has no effect, a NaN value passes.
   function automatic logic [31:0] clamp(input logic [31:0] v, input logic [31:0] lo, input logic [31:0] hi);
+    // verilator no_inline_task
     logic [31:0] raised;
     raised = less(v, lo) ? lo : v;
     return less(hi, raised) ? hi : raised;
@@ -70,7 +71,6 @@ package cx_cvt_pkg;
   endfunction
 
   function automatic logic [15:0] narrow_fp16(input logic [31:0] v);
-    // verilator no_inline_task
     logic [31:0] code;
     if (is_nan(v[30:0])) return 16'h7E00;
     code = magnitude_code(v[30:0], 8'd112, 5'd13);
@@ -84,7 +84,6 @@ package cx_cvt_pkg;
   endfunction
 
   function automatic logic [7:0] narrow_e4m3(input logic [31:0] v);
-    // verilator no_inline_task
     logic [31:0] code;
     if (is_nan(v[30:0])) return 8'h7F;
     code = magnitude_code(v[30:0], 8'd120, 5'd20);
@@ -92,7 +91,6 @@ package cx_cvt_pkg;
   endfunction
 
   function automatic logic [7:0] narrow_e5m2(input logic [31:0] v);
-    // verilator no_inline_task
     logic [31:0] code;
     if (is_nan(v[30:0])) return 8'h7E;
     code = magnitude_code(v[30:0], 8'd112, 5'd21);
@@ -131,6 +129,7 @@ package cx_cvt_pkg;
 
   // FP32 to a destination format; small formats in the low bits.
   function automatic logic [31:0] narrow(input logic [3:0] fmt, input logic [31:0] v);
+    // verilator no_inline_task
     case (fmt)
       cx_tile_pkg::FmtFp16:    return {16'd0, narrow_fp16(v)};
       cx_tile_pkg::FmtBf16:    return {16'd0, narrow_bf16(v)};

@@ -37,12 +37,12 @@ module cx_post (
   endfunction
 
   function automatic logic [31:0] finished(input logic [31:0] value);
+    logic [31:0] activated;
     if (raw_copy) return value;
-    case (act_i)
-      ActRelu:  return cx_cvt_pkg::narrow(fmt_i, cx_cvt_pkg::relu(value));
-      ActClamp: return cx_cvt_pkg::narrow(fmt_i, cx_cvt_pkg::clamp(value, lo_i, hi_i));
-      default:  return cx_cvt_pkg::narrow(fmt_i, value);
-    endcase
+    activated = value;
+    if (act_i == ActRelu) activated = cx_cvt_pkg::relu(value);
+    if (act_i == ActClamp) activated = cx_cvt_pkg::clamp(value, lo_i, hi_i);
+    return cx_cvt_pkg::narrow(fmt_i, activated);
   endfunction
 
   // Functions of the clocked block: a simulator evaluates nothing while the stages stand still.
