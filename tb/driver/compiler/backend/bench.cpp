@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "driver/compiler/backend/constants.hpp"
+#include "driver/compiler/calibration.hpp"
 #include "driver/compiler/frontend/evaluate.hpp"
 #include "tb/driver/compiler/program_sim.hpp"
 #include "tb/driver/compiler/reference_eval.hpp"
@@ -140,10 +141,43 @@ std::vector<Tensor> evaluate_model(const Graph &graph, const std::map<TensorId, 
   return values;
 }
 
+std::map<std::string, float> ranges_of(const Graph &graph, const std::vector<Tensor> &values) {
+  std::map<std::string, float> ranges;
+  for (const RangedTensor &tensor : ranged_tensors(graph)) {
+    float &range = ranges[tensor.name];
+    for (float value : backend::constant_as_floats(values[static_cast<std::size_t>(tensor.id)])) {
+      range = std::max(range, std::fabs(value));
+    }
+  }
+  return ranges;
+}
+
+std::map<std::string, float> simulated_ranges(const Graph &graph, const Target &target,
+                                              const std::map<TensorId, Tensor> &inputs) {
+  const Graph measured = with_ranges(graph);
+  std::map<std::string, float> ranges;
+  if (measured.outputs.size() == graph.outputs.size()) return ranges;
+  ProgramSim sim(compile(measured, target), target);
+  for (std::size_t i = 0; i < graph.inputs.size(); ++i) sim.set_input(i, *inputs.at(graph.inputs[i]).data);
+  sim.run();
+  const std::vector<std::byte> bytes = sim.output(graph.outputs.size());
+  std::size_t at = 0;
+  for (const RangedTensor &tensor : ranged_tensors(graph)) {
+    std::memcpy(&ranges[tensor.name], bytes.data() + at, 4);
+    at += 4;
+  }
+  return ranges;
+}
+
 Comparison compare(const Graph &graph, const Target &target, Precision precision,
                    const std::map<TensorId, Tensor> &inputs, const std::vector<Tensor> &expected, bool all_orders) {
   CompileOptions options;
   options.precision = precision;
+  return compare(graph, target, options, inputs, expected, all_orders);
+}
+
+Comparison compare(const Graph &graph, const Target &target, const CompileOptions &options,
+                   const std::map<TensorId, Tensor> &inputs, const std::vector<Tensor> &expected, bool all_orders) {
   const Program program = compile(graph, target, options);
   if (compile(graph, target, options).image != program.image) throw std::runtime_error("two compilations differ");
   struct Order {
@@ -172,6 +206,7 @@ Comparison compare(const Graph &graph, const Target &target, Precision precision
   for (std::size_t o = 0; o < graph.outputs.size(); ++o) {
     Tensor got = graph[graph.outputs[o]];
     got.data = first[o];
+    result.outputs.push_back(got);
     const Tensor &want = expected[static_cast<std::size_t>(graph.outputs[o])];
     if (got.type != Type::F32 && got.type != Type::F16 && got.type != Type::BF16) {
       if (got.data != want.data) throw std::runtime_error("output " + got.name + " has other bytes");

@@ -59,10 +59,21 @@ struct Comparison {
   bool same_for_all_orders = true;
   float largest_half = 0;
   uint64_t instructions = 0;
+  std::vector<compiler::Tensor> outputs;  ///< as the simulator left them
 };
+
+/// Ranges of ranged_tensors() from known values of every tensor of the graph.
+std::map<std::string, float> ranges_of(const compiler::Graph &graph, const std::vector<compiler::Tensor> &values);
+
+/// The same by simulating the graph that measures them, in FP32.
+std::map<std::string, float> simulated_ranges(const compiler::Graph &graph, const Target &target,
+                                              const std::map<compiler::TensorId, compiler::Tensor> &inputs);
 
 /// Compiles and simulates under several orders of the engines. Throws what these throw. Non-float outputs must be
 /// equal.
+Comparison compare(const compiler::Graph &graph, const Target &target, const compiler::CompileOptions &options,
+                   const std::map<compiler::TensorId, compiler::Tensor> &inputs,
+                   const std::vector<compiler::Tensor> &expected, bool all_orders = true);
 Comparison compare(const compiler::Graph &graph, const Target &target, compiler::Precision precision,
                    const std::map<compiler::TensorId, compiler::Tensor> &inputs,
                    const std::vector<compiler::Tensor> &expected, bool all_orders = true);
