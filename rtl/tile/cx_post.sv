@@ -26,14 +26,18 @@ module cx_post (
 
   assign raw_copy = is_int_i && fmt_i == cx_tile_pkg::FmtInt32 && !has_scale_i && !has_bias_i && act_i == ActNone;
 
+  // Selections with calls are if statements: Verilator evaluates both arms of a conditional expression.
   function automatic logic [31:0] scaled(input logic [31:0] word);
     logic [31:0] value;
-    value = (is_int_i && !raw_copy) ? cx_cvt_pkg::int_to_fp32(word) : word;
-    return has_scale_i ? cx_fp_pkg::fma(value, scale_i, MinusZero) : value;
+    value = word;
+    if (is_int_i && !raw_copy) value = cx_cvt_pkg::int_to_fp32(word);
+    if (has_scale_i) value = cx_fp_pkg::fma(value, scale_i, MinusZero);
+    return value;
   endfunction
 
   function automatic logic [31:0] biased(input logic [31:0] value);
-    return has_bias_i ? cx_fp_pkg::add(value, bias_i) : value;
+    if (has_bias_i) return cx_fp_pkg::add(value, bias_i);
+    return value;
   endfunction
 
   function automatic logic [31:0] finished(input logic [31:0] value);
