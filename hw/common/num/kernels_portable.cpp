@@ -19,6 +19,9 @@ namespace {
 constexpr size_t kLanes = 4;
 using Floats = float __attribute__((vector_size(16)));
 using Ints = int32_t __attribute__((vector_size(16)));
+using Words = uint32_t __attribute__((vector_size(16)));
+using Doubles = double __attribute__((vector_size(16)));
+using Longs = int64_t __attribute__((vector_size(16)));
 
 /// The first `count` values at `from`, zeros behind them.
 template <typename Vector, typename T>
@@ -40,39 +43,63 @@ inline Vector load(const T *from, size_t count) {
   return value;
 }
 
-inline float scale_of(const BlockScale &scale, size_t i, size_t j) {
-  return (scale.row != nullptr ? scale.row[i] : 1.0f) * (scale.column != nullptr ? scale.column[j] : 1.0f);
+#if defined(__SSE2__)
+inline Doubles low_half(Floats v) { return _mm_cvtps_pd(v); }
+inline Doubles high_half(Floats v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
+inline Floats rounded(Doubles low, Doubles high) { return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)); }
+#else
+inline Doubles low_half(Floats v) { return Doubles{v[0], v[1]}; }
+inline Doubles high_half(Floats v) { return Doubles{v[2], v[3]}; }
+inline Floats rounded(Doubles low, Doubles high) {
+  return Floats{static_cast<float>(low[0]), static_cast<float>(low[1]), static_cast<float>(high[0]),
+                static_cast<float>(high[1])};
+}
+#endif
+
+/// a * b + c, rounded to odd: cut off, with the last bit set if anything was lost. Rounding that to a format of 51 bits
+/// or fewer, subnormal or not, gives what one rounding of the exact sum gives.
+/// For a, b and c from FP32 the product is exact, and neither it nor the sum nor the error leaves the normal range of
+/// double unless an operand is infinite or NaN; then the error is NaN and compares false. |error * sum| is 0 or at
+/// least 2^-596.
+inline Doubles round_to_odd(Doubles a, Doubles b, Doubles c) {
+  const Doubles product = a * b;
+  const Doubles sum = product + c;
+  const Doubles added = sum - product;
+  const Doubles error = (product - (sum - added)) + (c - added);
+  const Doubles direction = error * sum;
+  const Longs above = direction < 0.0;  // |sum| was rounded up: one step down is the cut-off value
+  const Longs below = direction > 0.0;
+  return reinterpret_cast<Doubles>((reinterpret_cast<Longs>(sum) + above) | ((above | below) & 1));
 }
 
-/// fma(a, b, c) from double arithmetic. The product is exact; the sum is rounded to odd (its last bit set if anything
-/// was cut off), after which rounding to any format of 51 bits or fewer gives what one rounding of the exact sum gives.
-/// Neither product nor sum leaves the normal range of double unless a or b is infinite or NaN; those make `error` NaN,
-/// which compares false. |error * sum| is at least 2^-596 when not 0.
-inline float fused(double a, double b, double c) {
-  const double product = a * b;
-  const double sum = product + c;
-  const double added = sum - product;
-  const double error = (product - (sum - added)) + (c - added);
-  const double direction = error * sum;
-  const int64_t above = direction < 0 ? -1 : 0;  // |sum| is too large: step down to the truncated value
-  const int64_t below = direction > 0 ? -1 : 0;
-  const int64_t bits = (__builtin_bit_cast(int64_t, sum) + above) | ((above | below) & 1);
-  return static_cast<float>(__builtin_bit_cast(double, bits));
+inline Floats fused(Floats a, Floats b, Floats c) {
+  return rounded(round_to_odd(low_half(a), low_half(b), low_half(c)),
+                 round_to_odd(high_half(a), high_half(b), high_half(c)));
 }
 
-/// The end of one chain into FP32 accumulators; `count` values.
-inline void finish(const float *chain, float *to, size_t count, size_t i, size_t j, const Epilogue &epilogue) {
-  const bool scaled = epilogue.scale.row != nullptr || epilogue.scale.column != nullptr;
-  for (size_t c = 0; c < count; ++c) {
-    float value = chain[c];
-    if (scaled) {
-      const float scale = scale_of(epilogue.scale, i, j + c);
-      value = epilogue.accumulate ? fused(value, scale, to[c]) : value * scale;
-    } else if (epilogue.accumulate) {
-      value = to[c] + value;
-    }
-    to[c] = value == value ? value : as_float(kCanonicalNan);
+/// The first `count` values to `to`.
+inline void store(Floats value, float *to, size_t count) {
+  if (count >= kLanes) {
+    __builtin_memcpy(to, &value, sizeof value);
+  } else {
+    for (size_t c = 0; c < count; ++c) to[c] = value[c];
   }
+}
+
+/// The ends of up to 4 chains into FP32 accumulators.
+inline void finish(Floats chain, float *to, size_t count, size_t i, size_t j, const Epilogue &epilogue) {
+  const auto [row, column] = epilogue.scale;
+  Floats value = chain;
+  if (row == nullptr && column == nullptr) {
+    if (epilogue.accumulate) value += load<Floats>(to, count);
+  } else {
+    const Floats ones = {1, 1, 1, 1};
+    Floats scale = column != nullptr ? load<Floats>(column + j, count) : ones;
+    if (row != nullptr) scale *= row[i];
+    value = epilogue.accumulate ? fused(chain, scale, load<Floats>(to, count)) : chain * scale;
+  }
+  const Floats nan = reinterpret_cast<Floats>(Ints{} + static_cast<int32_t>(kCanonicalNan));
+  store(value == value ? value : nan, to, count);
 }
 
 struct FpTask {
@@ -122,10 +149,10 @@ inline void exact_block(const FpTask &task, size_t i, size_t j, size_t width) {
   if (kPack > 1 && left == 1) step(1);
   if (kPack > 2 && left == 2) step(2);
   if (kPack > 2 && left == 3) step(3);
-  for (int row = 0; row < kRows; ++row) {
-    float chain[2 * kLanes];
-    __builtin_memcpy(chain, sum[row], sizeof chain);
-    finish(chain, task.acc + (i + row) * task.acc_stride + j, width, i + row, j, task.epilogue);
+  CX_UNROLL for (int row = 0; row < kRows; ++row) {
+    float *to = task.acc + (i + row) * task.acc_stride + j;
+    finish(sum[row][0], to, first, i + row, j, task.epilogue);
+    if (second != 0) finish(sum[row][1], to + kLanes, second, i + row, j + kLanes, task.epilogue);
   }
 }
 
@@ -161,59 +188,86 @@ inline bool short_values(const float *values, size_t stride, size_t rows, size_t
   return true;
 }
 
-/// kRows x kColumns outputs of full FP32 operands. A double sum that is no midpoint of two floats converts as the exact
-/// sum does; the rare steps with a midpoint or a result near or below the smallest normal float are done again.
-template <int kRows, int kColumns>
+/// All ones in each lane whose sum might convert to another float than the exact sum: the midpoints of two normal
+/// floats, and everything below twice the smallest normal float but 0.
+inline Ints doubtful(Doubles low, Doubles high) {
+  constexpr int kLow = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 1, kHigh = 1 - kLow;
+  const Ints first = reinterpret_cast<Ints>(low), second = reinterpret_cast<Ints>(high);
+  const Ints tail = __builtin_shufflevector(first, second, kLow, kLow + 2, kLow + 4, kLow + 6);
+  const Ints head = __builtin_shufflevector(first, second, kHigh, kHigh + 2, kHigh + 4, kHigh + 6) & INT32_MAX;
+  return ((tail << 3) == INT32_MIN) | ((head < ((1023 - 125) << 20)) & (head > 0));
+}
+
+inline bool any(Ints mask) {
+  const Longs halves = reinterpret_cast<Longs>(mask);
+  return (halves[0] | halves[1]) != 0;
+}
+
+/// kRows x `width` (at most 8) outputs of full FP32 operands. A double sum that is no midpoint of two floats converts
+/// as the exact sum does; the few steps with a doubtful one are done again by round_to_odd.
+template <int kRows, bool kWhole>
 inline void rounded_block(const FpTask &task, size_t i, size_t j, size_t width) {
-  float sum[kRows][kColumns] = {};
-  double weight[kColumns] = {};
-  for (size_t r = 0; r < task.k; ++r) {
-    const float *w = task.w + r * task.w_stride + j;
-    if (width == kColumns) {
-      for (int c = 0; c < kColumns; ++c) weight[c] = w[c];
-    } else {
-      for (size_t c = 0; c < width; ++c) weight[c] = w[c];
+  Floats sum[kRows][2] = {};
+  const size_t first = kWhole || width > kLanes ? kLanes : width;
+  const size_t second = kWhole ? kLanes : width > kLanes ? width - kLanes : 0;
+  const float *a = task.a + i * task.a_stride;
+  const float *w = task.w + j;
+  for (size_t r = 0; r < task.k; ++r, ++a, w += task.w_stride) {
+    const Floats weight[2] = {load<Floats>(w, first), load<Floats>(w + kLanes, second)};
+    Ints doubt = {};
+    Floats next[kRows][2];
+    CX_UNROLL for (int v = 0; v < 2; ++v) {
+      const Doubles low = low_half(weight[v]), high = high_half(weight[v]);
+      CX_UNROLL for (int row = 0; row < kRows; ++row) {
+        const double activation = a[row * task.a_stride];
+        const Doubles low_sum = activation * low + low_half(sum[row][v]);
+        const Doubles high_sum = activation * high + high_half(sum[row][v]);
+        doubt |= doubtful(low_sum, high_sum);
+        next[row][v] = rounded(low_sum, high_sum);
+      }
     }
-    for (int row = 0; row < kRows; ++row) {
-      const double activation = task.a[(i + row) * task.a_stride + r];
-      float next[kColumns];
-      uint32_t doubtful = 0;
-      for (int c = 0; c < kColumns; ++c) {
-        const double exact = activation * weight[c] + static_cast<double>(sum[row][c]);
-        const auto bits = __builtin_bit_cast(uint64_t, exact);
-        const auto low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32) & 0x7FFFFFFFu;
-        doubtful |= (low << 3) == 0x80000000u;
-        doubtful |= high - 1 < ((1023u - 125) << 20) - 1;
-        next[c] = static_cast<float>(exact);
+    if (any(doubt)) [[unlikely]] {
+      CX_UNROLL for (int row = 0; row < kRows; ++row) {
+        const Floats activation = Floats{} + a[row * task.a_stride];
+        CX_UNROLL for (int v = 0; v < 2; ++v) next[row][v] = fused(activation, weight[v], sum[row][v]);
       }
-      if (doubtful != 0) {
-        for (int c = 0; c < kColumns; ++c) next[c] = fused(activation, weight[c], sum[row][c]);
-      }
-      for (int c = 0; c < kColumns; ++c) sum[row][c] = next[c];
+    }
+    CX_UNROLL for (int row = 0; row < kRows; ++row) {
+      CX_UNROLL for (int v = 0; v < 2; ++v) sum[row][v] = next[row][v];
     }
   }
-  for (int row = 0; row < kRows; ++row) {
-    finish(sum[row], task.acc + (i + row) * task.acc_stride + j, width, i + row, j, task.epilogue);
+  CX_UNROLL for (int row = 0; row < kRows; ++row) {
+    float *to = task.acc + (i + row) * task.acc_stride + j;
+    finish(sum[row][0], to, first, i + row, j, task.epilogue);
+    if (second != 0) finish(sum[row][1], to + kLanes, second, i + row, j + kLanes, task.epilogue);
   }
 }
 
+template <bool kWhole>
+inline void rounded_rows(const FpTask &task, size_t j, size_t width) {
+  size_t i = 0;
+  for (; i + 2 <= task.m; i += 2) rounded_block<2, kWhole>(task, i, j, width);
+  if (i < task.m) rounded_block<1, kWhole>(task, i, j, width);
+}
+
 void rounded_products(const FpTask &task) {
-  constexpr size_t kColumns = 8;
-  for (size_t j = 0; j < task.n; j += kColumns) {
-    const size_t width = task.n - j < kColumns ? task.n - j : kColumns;
-    size_t i = 0;
-    for (; i + 4 <= task.m; i += 4) rounded_block<4, kColumns>(task, i, j, width);
-    for (; i < task.m; ++i) rounded_block<1, kColumns>(task, i, j, width);
-  }
+  size_t j = 0;
+  for (; j + 2 * kLanes <= task.n; j += 2 * kLanes) rounded_rows<true>(task, j, 2 * kLanes);
+  if (j < task.n) rounded_rows<false>(task, j, task.n - j);
+}
+
+inline Ints wrapping_sum(Ints a, Ints b) {
+  return reinterpret_cast<Ints>(reinterpret_cast<Words>(a) + reinterpret_cast<Words>(b));
 }
 
 /// sum + low halves' product + high halves' product, per lane.
 inline Ints multiply_pairs(Ints sum, int32_t pair, Ints weight) {
 #if defined(__SSE2__)
-  return sum + reinterpret_cast<Ints>(_mm_madd_epi16(_mm_set1_epi32(pair), reinterpret_cast<__m128i>(weight)));
+  return wrapping_sum(sum,
+                      reinterpret_cast<Ints>(_mm_madd_epi16(_mm_set1_epi32(pair), reinterpret_cast<__m128i>(weight))));
 #else
   const int32_t low = static_cast<int16_t>(pair), high = pair >> 16;
-  return sum + low * ((weight << 16) >> 16) + high * (weight >> 16);
+  return wrapping_sum(sum, low * ((weight << 16) >> 16) + high * (weight >> 16));
 #endif
 }
 
@@ -224,7 +278,7 @@ struct Int8Task {
   size_t w2_stride, m, n, k;
 };
 
-/// Hands the sums of up to 8 columns of one row to store(sums, i, j, count).
+/// Hands the sums of up to 4 columns of one row to store(sums, i, j, count).
 template <int kRows, bool kWhole, typename Store>
 inline void int8_block(const Int8Task &task, size_t i, size_t j, size_t width, Store store) {
   Ints sum[kRows][2] = {};
@@ -240,10 +294,9 @@ inline void int8_block(const Int8Task &task, size_t i, size_t j, size_t width, S
       CX_UNROLL for (int v = 0; v < 2; ++v) sum[row][v] = multiply_pairs(sum[row][v], pair, weight[v]);
     }
   }
-  for (int row = 0; row < kRows; ++row) {
-    int32_t out[2 * kLanes];
-    __builtin_memcpy(out, sum[row], sizeof out);
-    store(out, i + row, j, width);
+  CX_UNROLL for (int row = 0; row < kRows; ++row) {
+    store(sum[row][0], i + row, j, first);
+    if (second != 0) store(sum[row][1], i + row, j + kLanes, second);
   }
 }
 
@@ -317,21 +370,21 @@ void mac_fp(unsigned pack, const float *a, size_t a_stride, const float *w, size
 void mac_int8(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, int32_t *acc, size_t acc_stride,
               size_t m, size_t n, size_t k, const Epilogue &epilogue) {
   const bool accumulate = epilogue.accumulate;
-  int8_all(Int8Task{a, a_stride, w2, w2_stride, m, n, k}, [=](const int32_t *sums, size_t i, size_t j, size_t count) {
+  int8_all(Int8Task{a, a_stride, w2, w2_stride, m, n, k}, [=](Ints sums, size_t i, size_t j, size_t count) {
     int32_t *to = acc + i * acc_stride + j;
-    for (size_t c = 0; c < count; ++c) {
-      const uint32_t present = accumulate ? static_cast<uint32_t>(to[c]) : 0;
-      to[c] = static_cast<int32_t>(present + static_cast<uint32_t>(sums[c]));
+    if (accumulate) sums = wrapping_sum(sums, load<Ints>(to, count));
+    if (count == kLanes) {
+      __builtin_memcpy(to, &sums, sizeof sums);
+    } else {
+      for (size_t c = 0; c < count; ++c) to[c] = sums[c];
     }
   });
 }
 
 void mac_int8_scaled(const int16_t *a, size_t a_stride, const uint32_t *w2, size_t w2_stride, float *acc,
                      size_t acc_stride, size_t m, size_t n, size_t k, const Epilogue &epilogue) {
-  int8_all(Int8Task{a, a_stride, w2, w2_stride, m, n, k}, [&](const int32_t *sums, size_t i, size_t j, size_t count) {
-    float chain[2 * kLanes] = {};
-    for (size_t c = 0; c < count; ++c) chain[c] = static_cast<float>(sums[c]);
-    finish(chain, acc + i * acc_stride + j, count, i, j, epilogue);
+  int8_all(Int8Task{a, a_stride, w2, w2_stride, m, n, k}, [&](Ints sums, size_t i, size_t j, size_t count) {
+    finish(__builtin_convertvector(sums, Floats), acc + i * acc_stride + j, count, i, j, epilogue);
   });
 }
 
