@@ -36,24 +36,21 @@ inline __m256i load(const uint32_t *from, __m256i mask) {
   return load<kMasked>(reinterpret_cast<const int32_t *>(from), mask);
 }
 
-/// The end of a chain into FP32 accumulators.
 template <bool kMasked>
-inline void finish(__m256 chain, float *to, size_t i, size_t j, const Epilogue &epilogue, __m256i mask) {
-  const auto [row, column] = epilogue.scale;
-  __m256 value = chain;
-  if (row == nullptr && column == nullptr) {
-    if (epilogue.accumulate) value = _mm256_add_ps(load<kMasked>(to, mask), chain);
-  } else {
-    const __m256 ones = _mm256_set1_ps(1.0f);
-    const __m256 scale = _mm256_mul_ps(row != nullptr ? _mm256_broadcast_ss(row + i) : ones,
-                                       column != nullptr ? load<kMasked>(column + j, mask) : ones);
-    value = epilogue.accumulate ? _mm256_fmadd_ps(chain, scale, load<kMasked>(to, mask)) : _mm256_mul_ps(chain, scale);
-  }
-  value = canonical(value);
+inline void store(float *to, __m256i mask, __m256 value) {
   if (kMasked) {
     _mm256_maskstore_ps(to, mask, value);
   } else {
     _mm256_storeu_ps(to, value);
+  }
+}
+
+template <bool kMasked>
+inline void store(int32_t *to, __m256i mask, __m256i value) {
+  if (kMasked) {
+    _mm256_maskstore_epi32(to, mask, value);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), value);
   }
 }
 
@@ -82,11 +79,6 @@ struct FpChain {
     }
     return _mm256_add_ps(sum, group);
   }
-
-  template <bool kMasked>
-  static void store(Sum sum, float *to, size_t i, size_t j, const Epilogue &epilogue, __m256i mask) {
-    finish<kMasked>(sum, to, i, j, epilogue, mask);
-  }
 };
 
 /// INT32 sums of pairs of INT8 products (16-bit activations, weights in pairs).
@@ -106,21 +98,6 @@ struct Int8Chain {
     __builtin_memcpy(&pair, a, sizeof pair);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_set1_epi32(pair), weight[0]));
   }
-
-  template <bool kMasked>
-  static void store(Sum sum, int32_t *to, size_t, size_t, const Epilogue &epilogue, __m256i mask) {
-    if (epilogue.accumulate) sum = _mm256_add_epi32(load<kMasked>(to, mask), sum);
-    if (kMasked) {
-      _mm256_maskstore_epi32(to, mask, sum);
-    } else {
-      _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), sum);
-    }
-  }
-
-  template <bool kMasked>
-  static void store(Sum sum, float *to, size_t i, size_t j, const Epilogue &epilogue, __m256i mask) {
-    finish<kMasked>(_mm256_cvtepi32_ps(sum), to, i, j, epilogue, mask);
-  }
 };
 
 template <typename Chain>
@@ -138,6 +115,79 @@ struct Task {
 /// Rows of weights that one step takes.
 template <typename Chain>
 constexpr unsigned kWeightRows = sizeof(typename Chain::Activation) == 4 ? Chain::kStep : 1;
+
+/// Applies `end` (value, present accumulators, row, vector) to all sums of a block and stores what it returns.
+template <int kRows, int kVectors, bool kMasked, bool kPresent, typename T, typename Sum, typename End>
+inline void store_block(Sum (&sum)[kRows][kVectors], T *acc, size_t acc_stride, __m256i last, End end) {
+  CX_UNROLL for (int row = 0; row < kRows; ++row) {
+    CX_UNROLL for (int v = 0; v < kVectors; ++v) {
+      T *to = acc + row * acc_stride + kLanes * v;
+      if (v == kVectors - 1) {
+        store<kMasked>(
+            to, last, end(sum[row][v], kPresent ? load<kMasked>(to, last) : decltype(load<false>(to, last)){}, row, v));
+      } else {
+        store<false>(to, last,
+                     end(sum[row][v], kPresent ? load<false>(to, last) : decltype(load<false>(to, last)){}, row, v));
+      }
+    }
+  }
+}
+
+inline __m256 as_floats(__m256 sum) { return sum; }
+inline __m256 as_floats(__m256i sum) { return _mm256_cvtepi32_ps(sum); }
+
+/// The ends of the chains of a block into FP32 accumulators.
+template <int kRows, int kVectors, bool kMasked, typename Sum>
+inline void finish(Sum (&sum)[kRows][kVectors], float *acc, size_t acc_stride, size_t i, size_t j,
+                   const Epilogue &epilogue, __m256i last) {
+  const auto [row_scale, column_scale] = epilogue.scale;
+  if (row_scale == nullptr && column_scale == nullptr) {
+    if (epilogue.accumulate) {
+      store_block<kRows, kVectors, kMasked, true>(sum, acc, acc_stride, last, [](Sum chain, __m256 present, int, int) {
+        return canonical(_mm256_add_ps(present, as_floats(chain)));
+      });
+    } else {
+      store_block<kRows, kVectors, kMasked, false>(
+          sum, acc, acc_stride, last, [](Sum chain, __m256, int, int) { return canonical(as_floats(chain)); });
+    }
+    return;
+  }
+  const float *rows = row_scale != nullptr ? row_scale + i : nullptr;
+  __m256 column[kVectors];
+  CX_UNROLL for (int v = 0; v < kVectors; ++v) {
+    column[v] = _mm256_set1_ps(1.0f);
+    if (column_scale == nullptr) continue;
+    const float *from = column_scale + j + kLanes * v;
+    column[v] = v == kVectors - 1 ? load<kMasked>(from, last) : load<false>(from, last);
+  }
+  const auto scale = [&](int row, int v) {
+    return rows == nullptr ? column[v] : _mm256_mul_ps(_mm256_broadcast_ss(rows + row), column[v]);
+  };
+  if (epilogue.accumulate) {
+    store_block<kRows, kVectors, kMasked, true>(
+        sum, acc, acc_stride, last, [&](Sum chain, __m256 present, int row, int v) {
+          return canonical(_mm256_fmadd_ps(as_floats(chain), scale(row, v), present));
+        });
+  } else {
+    store_block<kRows, kVectors, kMasked, false>(sum, acc, acc_stride, last, [&](Sum chain, __m256, int row, int v) {
+      return canonical(_mm256_mul_ps(as_floats(chain), scale(row, v)));
+    });
+  }
+}
+
+/// INT32 sums into INT32 accumulators; there are no scales.
+template <int kRows, int kVectors, bool kMasked>
+inline void finish(__m256i (&sum)[kRows][kVectors], int32_t *acc, size_t acc_stride, size_t, size_t,
+                   const Epilogue &epilogue, __m256i last) {
+  if (epilogue.accumulate) {
+    store_block<kRows, kVectors, kMasked, true>(
+        sum, acc, acc_stride, last,
+        [](__m256i chain, __m256i present, int, int) { return _mm256_add_epi32(present, chain); });
+  } else {
+    store_block<kRows, kVectors, kMasked, false>(sum, acc, acc_stride, last,
+                                                 [](__m256i chain, __m256i, int, int) { return chain; });
+  }
+}
 
 /// kRows x (8 * kVectors) outputs from (i, j) on, held in registers over the whole chain. `last` masks the last vector
 /// of columns when kMasked.
@@ -177,17 +227,7 @@ inline void block(const Task<Chain> &task, size_t i, size_t j, __m256i last) {
       if (left == 3) step(3);
     }
   }
-  CX_UNROLL for (int row = 0; row < kRows; ++row) {
-    CX_UNROLL for (int v = 0; v < kVectors; ++v) {
-      const size_t column = j + kLanes * v;
-      auto *to = task.acc + (i + row) * task.acc_stride + column;
-      if (v == kVectors - 1) {
-        Chain::template store<kMasked>(sum[row][v], to, i + row, column, task.epilogue, last);
-      } else {
-        Chain::template store<false>(sum[row][v], to, i + row, column, task.epilogue, last);
-      }
-    }
-  }
+  finish<kRows, kVectors, kMasked>(sum, task.acc + i * task.acc_stride + j, task.acc_stride, i, j, task.epilogue, last);
 }
 
 template <typename Chain, int kVectors, bool kMasked>
