@@ -62,7 +62,7 @@ struct FpChain {
   using Accumulator = float;
   using Sum = __m256;
   static constexpr unsigned kStep = kPack;  // activations of one step
-  static constexpr int kRows1 = 8, kRows2 = kPack == 1 ? 6 : 4;
+  static constexpr int kRows1 = 8, kRows2 = kPack == 1 ? 6 : 8 / static_cast<int>(kPack);
 
   static Sum zero() { return _mm256_setzero_ps(); }
 
@@ -89,7 +89,7 @@ struct Int8Chain {
   using Accumulator = Target;
   using Sum = __m256i;
   static constexpr unsigned kStep = 2;
-  static constexpr int kRows1 = 8, kRows2 = 6;
+  static constexpr int kRows1 = 8, kRows2 = 4;
 
   static Sum zero() { return _mm256_setzero_si256(); }
 
@@ -250,20 +250,24 @@ inline void all_rows(const Task<Chain> &task, size_t j, __m256i last) {
 
 template <typename Chain>
 inline void multiply(const Task<Chain> &task) {
+  constexpr bool kManyWeights = kWeightRows<Chain> == 4;  // two vectors of columns leave too few registers for sums
   const __m256i all = _mm256_set1_epi32(-1);
+  const size_t m = task.m, n = task.n;
   size_t j = 0;
   // With one or two rows the latency of a chain is hidden by columns instead.
-  if (task.m <= 2) {
-    for (; j + 4 * kLanes <= task.n; j += 4 * kLanes) {
-      if (task.m == 2) {
-        block<Chain, 2, 4, false>(task, 0, j, all);
-      } else {
-        block<Chain, 1, 4, false>(task, 0, j, all);
-      }
+  if constexpr (!kManyWeights) {
+    if (m == 1) {
+      for (; j + 4 * kLanes <= n; j += 4 * kLanes) block<Chain, 1, 4, false>(task, 0, j, all);
+    } else if (m == 2 && kWeightRows<Chain> == 1) {
+      for (; j + 4 * kLanes <= n; j += 4 * kLanes) block<Chain, 2, 4, false>(task, 0, j, all);
     }
   }
-  for (; j + 2 * kLanes <= task.n; j += 2 * kLanes) all_rows<Chain, 2, false>(task, j, all);
-  const size_t rest = task.n - j;
+  if (!kManyWeights || m <= 2) {
+    for (; j + 2 * kLanes <= n; j += 2 * kLanes) all_rows<Chain, 2, false>(task, j, all);
+  } else {
+    for (; j + kLanes <= n; j += kLanes) all_rows<Chain, 1, false>(task, j, all);
+  }
+  const size_t rest = n - j;
   if (rest == 0) return;
   const __m256i last = first_lanes(rest % kLanes);
   if (rest > kLanes) {
