@@ -42,16 +42,6 @@ bool multiplies(const Target &target, Dtype dtype) {
   return (target.formats >> static_cast<unsigned>(dtype) & 1U) != 0;
 }
 
-void require_format(const Target &target, Precision precision) {
-  if (multiplies(target, entry_of(precision).product)) return;
-  std::string known;
-  for (const PrecisionEntry &entry : kPrecisions) {
-    if (multiplies(target, entry.product)) known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw InputError(std::string("the target's DMMU does not multiply ") + name_of(precision) + "; it has " +
-                   (known.empty() ? "none of the compiler's precisions" : known));
-}
-
 std::map<TensorId, float> ranges_of(const Graph &graph, const CompileOptions &options) {
   std::map<TensorId, float> ranges;
   if (!needs_ranges(options.precision)) return ranges;
@@ -142,11 +132,21 @@ std::string precision_names() {
   return names;
 }
 
+void require_precision(const Target &target, Precision precision) {
+  if (multiplies(target, entry_of(precision).product)) return;
+  std::string known;
+  for (const PrecisionEntry &entry : kPrecisions) {
+    if (multiplies(target, entry.product)) known += (known.empty() ? "" : ", ") + std::string(entry.name);
+  }
+  throw InputError(std::string("the target's DMMU does not multiply ") + name_of(precision) + "; it has " +
+                   (known.empty() ? "none of the compiler's precisions" : known));
+}
+
 bool needs_ranges(Precision precision) { return is_8_bit(entry_of(precision).product); }
 
 Program compile(const Graph &graph, const Target &target, const CompileOptions &options,
                 CompileStatistics *statistics) {
-  require_format(target, options.precision);
+  require_precision(target, options.precision);
   const Dtype product = entry_of(options.precision).product;
   const Dtype element = is_8_bit(product) ? Dtype::FP16 : product;
   const std::vector<Group> groups = fuse(graph);

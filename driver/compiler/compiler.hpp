@@ -37,6 +37,9 @@ struct CompileOptions {
 /// The texts that precision_from() knows, for messages and help: "fp32, fp16, bf16, ...".
 std::string precision_names();
 
+/// Throws InputError, naming what the target has, when its DMMU does not multiply in the precision's format.
+void require_precision(const Target &target, Precision precision);
+
 /// Whether compile() needs CompileOptions::ranges.
 bool needs_ranges(Precision precision);
 

@@ -9,6 +9,7 @@
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
+#include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/model_inputs.hpp"
 #include "driver/tools/tensor_file.hpp"
@@ -66,6 +67,9 @@ Verdict run_data_set(Device &device, const fs::path &model, const fs::path &data
 
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
+  if (compiler::needs_ranges(compile_options.precision)) {
+    compile_options.ranges = calibrate(device, model, {values}).ranges;
+  }
   Executable executable(device, compiler::compile_onnx(model, inputs.import, device.target(), compile_options));
   const std::vector<HostTensor> outputs = executable.run(inputs.runtime);
   std::vector<HostTensor> expected = load_data_set(data, "output");
@@ -168,7 +172,10 @@ void add_conformance(CLI::App &app, Invocation &invocation) {
   command->add_option("folder", options->folder, "Folder of cases, each with model.onnx and test_data_set_N")
       ->required();
   options->chip.add_to(*command);
-  command->add_option("--precision", options->precision, "fp32, fp16 or bf16")->capture_default_str();
+  command
+      ->add_option("--precision", options->precision,
+                   compiler::precision_names() + "; 8-bit ones are calibrated on each case's own inputs")
+      ->capture_default_str();
   command->add_option("--filter", options->filter, "Only cases whose name contains this text");
   command->add_option("--rtol", options->rtol, "Relative tolerance")->capture_default_str();
   command->add_option("--atol", options->atol, "Absolute tolerance")->capture_default_str();

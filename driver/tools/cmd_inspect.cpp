@@ -1,5 +1,6 @@
 // cx config, cx info, cx disasm and cx firmware: looking at configurations, cards, programs and the control processor.
 #include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
 #include "hw/common/port/cx_port.h"
+#include "hw/regs/gen/isa.hpp"
 
 namespace cx::tools {
 namespace {
@@ -47,6 +49,10 @@ int info(const ChipOptions &chip, bool json) {
   const Target &t = device->target();
   const std::string version =
       fmt::format("{}.{}.{}", d.firmware_version >> 24, d.firmware_version >> 16 & 0xFF, d.firmware_version & 0xFFFF);
+  std::vector<std::string> formats;
+  for (unsigned n = 0; n < isa::kDTypeCount; ++n) {
+    if ((t.formats >> n & 1U) != 0) formats.emplace_back(isa::to_string(static_cast<isa::DType>(n)));
+  }
   if (json) {
     const Json out = {{"vendor_id", d.vendor_id},
                       {"device_id", d.device_id},
@@ -63,6 +69,9 @@ int info(const ChipOptions &chip, bool json) {
                       {"tile_rows", t.tile_rows},
                       {"tile_cols", t.tile_cols},
                       {"tile_acc_rows", t.tile_acc_rows},
+                      {"tile_pack", t.tile_pack},
+                      {"dataflow", t.output_stationary ? "os" : "ws"},
+                      {"formats", formats},
                       {"vpu_lanes", t.vpu_lanes},
                       {"spm_bytes", t.spm_bytes},
                       {"dram_bytes", t.dram_bytes},
@@ -82,6 +91,10 @@ int info(const ChipOptions &chip, bool json) {
   row("clock", fmt::format("{:.0f} MHz", t.clock_khz * 1e-3));
   row("DMMU", fmt::format("{} tiles of {} x {}, {} accumulator rows; peak {:.2f} TFLOP/s", t.tiles, t.tile_rows,
                           t.tile_cols, t.tile_acc_rows, peak));
+  row("  8-bit formats", fmt::format("{} product{} per element and cycle, K per pass {}", t.tile_pack,
+                                     t.tile_pack == 1 ? "" : "s", t.tile_rows * t.tile_pack));
+  row("  dataflow", t.output_stationary ? "output stationary" : "weight stationary");
+  row("  formats", fmt::format("{}", fmt::join(formats, ", ")));
   row("VPU", fmt::format("{} lanes", t.vpu_lanes));
   row("scratchpad", fmt::format("{} KiB, {} bytes a cycle and port", t.spm_bytes >> 10, t.spm_bytes_per_cycle));
   row("DRAM", fmt::format("{} MiB, {:.1f} GB/s", t.dram_bytes >> 20, t.dram_mbps * 1e-3));

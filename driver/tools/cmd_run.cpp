@@ -9,6 +9,7 @@
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
+#include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/model_inputs.hpp"
 #include "driver/tools/report_table.hpp"
@@ -23,7 +24,8 @@ using Json = nlohmann::ordered_json;
 struct RunOptions {
   ChipOptions chip;
   std::string model, precision = "fp32", task, labels, reference, report, output, check = "values";
-  std::vector<std::string> inputs, shapes;
+  std::string ranges, save_ranges;
+  std::vector<std::string> inputs, shapes, samples;
   std::optional<uint64_t> seed;
   double rtol = 1e-3, atol = 1e-7;
   bool json = false;
@@ -136,6 +138,52 @@ std::vector<HostTensor> gather_inputs(const RunOptions &options, const Task *tas
   return values;
 }
 
+/// A sample for calibration: a folder of input_K.pb, or a file for the only input of a model.
+std::vector<HostTensor> load_sample(const std::string &path, const std::string &model, const Task *task) {
+  const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model);
+  std::vector<HostTensor> values;
+  if (std::filesystem::is_directory(path)) {
+    values = load_data_set(path, "input");
+  } else if (is_picture(path)) {
+    if (task == nullptr) throw InputError("--calibrate " + path + ": a picture needs --task");
+    values = {task->prepare(load_picture(path), infos.at(0).name, declared_shape(infos.at(0)))};
+  } else {
+    values = {load_tensor(path)};
+  }
+  if (values.size() != infos.size()) {
+    throw InputError(
+        fmt::format("--calibrate {}: holds {} values, the model has {} inputs", path, values.size(), infos.size()));
+  }
+  for (std::size_t i = 0; i < infos.size(); ++i) values[i].name = infos[i].name;
+  return values;
+}
+
+/// Ranges for a precision that needs them: from a file, or measured on the samples, or on `values` if there are none.
+std::optional<Calibration> ranges_for(compiler::Precision precision, Device &device, const std::string &model,
+                                      const std::string &file, const std::vector<std::string> &paths, const Task *task,
+                                      const std::vector<HostTensor> *values) {
+  if (!compiler::needs_ranges(precision)) {
+    if (!file.empty() || !paths.empty()) {
+      throw InputError(std::string("--ranges and --calibrate have no use in ") + compiler::name_of(precision));
+    }
+    return std::nullopt;
+  }
+  if (!file.empty() && !paths.empty()) throw InputError("--ranges and --calibrate exclude each other");
+  if (!file.empty()) return load_ranges(file);
+  std::vector<std::vector<HostTensor>> samples;
+  for (const std::string &path : paths) samples.push_back(load_sample(path, model, task));
+  if (samples.empty()) {
+    if (values == nullptr) {
+      throw InputError(std::string("precision ") + compiler::name_of(precision) +
+                       " needs ranges: give --calibrate PATH or --ranges FILE");
+    }
+    samples.push_back(*values);
+  }
+  compiler::require_precision(device.target(), precision);
+  progress(fmt::format("calibrating on {} inputs", samples.size()));
+  return calibrate(device, model, samples);
+}
+
 struct CheckResult {
   bool done = false;
   bool passed = true;
@@ -184,8 +232,20 @@ CheckResult check_outputs(const RunOptions &options, const Task *task, const std
   return result;
 }
 
+Json calibration_json(const Calibration &calibration) {
+  Json json = {{"tensors", calibration.ranges.size()}};
+  if (calibration.file.empty()) {
+    json["inputs"] = calibration.samples;
+    json["precision"] = calibration.precision;
+  } else {
+    json["file"] = calibration.file;
+  }
+  return json;
+}
+
 int run(const RunOptions &options) {
   const auto begin = std::chrono::steady_clock::now();
+  const compiler::Precision precision = compiler::precision_from(options.precision);
   const std::unique_ptr<Task> task =
       options.task.empty() ? nullptr : make_task(options.task, options.model, options.labels);
   const std::vector<HostTensor> values = gather_inputs(options, task.get());
@@ -193,10 +253,17 @@ int run(const RunOptions &options) {
 
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
+  compiler::CompileOptions compile_options;
+  compile_options.precision = precision;
+  const std::optional<Calibration> calibration =
+      ranges_for(precision, *device, options.model, options.ranges, options.samples, task.get(), &values);
+  if (calibration) compile_options.ranges = calibration->ranges;
+  if (!options.save_ranges.empty()) {
+    if (!calibration) throw InputError("--save-ranges: " + options.precision + " has no ranges");
+    save_ranges(*calibration, options.save_ranges);
+  }
   progress("compiling " + options.model);
   compiler::CompileStatistics statistics;
-  compiler::CompileOptions compile_options;
-  compile_options.precision = compiler::precision_from(options.precision);
   Program program =
       compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
   const auto compiled = std::chrono::steady_clock::now();
@@ -223,6 +290,7 @@ int run(const RunOptions &options) {
   json["model"] = std::filesystem::path(options.model).filename();
   json["config"] = std::filesystem::path(options.chip.config).stem();
   json["precision"] = options.precision;
+  if (calibration) json["calibration"] = calibration_json(*calibration);
   json.update(report_json(executable.report()));
   json["program"] = {{"instructions", statistics.instructions},
                      {"groups", statistics.groups},
@@ -249,6 +317,7 @@ int run(const RunOptions &options) {
       fmt::print("input {} is fixed in the program; what depends only on such inputs was computed by the compiler\n",
                  name);
     }
+    if (calibration) fmt::print("products in {}, {}\n", options.precision, calibration->text());
     fmt::print("\n{}", report_table(executable.report(), statistics, seconds(compiled - begin), seconds(end - begin)));
   }
   return check.passed ? kDone : kCheckFailed;
@@ -256,8 +325,8 @@ int run(const RunOptions &options) {
 
 struct ConvertOptions {
   ChipOptions chip;
-  std::string model, output, precision = "fp32";
-  std::vector<std::string> shapes;
+  std::string model, output, ranges, precision = "fp32";
+  std::vector<std::string> shapes, samples;
 };
 
 int convert(const ConvertOptions &options) {
@@ -269,6 +338,9 @@ int convert(const ConvertOptions &options) {
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
+  const std::optional<Calibration> calibration =
+      ranges_for(compile_options.precision, *device, options.model, options.ranges, options.samples, nullptr, nullptr);
+  if (calibration) compile_options.ranges = calibration->ranges;
   compiler::CompileStatistics statistics;
   const Program program = compiler::compile_onnx(options.model, import, device->target(), compile_options, &statistics);
   const std::string output =
@@ -287,8 +359,18 @@ void add_run(CLI::App &app, Invocation &invocation) {
   CLI::App *command = app.add_subcommand("run", "Compile an ONNX model and run it on the chip");
   command->add_option("model", options->model, "ONNX file")->required();
   options->chip.add_to(*command);
-  command->add_option("--precision", options->precision, "Weights and activations on the device: fp32, fp16 or bf16")
+  command
+      ->add_option("--precision", options->precision,
+                   "Weights and activations on the device: " + compiler::precision_names())
       ->capture_default_str();
+  command
+      ->add_option("--calibrate", options->samples,
+                   "Inputs on which the ranges of an 8-bit precision are measured, in place of the run's own: a folder "
+                   "of input_K.pb, or a file for a model with one input")
+      ->take_all()
+      ->expected(1);
+  command->add_option("--ranges", options->ranges, "File of ranges to take instead of measuring them");
+  command->add_option("--save-ranges", options->save_ranges, "File to write the ranges to (JSON)");
   command->add_option("--input", options->inputs, "NAME=FILE: .npy, .npz, .pb, or a picture with --task")
       ->take_all()
       ->expected(1);
@@ -319,7 +401,14 @@ void add_convert(CLI::App &app, Invocation &invocation) {
   command->add_option("model", options->model, "ONNX file")->required();
   options->chip.add_to(*command);
   command->add_option("-o,--output", options->output, "Program file; default: the model's name with .cxb");
-  command->add_option("--precision", options->precision, "fp32, fp16 or bf16")->capture_default_str();
+  command->add_option("--precision", options->precision, compiler::precision_names())->capture_default_str();
+  command
+      ->add_option("--calibrate", options->samples,
+                   "Inputs on which the ranges of an 8-bit precision are measured: a folder of input_K.pb, or a file "
+                   "for a model with one input")
+      ->take_all()
+      ->expected(1);
+  command->add_option("--ranges", options->ranges, "File of ranges (cx run --save-ranges) to take instead");
   command->add_option("--shape", options->shapes, "NAME=1,3,224,224: binds the open dimensions of an input")
       ->take_all()
       ->expected(1);

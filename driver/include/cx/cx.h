@@ -84,7 +84,7 @@ typedef enum cx_direction { CX_INPUT = 0, CX_OUTPUT = 1 } cx_direction;
 typedef struct cx_program_info {
   size_t struct_size;
   const char *name;
-  const char *precision;
+  const char *precision; /* "fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2" or "int8" */
   uint64_t arch_hash;
   uint64_t image_bytes;
   uint64_t workspace_bytes;
