@@ -11,6 +11,8 @@ namespace {
 #include "hw/common/num/convert_loops.inl"
 
 constexpr size_t kLanes = 8;
+/// INT32 sums, wrapping. As __m256i (64-bit lanes to the compiler) they would be copied at every addition.
+using Words = uint32_t __attribute__((vector_size(32)));
 
 inline __m256i first_lanes(size_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -87,16 +89,16 @@ struct Int8Chain {
   using Activation = int16_t;
   using Weight = uint32_t;
   using Accumulator = Target;
-  using Sum = __m256i;
+  using Sum = Words;
   static constexpr unsigned kStep = 2;
   static constexpr int kRows1 = 8, kRows2 = 4;
 
-  static Sum zero() { return _mm256_setzero_si256(); }
+  static Sum zero() { return Sum{}; }
 
   static Sum step(Sum sum, const int16_t *a, const __m256i *weight, unsigned) {
     int32_t pair;
     __builtin_memcpy(&pair, a, sizeof pair);
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_set1_epi32(pair), weight[0]));
+    return sum + reinterpret_cast<Words>(_mm256_madd_epi16(_mm256_set1_epi32(pair), weight[0]));
   }
 };
 
@@ -134,7 +136,7 @@ inline void store_block(Sum (&sum)[kRows][kVectors], T *acc, size_t acc_stride, 
 }
 
 inline __m256 as_floats(__m256 sum) { return sum; }
-inline __m256 as_floats(__m256i sum) { return _mm256_cvtepi32_ps(sum); }
+inline __m256 as_floats(Words sum) { return _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(sum)); }
 
 /// The ends of the chains of a block into FP32 accumulators.
 template <int kRows, int kVectors, bool kMasked, typename Sum>
@@ -177,22 +179,23 @@ inline void finish(Sum (&sum)[kRows][kVectors], float *acc, size_t acc_stride, s
 
 /// INT32 sums into INT32 accumulators; there are no scales.
 template <int kRows, int kVectors, bool kMasked>
-inline void finish(__m256i (&sum)[kRows][kVectors], int32_t *acc, size_t acc_stride, size_t, size_t,
+inline void finish(Words (&sum)[kRows][kVectors], int32_t *acc, size_t acc_stride, size_t, size_t,
                    const Epilogue &epilogue, __m256i last) {
   if (epilogue.accumulate) {
-    store_block<kRows, kVectors, kMasked, true>(
-        sum, acc, acc_stride, last,
-        [](__m256i chain, __m256i present, int, int) { return _mm256_add_epi32(present, chain); });
+    store_block<kRows, kVectors, kMasked, true>(sum, acc, acc_stride, last, [](Words chain, __m256i present, int, int) {
+      return _mm256_add_epi32(present, reinterpret_cast<__m256i>(chain));
+    });
   } else {
-    store_block<kRows, kVectors, kMasked, false>(sum, acc, acc_stride, last,
-                                                 [](__m256i chain, __m256i, int, int) { return chain; });
+    store_block<kRows, kVectors, kMasked, false>(
+        sum, acc, acc_stride, last, [](Words chain, __m256i, int, int) { return reinterpret_cast<__m256i>(chain); });
   }
 }
 
 /// kRows x (8 * kVectors) outputs from (i, j) on, held in registers over the whole chain. `last` masks the last vector
 /// of columns when kMasked.
+/// Not inlined: a loop alone in its function gets all registers.
 template <typename Chain, int kRows, int kVectors, bool kMasked>
-inline void block(const Task<Chain> &task, size_t i, size_t j, __m256i last) {
+__attribute__((noinline)) void block(const Task<Chain> &task, size_t i, size_t j, __m256i last) {
   using Sum = typename Chain::Sum;
   constexpr unsigned kTaken = kWeightRows<Chain>;
   Sum sum[kRows][kVectors];
@@ -202,7 +205,7 @@ inline void block(const Task<Chain> &task, size_t i, size_t j, __m256i last) {
   const auto *a = task.a + i * task.a_stride;
   const auto *w = task.w + j;
   const auto step = [&](unsigned count) __attribute__((always_inline)) {
-    Sum weight[kVectors][kTaken];
+    decltype(load<false>(w, last)) weight[kVectors][kTaken];
     CX_UNROLL for (int v = 0; v < kVectors; ++v) {
       CX_UNROLL for (unsigned p = 0; p < kTaken; ++p) {
         if (kTaken > 1 && p >= count) continue;
