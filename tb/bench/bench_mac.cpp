@@ -1,4 +1,5 @@
-// Speed of the MAC kernels per path, operand format and shape, and what counting zero activations adds.
+// Speed of the MAC kernels per path, operand format and shape, of the conversions of elements, and what counting zero
+// activations adds.
 // Each figure is the best of several runs, so that a busy machine disturbs little. Operations are 2 * m * n * k.
 #include <algorithm>
 #include <chrono>
@@ -145,6 +146,31 @@ void print_formats(const Shape &shape) {
   }
 }
 
+/// 1e9 elements a second of widen and narrow.
+void print_conversions() {
+  constexpr size_t kCount = 4096;
+  std::mt19937 engine(2);
+  std::normal_distribution<float> normal(0, 30);
+  std::vector<float> values(kCount), wide(kCount);
+  for (float &value : values) value = normal(engine);
+  std::printf("\nconversions: 1e9 elements a second\n%-12s %16s %16s %16s %16s\n", "", "widen, portable", "widen, avx2",
+              "narrow, portable", "narrow, avx2");
+  for (DType type :
+       {DType::FP16, DType::BF16, DType::FP8_E4M3, DType::FP8_E5M2, DType::INT8, DType::UINT8, DType::INT32}) {
+    std::vector<uint8_t> elements(kCount * bytes_of(type));
+    narrow(type, values.data(), elements.data(), kCount);
+    const auto speed = [&](Path path, bool widening) {
+      if (!path_available(path)) return 0.0;
+      return static_cast<double>(kCount) * 1e-9 / best_seconds([&] {
+               if (widening) return widen(path, type, elements.data(), wide.data(), kCount);
+               narrow(path, type, values.data(), elements.data(), kCount, Overflow::kSaturate);
+             });
+    };
+    std::printf("%-12s %16.2f %16.2f %16.2f %16.2f\n", name_of(type).data(), speed(Path::kPortable, true),
+                speed(Path::kAvx2, true), speed(Path::kPortable, false), speed(Path::kAvx2, false));
+  }
+}
+
 void print_shapes(const Format &format, Path path, const char *path_name) {
   constexpr size_t kRows[] = {1, 2, 3, 4, 8, 32, 128, 512};
   std::printf("\n%s, %s: Gop/s\n%4s %5s", format.name, path_name, "n", "k");
@@ -166,6 +192,7 @@ void print_shapes(const Format &format, Path path, const char *path_name) {
 
 int main(int argc, char **) {
   print_formats({256, 32, 32});
+  print_conversions();
   if (argc == 1) return 0;  // any argument: all shapes too
   for (const Format &format : kFormats) {
     if (path_available(Path::kAvx2)) print_shapes(format, Path::kAvx2, "avx2");

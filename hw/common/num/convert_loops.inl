@@ -40,6 +40,12 @@ inline float widen_e4m3(uint32_t bits) {
   return as_float((bits & 0x7Fu) == 0x7Fu ? kCanonicalNan : (finite | sign));
 }
 
+/// condition ? yes : no by masks: of a nest of selections the compiler would make branches.
+inline uint32_t pick(bool condition, uint32_t yes, uint32_t no) {
+  const uint32_t mask = uint32_t{0} - static_cast<uint32_t>(condition);
+  return no ^ ((yes ^ no) & mask);
+}
+
 /// Code of |value| in a format of kMantissa stored bits, as if its exponent had no upper end.
 template <unsigned kMantissa, int kBias>
 inline uint32_t magnitude_code(uint32_t magnitude) {
@@ -50,7 +56,7 @@ inline uint32_t magnitude_code(uint32_t magnitude) {
   const uint32_t normal =
       ((magnitude + (1u << (kShift - 1)) - 1 + ((magnitude >> kShift) & 1)) >> kShift) - (kRebias << kMantissa);
   const uint32_t subnormal = as_bits(as_float(magnitude) + as_float(kAlign)) - kAlign;
-  return magnitude < ((kRebias + 1) << 23) ? subnormal : normal;
+  return pick(magnitude < ((kRebias + 1) << 23), subnormal, normal);
 }
 
 template <unsigned kMantissa, int kBias, unsigned kBits>
@@ -60,8 +66,8 @@ inline uint32_t narrow_float(float value, uint32_t largest, uint32_t beyond, uin
   const uint32_t sign = (bits >> 31) << (kBits - 1);
   // Infinity and the values whose code would wrap are far above every `largest`.
   const uint32_t code = magnitude_code<kMantissa, kBias>(magnitude);
-  const uint32_t number = sign | (code > largest ? beyond : code);
-  return magnitude > 0x7F800000u ? nan : number;
+  const uint32_t number = sign | pick(code > largest, beyond, code);
+  return pick(magnitude > 0x7F800000u, nan, number);
 }
 
 inline uint32_t narrow_bf16(float value) {
