@@ -369,6 +369,10 @@ Program parse_container(std::span<const std::byte> bytes, const std::string &fil
   return program;
 }
 
+bool multiplies_8_bit(const Program &program) {
+  return program.precision == "int8" || program.precision.rfind("fp8_", 0) == 0;
+}
+
 std::string disassemble(const Program &program) {
   const ImageInfo image = parse_image(program.image);
   std::string out = "; program " + program.name + " " + program.precision + " arch " + hex(program.arch_hash) +

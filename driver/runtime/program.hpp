@@ -42,6 +42,9 @@ struct Program {
   uint64_t macs = 0;  ///< multiply-accumulates of the model's convolutions and matrix products, without padding
 };
 
+/// Whether products are of an 8-bit format, of which the DMMU may multiply several for each element and cycle.
+bool multiplies_8_bit(const Program &program);
+
 /// Container file (.cxb). load() throws cx::Error with the offset and what was expected when a field is damaged.
 void save(const Program &program, const std::filesystem::path &path);
 Program load_program(const std::filesystem::path &path);

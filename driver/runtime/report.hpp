@@ -17,8 +17,8 @@ struct RunReport {
   double launch_us = 0;
   uint64_t launch_cycles = 0;
 
-  uint64_t macs = 0;  ///< of the model, without padding
-  uint64_t peak_macs_per_cycle = 0;
+  uint64_t macs = 0;                           ///< of the model, without padding
+  uint64_t peak_macs_per_cycle = 0;            ///< of the DMMU in the program's precision
   double mac_utilisation = 0;                  ///< macs / (launch_cycles * peak_macs_per_cycle)
   std::array<double, kEngines> utilisation{};  ///< busy cycles / launch_cycles
   uint64_t input_bytes = 0, output_bytes = 0;  ///< tensors bound

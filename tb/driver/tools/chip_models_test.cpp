@@ -1,6 +1,7 @@
 // Whole models through compiler, driver, firmware and engines, against stored outputs; RTL tiles against model tiles.
 #include <catch2/catch.hpp>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -82,12 +83,57 @@ TEST_CASE("the direction classifier on tiny: RTL tiles and model tiles agree in 
   }
 }
 
+TEST_CASE("the direction classifier in 8-bit precisions answers as the FP32 reference") {
+  const fs::path model = cx::tb::ocr_models() / "ch_ppocr_mobile_v2.0_cls_infer.onnx";
+  if (!present(model)) return;
+  for (const char *precision : {"int8", "fp8_e4m3", "fp8_e5m2"}) {
+    for (const char *chip : {"tiny", "cx3210"}) {
+      const Result result = run_cx(
+          "run " + model.string() + " --config " + chip + " --precision " + precision +
+          " --task ocr-direction --reference examples/direction_reference --check both --rtol 0 --atol 0.01 --json");
+      INFO(result.text);
+      REQUIRE(result.status == 0);
+      const auto json = nlohmann::json::parse(result.text);
+      CHECK(json["check"]["same_answer"] == true);
+      CHECK(json["calibration"]["inputs"] == 1);
+      std::cout << "direction, " << precision << " on " << chip << ": largest output error "
+                << json["check"]["outputs"][0]["max_absolute"] << ", " << json["cycles"] << " cycles\n";
+    }
+  }
+}
+
+TEST_CASE("the direction classifier in 8-bit precisions: RTL tiles and model tiles agree in bytes and cycles") {
+  const fs::path model = cx::tb::ocr_models() / "ch_ppocr_mobile_v2.0_cls_infer.onnx";
+  if (!present(model)) return;
+  for (const char *precision : {"int8", "fp8_e4m3", "fp8_e5m2"}) {
+    check_tiles_agree("run " + model.string() +
+                          " --config tiny --task ocr-direction --input x=examples/text_line.png --precision " +
+                          precision,
+                      "all");
+  }
+}
+
 TEST_CASE("mnist on tiny: RTL tiles and model tiles agree in bytes and cycles, and with the reference") {
   const fs::path folder = cx::tb::data_dir() / "models/mnist";
   if (!present(folder)) return;
   for (int set = 0; set < 4; ++set) {
     const std::string reference = folder / ("test_data_set_" + std::to_string(set));
     check_tiles_agree("run " + (folder / "mnist.onnx").string() + " --config tiny --reference " + reference, "all");
+  }
+}
+
+TEST_CASE("mnist in 8-bit precisions reads the digits that the reference reads") {
+  const fs::path folder = cx::tb::data_dir() / "models/mnist";
+  if (!present(folder)) return;
+  for (int set = 0; set < 4; ++set) {
+    for (const char *precision : {"int8", "fp8_e4m3", "fp8_e5m2"}) {
+      const Result result =
+          run_cx("run " + (folder / "mnist.onnx").string() + " --config tiny --task classify --reference " +
+                 (folder / ("test_data_set_" + std::to_string(set))).string() +
+                 " --check both --rtol 0.05 --atol 2 --precision " + precision);
+      INFO(result.text);
+      CHECK(result.status == 0);
+    }
   }
 }
 

@@ -45,6 +45,41 @@ std::string write_model(const std::string &path, const std::string &op, const st
   return path;
 }
 
+void describe_float(onnx::ValueInfoProto &info, const std::string &name, const std::vector<int64_t> &shape) {
+  info.set_name(name);
+  auto *type = info.mutable_type()->mutable_tensor_type();
+  type->set_elem_type(onnx::TensorProto::FLOAT);
+  for (int64_t size : shape) type->mutable_shape()->add_dim()->set_dim_value(size);
+}
+
+/// y[1, 3] = x[1, 4] times constant weights.
+std::string write_product(const std::string &path) {
+  onnx::ModelProto model;
+  model.set_ir_version(8);
+  auto *opset = model.add_opset_import();
+  opset->set_domain("");
+  opset->set_version(13);
+  auto *graph = model.mutable_graph();
+  graph->set_name("product");
+  auto *node = graph->add_node();
+  node->set_name("the_product");
+  node->set_op_type("MatMul");
+  node->add_input("x");
+  node->add_input("w");
+  node->add_output("y");
+  describe_float(*graph->add_input(), "x", {1, 4});
+  describe_float(*graph->add_output(), "y", {1, 3});
+  auto *weights = graph->add_initializer();
+  weights->set_name("w");
+  weights->set_data_type(onnx::TensorProto::FLOAT);
+  weights->add_dims(4);
+  weights->add_dims(3);
+  for (int i = 0; i < 12; ++i) weights->add_float_data(0.25F * static_cast<float>(i - 5));
+  std::ofstream out(path, std::ios::binary);
+  model.SerializeToOstream(&out);
+  return path;
+}
+
 std::string write_input(const std::string &path, std::vector<int64_t> shape, const std::string &type = "float32") {
   const uint64_t bytes = cx::element_count(shape) * cx::element_bytes(type);
   cx::tools::save_tensor({"x", type, std::move(shape), std::vector<std::byte>(bytes)}, path);
@@ -123,6 +158,89 @@ TEST_CASE("bad configurations exit with 2 and name file, line, key and expectati
   CHECK(run_cx("config --help dmmu.tiles").status == 0);
   CHECK(run_cx("config --help dmmu.tils").status == 2);
   CHECK_THAT(run_cx("config show tiny --set dmmu.tiles=3").text, Catch::Contains("tiles: 3"));
+}
+
+TEST_CASE("8-bit precisions calibrate on the run's inputs, on others, or take ranges from a file") {
+  const Folder folder;
+  const std::string model = write_product(folder / "product.onnx");
+  const std::string ranges = folder / "ranges.json";
+  for (const std::string precision : {"int8", "fp8_e4m3", "fp8_e5m2"}) {
+    INFO(precision);
+    const std::string run = "run " + model + " --config tiny --seed 5 --json --precision " + precision;
+    const Result own = run_cx(run + " --save-ranges " + ranges + " --output " + (folder / "own"));
+    INFO(own.text);
+    REQUIRE(own.status == 0);
+    const auto json = nlohmann::json::parse(own.text);
+    CHECK(json["precision"] == precision);
+    CHECK(json["calibration"] == nlohmann::json{{"tensors", 1}, {"inputs", 1}, {"precision", "fp32"}});
+
+    CHECK(run_cx(run + " --ranges " + ranges + " --reference " + (folder / "own") + " --rtol 0 --atol 0").status == 0);
+    // FP32 is near: operands are wrong by 1/16 (E4M3) or 1/8 (E5M2) of themselves at most.
+    CHECK(run_cx("run " + model + " --config tiny --seed 5 --atol 0.5 --reference " + (folder / "own")).status == 0);
+    CHECK(run_cx("run " + model + " --config tiny --seed 5 --reference " + (folder / "own")).status == 1);
+
+    const std::string samples =
+        " --calibrate " + (folder / "own") + " --calibrate " + write_input(folder / "0.npy", {1, 4});
+    const Result others = run_cx(run + samples);
+    REQUIRE(others.status == 0);
+    CHECK(nlohmann::json::parse(others.text)["calibration"]["inputs"] == 2);
+    CHECK_THAT(run_cx("run " + model + " --config tiny --seed 5 --precision " + precision).text,
+               Catch::Contains("ranges of 1 tensors") && Catch::Contains("1 run in fp32"));
+
+    const std::string convert =
+        "convert " + model + " --config tiny --precision " + precision + " -o " + (folder / "p.cxb");
+    CHECK(run_cx(convert).status == 2);
+    CHECK(run_cx(convert + " --ranges " + ranges).status == 0);
+    CHECK(run_cx(convert + " --calibrate " + (folder / "own")).status == 0);
+  }
+}
+
+TEST_CASE("8-bit precisions without what they need exit with 2 and say what is missing") {
+  const Folder folder;
+  const std::string model = write_product(folder / "product.onnx");
+  const std::string ranges = folder / "ranges.json";
+  const std::string run = "run " + model + " --config tiny --seed 5 --precision int8";
+
+  std::ofstream(ranges) << "{\"z\": 1.0}";
+  const Result missing = run_cx(run + " --ranges " + ranges);
+  CHECK(missing.status == 2);
+  CHECK_THAT(missing.text, Catch::Contains("tensor x") && Catch::Contains("range"));
+  std::ofstream(ranges) << "[1, 2]";
+  CHECK(run_cx(run + " --ranges " + ranges).status == 2);
+  CHECK(run_cx(run + " --ranges /absent.json").status == 2);
+
+  std::ofstream(ranges) << "{\"x\": 1.0}";
+  CHECK(run_cx(run + " --ranges " + ranges).status == 0);
+  CHECK(run_cx(run + " --ranges " + ranges + " --calibrate " + (folder / "own")).status == 2);
+  CHECK(run_cx("run " + model + " --config tiny --seed 5 --ranges " + ranges).status == 2);
+  CHECK(run_cx(run + " --calibrate /absent").status == 2);
+  CHECK(run_cx(run + " --calibrate " + write_input(folder / "shape.npy", {1, 5})).status == 2);
+
+  const Result format = run_cx(run + " --set dmmu.formats=[FP32,FP16]");
+  CHECK(format.status == 2);
+  CHECK_THAT(format.text, Catch::Contains("int8") && Catch::Contains("it has fp32, fp16"));
+  const Result measured = run_cx(run + " --set dmmu.formats=[INT8]");
+  CHECK(measured.status == 2);
+  CHECK_THAT(measured.text, Catch::Contains("ranges are measured"));
+  CHECK(run_cx(run + " --set dmmu.formats=[INT8] --ranges " + ranges).status == 0);
+}
+
+TEST_CASE("products of small integers are exact in every precision") {
+  for (const std::string precision : {"fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8"}) {
+    INFO(precision);
+    const Result result = run_cx("bench gemm -m 20 -n 30 -k 70 --config tiny --json --precision " + precision);
+    REQUIRE(result.status == 0);
+    CHECK(nlohmann::json::parse(result.text)["wrong_elements"] == 0);
+  }
+}
+
+TEST_CASE("info tells how the tiles work") {
+  const Result result = run_cx("info --config tiny --json");
+  REQUIRE(result.status == 0);
+  const auto json = nlohmann::json::parse(result.text);
+  CHECK(json["tile_pack"] == 1);
+  CHECK(json["dataflow"] == "ws");
+  CHECK(json["formats"].size() == 6);
 }
 
 TEST_CASE("two runs of a command give the same JSON apart from wall time") {

@@ -1,5 +1,6 @@
 // Whole models: compiled, simulated and compared with the evaluator, in FP32 and FP16, and what the compiler made of
 // them.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <iostream>
@@ -44,6 +45,36 @@ void check_model(const Case &model, const Target &target, double tolerance_fp32,
   CHECK(half.largest_half < 60000);
 }
 
+/// Every 8-bit precision is near exact arithmetic and, if asked, finds the same class; ranges come from simulating the
+/// measuring graph.
+void check_eight_bit(const Case &model, const Target &target, double tolerance, bool same_class) {
+  if (!fs::exists(model.file)) {
+    WARN("no model " << model.file);
+    return;
+  }
+  const Graph graph = import_onnx(model.file, model.import);
+  std::mt19937 random(model.seed);
+  const auto inputs = random_inputs(graph, random);
+  const auto expected = evaluate_model(graph, inputs);
+  const auto class_of = [](const Tensor &tensor) {
+    const std::vector<float> values = tensor.values<float>();
+    return std::max_element(values.begin(), values.end()) - values.begin();
+  };
+  CompileOptions options;
+  options.ranges = simulated_ranges(graph, target, inputs);
+  for (Precision precision : {Precision::int8, Precision::fp8_e4m3, Precision::fp8_e5m2}) {
+    options.precision = precision;
+    INFO(model.file << ", seed " << model.seed << ", tiles " << target.tiles << ", pack " << target.tile_pack << ", os "
+                    << target.output_stationary << ", " << name_of(precision));
+    const Comparison result = compare(graph, target, options, inputs, expected, false);
+    std::cout << model.file.filename() << ": " << name_of(precision) << ", pack " << target.tile_pack << ", error "
+              << result.worst << "\n";
+    CHECK(result.worst < tolerance);
+    if (!same_class) continue;
+    CHECK(class_of(result.outputs[0]) == class_of(expected[static_cast<std::size_t>(graph.outputs[0])]));
+  }
+}
+
 Case text_model(const std::string &name, int64_t width) {
   Case model{kTextModels / name, {}, 1};
   model.import.input_shapes["x"] = {1, 3, 48, width};
@@ -66,6 +97,18 @@ TEST_CASE("face detector", "[.slow]") {
 TEST_CASE("text direction") {
   for (const Target &target : {tiny_target(), card_target()}) {
     check_model(text_model("ch_ppocr_mobile_v2.0_cls_infer.onnx", 192), target, 1e-4, 3e-2);
+  }
+}
+
+// Noise is no digit and no class stands out for it; tb/driver/tools runs MNIST on digits.
+TEST_CASE("classifiers in 8-bit precisions") {
+  for (Target target : {tiny_target(), card_target()}) {
+    for (const bool output_stationary : {false, true}) {
+      target.tile_pack = 4;
+      target.output_stationary = output_stationary;
+      check_eight_bit({kModels / "mnist/mnist.onnx", {}, 1}, target, 0.5, false);
+      check_eight_bit(text_model("ch_ppocr_mobile_v2.0_cls_infer.onnx", 192), target, 0.3, true);
+    }
   }
 }
 
