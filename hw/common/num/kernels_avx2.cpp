@@ -191,11 +191,11 @@ inline void finish(Words (&sum)[kRows][kVectors], int32_t *acc, size_t acc_strid
   }
 }
 
-/// kRows x (8 * kVectors) outputs from (i, j) on, held in registers over the whole chain. `last` masks the last vector
-/// of columns when kMasked.
-/// Not inlined: a loop alone in its function gets all registers.
+/// kRows x (8 * kVectors) outputs from (i, j) on, held in registers over the whole chain. When kMasked, the last vector
+/// of columns has `lanes` of them. Not inlined: a loop alone in its function gets all registers.
 template <typename Chain, int kRows, int kVectors, bool kMasked>
-__attribute__((noinline)) void block(const Task<Chain> &task, size_t i, size_t j, __m256i last) {
+__attribute__((noinline)) void block(const Task<Chain> &task, size_t i, size_t j, size_t lanes) {
+  const __m256i last = kMasked ? first_lanes(lanes) : _mm256_setzero_si256();
   using Sum = typename Chain::Sum;
   constexpr unsigned kTaken = kWeightRows<Chain>;
   Sum sum[kRows][kVectors];
@@ -234,60 +234,57 @@ __attribute__((noinline)) void block(const Task<Chain> &task, size_t i, size_t j
 }
 
 template <typename Chain, int kVectors, bool kMasked>
-inline void all_rows(const Task<Chain> &task, size_t j, __m256i last) {
+inline void all_rows(const Task<Chain> &task, size_t j, size_t lanes) {
   constexpr int kRows = kVectors == 1 ? Chain::kRows1 : Chain::kRows2;
   size_t i = 0;
-  for (; i + kRows <= task.m; i += kRows) block<Chain, kRows, kVectors, kMasked>(task, i, j, last);
+  for (; i + kRows <= task.m; i += kRows) block<Chain, kRows, kVectors, kMasked>(task, i, j, lanes);
   if constexpr (kRows > 4) {
     if (i + 4 <= task.m) {
-      block<Chain, 4, kVectors, kMasked>(task, i, j, last);
+      block<Chain, 4, kVectors, kMasked>(task, i, j, lanes);
       i += 4;
     }
   }
   if (i + 2 <= task.m) {
-    block<Chain, 2, kVectors, kMasked>(task, i, j, last);
+    block<Chain, 2, kVectors, kMasked>(task, i, j, lanes);
     i += 2;
   }
-  if (i < task.m) block<Chain, 1, kVectors, kMasked>(task, i, j, last);
+  if (i < task.m) block<Chain, 1, kVectors, kMasked>(task, i, j, lanes);
 }
 
 template <typename Chain>
 inline void multiply(const Task<Chain> &task) {
   constexpr bool kManyWeights = kWeightRows<Chain> == 4;  // two vectors of columns leave too few registers for sums
-  const __m256i all = _mm256_set1_epi32(-1);
   const size_t m = task.m, n = task.n;
   size_t j = 0;
   // With one or two rows the latency of a chain is hidden by columns instead.
   if constexpr (!kManyWeights) {
     if (m == 1) {
-      for (; j + 4 * kLanes <= n; j += 4 * kLanes) block<Chain, 1, 4, false>(task, 0, j, all);
+      for (; j + 4 * kLanes <= n; j += 4 * kLanes) block<Chain, 1, 4, false>(task, 0, j, kLanes);
     } else if (m == 2 && kWeightRows<Chain> == 1) {
-      for (; j + 4 * kLanes <= n; j += 4 * kLanes) block<Chain, 2, 4, false>(task, 0, j, all);
+      for (; j + 4 * kLanes <= n; j += 4 * kLanes) block<Chain, 2, 4, false>(task, 0, j, kLanes);
     }
   }
   if (!kManyWeights || m <= 2) {
-    for (; j + 2 * kLanes <= n; j += 2 * kLanes) all_rows<Chain, 2, false>(task, j, all);
+    for (; j + 2 * kLanes <= n; j += 2 * kLanes) all_rows<Chain, 2, false>(task, j, kLanes);
   } else {
-    for (; j + kLanes <= n; j += kLanes) all_rows<Chain, 1, false>(task, j, all);
+    for (; j + kLanes <= n; j += kLanes) all_rows<Chain, 1, false>(task, j, kLanes);
   }
   const size_t rest = n - j;
   if (rest == 0) return;
-  const __m256i last = first_lanes(rest % kLanes);
   if (rest > kLanes) {
-    all_rows<Chain, 2, true>(task, j, last);
+    all_rows<Chain, 2, true>(task, j, rest % kLanes);
   } else if (rest == kLanes) {
-    all_rows<Chain, 1, false>(task, j, all);
+    all_rows<Chain, 1, false>(task, j, kLanes);
   } else {
-    all_rows<Chain, 1, true>(task, j, last);
+    all_rows<Chain, 1, true>(task, j, rest % kLanes);
   }
 }
 
 inline uint64_t sum_lanes(__m256i counts) {
-  uint32_t lanes[kLanes];
-  __builtin_memcpy(lanes, &counts, sizeof lanes);
-  uint64_t sum = 0;
-  for (uint32_t lane : lanes) sum += lane;
-  return sum;
+  const __m256i zero = _mm256_setzero_si256();
+  const __m256i wide = _mm256_add_epi64(_mm256_unpacklo_epi32(counts, zero), _mm256_unpackhi_epi32(counts, zero));
+  const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))));
 }
 
 inline __m256i zeros(const float *a) {
@@ -350,39 +347,39 @@ inline uint64_t count_zero_groups(const float *a, size_t a_stride, size_t m, siz
   return sum;
 }
 
-/// As for FP32: whole groups in vectors of 16 and 8 values, the rest one by one.
+/// Minus the number of zero groups in each 32-bit lane (pack 4: in the upper half of each 64-bit lane).
+template <unsigned kPack>
+inline __m256i zero_groups(__m256i values) {
+  const __m256i zero = _mm256_setzero_si256();
+  if (kPack == 1) return _mm256_madd_epi16(_mm256_cmpeq_epi16(values, zero), _mm256_set1_epi16(1));
+  if (kPack == 2) return _mm256_cmpeq_epi32(values, zero);
+  return _mm256_slli_epi64(_mm256_cmpeq_epi64(values, zero), 32);
+}
+
 template <unsigned kPack>
 inline uint64_t count_zero_groups(const int16_t *a, size_t a_stride, size_t m, size_t k) {
   if (k == a_stride && k % kPack == 0) {
     k *= m;
     m = 1;
   }
-  constexpr size_t kFold = size_t{1} << 28;
+  constexpr size_t kVector = 16, kFold = size_t{1} << 24;  // vectors before a 32-bit count could wrap
   uint64_t sum = 0;
-  const auto groups = [](__m256i values) {
-    const __m256i zero = _mm256_setzero_si256();
-    if (kPack == 2) return _mm256_cmpeq_epi32(values, zero);
-    // 64-bit lanes count in their low half only, so that a sum of 32-bit lanes is right.
-    if (kPack == 4) return _mm256_srli_epi64(_mm256_cmpeq_epi64(values, zero), 63);
-    return _mm256_madd_epi16(_mm256_cmpeq_epi16(values, zero), _mm256_set1_epi16(1));
-  };
-  __m256i count = _mm256_setzero_si256();
-  size_t pending = 0;
   for (size_t i = 0; i < m; ++i, a += a_stride) {
     size_t r = 0;
-    const auto add = [&](__m256i values) {
-      count = kPack == 4 ? _mm256_add_epi32(count, groups(values)) : _mm256_sub_epi32(count, groups(values));
-      if (++pending == kFold) {
-        sum += sum_lanes(count);
-        count = _mm256_setzero_si256();
-        pending = 0;
+    while (r + kVector <= k) {
+      const size_t vectors = (k - r) / kVector < kFold ? (k - r) / kVector : kFold;
+      __m256i count = _mm256_setzero_si256();
+      for (size_t v = 0; v < vectors; ++v, r += kVector) {
+        const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(a + r));
+        count = _mm256_sub_epi32(count, zero_groups<kPack>(values));
       }
-    };
-    for (; r + 16 <= k; r += 16) add(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(a + r)));
-    if (r + 8 <= k) {
+      sum += sum_lanes(count);
+    }
+    if (r + kVector / 2 <= k) {
       const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i *>(a + r));
-      add(_mm256_inserti128_si256(_mm256_set1_epi32(-1), half, 0));
-      r += 8;
+      const __m256i values = _mm256_inserti128_si256(_mm256_set1_epi32(-1), half, 0);
+      sum += sum_lanes(_mm256_sub_epi32(_mm256_setzero_si256(), zero_groups<kPack>(values)));
+      r += kVector / 2;
     }
     for (; r < k; r += kPack) {
       bool zero = true;
@@ -390,7 +387,7 @@ inline uint64_t count_zero_groups(const int16_t *a, size_t a_stride, size_t m, s
       sum += zero;
     }
   }
-  return sum + sum_lanes(count);
+  return sum;
 }
 
 inline void widen_fp16_bulk(const void *source, float *target, size_t n) {
