@@ -94,6 +94,20 @@ TEST_CASE("a program runs and reports") {
   }
 }
 
+TEST_CASE("the peak counts the products that a program's precision packs") {
+  Bench bench;
+  const HostTensor input = input_tensor();
+  for (const auto &[precision, pack] : {std::pair{"fp16", 1}, {"bf16", 1}, {"int8", 4}, {"fp8_e5m2", 4}}) {
+    Program program = test::sample_program(MockCard::kArchHash, kElements);
+    program.precision = precision;
+    Executable executable(*bench.device, std::move(program));
+    executable.run({&input, 1});
+    const Target &target = bench.device->target();
+    REQUIRE(executable.report().peak_macs_per_cycle ==
+            uint64_t{target.tiles} * target.tile_rows * target.tile_cols * static_cast<uint64_t>(pack));
+  }
+}
+
 TEST_CASE("inputs are checked by name, type, shape and size") {
   Bench bench;
   Executable executable(*bench.device, test::sample_program(MockCard::kArchHash, kElements));

@@ -56,6 +56,7 @@ class MockCard final : public Transport {
     dev_.set(regs::DevReg::TILE_COUNT, 2);
     dev_.set(regs::DevReg::TILE_SHAPE, 16 | 16 << 16);
     dev_.set(regs::DevReg::TILE_ACC_ROWS, 256);
+    dev_.set(regs::DevReg::TILE_MODES, 4 | 2 << 8 | 1 << 16);  // pack 4, 2 stages, output stationary
     dev_.set(regs::DevReg::VPU_LANES, 16);
     dev_.set(regs::DevReg::SPM_BYTES, kSpmBytes);
     dev_.set(regs::DevReg::DRAM_MIB, kDramBytes >> 20);

@@ -49,6 +49,8 @@ TEST_CASE("a card is found, set up and booted") {
   REQUIRE(target.clock_khz == 1'000'000);
   REQUIRE(target.tiles == 2);
   REQUIRE(target.tile_rows == 16);
+  REQUIRE(target.tile_pack == 4);
+  REQUIRE(target.output_stationary);
   REQUIRE(target.dram_bytes == MockCard::kDramBytes);
   REQUIRE(bench.device->memory_stats().capacity == MockCard::kDramBytes);
 }

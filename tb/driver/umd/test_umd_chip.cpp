@@ -108,6 +108,8 @@ TEST_CASE("the card boots and tells what it is") {
   REQUIRE(target.tile_rows == 8);
   REQUIRE(target.tile_cols == 8);
   REQUIRE(target.tile_acc_rows == 256);
+  REQUIRE(target.tile_pack == 1);
+  REQUIRE_FALSE(target.output_stationary);
   REQUIRE(target.vpu_lanes == 8);
   REQUIRE(target.spm_bytes == 512 << 10);
   REQUIRE(target.dram_bytes == 256ull << 20);
