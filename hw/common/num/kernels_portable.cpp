@@ -47,6 +47,7 @@ inline Vector load(const T *from, size_t count) {
 inline Doubles low_half(Floats v) { return _mm_cvtps_pd(v); }
 inline Doubles high_half(Floats v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
 inline Floats rounded(Doubles low, Doubles high) { return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)); }
+inline Doubles rounded(Doubles v) { return _mm_cvtps_pd(_mm_cvtpd_ps(v)); }
 #else
 inline Doubles low_half(Floats v) { return Doubles{v[0], v[1]}; }
 inline Doubles high_half(Floats v) { return Doubles{v[2], v[3]}; }
@@ -54,6 +55,7 @@ inline Floats rounded(Doubles low, Doubles high) {
   return Floats{static_cast<float>(low[0]), static_cast<float>(low[1]), static_cast<float>(high[0]),
                 static_cast<float>(high[1])};
 }
+inline Doubles rounded(Doubles v) { return Doubles{static_cast<float>(v[0]), static_cast<float>(v[1])}; }
 #endif
 
 /// a * b + c, rounded to odd: cut off, with the last bit set if anything was lost. Rounding that to a format of 51 bits
@@ -203,57 +205,42 @@ inline bool any(Ints mask) {
   return (halves[0] | halves[1]) != 0;
 }
 
-/// kRows x `width` (at most 8) outputs of full FP32 operands. A double sum that is no midpoint of two floats converts
-/// as the exact sum does; the few steps with a doubtful one are done again by round_to_odd.
-template <int kRows, bool kWhole>
+/// One row of `width` (at most 8) outputs of full FP32 operands, held as doubles. A double sum that is no midpoint of
+/// two floats converts as the exact sum does; the few steps with a doubtful one are done again by round_to_odd.
+template <bool kWhole>
 inline void rounded_block(const FpTask &task, size_t i, size_t j, size_t width) {
-  Floats sum[kRows][2] = {};
   const size_t first = kWhole || width > kLanes ? kLanes : width;
   const size_t second = kWhole ? kLanes : width > kLanes ? width - kLanes : 0;
   const float *a = task.a + i * task.a_stride;
   const float *w = task.w + j;
-  for (size_t r = 0; r < task.k; ++r, ++a, w += task.w_stride) {
-    const Floats weight[2] = {load<Floats>(w, first), load<Floats>(w + kLanes, second)};
-    Ints doubt = {};
-    Floats next[kRows][2];
-    CX_UNROLL for (int v = 0; v < 2; ++v) {
-      const Doubles low = low_half(weight[v]), high = high_half(weight[v]);
-      CX_UNROLL for (int row = 0; row < kRows; ++row) {
-        const double activation = a[row * task.a_stride];
-        const Doubles low_sum = activation * low + low_half(sum[row][v]);
-        const Doubles high_sum = activation * high + high_half(sum[row][v]);
-        doubt |= doubtful(low_sum, high_sum);
-        next[row][v] = rounded(low_sum, high_sum);
-      }
+  Doubles sum[4] = {};
+  for (size_t r = 0; r < task.k; ++r, w += task.w_stride) {
+    const double activation = a[r];
+    const Floats narrow[2] = {load<Floats>(w, first), load<Floats>(w + kLanes, second)};
+    const Doubles weight[4] = {low_half(narrow[0]), high_half(narrow[0]), low_half(narrow[1]), high_half(narrow[1])};
+    Doubles next[4];
+    CX_UNROLL for (int v = 0; v < 4; ++v) next[v] = activation * weight[v] + sum[v];
+    if (any(doubtful(next[0], next[1]) | doubtful(next[2], next[3]))) [[unlikely]] {
+      CX_UNROLL for (int v = 0; v < 4; ++v) next[v] = round_to_odd(Doubles{} + activation, weight[v], sum[v]);
     }
-    if (any(doubt)) [[unlikely]] {
-      CX_UNROLL for (int row = 0; row < kRows; ++row) {
-        const Floats activation = Floats{} + a[row * task.a_stride];
-        CX_UNROLL for (int v = 0; v < 2; ++v) next[row][v] = fused(activation, weight[v], sum[row][v]);
-      }
-    }
-    CX_UNROLL for (int row = 0; row < kRows; ++row) {
-      CX_UNROLL for (int v = 0; v < 2; ++v) sum[row][v] = next[row][v];
-    }
+    CX_UNROLL for (int v = 0; v < 4; ++v) sum[v] = rounded(next[v]);
   }
-  CX_UNROLL for (int row = 0; row < kRows; ++row) {
-    float *to = task.acc + (i + row) * task.acc_stride + j;
-    finish(sum[row][0], to, first, i + row, j, task.epilogue);
-    if (second != 0) finish(sum[row][1], to + kLanes, second, i + row, j + kLanes, task.epilogue);
-  }
-}
-
-template <bool kWhole>
-inline void rounded_rows(const FpTask &task, size_t j, size_t width) {
-  size_t i = 0;
-  for (; i + 2 <= task.m; i += 2) rounded_block<2, kWhole>(task, i, j, width);
-  if (i < task.m) rounded_block<1, kWhole>(task, i, j, width);
+  float *to = task.acc + i * task.acc_stride + j;
+  finish(rounded(sum[0], sum[1]), to, first, i, j, task.epilogue);
+  if (second != 0) finish(rounded(sum[2], sum[3]), to + kLanes, second, i, j + kLanes, task.epilogue);
 }
 
 void rounded_products(const FpTask &task) {
-  size_t j = 0;
-  for (; j + 2 * kLanes <= task.n; j += 2 * kLanes) rounded_rows<true>(task, j, 2 * kLanes);
-  if (j < task.n) rounded_rows<false>(task, j, task.n - j);
+  for (size_t j = 0; j < task.n; j += 2 * kLanes) {
+    const size_t width = task.n - j;
+    for (size_t i = 0; i < task.m; ++i) {
+      if (width >= 2 * kLanes) {
+        rounded_block<true>(task, i, j, 2 * kLanes);
+      } else {
+        rounded_block<false>(task, i, j, width);
+      }
+    }
+  }
 }
 
 inline Ints wrapping_sum(Ints a, Ints b) {
