@@ -208,6 +208,15 @@ TEST_CASE("convolutions of 8-bit formats are those of the rounded operands") {
   });
 }
 
+TEST_CASE("grouped convolutions of 8-bit formats take each channel's own scale") {
+  repeat(2150, 4, [](GraphMaker &m) {
+    const int64_t group = m.pick(2, 4);
+    const TensorId x = m.input({1, group * m.pick(2, 9), m.pick(5, 12), m.pick(5, 12)});
+    m.output(add_conv(m, x, group * m.pick(2, 12), m.pick(1, 3), group, 1, m.pick(1, 2), 1));
+    check_product(m, 2e-5);
+  });
+}
+
 TEST_CASE("matrix products of 8-bit formats are those of the rounded operands") {
   repeat(2200, 15, [](GraphMaker &m) {
     TensorId y = random_product(m);
@@ -215,6 +224,19 @@ TEST_CASE("matrix products of 8-bit formats are those of the rounded operands") 
     m.output(y);
     check_product(m, 1e-4);
   });
+}
+
+TEST_CASE("weights that come in several passes keep their scales") {
+  Target target = tiny_target();
+  target.spm_bytes = 48 << 10;
+  GraphMaker conv(2250);
+  conv.output(add_conv(conv, conv.input({1, 64, 6, 7}), 96, 3, 1, 1, 1, 1));
+  check_product(conv, 2e-5, {target});
+  GraphMaker product(2251);
+  const TensorId x = product.input({20, 300});
+  product.output(product.node("MatMul", {x, product.constant({300, 310}), product.constant({310})},
+                              {{"trans_b", int64_t{0}}}, {20, 310}));
+  check_product(product, 1e-4, {target});
 }
 
 TEST_CASE("output-stationary products of the other formats") {
