@@ -221,7 +221,7 @@ inline void rounded_block(const FpTask &task, size_t i, size_t j, size_t width) 
     Doubles next[4];
     CX_UNROLL for (int v = 0; v < 4; ++v) next[v] = activation * weight[v] + sum[v];
     if (any(doubtful(next[0], next[1]) | doubtful(next[2], next[3]))) [[unlikely]] {
-      CX_UNROLL for (int v = 0; v < 4; ++v) next[v] = round_to_odd(Doubles{} + activation, weight[v], sum[v]);
+      CX_UNROLL for (int v = 0; v < 4; ++v) next[v] = round_to_odd(Doubles{activation, activation}, weight[v], sum[v]);
     }
     CX_UNROLL for (int v = 0; v < 4; ++v) sum[v] = rounded(next[v]);
   }

@@ -273,6 +273,27 @@ TEST_CASE("every path of the kernels gives the scalar bits") {
   }
 }
 
+TEST_CASE("short chains of rare values do not disturb their neighbours") {
+  Random random(cx::test::logged_seed(3));
+  for (int round = 0; round < 60000; ++round) {
+    const size_t m = random.between(1, 3), n = random.between(1, 17), k = random.between(1, 4);
+    std::vector<float> a(m * k), w(k * n), present(m * n), column(n);
+    for (auto *values : {&a, &w, &present, &column}) {
+      for (float &value : *values) value = real(random.fp32());
+    }
+    const Epilogue epilogue(random.one_in(2), {nullptr, random.one_in(2) ? column.data() : nullptr});
+    std::vector<float> want = present;
+    mac_fp(Path::kScalar, a.data(), k, w.data(), n, want.data(), n, m, n, k, epilogue);
+    for (Path path : {Path::kPortable, Path::kAvx2}) {
+      if (!path_available(path)) continue;
+      std::vector<float> got = present;
+      mac_fp(path, a.data(), k, w.data(), n, got.data(), n, m, n, k, epilogue);
+      INFO("round " << round << " m " << m << " n " << n << " k " << k << " path " << static_cast<int>(path));
+      REQUIRE(std::memcmp(want.data(), got.data(), want.size() * 4) == 0);
+    }
+  }
+}
+
 TEST_CASE("packed FP8 chains and block scales on random blocks") {
   Random random(cx::test::logged_seed(5));
   const DType formats[] = {DType::FP8_E4M3, DType::FP8_E5M2};
