@@ -110,17 +110,43 @@ package cx_fp_pkg;
     return {sign, packed_result[30:0]};
   endfunction
 
-  // One step of the chain in the mode of the pass.
-  function automatic logic [31:0] step(input logic row_en, input logic is_int, input logic [31:0] activation,
-                                       input logic [31:0] weight, input logic [31:0] psum);
-    // verilator no_inline_task
-    logic signed [15:0] product;
-    if (!row_en) return psum;
-    if (is_int) begin
-      product = 16'($signed(activation[7:0])) * 16'($signed(weight[7:0]));
-      return psum + {{16{product[15]}}, product};
-    end
-    return fma(activation, weight, psum);
+  // Exact product of two FP8 numbers as FP32. The significands, 1.3 bits each with the format's exponent, make eight
+  // bits with the weight of two in front.
+  function automatic logic [31:0] mul_fp8(input logic [7:0] a, input logic a_e5m2, input logic [7:0] b,
+                                          input logic b_e5m2);
+    logic        sign, a_nan, b_nan, a_inf, b_inf;
+    logic [4:0]  field_a, field_b;
+    logic [3:0]  sig_a, sig_b;
+    logic [7:0]  product;
+    logic [7:0]  exponent;
+
+    sign    = a[7] ^ b[7];
+    field_a = a_e5m2 ? a[6:2] : {1'b0, a[6:3]};
+    field_b = b_e5m2 ? b[6:2] : {1'b0, b[6:3]};
+    a_nan   = a_e5m2 ? a[6:0] > 7'h7C : a[6:0] == 7'h7F;
+    b_nan   = b_e5m2 ? b[6:0] > 7'h7C : b[6:0] == 7'h7F;
+    a_inf   = a_e5m2 && a[6:0] == 7'h7C;
+    b_inf   = b_e5m2 && b[6:0] == 7'h7C;
+    sig_a   = a_e5m2 ? {field_a != 5'd0, a[1:0], 1'b0} : {field_a != 5'd0, a[2:0]};
+    sig_b   = b_e5m2 ? {field_b != 5'd0, b[1:0], 1'b0} : {field_b != 5'd0, b[2:0]};
+    product = 8'(sig_a) * 8'(sig_b);
+
+    if (a_nan || b_nan) return CanonicalNan;
+    if (a_inf || b_inf) return product == 8'd0 ? CanonicalNan : {sign, 31'h7F80_0000};
+    if (product == 8'd0) return {sign, 31'd0};
+
+    // 127 + 1 less the biases; the field of a subnormal counts as 1.
+    exponent = 8'd128 - (a_e5m2 ? 8'd15 : 8'd7) - (b_e5m2 ? 8'd15 : 8'd7) +
+               {3'b0, field_a == 5'd0 ? 5'd1 : field_a} + {3'b0, field_b == 5'd0 ? 5'd1 : field_b};
+    if (product[7:4] == 4'd0) begin product = product << 4; exponent = exponent - 8'd4; end
+    if (product[7:6] == 2'd0) begin product = product << 2; exponent = exponent - 8'd2; end
+    if (!product[7])          begin product = product << 1; exponent = exponent - 8'd1; end
+    return {sign, exponent, product[6:0], 16'd0};
+  endfunction
+
+  // a * b with one rounding.
+  function automatic logic [31:0] mul(input logic [31:0] a, input logic [31:0] b);
+    return fma(a, b, 32'h8000_0000);
   endfunction
 
   // a + b with one rounding.

@@ -1,21 +1,46 @@
-// Raw element (low bits of the word) to the form that the array computes with: FP32, or INT8 sign-extended.
+// Raw element (low bits of the word) to the form that the array computes with: FP32, INT8 sign-extended, or `Pack`
+// 8-bit elements side by side, of which the last may be missing.
 module cx_widen
   import cx_tile_pkg::*;
-(
-  input  logic [3:0]  fmt_i,
-  input  logic [31:0] raw_i,
-  output logic [31:0] word_o
+#(
+  parameter int unsigned Pack = 1
+) (
+  input  logic [3:0]      fmt_i,
+  input  logic [31:0]     raw_i,
+  input  logic [Pack-1:0] lanes_i,  // 8-bit formats: elements that are there, 0 is the lowest
+  output logic [31:0]     word_o,
+  output logic            zero_o,   // all elements are zeros
+  output logic            neg_o     // sign of a lone element
 );
+
+  logic        packed_fp8;
+  logic [31:0] lanes;
+
+  always_comb begin
+    lanes = 32'd0;
+    for (int unsigned l = 0; l < Pack; l++) begin
+      if (lanes_i[l]) lanes[8*l +: 8] = raw_i[8*l +: 8];
+    end
+  end
+
+  assign packed_fp8 = Pack > 1 && (fmt_i == FmtFp8E4m3 || fmt_i == FmtFp8E5m2);
 
   always_comb begin
     unique case (fmt_i)
       FmtFp16:    word_o = cx_fp_pkg::widen_fp16(raw_i[15:0]);
       FmtBf16:    word_o = cx_fp_pkg::widen_bf16(raw_i[15:0]);
-      FmtFp8E4m3: word_o = cx_fp_pkg::widen_e4m3(raw_i[7:0]);
-      FmtFp8E5m2: word_o = cx_fp_pkg::widen_fp16({raw_i[7:0], 8'd0});
-      FmtInt8:    word_o = {{24{raw_i[7]}}, raw_i[7:0]};
+      FmtFp8E4m3: word_o = Pack > 1 ? lanes : cx_fp_pkg::widen_e4m3(raw_i[7:0]);
+      FmtFp8E5m2: word_o = Pack > 1 ? lanes : cx_fp_pkg::widen_fp16({raw_i[7:0], 8'd0});
+      FmtInt8:    word_o = Pack > 1 ? lanes : {{24{raw_i[7]}}, raw_i[7:0]};
       default:    word_o = raw_i;
     endcase
   end
+
+  always_comb begin
+    if (fmt_i == FmtInt8) zero_o = word_o == 32'd0;
+    else if (packed_fp8)  zero_o = (word_o & 32'h7F7F_7F7F) == 32'd0;
+    else                  zero_o = word_o[30:0] == 31'd0;
+  end
+  assign neg_o = word_o[31];
 
 endmodule

@@ -1,38 +1,72 @@
-// One processing element with its format conversion in front, for vectors: psum_o = psum_i + activation * weight one cycle later.
+// Conversion and arithmetic of one processing element, for vectors: the choice that cx_array makes for a step, and the
+// operations it is made of. The result appears with the clock.
 module pe_bench
   import cx_tile_pkg::*;
-(
-  input  logic        clk_i,
-  input  logic        rst_ni,
-  input  logic [3:0]  fmt_i,
-  input  logic [31:0] activation_i,
-  input  logic [31:0] weight_i,
-  input  logic [31:0] psum_i,
-  input  logic        row_en_i,
-  input  logic        load_i,
-  output logic [31:0] psum_o
+#(
+  parameter int unsigned Pack = 1
+) (
+  input  logic            clk_i,
+  input  logic [1:0]      op_i,
+  input  logic [3:0]      fmt_a_i,
+  input  logic [3:0]      fmt_w_i,
+  input  logic [Pack-1:0] lanes_i,       // 8-bit formats: elements that are there
+  input  logic [31:0]     activation_i,  // raw
+  input  logic [31:0]     weight_i,      // raw
+  input  logic [31:0]     sum_i,
+  output logic [31:0]     result_o
 );
 
-  logic [31:0] activation, weight;
-  wave_t wave_in;
-  wave_t wave_out;
+  localparam logic [1:0] DoStep  = 2'd0;  // sum after a step
+  localparam logic [1:0] DoAdd   = 2'd1;  // activation + weight
+  localparam logic [1:0] DoMul   = 2'd2;  // activation * weight
+  localparam logic [1:0] DoWiden = 2'd3;  // word of the activation
 
-  cx_widen u_activation (.fmt_i, .raw_i (activation_i), .word_o (activation));
-  cx_widen u_weight (.fmt_i, .raw_i (weight_i), .word_o (weight));
+  logic [31:0] word, weight;
+  logic        zero, neg, is_int, is_fp8, a_e5m2, w_e5m2;
 
-  assign wave_in = '{valid: !load_i, row_en: row_en_i, bank: 1'b0, is_int: fmt_i == FmtInt8, cols: DimW'(1),
-                     word: activation};
-
-  cx_pe u_pe (
-    .clk_i,
-    .rst_ni,
-    .w_we_i   (load_i),
-    .w_bank_i (1'b0),
-    .w_word_i (weight),
-    .wave_i   (wave_in),
-    .wave_o   (wave_out),
-    .psum_i,
-    .psum_o
+  cx_widen #(
+    .Pack (Pack)
+  ) u_activation (
+    .fmt_i   (fmt_a_i),
+    .raw_i   (activation_i),
+    .lanes_i,
+    .word_o  (word),
+    .zero_o  (zero),
+    .neg_o   (neg)
   );
+
+  cx_widen #(
+    .Pack (Pack)
+  ) u_weight (
+    .fmt_i   (fmt_w_i),
+    .raw_i   (weight_i),
+    .lanes_i,
+    .word_o  (weight),
+    .zero_o  (),
+    .neg_o   ()
+  );
+
+  assign is_int = fmt_a_i == FmtInt8;
+  assign a_e5m2 = fmt_a_i == FmtFp8E5m2;
+  assign w_e5m2 = fmt_w_i == FmtFp8E5m2;
+  assign is_fp8 = Pack > 1 && (a_e5m2 || fmt_a_i == FmtFp8E4m3);
+
+  function automatic logic [31:0] step();
+    if (zero) return cx_pe_pkg::gated(is_int, is_fp8, w_e5m2, Pack, neg, weight, sum_i);
+    if (is_int) return cx_pe_pkg::step_int8(Pack, word, weight, sum_i);
+    if (is_fp8) return cx_pe_pkg::step_fp8(a_e5m2, w_e5m2, Pack, word, weight, sum_i);
+    return cx_fp_pkg::fma(word, weight, sum_i);
+  endfunction
+
+  function automatic logic [31:0] result();
+    case (op_i)
+      DoStep:  return step();
+      DoAdd:   return cx_fp_pkg::add(word, weight);
+      DoMul:   return cx_fp_pkg::mul(word, weight);
+      DoWiden: return word;
+    endcase
+  endfunction
+
+  always_ff @(posedge clk_i) result_o <= result();
 
 endmodule
