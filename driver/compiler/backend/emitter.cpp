@@ -100,6 +100,37 @@ void Emitter::set_node(const std::string &name) {
   if (nodes_.empty() || nodes_.back() != name) nodes_.push_back(name);
 }
 
+void Emitter::begin_pass() {
+  if (!dry_) products_begin_.reset();
+}
+
+void Emitter::begin_tile() {
+  if (!dry_) tile_begin_ = operations_.size();
+}
+
+bool Emitter::conflict(const Operation &a, const Operation &b) {
+  for (const Access &x : a.accesses) {
+    for (const Access &y : b.accesses) {
+      if (x.space == y.space && (x.write || y.write) && x.begin < y.end && y.begin < x.end) return true;
+    }
+  }
+  return false;
+}
+
+void Emitter::operands_ready() {
+  if (dry_) return;
+  const auto at = [this](std::size_t index) { return operations_.begin() + static_cast<std::ptrdiff_t>(index); };
+  const auto first = products_begin_ ? at(*products_begin_) : at(tile_begin_);
+  const auto middle = at(tile_begin_);
+  products_begin_ = operations_.size();
+  const auto on_vpu = [](const Operation &op) { return op.engine == isa::Engine::VPU; };
+  if (std::none_of(middle, operations_.end(), on_vpu) || std::none_of(first, middle, on_vpu)) return;
+  for (auto later = middle; later != operations_.end(); ++later) {
+    if (std::any_of(first, middle, [&](const Operation &op) { return conflict(op, *later); })) return;
+  }
+  std::rotate(first, middle, operations_.end());
+}
+
 Emitter::Operation &Emitter::add(isa::Engine engine, const isa::Inst &inst) {
   if (dry_) {
     scratch_ = {};

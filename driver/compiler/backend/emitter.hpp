@@ -67,6 +67,13 @@ class Emitter {
   /// Operations from here on belong to this node.
   void set_node(const std::string &name);
 
+  /// Tiles of a pass follow. Those whose kernel calls operands_ready() are interleaved: the VPU prepares a tile's
+  /// operands before it turns to the results of the tile before, so that it and the DMMU work at the same time.
+  void begin_pass();
+  void begin_tile();
+  /// What the tile has emitted so far loads and converts operands; its products follow.
+  void operands_ready();
+
   /// Views of equal dims and element size, of any rank. Loads and stores move bytes.
   void load(const SpmView &dst, const MemView &src);
   void store(const MemView &dst, const SpmView &src);
@@ -126,6 +133,7 @@ class Emitter {
   static void use(Operation &op, uint8_t at, const Descriptor &view, bool write);
   static void use_memory(Operation &op, uint8_t at, const MemDescriptor &memory, const std::array<uint16_t, 4> &dims,
                          int64_t size, bool write);
+  static bool conflict(const Operation &a, const Operation &b);
   void synchronize();
   std::vector<isa::Inst> encode(int engine, std::vector<DebugEntry> &debug) const;
 
@@ -133,6 +141,8 @@ class Emitter {
   std::vector<std::string> nodes_;
   std::vector<Operation> operations_;
   Operation scratch_;
+  std::size_t tile_begin_ = 0;                 ///< first operation of the tile
+  std::optional<std::size_t> products_begin_;  ///< of the tile before, which end at tile_begin_
   uint64_t load_bytes_ = 0;
   uint64_t store_bytes_ = 0;
 };

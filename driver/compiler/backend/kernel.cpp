@@ -140,7 +140,9 @@ void GroupEmitter::emit_pass(Kernel &kernel, const Tiling &tiling, const Need &n
   if (slots < 2) slots = (bytes - need.resident) / tile_bytes;
   slots = std::clamp<int64_t>(slots, 1, kMaxSlots);
   const int64_t first = high ? bytes - need.resident - slots * need.tile : need.resident;
+  context_.emitter.begin_pass();
   for (const Box &box : split(range, tiling)) {
+    context_.emitter.begin_tile();
     const int64_t begin = first + (next_slot_++ % slots) * need.tile;
     Arena arena(begin, begin + need.tile);
     kernel.tile(arena, box);

@@ -72,6 +72,7 @@ class ConvKernel : public Kernel {
   void tile(Arena &arena, const Box &box) override {
     const Patch patch =
         load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, input_quantiser_);
+    context_.emitter.operands_ready();
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
     tail_.run(arena, box, result, kChannelsLast);

@@ -73,6 +73,7 @@ class MatMulKernel : public Kernel {
         load_operand(context_, arena, node_.inputs[0], a_part, a_quantiser_, row_major_order(a_shape_.size())),
         a_box.size);
     const SpmView w = shared_ ? weights_ : load_weights(arena, box);
+    context_.emitter.operands_ready();
     const SpmView result = tail_.anchor_buffer(arena, box, row_major_order(rank_));
     multiply(a, w, result, box);
     tail_.run(arena, box, result, row_major_order(rank_));
