@@ -55,7 +55,11 @@ inline Floats rounded(Doubles low, Doubles high) {
   return Floats{static_cast<float>(low[0]), static_cast<float>(low[1]), static_cast<float>(high[0]),
                 static_cast<float>(high[1])};
 }
-inline Doubles rounded(Doubles v) { return Doubles{static_cast<float>(v[0]), static_cast<float>(v[1])}; }
+/// Not by elements: g++ 12 then gives other results with -O3 than with -O0.
+inline Doubles rounded(Doubles v) {
+  using TwoFloats = float __attribute__((vector_size(8)));
+  return __builtin_convertvector(__builtin_convertvector(v, TwoFloats), Doubles);
+}
 #endif
 
 /// a * b + c, rounded to odd: cut off, with the last bit set if anything was lost. Rounding that to a format of 51 bits
