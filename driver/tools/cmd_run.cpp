@@ -349,6 +349,7 @@ int convert(const ConvertOptions &options) {
   fmt::print("{}: {} instructions in {} groups, {} bytes of constants, workspace {} bytes ({} without reuse)\n", output,
              statistics.instructions, statistics.groups, statistics.constant_bytes, statistics.workspace_bytes,
              statistics.workspace_bytes_no_reuse);
+  if (calibration) fmt::print("products in {}, {}\n", options.precision, calibration->text());
   return kDone;
 }
 
