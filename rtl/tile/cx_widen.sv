@@ -16,25 +16,29 @@ module cx_widen
   logic        packed_fp8;
   logic [31:0] lanes;
 
-  always_comb begin
-    lanes = 32'd0;
-    for (int unsigned l = 0; l < Pack; l++) begin
-      if (lanes_i[l]) lanes[8*l +: 8] = raw_i[8*l +: 8];
+  for (genvar l = 0; l < 4; l++) begin : gen_lane
+    if (l < int'(Pack)) begin : gen_there
+      assign lanes[8*l +: 8] = raw_i[8*l +: 8] & {8{lanes_i[l]}};
+    end else begin : gen_none
+      assign lanes[8*l +: 8] = 8'd0;
     end
   end
 
   assign packed_fp8 = Pack > 1 && (fmt_i == FmtFp8E4m3 || fmt_i == FmtFp8E5m2);
 
-  always_comb begin
-    unique case (fmt_i)
-      FmtFp16:    word_o = cx_fp_pkg::widen_fp16(raw_i[15:0]);
-      FmtBf16:    word_o = cx_fp_pkg::widen_bf16(raw_i[15:0]);
-      FmtFp8E4m3: word_o = Pack > 1 ? lanes : cx_fp_pkg::widen_e4m3(raw_i[7:0]);
-      FmtFp8E5m2: word_o = Pack > 1 ? lanes : cx_fp_pkg::widen_fp16({raw_i[7:0], 8'd0});
-      FmtInt8:    word_o = Pack > 1 ? lanes : {{24{raw_i[7]}}, raw_i[7:0]};
-      default:    word_o = raw_i;
+  // A function: Verilator evaluates every arm of a case in a process, but only one that returns.
+  function automatic logic [31:0] widened(input logic [3:0] fmt, input logic [31:0] raw);
+    case (fmt)
+      FmtFp16:    return cx_fp_pkg::widen_fp16(raw[15:0]);
+      FmtBf16:    return cx_fp_pkg::widen_bf16(raw[15:0]);
+      FmtFp8E4m3: return Pack > 1 ? lanes : cx_fp_pkg::widen_e4m3(raw[7:0]);
+      FmtFp8E5m2: return Pack > 1 ? lanes : cx_fp_pkg::widen_fp16({raw[7:0], 8'd0});
+      FmtInt8:    return Pack > 1 ? lanes : {{24{raw[7]}}, raw[7:0]};
+      default:    return raw;
     endcase
-  end
+  endfunction
+
+  assign word_o = widened(fmt_i, raw_i);
 
   always_comb begin
     if (fmt_i == FmtInt8) zero_o = word_o == 32'd0;
