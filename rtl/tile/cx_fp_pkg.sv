@@ -84,12 +84,11 @@ package cx_fp_pkg;
     // verilator no_inline_task
     logic        sum_leads, sign, subtract, negative;
     int unsigned exp_p, exp_c, exp, distance;
-    logic [31:0] sig_a, sig_b, sig_c;
-    logic [63:0] product, addend, exchanged, sum, magnitude;
+    logic [63:0] sig_a, sig_b, sig_c, product, addend, exchanged, sum, magnitude;
 
-    sig_a = {9'd1, a[22:0]};
-    sig_b = {9'd1, b[22:0]};
-    sig_c = {9'd1, c[22:0]};
+    sig_a = {41'd1, a[22:0]};
+    sig_b = {41'd1, b[22:0]};
+    sig_c = {41'd1, c[22:0]};
     exp_p = {24'd0, a[30:23]} + {24'd0, b[30:23]} - 32'd127;
     exp_c = {24'd0, c[30:23]};
     if (unusual(a[30:23]) || unusual(b[30:23]) || unusual(c[30:23])) begin
@@ -101,8 +100,8 @@ package cx_fp_pkg;
       if (b[30:23] == 8'd0) begin sig_b[23] = 1'b0; exp_p = exp_p + 32'd1; end
       if (c[30:23] == 8'd0) begin sig_c[23] = 1'b0; exp_c = 32'd1; end
     end
-    product  = (64'(sig_a) * 64'(sig_b)) << ProductPlace;
-    addend   = 64'(sig_c) << SignificandPlace;
+    product  = (sig_a * sig_b) << ProductPlace;
+    addend   = sig_c << SignificandPlace;
     distance = exp_p - exp_c;
 
     sum_leads = distance[31];
@@ -123,11 +122,10 @@ package cx_fp_pkg;
   function automatic logic [31:0] mul(input logic [31:0] a, input logic [31:0] b);
     // verilator no_inline_task
     int unsigned exp;
-    logic [31:0] sig_a, sig_b;
-    logic [63:0] product;
+    logic [63:0] sig_a, sig_b, product;
 
-    sig_a = {9'd1, a[22:0]};
-    sig_b = {9'd1, b[22:0]};
+    sig_a = {41'd1, a[22:0]};
+    sig_b = {41'd1, b[22:0]};
     exp   = {24'd0, a[30:23]} + {24'd0, b[30:23]} - 32'd127;
     if (unusual(a[30:23]) || unusual(b[30:23])) begin
       if (a[30:23] == 8'hFF || b[30:23] == 8'hFF || a[30:0] == 31'd0 || b[30:0] == 31'd0) begin
@@ -136,7 +134,7 @@ package cx_fp_pkg;
       if (a[30:23] == 8'd0) begin sig_a[23] = 1'b0; exp = exp + 32'd1; end
       if (b[30:23] == 8'd0) begin sig_b[23] = 1'b0; exp = exp + 32'd1; end
     end
-    product = (64'(sig_a) * 64'(sig_b)) << ProductPlace;
+    product = (sig_a * sig_b) << ProductPlace;
     if ($signed(exp) < 1) begin
       product = shift_right_jam(product, 32'd1 - exp);
       exp     = 32'd1;
