@@ -167,23 +167,32 @@ void emit_weight_stationary(Context &context, const GemmTile &tile, const std::v
   drain(context, tile, {}, tile.rows, n, columns, used, acc_row);
 }
 
-/// Sums stay in the array while K goes by. A drain's rows go to the tiles in equal parts, so each block has its own.
+/// Sums stay in the array while K goes by. A drain splits its rows over the tiles evenly, so each block of rows has its
+/// own; a tile cannot start a pass while it drains, so drains come together once the accumulators are full.
 void emit_output_stationary(Context &context, const GemmTile &tile, const std::vector<Piece> &pieces, int64_t n,
                             int64_t columns, TileSplit split) {
   const int64_t rows = std::min(context.target.tile_rows, context.target.tile_acc_rows);
-  const int64_t places = context.target.tile_acc_rows / rows;
-  for (const RowBlock &block : row_blocks(tile.rows, stationary_rows(context.target, split))) {
-    const int64_t m = block.size[0] * block.size[1] * block.size[2];
-    const TileSplit used{std::min(split.m, m), split.n};
-    // Successive blocks lie in different accumulator rows, so that one is drained while the next ones fill.
-    const int64_t acc_row = rows * (context.acc_toggle++ % places);
-    for (std::size_t p = 0; p < pieces.size(); ++p) {
-      const Piece &piece = pieces[p];
-      const Descriptor a = row_view(block.size, tile.dtype, piece.base + offset_of(block.at, tile.a_strides),
-                                    tile.a_strides, piece.length, piece.stride);
-      context.emitter.multiply_output_stationary(a, weight_view(tile, piece, n, columns), p > 0, used, acc_row);
+  const auto places = static_cast<std::size_t>(context.target.tile_acc_rows / rows);
+  const std::vector<RowBlock> blocks = row_blocks(tile.rows, stationary_rows(context.target, split));
+  const auto used = [&](const RowBlock &block) {
+    return TileSplit{std::min(split.m, block.size[0] * block.size[1] * block.size[2]), split.n};
+  };
+  for (std::size_t first = 0; first < blocks.size(); first += places) {
+    const std::size_t last = std::min(blocks.size(), first + places);
+    for (std::size_t b = first; b < last; ++b) {
+      const RowBlock &block = blocks[b];
+      for (std::size_t p = 0; p < pieces.size(); ++p) {
+        const Piece &piece = pieces[p];
+        const Descriptor a = row_view(block.size, tile.dtype, piece.base + offset_of(block.at, tile.a_strides),
+                                      tile.a_strides, piece.length, piece.stride);
+        context.emitter.multiply_output_stationary(a, weight_view(tile, piece, n, columns), p > 0, used(block),
+                                                   rows * static_cast<int64_t>(b - first));
+      }
     }
-    drain(context, tile, block.at, block.size, n, columns, used, acc_row);
+    for (std::size_t b = first; b < last; ++b) {
+      drain(context, tile, blocks[b].at, blocks[b].size, n, columns, used(blocks[b]),
+            rows * static_cast<int64_t>(b - first));
+    }
   }
 }
 
@@ -199,9 +208,9 @@ int64_t tile_cycles(const Target &target, Dtype dtype, int64_t rows, int64_t col
   };
   if (target.output_stationary) {
     const int64_t block = std::min(rows, stationary_rows(target, split));
-    // The next block starts when the sums of this one begin to leave; it drains meanwhile.
-    const int64_t pass = std::max(steps + ceil_div(block, split.m), operand_cycles(block));
-    return ceil_div(rows, block) * std::max(pieces * pass, drain_cycles(block));
+    // The next block starts when the sums of this one begin to leave.
+    const int64_t pass = std::max<int64_t>(steps + target.tile_rows, operand_cycles(block));
+    return ceil_div(rows, block) * pieces * pass + drain_cycles(rows);
   }
   // A pass takes its rows, but not less than loading the next weights nor than the scratchpad port's time for both.
   const int64_t pass = std::max({ceil_div(rows, split.m), steps, operand_cycles(rows)});
