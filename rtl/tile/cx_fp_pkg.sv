@@ -66,8 +66,8 @@ package cx_fp_pkg;
     sign_p = a[31] ^ b[31];
     if (a[30:0] > Infinity[30:0] || b[30:0] > Infinity[30:0] || c[30:0] > Infinity[30:0]) return CanonicalNan;
     if (a[30:23] == 8'hFF || b[30:23] == 8'hFF) begin
-      if (a[30:0] == 31'd0 || b[30:0] == 31'd0) return CanonicalNan;          // infinity times zero
-      if (c[30:23] == 8'hFF && c[31] != sign_p) return CanonicalNan;          // infinity minus infinity
+      if (a[30:0] == 31'd0 || b[30:0] == 31'd0) return CanonicalNan;  // infinity times zero
+      if (c[30:23] == 8'hFF && c[31] != sign_p) return CanonicalNan;  // infinity minus infinity
       return {sign_p, Infinity[30:0]};
     end
     if (c[30:0] == 31'd0) return {sign_p & c[31], 31'd0};
@@ -80,6 +80,9 @@ package cx_fp_pkg;
   // (addend); then the other term is so much larger that no cancellation can bring the lost bits to the rounding
   // position, and one jam bit stands for them. Subnormal inputs need no normalisation: their exponent is 1, and the
   // larger of the two exponents is never below that of the addend, so that results only ever shift left.
+  //
+  // Operands trade places, and numbers change sign, by exclusive or with a mask: as branches of a simulation they would
+  // be mispredicted half of the time.
   function automatic logic [31:0] fma(input logic [31:0] a, input logic [31:0] b, input logic [31:0] c);
     // verilator no_inline_task
     logic        sum_leads, sign, subtract, negative;

@@ -1,5 +1,5 @@
-// What a processing element adds to its sum in a step, for each kind of element. `lanes` is the number of 8-bit products
-// in a step; 8-bit elements that are missing, and those above `lanes`, are zeros.
+// What a processing element adds to its sum in a step, for each kind of element. `lanes` is the number of 8-bit
+// products in a step; 8-bit elements that are missing, and those above `lanes`, are zeros.
 package cx_pe_pkg;
 
   // Infinities or NaNs among FP8 numbers.

@@ -27,18 +27,18 @@ module cx_widen
   assign packed_fp8 = Pack > 1 && (fmt_i == FmtFp8E4m3 || fmt_i == FmtFp8E5m2);
 
   // A function: Verilator evaluates every arm of a case in a process, but only one that returns.
-  function automatic logic [31:0] widened(input logic [3:0] fmt, input logic [31:0] raw);
+  function automatic logic [31:0] widened(input logic [3:0] fmt, input logic [31:0] raw, input logic [31:0] present);
     case (fmt)
       FmtFp16:    return cx_fp_pkg::widen_fp16(raw[15:0]);
       FmtBf16:    return cx_fp_pkg::widen_bf16(raw[15:0]);
-      FmtFp8E4m3: return Pack > 1 ? lanes : cx_fp_pkg::widen_e4m3(raw[7:0]);
-      FmtFp8E5m2: return Pack > 1 ? lanes : cx_fp_pkg::widen_fp16({raw[7:0], 8'd0});
-      FmtInt8:    return Pack > 1 ? lanes : {{24{raw[7]}}, raw[7:0]};
+      FmtFp8E4m3: return Pack > 1 ? present : cx_fp_pkg::widen_e4m3(raw[7:0]);
+      FmtFp8E5m2: return Pack > 1 ? present : cx_fp_pkg::widen_fp16({raw[7:0], 8'd0});
+      FmtInt8:    return Pack > 1 ? present : {{24{raw[7]}}, raw[7:0]};
       default:    return raw;
     endcase
   endfunction
 
-  assign word_o = widened(fmt_i, raw_i);
+  assign word_o = widened(fmt_i, raw_i, lanes);
 
   always_comb begin
     if (fmt_i == FmtInt8) zero_o = word_o == 32'd0;
