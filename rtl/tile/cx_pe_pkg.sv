@@ -23,8 +23,8 @@ package cx_pe_pkg;
     end
     if (weight[30:23] == 8'hFF) return cx_fp_pkg::CanonicalNan;
     // Adding a zero changes a negative zero only.
-    if (sum == cx_fp_pkg::MinusZero && neg == weight[31]) return 32'd0;
-    return sum;
+    if (sum != cx_fp_pkg::MinusZero) return sum;
+    return neg == weight[31] ? 32'd0 : sum;
   endfunction
 
   // The sum after FP8 products among whose factors are infinities or NaNs. No finite sum of products overflows, so that
