@@ -1,10 +1,11 @@
 #include "rtl/tile_sim.hpp"
 
+#include <iterator>
 #include <stdexcept>
 
 namespace cx::rtl {
 
-#define CX_RTL_TILE(rows, cols, acc_rows, factory) std::unique_ptr<TileSim> factory();
+#define CX_RTL_TILE(rows, cols, acc_rows, pack, stages, formats, factory) std::unique_ptr<TileSim> factory();
 #include "rtl_tiles.inc"
 #undef CX_RTL_TILE
 
@@ -17,7 +18,8 @@ struct Variant {
 
 const std::vector<Variant> &variants() {
   static const std::vector<Variant> all = {
-#define CX_RTL_TILE(rows, cols, acc_rows, factory) {{rows, cols, acc_rows}, factory},
+#define CX_RTL_TILE(rows, cols, acc_rows, pack, stages, formats, factory) \
+  {{rows, cols, acc_rows, pack, stages, formats}, factory},
 #include "rtl_tiles.inc"
 #undef CX_RTL_TILE
   };
@@ -26,8 +28,27 @@ const std::vector<Variant> &variants() {
 
 }  // namespace
 
+bool TileShape::serves(const TileShape &other) const {
+  TileShape same = other;
+  same.formats = formats;
+  return *this == same && (other.formats & ~formats) == 0;
+}
+
 std::string to_string(const TileShape &shape) {
-  return std::to_string(shape.rows) + "x" + std::to_string(shape.cols) + "x" + std::to_string(shape.acc_rows);
+  static constexpr const char *kFormats[] = {"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"};
+  std::string text =
+      std::to_string(shape.rows) + "x" + std::to_string(shape.cols) + "x" + std::to_string(shape.acc_rows);
+  if (shape.pack != 1) text += "/pack=" + std::to_string(shape.pack);
+  if (shape.stages != 1) text += "/stages=" + std::to_string(shape.stages);
+  if (shape.formats != TileShape::kAllFormats) {
+    const char *separator = "/formats=";
+    for (unsigned f = 0; f < std::size(kFormats); ++f) {
+      if ((shape.formats >> f & 1) == 0) continue;
+      text += std::string(separator) + kFormats[f];
+      separator = "+";
+    }
+  }
+  return text;
 }
 
 const std::vector<TileShape> &built_tiles() {
@@ -42,13 +63,12 @@ const std::vector<TileShape> &built_tiles() {
 std::unique_ptr<TileSim> make_tile_sim(const TileShape &shape) {
   std::string built;
   for (const Variant &variant : variants()) {
-    if (variant.shape == shape) return variant.make();
+    if (variant.shape.serves(shape)) return variant.make();
     built += (built.empty() ? "" : ";") + to_string(variant.shape);
   }
-  throw std::runtime_error("this build has no RTL tile of shape " + to_string(shape) +
-                           " (rows x cols x acc_rows); it has " + (built.empty() ? "none" : built) +
-                           ". Configure with -DCX_RTL_TILES=\"" + built + (built.empty() ? "" : ";") +
-                           to_string(shape) + "\" and build again");
+  throw std::runtime_error("this build has no RTL tile of shape " + to_string(shape) + "; it has " +
+                           (built.empty() ? "none" : built) + ". Configure with -DCX_RTL_TILES=\"" + built +
+                           (built.empty() ? "" : ";") + to_string(shape) + "\" and build again");
 }
 
 }  // namespace cx::rtl

@@ -1,5 +1,5 @@
-// One Verilated shape; compiled once per entry of CX_RTL_TILES with CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_MODEL and
-// CX_FACTORY defined.
+// One Verilated shape; compiled once per entry of CX_RTL_TILES with CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_PACK,
+// CX_STAGES, CX_FORMATS, CX_MODEL and CX_FACTORY defined.
 #include "rtl/tile_sim.hpp"
 
 #define CX_STRINGIFY(x) #x
@@ -22,6 +22,7 @@ class Verilated final : public TileSim {
     static_assert(CX_ROWS > 2 && CX_COLS > 2, "rows of two words or fewer are not arrays in Verilated code");
     w_row = words(model_.w_row_i, CX_COLS);
     a_row = words(model_.a_row_i, CX_ROWS);
+    p_row = words(model_.p_row_i, CX_COLS);
     d_row = words(model_.d_row_o, CX_COLS);
     model_.clk_i = 0;
     reset();
@@ -29,7 +30,7 @@ class Verilated final : public TileSim {
   ~Verilated() override { model_.final(); }
 
   const TileShape &shape() const override {
-    static const TileShape shape{CX_ROWS, CX_COLS, CX_ACC_ROWS};
+    static const TileShape shape{CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_PACK, CX_STAGES, CX_FORMATS};
     return shape;
   }
 
@@ -53,7 +54,6 @@ class Verilated final : public TileSim {
 
   void tick() override {
     drive();
-    model_.eval();
     model_.clk_i = 1;
     model_.eval();
     model_.clk_i = 0;
@@ -61,18 +61,35 @@ class Verilated final : public TileSim {
     sample();
   }
 
+  uint64_t count(unsigned counter) override {
+    model_.count_sel_i = static_cast<uint8_t>(counter);
+    model_.eval();
+    return model_.count_o;
+  }
+
  private:
   void drive() {
     model_.cmd_valid_i = in.cmd_valid;
     model_.cmd_op_i = static_cast<uint8_t>(in.cmd_op);
     model_.cmd_fmt_i = in.cmd_fmt;
+    model_.cmd_wfmt_i = in.cmd_wfmt;
     model_.cmd_m_i = in.cmd_m;
     model_.cmd_k_i = in.cmd_k;
     model_.cmd_n_i = in.cmd_n;
     model_.cmd_acc_row_i = in.cmd_acc_row;
     model_.cmd_accumulate_i = in.cmd_accumulate;
+    model_.cmd_scaled_i = in.cmd_scaled;
+    model_.cmd_integer_i = in.cmd_integer;
+    model_.cmd_has_scale_i = in.cmd_has_scale;
+    model_.cmd_has_bias_i = in.cmd_has_bias;
+    model_.cmd_act_i = in.cmd_act;
+    model_.cmd_lo_i = in.cmd_lo;
+    model_.cmd_hi_i = in.cmd_hi;
     model_.w_valid_i = in.w_valid;
     model_.a_valid_i = in.a_valid;
+    model_.a_scale_i = in.a_scale;
+    model_.p_valid_i = in.p_valid;
+    model_.acc_inject_i = in.acc_inject;
     model_.d_ready_i = in.d_ready;
   }
 
@@ -81,6 +98,7 @@ class Verilated final : public TileSim {
     out.idle = model_.idle_o;
     out.w_ready = model_.w_ready_o;
     out.a_ready = model_.a_ready_o;
+    out.p_ready = model_.p_ready_o;
     out.d_valid = model_.d_valid_o;
   }
 

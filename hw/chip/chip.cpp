@@ -135,7 +135,7 @@ struct Chip::Blocks {
 
 void Chip::check_buildable(const config::Chip &config) {
   Clock{config.chip.clock_mhz};
-  const TileShape shape{config.dmmu.tile.rows, config.dmmu.tile.cols, config.dmmu.tile.acc_rows};
+  const TileShape shape = Dmmu::tile_shape_of(config.dmmu);
   make_tile(shape, false);
   if (!config.dmmu.rtl_tiles.none()) make_tile(shape, true);
 }

@@ -14,8 +14,9 @@ namespace {
 constexpr uint8_t kNone = 0xFF;
 
 // Byte offsets of the instructions' fields, for fault records.
-constexpr unsigned kLdwW = 2, kLdwSplit = 4;
-constexpr unsigned kMulA = 2, kMulSplit = 4, kMulN = 6, kMulAccRow = 8;
+constexpr unsigned kLdwW = 2, kLdwScale = 3, kLdwSplit = 4;
+constexpr unsigned kMulA = 2, kMulSplit = 4, kMulN = 6, kMulAccRow = 8, kMulScale = 10;
+constexpr unsigned kOsA = 2, kOsW = 3, kOsSplit = 4, kOsAccRow = 8;
 constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit = 6, kDrainAccRow = 8;
 
 [[noreturn]] void illegal(unsigned at) { throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, at); }
@@ -58,26 +59,6 @@ bool single_row_stride(const TensorView &view, int64_t &stride) {
   return true;
 }
 
-/// Scale, bias and activation, each rounded once. NaN leaves as the canonical one, whatever the host made of it.
-void finish_values(float *values, uint32_t n, const float *scale, const float *bias, const isa::MmDrain &in) {
-  if (scale != nullptr) {
-    for (uint32_t c = 0; c < n; ++c) values[c] *= scale[c];
-  }
-  if (bias != nullptr) {
-    for (uint32_t c = 0; c < n; ++c) values[c] += bias[c];
-  }
-  if (in.act == isa::Activation::RELU) {
-    for (uint32_t c = 0; c < n; ++c) values[c] = values[c] <= 0 ? 0.0f : values[c];
-  } else if (in.act == isa::Activation::CLAMP) {
-    for (uint32_t c = 0; c < n; ++c) {
-      const float raised = values[c] < in.lo ? in.lo : values[c];
-      values[c] = raised > in.hi ? in.hi : raised;
-    }
-  }
-  const float nan = std::bit_cast<float>(num::kCanonicalNan);
-  for (uint32_t c = 0; c < n; ++c) values[c] = values[c] == values[c] ? values[c] : nan;
-}
-
 }  // namespace
 
 /// A tile with what the unit knows of its contents.
@@ -87,17 +68,21 @@ struct Dmmu::Tile {
     uint32_t k = 0;  // 0: none
     uint32_t n = 0;  // columns of the whole group
     uint32_t n_split = 0;
+    bool scaled = false;
   };
-  enum class RowKind : uint8_t { kEmpty, kFloat, kInteger };
+  enum RowKind : uint8_t { kEmpty, kFloat, kInteger };
   struct Row {
     RowKind kind = RowKind::kEmpty;
     uint8_t columns = 0;
   };
 
-  Tile(const TileShape &shape, bool rtl) : mac(make_tile(shape, rtl)), schedule(shape), rows(shape.acc_rows) {}
+  Tile(const TileShape &shape, bool rtl_) : mac(make_tile(shape, rtl_)), rtl(rtl_), rows(shape.acc_rows) {}
+
+  const TileSchedule &schedule() const { return mac->schedule(); }
 
   std::unique_ptr<MacTile> mac;
-  TileSchedule schedule;
+  bool rtl;
+  uint64_t parity_errors = 0;  // that were reported
   Weights active;
   Weights shadow;
   std::vector<Row> rows;
@@ -127,19 +112,13 @@ struct Dmmu::Matrix {
 
 Dmmu::Dmmu(sc_core::sc_module_name name, const EngineContext &context, const config::Chip::DmmuSection &config)
     : Engine(name, isa::Engine::DMMU, context),
-      shape_{config.tile.rows, config.tile.cols, config.tile.acc_rows},
+      shape_(tile_shape_of(config)),
       overlap_(config.overlap_folds),
       spm_bytes_per_cycle_(context.spm.params().bytes_per_cycle),
       spm_latency_(context.spm.params().latency_cycles) {
   if (config.tiles == 0) throw std::invalid_argument("dmmu.tiles: at least one");
   for (uint32_t tile : config.rtl_tiles.tiles) {
     if (tile >= config.tiles) throw std::invalid_argument("dmmu.rtl_tiles: there is no tile " + std::to_string(tile));
-  }
-  for (const std::string &format : config.formats) {
-    const auto dtype = num::dtype_from_name(format);
-    if (!dtype || !tile_multiplies(*dtype))
-      throw std::invalid_argument("dmmu.formats: tiles do not multiply " + format);
-    formats_ |= 1u << static_cast<unsigned>(*dtype);
   }
   for (uint32_t i = 0; i < config.tiles; ++i) {
     tiles_.push_back(std::make_unique<Tile>(shape_, config.rtl_tiles.contains(i)));
@@ -148,15 +127,57 @@ Dmmu::Dmmu(sc_core::sc_module_name name, const EngineContext &context, const con
 
 Dmmu::~Dmmu() = default;
 
+TileShape Dmmu::tile_shape_of(const config::Chip::DmmuSection &config) {
+  TileShape shape{config.tile.rows, config.tile.cols, config.tile.acc_rows, config.tile.pack, config.tile.stages, 0};
+  for (const std::string &format : config.formats) {
+    const auto dtype = num::dtype_from_name(format);
+    if (!dtype || !tile_multiplies(*dtype))
+      throw std::invalid_argument("dmmu.formats: tiles do not multiply " + format);
+    shape.formats |= static_cast<uint8_t>(1u << static_cast<unsigned>(*dtype));
+  }
+  return shape;
+}
+
 void Dmmu::reset_unit() {
+  // What was issued has had its effect, whether a tile is model or RTL.
+  Cycles end = 0;
+  for (const auto &tile : tiles_) end = std::max<Cycles>(end, tile->schedule().idle_from());
+  run_tiles(end);
   for (auto &tile : tiles_) {
     tile->mac->reset();
-    tile->schedule.reset();
+    tile->parity_errors = 0;
     tile->active = {};
     tile->shadow = {};
     std::fill(tile->rows.begin(), tile->rows.end(), Tile::Row{});
   }
 }
+
+void Dmmu::run_tiles(Cycles until) {
+  std::vector<MacTile *> pending;
+  for (auto &tile : tiles_) {
+    if (tile->mac->pending()) pending.push_back(tile->mac.get());
+  }
+  workers_.run(pending.size(), [&](size_t i) { pending[i]->finish(until); });
+  std::erase_if(drains_, [until](const PendingDrain &drain) { return drain.complete <= until; });
+}
+
+void Dmmu::settle(Cycles until) {
+  run_tiles(until);
+  for (size_t t = 0; t < tiles_.size(); ++t) {
+    Tile &tile = *tiles_[t];
+    if (tile.mac->cycle_differences() != 0) {
+      throw UnitFault(CX_STATUS_RTL_MISMATCH, t);
+    }
+    const uint64_t errors = tile.mac->parity_errors();
+    if (errors == tile.parity_errors) continue;
+    tile.parity_errors = errors;
+    throw UnitFault(CX_STATUS_PARITY_ERROR, t);
+  }
+}
+
+TileCounters Dmmu::counters(uint32_t tile) { return tiles_.at(tile)->mac->counters(); }
+
+void Dmmu::inject_parity_errors(uint32_t tile, bool on) { tiles_.at(tile)->mac->inject_parity_errors(on); }
 
 Timing Dmmu::execute(const isa::Inst &inst) {
   switch (isa::opcode_of(inst)) {
@@ -166,6 +187,8 @@ Timing Dmmu::execute(const isa::Inst &inst) {
       return multiply(isa::MmMul::decode(inst));
     case isa::Opcode::MM_DRAIN:
       return drain(isa::MmDrain::decode(inst));
+    case isa::Opcode::MM_MUL_OS:
+      return multiply_os(isa::MmMulOs::decode(inst));
     default:
       illegal(0);
   }
@@ -176,7 +199,34 @@ void Dmmu::check_group(unsigned m_split, unsigned n_split, unsigned at) const {
 }
 
 void Dmmu::check_format(isa::DType dtype, unsigned at) const {
-  if ((formats_ >> static_cast<unsigned>(dtype) & 1) == 0) illegal(at);
+  if ((shape_.formats >> static_cast<unsigned>(dtype) & 1) == 0) illegal(at);
+}
+
+const TensorView &Dmmu::operand(unsigned index) const {
+  const TensorView &view = tensor(index);
+  bool aligned = view.base % view.element_bytes == 0;
+  for (unsigned d = 0; d < 4; ++d) {
+    if (view.dims[d] > 1 && view.strides[d] % static_cast<int32_t>(view.element_bytes) != 0) aligned = false;
+  }
+  if (!aligned) throw UnitFault(CX_STATUS_BAD_ALIGNMENT, view.base);
+  return view;
+}
+
+Cycles Dmmu::after_drains(const TensorView &view, Cycles from) {
+  const Extent extent = extent_of(view.base, view.dims, view.strides, view.element_bytes);
+  Cycles start = from;
+  for (const PendingDrain &drain : drains_) {
+    if (drain.extent.first >= extent.end || extent.first >= drain.extent.end) continue;
+    start = std::max(start, drain.complete);
+    overlaps_drain_ = true;
+  }
+  return start;
+}
+
+void Dmmu::settle_drains(Cycles start) {
+  // Commands that come later start later, so the tiles may run up to here.
+  if (overlaps_drain_) run_tiles(start);
+  overlaps_drain_ = false;
 }
 
 Dmmu::Share Dmmu::rows_of(unsigned group, unsigned m_split, uint64_t rows) const {
@@ -192,7 +242,7 @@ Dmmu::Share Dmmu::columns_of(unsigned group, uint64_t columns) const {
 
 Cycles Dmmu::all_idle() const {
   Cycles idle = 0;
-  for (const auto &tile : tiles_) idle = std::max<Cycles>(idle, tile->schedule.idle_from());
+  for (const auto &tile : tiles_) idle = std::max<Cycles>(idle, tile->schedule().idle_from());
   return idle;
 }
 
@@ -267,72 +317,92 @@ void Dmmu::widen(Matrix &matrix) {
   operand.wide_stride = columns;
 }
 
+template <typename F>
+void Dmmu::for_each_part(unsigned m_split, unsigned n_split, uint64_t m, uint64_t n, F f) {
+  for (unsigned t = 0; t < m_split * n_split; ++t) {
+    const Share rows = rows_of(t / n_split, m_split, m);
+    const Share columns = columns_of(t % n_split, n);
+    if (rows.count != 0 && columns.count != 0) f(*tiles_[t], rows, columns);
+  }
+}
+
+void Dmmu::check_accumulators(const Tile &tile, uint32_t first, uint32_t count, unsigned kind, uint32_t columns,
+                              unsigned at) const {
+  for (uint32_t r = 0; r < count; ++r) {
+    const Tile::Row &row = tile.rows[first + r];
+    if (row.kind != kind || row.columns < columns) illegal(at);
+  }
+}
+
 Timing Dmmu::load_weights(const isa::MmLdw &in) {
   check_group(in.m_split, in.n_split, kLdwSplit);
-  const TensorView &view = tensor(in.w);
+  const TensorView &view = operand(in.w);
   check_format(view.dtype, kLdwW);
   const uint32_t k = view.dims[2];
   const uint32_t n = view.dims[3];
   if (view.dims[0] != 1 || view.dims[1] != 1) illegal(kLdwW);
-  if (k > shape_.rows || n > in.n_split * shape_.cols) illegal(kLdwW);
+  if (k > longest_k(shape_, dtype_of(view.dtype)) || n > in.n_split * shape_.cols) illegal(kLdwW);
+  const bool scaled = in.scale != kNone;
 
   const Cycles now = now_cycles();
-  Cycles start = overlap_ ? now : std::max(now, all_idle());
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    if (columns_of(t % in.n_split, n).count != 0) start = tiles_[t]->schedule.earliest_load(start);
-  }
-  const uint64_t bytes = uint64_t{k} * n * view.element_bytes;
+  Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
+  if (scaled) start = after_drains(channels(in.scale, n, kLdwScale), start);
+  // Every row group holds the same weights.
+  for_each_part(in.m_split, in.n_split, in.m_split, n, [&](Tile &tile, const Share &, const Share &) {
+    start = tile.schedule().earliest_load(start, scaled);
+  });
+  settle_drains(start);
+  const float *scales = channel_values(in.scale, n, kLdwScale, scale_);
+  const uint64_t bytes = uint64_t{k} * n * view.element_bytes + (scaled ? n * sizeof(float) : 0);
   const Cycles read = reserve_spm(now, bytes, false);
   count_read(bytes);
 
   Matrix matrix = gather(view);
   if (num::is_float(matrix.operand.dtype)) widen(matrix);
-  const uint64_t stream = std::max<uint64_t>(k, until(start, read));
+  const uint64_t rows = words_along_k(shape_, matrix.operand.dtype, k) + (scaled ? 1 : 0);
+  const uint64_t stream = std::max(rows, until(start, read));
   Cycles complete = start;
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    Tile &tile = *tiles_[t];
-    const Share columns = columns_of(t % in.n_split, n);
-    if (columns.count == 0) continue;
-    tile.mac->load_weights(matrix.part({0, k}, columns));
-    tile.shadow = {view.dtype, k, n, in.n_split};
-    complete = std::max<Cycles>(complete, tile.schedule.load(start, stream));
-  }
+  for_each_part(in.m_split, in.n_split, in.m_split, n, [&](Tile &tile, const Share &, const Share &columns) {
+    complete = std::max<Cycles>(complete, tile.mac->load_weights(start, stream, matrix.part({0, k}, columns),
+                                                                 scaled ? scales + columns.first : nullptr));
+    tile.shadow = {view.dtype, k, n, in.n_split, scaled};
+  });
   return {start - now + 1, complete - now};
 }
 
 Timing Dmmu::multiply(const isa::MmMul &in) {
   check_group(in.m_split, in.n_split, kMulSplit);
-  const TensorView &view = tensor(in.a);
+  const TensorView &view = operand(in.a);
   check_format(view.dtype, kMulA);
   const uint32_t k = view.dims[3];
   const uint32_t n = in.n;
   const uint64_t m = rows_of_view(view);
-  if (k > shape_.rows) illegal(kMulA);
+  if (k > longest_k(shape_, dtype_of(view.dtype))) illegal(kMulA);
   if (n == 0 || n > in.n_split * shape_.cols) illegal(kMulN);
   if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kMulAccRow);
+  const bool row_scaled = in.scale != kNone;
 
-  // Every tile's part is checked before the first one changes.
-  const auto kind = view.dtype == isa::DType::INT8 ? Tile::RowKind::kInteger : Tile::RowKind::kFloat;
   const Cycles now = now_cycles();
-  Cycles start = overlap_ ? now : std::max(now, all_idle());
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    const Tile &tile = *tiles_[t];
-    const Share rows = rows_of(t / in.n_split, in.m_split, m);
-    const Share columns = columns_of(t % in.n_split, n);
-    if (rows.count == 0 || columns.count == 0) continue;
+  Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
+  if (row_scaled) start = after_drains(channels(in.scale, m, kMulScale), start);
+  const auto kind_of = [&](const Tile::Weights &weights) {
+    const bool integer = view.dtype == isa::DType::INT8 && !row_scaled && !weights.scaled;
+    return integer ? Tile::RowKind::kInteger : Tile::RowKind::kFloat;
+  };
+  // Every tile's part is checked before the first one changes.
+  for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     const Tile::Weights &weights = tile.shadow.k != 0 ? tile.shadow : tile.active;
-    if (weights.k == 0 || weights.k != k || weights.dtype != view.dtype) illegal(kMulA);
+    if (weights.k == 0 || weights.k != k || !tile_pairs(dtype_of(view.dtype), dtype_of(weights.dtype))) illegal(kMulA);
     if (weights.n_split != in.n_split) illegal(kMulSplit);
     if (weights.n != n) illegal(kMulN);
     if (in.accumulate != 0) {
-      for (uint32_t r = 0; r < rows.count; ++r) {
-        const Tile::Row &row = tile.rows[in.acc_row + r];
-        if (row.kind != kind || row.columns < columns.count) illegal(kMulAccRow);
-      }
+      check_accumulators(tile, in.acc_row, rows.count, kind_of(weights), columns.count, kMulAccRow);
     }
-    start = tile.schedule.earliest_mul(start);
-  }
-  const uint64_t bytes = m * k * view.element_bytes;
+    start = tile.schedule().earliest_mul(start);
+  });
+  settle_drains(start);
+  const float *scales = channel_values(in.scale, static_cast<uint32_t>(m), kMulScale, scale_);
+  const uint64_t bytes = m * k * view.element_bytes + (row_scaled ? m * sizeof(float) : 0);
   const Cycles read = reserve_spm(now, bytes, false);
   count_read(bytes);
   count_operations(m * k * n);
@@ -340,28 +410,81 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   Matrix matrix = gather(view);
   widen(matrix);
   Cycles complete = start;
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    Tile &tile = *tiles_[t];
-    const Share rows = rows_of(t / in.n_split, in.m_split, m);
-    const Share columns = columns_of(t % in.n_split, n);
-    if (rows.count == 0 || columns.count == 0) continue;
+  for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (tile.shadow.k != 0) tile.active = tile.shadow;
     tile.shadow = {};
-    tile.mac->matmul(matrix.part(rows, {0, k}), columns.count, in.acc_row, in.accumulate != 0);
-    for (uint32_t r = 0; r < rows.count; ++r) {
-      Tile::Row &row = tile.rows[in.acc_row + r];
-      if (in.accumulate == 0) row = {kind, static_cast<uint8_t>(columns.count)};
+    if (in.accumulate == 0) {
+      std::fill_n(tile.rows.begin() + in.acc_row, rows.count,
+                  Tile::Row{kind_of(tile.active), static_cast<uint8_t>(columns.count)});
     }
     const uint64_t stream = std::max<uint64_t>(rows.count, until(start, read));
-    complete = std::max<Cycles>(complete, tile.schedule.mul(start, stream, columns.count));
-  }
+    complete =
+        std::max<Cycles>(complete, tile.mac->matmul(start, stream, matrix.part(rows, {0, k}), columns.count, in.acc_row,
+                                                    in.accumulate != 0, row_scaled ? scales + rows.first : nullptr));
+  });
   return {start - now + 1, complete - now};
+}
+
+Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
+  check_group(in.m_split, in.n_split, kOsSplit);
+  const TensorView &a_view = operand(in.a);
+  const TensorView &w_view = operand(in.w);
+  check_format(a_view.dtype, kOsA);
+  check_format(w_view.dtype, kOsW);
+  const num::DType dtype = dtype_of(a_view.dtype);
+  const uint32_t k = a_view.dims[3];
+  const uint32_t n = w_view.dims[3];
+  const uint64_t m = rows_of_view(a_view);
+  if (!tile_pairs(dtype, dtype_of(w_view.dtype))) illegal(kOsW);
+  if (w_view.dims[0] != 1 || w_view.dims[1] != 1 || w_view.dims[2] != k) illegal(kOsW);
+  if (n > in.n_split * shape_.cols) illegal(kOsW);
+  if (rows_per_tile(m, in.m_split) > shape_.rows) illegal(kOsA);
+  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kOsAccRow);
+
+  const auto kind = dtype == num::DType::INT8 ? Tile::RowKind::kInteger : Tile::RowKind::kFloat;
+  const Cycles now = now_cycles();
+  Cycles start = after_drains(w_view, after_drains(a_view, overlap_ ? now : std::max(now, all_idle())));
+  for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
+    if (in.accumulate != 0) check_accumulators(tile, in.acc_row, rows.count, kind, columns.count, kOsAccRow);
+    start = tile.schedule().earliest_mul(start);
+  });
+  settle_drains(start);
+  const uint64_t bytes = m * k * a_view.element_bytes + uint64_t{k} * n * w_view.element_bytes;
+  const Cycles read = reserve_spm(now, bytes, false);
+  count_read(bytes);
+  count_operations(m * k * n);
+
+  // The weights first: both would use the same buffers.
+  Matrix weights = gather(w_view);
+  std::vector<std::byte> copy;
+  if (weights.operand.raw == raw_.data()) {
+    copy.swap(raw_);
+    weights.operand.raw = copy.data();
+  }
+  Matrix activations = gather(a_view);
+  widen(activations);
+  const uint64_t stream = std::max(os_stream(shape_, words_along_k(shape_, dtype, k)), until(start, read));
+  Cycles complete = start;
+  for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
+    if (in.accumulate == 0) {
+      std::fill_n(tile.rows.begin() + in.acc_row, rows.count, Tile::Row{kind, static_cast<uint8_t>(columns.count)});
+    }
+    complete =
+        std::max<Cycles>(complete, tile.mac->matmul_os(start, stream, activations.part(rows, {0, k}),
+                                                       weights.part({0, k}, columns), in.acc_row, in.accumulate != 0));
+  });
+  return {start - now + 1, complete - now};
+}
+
+const TensorView &Dmmu::channels(unsigned index, uint64_t n, unsigned at) const {
+  const TensorView &view = operand(index);
+  if (view.dtype != isa::DType::FP32 || view.dims[3] != n || rows_of_view(view) != 1) illegal(at);
+  return view;
 }
 
 const float *Dmmu::channel_values(unsigned index, uint32_t n, unsigned at, std::vector<float> &values) {
   if (index == kNone) return nullptr;
-  const TensorView &view = tensor(index);
-  if (view.dtype != isa::DType::FP32 || view.dims[3] != n || rows_of_view(view) != 1) illegal(at);
+  const TensorView &view = channels(index, n, at);
   values.resize(n);
   const std::byte *base = spm() + view.base;
   for (uint32_t c = 0; c < n; ++c) std::memcpy(&values[c], base + int64_t{c} * view.strides[3], sizeof(float));
@@ -370,84 +493,63 @@ const float *Dmmu::channel_values(unsigned index, uint32_t n, unsigned at, std::
 
 Timing Dmmu::drain(const isa::MmDrain &in) {
   check_group(in.m_split, in.n_split, kDrainSplit);
-  const TensorView &view = tensor(in.dst);
+  const TensorView &view = operand(in.dst);
   const uint32_t n = view.dims[3];
   const uint64_t m = rows_of_view(view);
   if (view.dtype == isa::DType::RAW64 || n > in.n_split * shape_.cols) illegal(kDrainDst);
   if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kDrainAccRow);
-  const float *scale = channel_values(in.scale, n, kDrainScale, scale_);
-  const float *bias = channel_values(in.bias, n, kDrainBias, bias_);
+  const bool scaled = in.scale != kNone, biased = in.bias != kNone;
 
   const Cycles now = now_cycles();
-  Cycles start = overlap_ ? now : std::max(now, all_idle());
+  Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
+  if (scaled) start = after_drains(channels(in.scale, n, kDrainScale), start);
+  if (biased) start = after_drains(channels(in.bias, n, kDrainBias), start);
   auto kind = Tile::RowKind::kEmpty;
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    const Tile &tile = *tiles_[t];
-    const Share rows = rows_of(t / in.n_split, in.m_split, m);
-    const Share columns = columns_of(t % in.n_split, n);
-    if (rows.count == 0 || columns.count == 0) continue;
-    for (uint32_t r = 0; r < rows.count; ++r) {
-      const Tile::Row &row = tile.rows[in.acc_row + r];
-      if (kind == Tile::RowKind::kEmpty) kind = row.kind;
-      if (row.kind == Tile::RowKind::kEmpty || row.kind != kind || row.columns < columns.count) illegal(kDrainAccRow);
-    }
-    start = tile.schedule.earliest_drain(start);
-  }
-  const bool integer = kind == Tile::RowKind::kInteger;
-
-  // Accumulator words of all tiles, as the m x n matrix that they are.
-  words_.resize(m * n);
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    const Share rows = rows_of(t / in.n_split, in.m_split, m);
-    const Share columns = columns_of(t % in.n_split, n);
-    if (rows.count == 0 || columns.count == 0) continue;
-    tiles_[t]->mac->drain(in.acc_row, rows.count, columns.count, &words_[rows.first * n + columns.first], n);
-  }
-
-  const bool copy = integer && view.dtype == isa::DType::INT32 && scale == nullptr && bias == nullptr &&
-                    in.act == isa::Activation::NONE;
-  values_.resize(n);
-  std::byte *base = spm() + view.base;
-  const size_t element = view.element_bytes;
-  const bool dense = n == 1 || view.strides[3] == static_cast<int64_t>(element);
-  std::vector<std::byte> &line = raw_;
-  line.resize(n * element);
-  for_each_row(view, [&](uint64_t row, int64_t offset) {
-    const uint32_t *words = &words_[row * n];
-    std::byte *to = dense ? base + offset : line.data();
-    if (copy) {
-      std::memcpy(to, words, n * sizeof(uint32_t));
-    } else {
-      if (integer) {
-        num::widen(num::DType::INT32, words, values_.data(), n);
-      } else {
-        std::memcpy(values_.data(), words, n * sizeof(float));
-      }
-      finish_values(values_.data(), n, scale, bias, in);
-      num::narrow(dtype_of(view.dtype), values_.data(), to, n);
-    }
-    if (dense) return;
-    for (uint32_t c = 0; c < n; ++c) {
-      std::memcpy(base + offset + int64_t{c} * view.strides[3], to + c * element, element);
-    }
+  for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
+    if (kind == Tile::RowKind::kEmpty) kind = tile.rows[in.acc_row].kind;
+    if (kind == Tile::RowKind::kEmpty) illegal(kDrainAccRow);
+    check_accumulators(tile, in.acc_row, rows.count, kind, columns.count, kDrainAccRow);
+    start = tile.schedule().earliest_drain(start);
   });
+  settle_drains(start);
 
-  const uint64_t channel_bytes = uint64_t{n} * sizeof(float) * ((scale != nullptr) + (bias != nullptr));
-  const uint64_t bytes = m * n * element;
+  num::DrainStage stage;
+  stage.scale = channel_values(in.scale, n, kDrainScale, scale_);
+  stage.bias = channel_values(in.bias, n, kDrainBias, bias_);
+  stage.act = static_cast<num::DrainStage::Act>(in.act);
+  stage.lo = in.lo;
+  stage.hi = in.hi;
+  stage.out = dtype_of(view.dtype);
+  stage.integer = kind == Tile::RowKind::kInteger;
+
+  const uint64_t parameters = (scaled ? 1 : 0) + (biased ? 1 : 0);
+  const uint64_t channel_bytes = uint64_t{n} * sizeof(float) * parameters;
+  const uint64_t bytes = m * n * view.element_bytes;
   if (channel_bytes != 0) reserve_spm(now, channel_bytes, false);
   count_read(channel_bytes);
   count_written(bytes);
-  // The first row is out two cycles after the command. The write is booked at the issue, not at its start, which may be
-  // a whole pass later: a booking in the future would hold up everybody else's earlier accesses.
-  const Cycles first_row = start + 2;
+  // The write is booked at the issue, not at its start, which may be a whole pass later: a booking in the future would
+  // hold up everybody else's earlier accesses.
+  const Cycles first_row = start + parameters + kDrainPipeline + 1;
   const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + port_cycles(bytes) + spm_latency_);
+
+  std::vector<std::byte *> rows_at(m);
+  for_each_row(view, [&](uint64_t row, int64_t offset) { rows_at[row] = spm() + view.base + offset; });
   Cycles complete = written;
-  for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
-    const Share rows = rows_of(t / in.n_split, in.m_split, m);
-    if (rows.count == 0 || columns_of(t % in.n_split, n).count == 0) continue;
+  for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
+    num::DrainStage part = stage;
+    if (scaled) part.scale += columns.first;
+    if (biased) part.bias += columns.first;
+    TileTarget target;
+    target.stride = view.strides[3];
+    target.rows.assign(rows_at.begin() + static_cast<ptrdiff_t>(rows.first),
+                       rows_at.begin() + static_cast<ptrdiff_t>(rows.first + rows.count));
+    for (std::byte *&to : target.rows) to += static_cast<ptrdiff_t>(columns.first) * target.stride;
     const uint64_t stream = std::max<uint64_t>(rows.count, written - spm_latency_ - first_row);
-    complete = std::max<Cycles>(complete, tiles_[t]->schedule.drain(start, stream));
-  }
+    complete = std::max<Cycles>(
+        complete, tile.mac->drain(start, stream, in.acc_row, rows.count, columns.count, part, std::move(target)));
+  });
+  drains_.push_back({extent_of(view.base, view.dims, view.strides, view.element_bytes), complete});
   return {start - now + 1, complete - now};
 }
 

@@ -1,4 +1,4 @@
-// Dense matrix multiply unit: executes MM_LDW, MM_MUL and MM_DRAIN (hw/isa/isa.yaml) on a set of MAC tiles.
+// Dense matrix multiply unit: executes the MM_ instructions (hw/isa/isa.yaml) on a set of MAC tiles.
 #ifndef HW_DMMU_DMMU_HPP
 #define HW_DMMU_DMMU_HPP
 
@@ -9,6 +9,7 @@
 
 #include "hw/config/gen/chip.hpp"
 #include "hw/dmmu/mac_tile.hpp"
+#include "hw/dmmu/tile_workers.hpp"
 #include "hw/engine/engine.hpp"
 
 namespace cx::hw {
@@ -17,16 +18,25 @@ namespace cx::hw {
 /// offset) and undefined descriptors (their index).
 class Dmmu : public Engine {
  public:
-  /// Throws std::invalid_argument for a dataflow other than "ws" or a shape that no tile can have, std::runtime_error
-  /// if an RTL tile is asked for whose shape is not built.
+  /// Throws std::invalid_argument for a shape that no tile can have, std::runtime_error if an RTL tile is asked for
+  /// whose shape is not built.
   Dmmu(sc_core::sc_module_name name, const EngineContext &context, const config::Chip::DmmuSection &config);
   ~Dmmu() override;
+
+  /// Throws std::invalid_argument for a format that tiles do not multiply.
+  static TileShape tile_shape_of(const config::Chip::DmmuSection &config);
 
   const TileShape &tile_shape() const { return shape_; }
   uint32_t tile_count() const { return static_cast<uint32_t>(tiles_.size()); }
 
+  /// Events since the last start. Counts of RTL tiles lag until a post or the end of the stream.
+  TileCounters counters(uint32_t tile);
+  /// What a tile writes to its accumulators from now on gets a wrong bit, to see the fault that follows.
+  void inject_parity_errors(uint32_t tile, bool on);
+
  protected:
   Timing execute(const isa::Inst &inst) override;
+  void settle(Cycles until) override;
   void reset_unit() override;
 
  private:
@@ -36,7 +46,21 @@ class Dmmu : public Engine {
 
   Timing load_weights(const isa::MmLdw &in);
   Timing multiply(const isa::MmMul &in);
+  Timing multiply_os(const isa::MmMulOs &in);
   Timing drain(const isa::MmDrain &in);
+
+  /// Calls f(tile, rows, columns) for every tile that has a part of an m x n block.
+  template <typename F>
+  void for_each_part(unsigned m_split, unsigned n_split, uint64_t m, uint64_t n, F f);
+  /// A descriptor whose elements are aligned to their size. Throws BAD_ALIGNMENT with its base.
+  const TensorView &operand(unsigned index) const;
+  /// FP32[n].
+  const TensorView &channels(unsigned index, uint64_t n, unsigned at) const;
+  /// First cycle from `from` on in which no unfinished drain writes what the view covers.
+  Cycles after_drains(const TensorView &view, Cycles from);
+  /// Lets the drains that after_drains() met have their effect, before operands are read for a command at `start`.
+  void settle_drains(Cycles start);
+  void run_tiles(Cycles until);
 
   void check_group(unsigned m_split, unsigned n_split, unsigned at) const;
   void check_format(isa::DType dtype, unsigned at) const;
@@ -48,21 +72,29 @@ class Dmmu : public Engine {
   /// The view's innermost rows as a matrix of raw elements; copies only what has no single row stride.
   Matrix gather(const TensorView &view);
   void widen(Matrix &matrix);
+  void check_accumulators(const Tile &tile, uint32_t first, uint32_t count, unsigned kind, uint32_t columns,
+                          unsigned at) const;
   const float *channel_values(unsigned index, uint32_t n, unsigned at, std::vector<float> &values);
 
   TileShape shape_;
   bool overlap_;
   double spm_bytes_per_cycle_;
   Cycles spm_latency_;
-  uint32_t formats_ = 0;  // bit n: dtype n is multiplied
   std::vector<std::unique_ptr<Tile>> tiles_;
+  TileWorkers workers_;
+
+  struct PendingDrain {
+    Extent extent;
+    Cycles complete;
+  };
+  std::vector<PendingDrain> drains_;  // not known to be complete
+  bool overlaps_drain_ = false;
 
   // Scratch storage that lives across instructions to save allocations.
   std::vector<std::byte> raw_;
   std::vector<float> wide_;
   std::vector<int16_t> wide16_;
-  std::vector<uint32_t> words_;
-  std::vector<float> scale_, bias_, values_;
+  std::vector<float> scale_, bias_;
 };
 
 }  // namespace cx::hw

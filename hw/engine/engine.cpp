@@ -407,6 +407,14 @@ void Engine::queue_post(std::uint8_t sem, std::uint16_t count) {
 // Performs the posts that are due; runs as a process of its own so that the front end can go on meanwhile.
 void Engine::retire_posts() {
   const Cycles now = context_.clock.floor(sc_core::sc_time_stamp());
+  if (!posts_.empty() && posts_.front().due <= now) {
+    try {
+      settle(now);
+    } catch (const UnitFault &fault) {
+      enter_fault(fault, posts_.front().pc);
+      return;
+    }
+  }
   while (!posts_.empty() && posts_.front().due <= now) {
     const PendingPost post = posts_.front();
     posts_.pop_front();
@@ -422,7 +430,8 @@ void Engine::end_stream() {
   const Cycles end = std::max(front_ + 1, complete_);
   sync_to(end);
   retire_posts();
-  if (epoch_ != stream_epoch_) throw Stopped{};  // the last post overflowed
+  if (epoch_ != stream_epoch_) throw Stopped{};  // the last post overflowed, or met a late fault
+  settle(end);
   ++instructions_;
   const std::uint32_t pc = pc_;
   stop(State::done);

@@ -111,6 +111,10 @@ class Engine : public sc_core::sc_module {
   // the simulated time of its issue. All effects on memory happen in the call; it must not wait().
   virtual Timing execute(const isa::Inst &inst) = 0;
 
+  // Before a post or the end of a stream takes effect at cycle `until`: whatever the unit does late and completes until
+  // then has to be done. May throw UnitFault. Called from a method process: must not wait().
+  virtual void settle(Cycles until) { (void)until; }
+
   // The unit's state between instructions (loaded weights, accumulators' validity) to its state after power-on. Called
   // at START, CTRL.RESET and device reset.
   virtual void reset_unit() {}

@@ -19,7 +19,6 @@ module cx_post (
   localparam logic [1:0]  ActNone  = 2'd0;
   localparam logic [1:0]  ActRelu  = 2'd1;
   localparam logic [1:0]  ActClamp = 2'd2;
-  localparam logic [31:0] MinusZero = 32'h8000_0000;  // a * b + -0 is the rounded product, sign of zero included
 
   logic        raw_copy;
   logic [31:0] scaled_q, biased_q;
@@ -31,7 +30,7 @@ module cx_post (
     logic [31:0] value;
     value = word;
     if (is_int_i && !raw_copy) value = cx_cvt_pkg::int_to_fp32(word);
-    if (has_scale_i) value = cx_fp_pkg::fma(value, scale_i, MinusZero);
+    if (has_scale_i) value = cx_fp_pkg::mul(value, scale_i);
     return value;
   endfunction
 

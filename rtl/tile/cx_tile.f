@@ -1,8 +1,11 @@
 cx_tile_pkg.sv
 cx_fp_pkg.sv
+cx_cvt_pkg.sv
 cx_widen.sv
-cx_pe.sv
-cx_skew.sv
+cx_pe_pkg.sv
+cx_array.sv
 cx_acc_column.sv
+cx_post.sv
+cx_tile_counters.sv
 cx_tile_ctrl.sv
 cx_tile.sv

@@ -1,14 +1,19 @@
-// Weight-stationary systolic MAC tile: Rows (K) x Cols (N) processing elements, two weight banks, and an accumulator
-// memory of AccRows rows. Operations, timing and the command protocol: hw/dmmu/README.md.
+// Systolic MAC tile: Rows x Cols processing elements, two weight banks, an accumulator memory of AccRows rows, and a
+// drain with scale, bias, activation and conversion. Operations, timing and the command protocol: hw/dmmu/README.md.
 //
-// Raw elements sit in the low bits of their 32-bit word. Weight row r is row r of the matrix; activation word r meets
-// weight row r.
+// Raw elements sit in the low bits of their 32-bit word; with Pack above 1 a word holds that many 8-bit elements,
+// neighbours along K, the first one lowest. Weight-stationary: weight row r is row r of the matrix (or the Pack rows
+// from r * Pack), activation word r meets weight row r. Output-stationary: a step takes one word of K of every row of
+// the activations and of every column of the weights.
 module cx_tile
   import cx_tile_pkg::*;
 #(
   parameter int unsigned Rows    = 8,
   parameter int unsigned Cols    = 8,
-  parameter int unsigned AccRows = 256
+  parameter int unsigned AccRows = 256,
+  parameter int unsigned Pack    = 1,      // products of an 8-bit format per element and cycle: 1, 2 or 4
+  parameter int unsigned Stages  = 1,      // cycles of a processing element's step
+  parameter logic [5:0]  Formats = 6'h3F   // bit n: format n is multiplied
 ) (
   input  logic                  clk_i,
   input  logic                  rst_ni,
@@ -16,12 +21,20 @@ module cx_tile
   input  logic                  cmd_valid_i,
   output logic                  cmd_ready_o,
   input  logic [1:0]            cmd_op_i,          // op_e
-  input  logic [3:0]            cmd_fmt_i,         // fmt_e; not used by a drain
+  input  logic [3:0]            cmd_fmt_i,         // fmt_e: of the weights, the activations, or the drained elements
+  input  logic [3:0]            cmd_wfmt_i,        // output-stationary: of the weights
   input  logic [AccW-1:0]       cmd_m_i,           // rows of a multiplication or drain
-  input  logic [DimW-1:0]       cmd_k_i,           // weight rows
-  input  logic [DimW-1:0]       cmd_n_i,           // columns that take part in a multiplication
+  input  logic [KW-1:0]         cmd_k_i,           // elements along K
+  input  logic [DimW-1:0]       cmd_n_i,           // columns that take part
   input  logic [AccW-1:0]       cmd_acc_row_i,
   input  logic                  cmd_accumulate_i,
+  input  logic                  cmd_scaled_i,      // load: a row of FP32 block scales leads; multiplication: a_scale_i counts
+  input  logic                  cmd_integer_i,     // drain: accumulators hold INT32
+  input  logic                  cmd_has_scale_i,   // drain: a row of FP32 scales comes first
+  input  logic                  cmd_has_bias_i,    // drain: and then one of FP32 biases
+  input  logic [1:0]            cmd_act_i,         // drain: 0 none, 1 ReLU, 2 clamp
+  input  logic [31:0]           cmd_lo_i,          // drain: FP32 bounds of the clamp
+  input  logic [31:0]           cmd_hi_i,
   output logic                  idle_o,            // nothing in flight
   // weight rows
   input  logic                  w_valid_i,
@@ -31,23 +44,42 @@ module cx_tile
   input  logic                  a_valid_i,
   output logic                  a_ready_o,
   input  logic [Rows-1:0][31:0] a_row_i,
-  // accumulator rows of a drain
+  input  logic [31:0]           a_scale_i,         // FP32 block scale of the row
+  // parameters of a drain
+  input  logic                  p_valid_i,
+  output logic                  p_ready_o,
+  input  logic [Cols-1:0][31:0] p_row_i,
+  // drained rows
   output logic                  d_valid_o,
   input  logic                  d_ready_i,
-  output logic [Cols-1:0][31:0] d_row_o
+  output logic [Cols-1:0][31:0] d_row_o,
+  // accumulator parity
+  input  logic                  acc_inject_i,      // words written now get a wrong bit
+  output logic                  acc_error_o,       // a word was read with wrong parity
+  // counters
+  input  logic [3:0]            count_sel_i,
+  output logic [CountW-1:0]     count_o
 );
 
+  localparam int unsigned Descend = Rows * Stages;
+
+  logic            w_take, w_load, w_scale, w_bank, w_stall, a_take, a_stall, a_scaled;
   logic [3:0]      w_fmt, a_fmt;
-  logic [DimW-1:0] w_row, a_k;
-  logic            w_bank, a_bank;
+  logic [DimW-1:0] w_row, drain_cols;
+  logic [KW-1:0]   a_k;
+  logic [Pack-1:0] w_lanes, a_lanes;
+  wave_t           a_wave;
   tag_t            a_tag;
-  logic            drain_en;
+  logic            p_scale, drain_en, post_en, drain_start;
   logic [AccW-1:0] drain_row;
 
   cx_tile_ctrl #(
     .Rows    (Rows),
     .Cols    (Cols),
-    .AccRows (AccRows)
+    .AccRows (AccRows),
+    .Pack    (Pack),
+    .Stages  (Stages),
+    .Formats (Formats)
   ) u_ctrl (
     .clk_i,
     .rst_ni,
@@ -55,143 +87,195 @@ module cx_tile
     .cmd_ready_o,
     .cmd_op_i,
     .cmd_fmt_i,
+    .cmd_wfmt_i,
     .cmd_m_i,
     .cmd_k_i,
     .cmd_n_i,
     .cmd_acc_row_i,
     .cmd_accumulate_i,
+    .cmd_scaled_i,
+    .cmd_has_scale_i,
+    .cmd_has_bias_i,
     .idle_o,
     .w_valid_i,
     .w_ready_o,
-    .w_fmt_o     (w_fmt),
-    .w_row_o     (w_row),
-    .w_bank_o    (w_bank),
+    .w_take_o      (w_take),
+    .w_stall_o     (w_stall),
+    .w_load_o      (w_load),
+    .w_scale_o     (w_scale),
+    .w_fmt_o       (w_fmt),
+    .w_row_o       (w_row),
+    .w_bank_o      (w_bank),
+    .w_lanes_o     (w_lanes),
     .a_valid_i,
     .a_ready_o,
-    .a_fmt_o     (a_fmt),
-    .a_k_o       (a_k),
-    .a_bank_o    (a_bank),
-    .a_tag_o     (a_tag),
-    .drain_en_o  (drain_en),
-    .drain_row_o (drain_row),
+    .a_take_o      (a_take),
+    .a_stall_o     (a_stall),
+    .a_fmt_o       (a_fmt),
+    .a_k_o         (a_k),
+    .a_lanes_o     (a_lanes),
+    .a_wave_o      (a_wave),
+    .a_scaled_o    (a_scaled),
+    .a_tag_o       (a_tag),
+    .p_valid_i,
+    .p_ready_o,
+    .p_scale_o     (p_scale),
+    .drain_en_o    (drain_en),
+    .drain_row_o   (drain_row),
+    .drain_cols_o  (drain_cols),
+    .post_en_o     (post_en),
+    .drain_start_o (drain_start),
     .d_valid_o,
     .d_ready_i
   );
 
-  // ---- weights: widened once, then written to the shadow bank of their row ----
+  // ---- weights: converted once, then written to the shadow bank of their row or sent into the array ----
   logic [31:0]     w_word   [Cols];
+  logic [31:0]     w_next   [Cols];
+  logic [31:0]     p_word   [Cols];
   logic [31:0]     w_word_q [Cols];
   logic [Rows-1:0] w_we_q;
-  logic            w_bank_q;
+  logic            w_scale_q, w_bank_q;
 
   for (genvar c = 0; c < int'(Cols); c++) begin : gen_w_widen
-    cx_widen u_widen (
-      .fmt_i  (w_fmt),
-      .raw_i  (w_row_i[c]),
-      .word_o (w_word[c])
+    cx_widen #(
+      .Pack (Pack)
+    ) u_widen (
+      .fmt_i   (w_fmt),
+      .raw_i   (w_row_i[c]),
+      .lanes_i (w_lanes),
+      .word_o  (w_word[c]),
+      .zero_o  (),
+      .neg_o   ()
     );
+    assign w_next[c] = w_scale ? w_row_i[c] : w_word[c];
+    assign p_word[c] = p_row_i[c];
   end
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
-      w_we_q <= '0;
+      w_we_q    <= '0;
+      w_scale_q <= 1'b0;
     end else begin
-      for (int unsigned r = 0; r < Rows; r++) w_we_q[r] <= w_valid_i && w_ready_o && w_row == DimW'(r);
+      for (int unsigned r = 0; r < Rows; r++) w_we_q[r] <= w_load && w_row == DimW'(r);
+      w_scale_q <= w_scale;
     end
   end
 
   always_ff @(posedge clk_i) begin
-    if (w_valid_i && w_ready_o) begin
-      w_word_q <= w_word;
+    if (w_take) begin
+      w_word_q <= w_next;
       w_bank_q <= w_bank;
     end
   end
 
-  // ---- activations: widened, tagged, skewed ----
-  wave_t a_wave [Rows];
-  wave_t a_skewed [Rows];
+  // ---- activations ----
+  logic [31:0]     a_word [Rows];
+  logic [Rows-1:0] a_zero, a_neg, a_gated;
 
   for (genvar r = 0; r < int'(Rows); r++) begin : gen_a_widen
-    logic [31:0] word;
-    cx_widen u_widen (
-      .fmt_i  (a_fmt),
-      .raw_i  (a_row_i[r]),
-      .word_o (word)
-    );
-    always_comb begin
-      a_wave[r].valid  = a_tag.valid;
-      a_wave[r].row_en = DimW'(r) < a_k;
-      a_wave[r].bank   = a_bank;
-      a_wave[r].is_int = a_tag.is_int;
-      a_wave[r].cols   = a_tag.cols;
-      a_wave[r].word   = word;
+    logic [Pack-1:0] lanes;
+    for (genvar l = 0; l < int'(Pack); l++) begin : gen_lane
+      assign lanes[l] = a_wave.os ? a_lanes[l] : KW'(r * int'(Pack) + l) < a_k;
     end
+    cx_widen #(
+      .Pack (Pack)
+    ) u_widen (
+      .fmt_i   (a_fmt),
+      .raw_i   (a_row_i[r]),
+      .lanes_i (lanes),
+      .word_o  (a_word[r]),
+      .zero_o  (a_zero[r]),
+      .neg_o   (a_neg[r])
+    );
+    assign a_gated[r] = a_zero[r] && DimW'(r) < a_wave.rows;
   end
-
-  cx_skew #(
-    .Rows (Rows)
-  ) u_skew (
-    .clk_i,
-    .rst_ni,
-    .wave_i (a_wave),
-    .wave_o (a_skewed)
-  );
 
   // ---- the array ----
-  for (genvar r = 0; r < int'(Rows); r++) begin : gen_row
-    for (genvar c = 0; c < int'(Cols); c++) begin : gen_col
-      wave_t       wave_in, wave_out;
-      logic [31:0] psum_in, psum_out;
+  logic [Cols-1:0] shift;
+  logic [DimW-1:0] depth [Cols];
+  logic [31:0]     psum  [Cols];
 
-      if (c == 0) begin : gen_left
-        assign wave_in = a_skewed[r];
-      end else begin : gen_inner
-        assign wave_in = gen_row[r].gen_col[c-1].wave_out;
-      end
-      if (r == 0) begin : gen_top
-        assign psum_in = 32'd0;
-      end else begin : gen_below
-        assign psum_in = gen_row[r-1].gen_col[c].psum_out;
-      end
+  cx_array #(
+    .Rows    (Rows),
+    .Cols    (Cols),
+    .Pack    (Pack),
+    .Stages  (Stages),
+    .Formats (Formats)
+  ) u_array (
+    .clk_i,
+    .rst_ni,
+    .wave_i     (a_wave),
+    .act_zero_i (a_zero),
+    .act_neg_i  (a_neg),
+    .act_word_i (a_word),
+    .w_we_i     (w_we_q),
+    .w_bank_i   (w_bank_q),
+    .w_word_i   (w_word_q),
+    .shift_i    (shift),
+    .depth_i    (depth),
+    .psum_o     (psum)
+  );
 
-      cx_pe u_pe (
-        .clk_i,
-        .rst_ni,
-        .w_we_i   (w_we_q[r]),
-        .w_bank_i (w_bank_q),
-        .w_word_i (w_word_q[c]),
-        .wave_i   (wave_in),
-        .wave_o   (wave_out),
-        .psum_i   (psum_in),
-        .psum_o   (psum_out)
-      );
-    end
-  end
-
-  // ---- accumulators: the tag of a row waits while its partial sums go down ----
-  tag_t            tag_delay_q [Rows];
-  logic [Rows-1:0] tag_valid_q;
+  // ---- accumulators: the tag of a row waits while its sums go down ----
+  tag_t               tag_delay_q [Descend];
+  logic [31:0]        row_scale_q [Descend];
+  logic [Descend-1:0] tag_valid_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) tag_valid_q <= '0;
-    else tag_valid_q <= Rows'({tag_valid_q, a_tag.valid});
+    else tag_valid_q <= Descend'({tag_valid_q, a_tag.valid});
   end
 
   always_ff @(posedge clk_i) begin
-    tag_delay_q[0] <= a_tag;
-    for (int unsigned r = 1; r < Rows; r++) tag_delay_q[r] <= tag_delay_q[r-1];
+    tag_delay_q[0]           <= a_tag;
+    row_scale_q[0]           <= a_scaled ? a_scale_i : cx_fp_pkg::One;
+    tag_delay_q[1:Descend-1] <= tag_delay_q[0:Descend-2];
+    row_scale_q[1:Descend-1] <= row_scale_q[0:Descend-2];
   end
 
+  // ---- drain: constants of the command, parameters of the columns ----
+  logic [3:0]  drain_fmt_q;
+  logic        drain_integer_q, drain_has_scale_q, drain_has_bias_q;
+  logic [1:0]  drain_act_q;
+  logic [31:0] drain_lo_q, drain_hi_q;
+  logic [31:0] drain_scale_q [Cols];
+  logic [31:0] drain_bias_q  [Cols];
+
+  always_ff @(posedge clk_i) begin
+    if (drain_start) begin
+      drain_fmt_q       <= cmd_fmt_i;
+      drain_integer_q   <= cmd_integer_i;
+      drain_has_scale_q <= cmd_has_scale_i;
+      drain_has_bias_q  <= cmd_has_bias_i;
+      drain_act_q       <= cmd_act_i;
+      drain_lo_q        <= cmd_lo_i;
+      drain_hi_q        <= cmd_hi_i;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (p_valid_i && p_ready_o && p_scale) drain_scale_q <= p_word;
+    if (p_valid_i && p_ready_o && !p_scale) drain_bias_q <= p_word;
+  end
+
+  // ---- columns: accumulator memory and drain ----
+  logic [Cols-1:0] acc_error;
+
   for (genvar c = 0; c < int'(Cols); c++) begin : gen_acc
-    tag_t tag_in, tag_out;
+    tag_t        tag_in, tag_out;
+    logic [31:0] scale_in, scale_out, drained;
+    logic        error;
 
     if (c == 0) begin : gen_first
       always_comb begin
-        tag_in       = tag_delay_q[Rows-1];
-        tag_in.valid = tag_valid_q[Rows-1];
+        tag_in       = tag_delay_q[Descend-1];
+        tag_in.valid = tag_valid_q[Descend-1];
+        scale_in     = row_scale_q[Descend-1];
       end
     end else begin : gen_next
-      assign tag_in = gen_acc[c-1].tag_out;
+      assign tag_in   = gen_acc[c-1].tag_out;
+      assign scale_in = gen_acc[c-1].scale_out;
     end
 
     cx_acc_column #(
@@ -200,12 +284,60 @@ module cx_tile
       .clk_i,
       .rst_ni,
       .tag_i        (tag_in),
+      .row_scale_i  (scale_in),
       .tag_o        (tag_out),
-      .psum_i       (gen_row[Rows-1].gen_col[c].psum_out),
-      .drain_en_i   (drain_en),
+      .row_scale_o  (scale_out),
+      .psum_i       (psum[c]),
+      .shift_o      (shift[c]),
+      .depth_o      (depth[c]),
+      .scale_we_i   (w_scale_q),
+      .scale_bank_i (w_bank_q),
+      .scale_i      (w_word_q[c]),
+      .drain_en_i   (drain_en && DimW'(c) < drain_cols),
       .drain_row_i  (drain_row),
-      .drain_word_o (d_row_o[c])
+      .drain_word_o (drained),
+      .inject_i     (acc_inject_i),
+      .error_o      (error)
+    );
+    assign acc_error[c] = error;
+
+    cx_post u_post (
+      .clk_i,
+      .en_i        (post_en),
+      .word_i      (drained),
+      .is_int_i    (drain_integer_q),
+      .has_scale_i (drain_has_scale_q),
+      .scale_i     (drain_scale_q[c]),
+      .has_bias_i  (drain_has_bias_q),
+      .bias_i      (drain_bias_q[c]),
+      .act_i       (drain_act_q),
+      .lo_i        (drain_lo_q),
+      .hi_i        (drain_hi_q),
+      .fmt_i       (drain_fmt_q),
+      .word_o      (d_row_o[c])
     );
   end
+
+  assign acc_error_o = |acc_error;
+
+  cx_tile_counters #(
+    .Rows (Rows),
+    .Cols (Cols)
+  ) u_counters (
+    .clk_i,
+    .rst_ni,
+    .busy_i    (!idle_o),
+    .w_take_i  (w_take),
+    .a_take_i  (a_take),
+    .a_gated_i (a_gated),
+    .a_cols_i  (a_wave.cols),
+    .d_take_i  (d_valid_o && d_ready_i),
+    .w_stall_i (w_stall),
+    .a_stall_i (a_stall),
+    .d_stall_i (d_valid_o && !d_ready_i),
+    .error_i   (acc_error),
+    .sel_i     (count_sel_i),
+    .count_o
+  );
 
 endmodule

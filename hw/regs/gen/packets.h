@@ -55,7 +55,7 @@ enum {
   CX_STATUS_STREAM_OVERRUN = 14, /* a stream has no END */
   CX_STATUS_TIMEOUT = 15, /* the watchdog stopped the launch */
   CX_STATUS_ABORTED = 16, /* stopped by a reset */
-  CX_STATUS_PARITY_ERROR = 17, /* an accumulator word of a MAC tile was read with wrong parity; the address is tile << 32 | row << 16 | column */
+  CX_STATUS_PARITY_ERROR = 17, /* an accumulator word of a MAC tile was read with wrong parity; the address is the tile's number */
   CX_STATUS_RTL_MISMATCH = 18, /* an RTL tile did not keep to the cycles of the model; the address is the tile's number */
 };
 

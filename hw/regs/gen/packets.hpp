@@ -106,7 +106,7 @@ constexpr std::string_view status_description(uint32_t code) {
     case 14: return "a stream has no END";
     case 15: return "the watchdog stopped the launch";
     case 16: return "stopped by a reset";
-    case 17: return "an accumulator word of a MAC tile was read with wrong parity; the address is tile << 32 | row << 16 | column";
+    case 17: return "an accumulator word of a MAC tile was read with wrong parity; the address is the tile's number";
     case 18: return "an RTL tile did not keep to the cycles of the model; the address is the tile's number";
     default: return "unknown status code";
   }
