@@ -24,7 +24,15 @@ void TileWorkers::start() {
 void TileWorkers::run(size_t count, const std::function<void(size_t)> &job) {
   if (count > 1 && !started_) start();
   if (count <= 1 || threads_.empty()) {
-    for (size_t i = 0; i < count; ++i) job(i);
+    std::exception_ptr first;
+    for (size_t i = 0; i < count; ++i) {
+      try {
+        job(i);
+      } catch (...) {
+        if (!first) first = std::current_exception();
+      }
+    }
+    if (first) std::rethrow_exception(first);
     return;
   }
   {
