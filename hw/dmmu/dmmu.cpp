@@ -246,6 +246,11 @@ Cycles Dmmu::all_idle() const {
   return idle;
 }
 
+Cycles Dmmu::read_operands(Cycles now, Cycles written, uint64_t bytes) {
+  const Cycles booked = reserve_spm(now, bytes, false);
+  return written > now ? std::max(booked, written + port_cycles(bytes) + spm_latency_) : booked;
+}
+
 Cycles Dmmu::port_cycles(uint64_t bytes) const {
   return static_cast<Cycles>(std::ceil(static_cast<double>(bytes) / spm_bytes_per_cycle_));
 }
@@ -345,8 +350,9 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
   const bool scaled = in.scale != kNone;
 
   const Cycles now = now_cycles();
-  Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
-  if (scaled) start = after_drains(channels(in.scale, n, kLdwScale), start);
+  Cycles written = after_drains(view, now);
+  if (scaled) written = after_drains(channels(in.scale, n, kLdwScale), written);
+  Cycles start = overlap_ ? written : std::max(written, all_idle());
   // Every row group holds the same weights.
   for_each_part(in.m_split, in.n_split, in.m_split, n, [&](Tile &tile, const Share &, const Share &) {
     start = tile.schedule().earliest_load(start, scaled);
@@ -354,7 +360,7 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
   settle_drains(start);
   const float *scales = channel_values(in.scale, n, kLdwScale, scale_);
   const uint64_t bytes = uint64_t{k} * n * view.element_bytes + (scaled ? n * sizeof(float) : 0);
-  const Cycles read = reserve_spm(now, bytes, false);
+  const Cycles read = read_operands(now, written, bytes);
   count_read(bytes);
 
   Matrix matrix = gather(view);
@@ -383,8 +389,9 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   const bool row_scaled = in.scale != kNone;
 
   const Cycles now = now_cycles();
-  Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
-  if (row_scaled) start = after_drains(channels(in.scale, m, kMulScale), start);
+  Cycles written = after_drains(view, now);
+  if (row_scaled) written = after_drains(channels(in.scale, m, kMulScale), written);
+  Cycles start = overlap_ ? written : std::max(written, all_idle());
   const auto kind_of = [&](const Tile::Weights &weights) {
     const bool integer = view.dtype == isa::DType::INT8 && !row_scaled && !weights.scaled;
     return integer ? Tile::RowKind::kInteger : Tile::RowKind::kFloat;
@@ -403,7 +410,7 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   settle_drains(start);
   const float *scales = channel_values(in.scale, static_cast<uint32_t>(m), kMulScale, scale_);
   const uint64_t bytes = m * k * view.element_bytes + (row_scaled ? m * sizeof(float) : 0);
-  const Cycles read = reserve_spm(now, bytes, false);
+  const Cycles read = read_operands(now, written, bytes);
   count_read(bytes);
   count_operations(m * k * n);
 
@@ -443,14 +450,15 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
 
   const auto kind = dtype == num::DType::INT8 ? Tile::RowKind::kInteger : Tile::RowKind::kFloat;
   const Cycles now = now_cycles();
-  Cycles start = after_drains(w_view, after_drains(a_view, overlap_ ? now : std::max(now, all_idle())));
+  const Cycles written = after_drains(w_view, after_drains(a_view, now));
+  Cycles start = overlap_ ? written : std::max(written, all_idle());
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (in.accumulate != 0) check_accumulators(tile, in.acc_row, rows.count, kind, columns.count, kOsAccRow);
     start = tile.schedule().earliest_mul(start);
   });
   settle_drains(start);
   const uint64_t bytes = m * k * a_view.element_bytes + uint64_t{k} * n * w_view.element_bytes;
-  const Cycles read = reserve_spm(now, bytes, false);
+  const Cycles read = read_operands(now, written, bytes);
   count_read(bytes);
   count_operations(m * k * n);
 
@@ -502,8 +510,10 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
 
   const Cycles now = now_cycles();
   Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
-  if (scaled) start = after_drains(channels(in.scale, n, kDrainScale), start);
-  if (biased) start = after_drains(channels(in.bias, n, kDrainBias), start);
+  Cycles parameters_written = now;
+  if (scaled) parameters_written = after_drains(channels(in.scale, n, kDrainScale), parameters_written);
+  if (biased) parameters_written = after_drains(channels(in.bias, n, kDrainBias), parameters_written);
+  start = std::max(start, parameters_written);
   auto kind = Tile::RowKind::kEmpty;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (kind == Tile::RowKind::kEmpty) kind = tile.rows[in.acc_row].kind;
@@ -525,13 +535,14 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   const uint64_t parameters = (scaled ? 1 : 0) + (biased ? 1 : 0);
   const uint64_t channel_bytes = uint64_t{n} * sizeof(float) * parameters;
   const uint64_t bytes = m * n * view.element_bytes;
-  if (channel_bytes != 0) reserve_spm(now, channel_bytes, false);
+  if (channel_bytes != 0) start = std::max(start, read_operands(now, parameters_written, channel_bytes));
   count_read(channel_bytes);
   count_written(bytes);
   // The write is booked at the issue, not at its start, which may be a whole pass later: a booking in the future would
   // hold up everybody else's earlier accesses.
+  const Cycles leaving = std::max<Cycles>(port_cycles(bytes), rows_per_tile(m, in.m_split));
   const Cycles first_row = start + parameters + kDrainPipeline + 1;
-  const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + port_cycles(bytes) + spm_latency_);
+  const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + leaving + spm_latency_);
 
   std::vector<std::byte *> rows_at(m);
   for_each_row(view, [&](uint64_t row, int64_t offset) { rows_at[row] = spm() + view.base + offset; });

@@ -60,6 +60,8 @@ class Dmmu : public Engine {
   Cycles after_drains(const TensorView &view, Cycles from);
   /// Lets the drains that after_drains() met have their effect, before operands are read for a command at `start`.
   void settle_drains(Cycles start);
+  /// When operands that are booked at the issue are at the tiles. What a drain writes until `written` is read after it.
+  Cycles read_operands(Cycles now, Cycles written, uint64_t bytes);
   void run_tiles(Cycles until);
 
   void check_group(unsigned m_split, unsigned n_split, unsigned at) const;
