@@ -261,3 +261,53 @@ TEST_CASE("parity errors of accumulators") {
     }
   }
 }
+
+TEST_CASE("a post finds the drained rows in the scratchpad, in the same cycle on model and RTL") {
+  Random random(test::logged_seed(60));
+  const auto post = [](uint8_t sem) {
+    isa::SemPost in;
+    in.sem = sem;
+    in.count = 1;
+    return in.encode();
+  };
+  const std::vector<uint8_t> memory = random_memory(random, kE5m2);
+  constexpr uint32_t kFirst = 0x9000, kSecond = 0xA000, kBytes = 16 * 8 * 4;
+  // A long output-stationary pass is under way when the first post comes.
+  const std::vector<isa::Inst> program = {
+      tdesc(0, kE5m2, 0, {1, 1, 8, 8}),
+      tdesc(1, kE4m3, 4096, {1, 1, 16, 8}),
+      tdesc(2, DType::FP32, kFirst, {1, 1, 16, 8}),
+      tdesc(3, kE5m2, 0, {1, 1, 700, 8}),
+      tdesc(4, kE4m3, 0x2000, {1, 1, 16, 700}),
+      tdesc(5, DType::FP32, kSecond, {1, 1, 16, 8}),
+      ldw(0, 2, 1),
+      mul(1, 8, false, 0, 2, 1),
+      drain(2, 0, 2, 1),
+      post(1),
+      mul_os(4, 3, false, 0, 2, 1),
+      drain(5, 0, 2, 1),
+      post(2),
+  };
+  for (Pair *pair : {&chip().plain, &chip().packed}) {
+    std::vector<uint8_t> want = memory;
+    run(*pair, program, want);
+    std::vector<Cycles> times[2];
+    for (int side = 0; side < 2; ++side) {
+      Unit &unit = side == 0 ? pair->model : pair->rtl;
+      launch(unit, program, memory);
+      const Cycles begin = chip().memories.now();
+      for (const auto &[sem, offset] : {std::pair{1u, kFirst}, std::pair{2u, kSecond}}) {
+        while (chip().memories.semaphores.value(sem) == 0) {
+          REQUIRE(chip().memories.now() < begin + 5000);
+          Memories::run(1);
+        }
+        times[side].push_back(chip().memories.now() - begin);
+        CHECK(std::memcmp(chip().memories.spm.data() + offset, &want[offset], kBytes) == 0);
+      }
+      CHECK(times[side][1] > times[side][0] + 300);
+      unit.driver.finish();
+      CHECK(unit.driver.done());
+    }
+    CHECK(times[0] == times[1]);
+  }
+}
