@@ -1,5 +1,10 @@
 // One Verilated shape; compiled once per entry of CX_RTL_TILES with CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_PACK,
 // CX_STAGES, CX_FORMATS, CX_MODEL and CX_FACTORY defined.
+#include <verilated_fst_c.h>
+
+#include <fstream>
+#include <stdexcept>
+
 #include "rtl/tile_sim.hpp"
 
 #define CX_STRINGIFY(x) #x
@@ -18,7 +23,7 @@ uint32_t *words(Wide &wide, size_t count) {
 
 class Verilated final : public TileSim {
  public:
-  Verilated() : model_(&context_) {
+  Verilated() : model_(traced(context_)) {
     static_assert(CX_ROWS > 2 && CX_COLS > 2, "rows of two words or fewer are not arrays in Verilated code");
     w_row = words(model_.w_row_i, CX_COLS);
     a_row = words(model_.a_row_i, CX_ROWS);
@@ -27,7 +32,10 @@ class Verilated final : public TileSim {
     model_.clk_i = 0;
     reset();
   }
-  ~Verilated() override { model_.final(); }
+  ~Verilated() override {
+    close_waves();
+    model_.final();
+  }
 
   const TileShape &shape() const override {
     static const TileShape shape{CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_PACK, CX_STAGES, CX_FORMATS};
@@ -56,6 +64,32 @@ class Verilated final : public TileSim {
     drive();
     model_.clk_i = 1;
     model_.eval();
+    model_.clk_i = 0;
+    model_.eval();
+    sample();
+  }
+
+  void open_waves(const std::string &path) override {
+    if (!std::ofstream(path)) throw std::runtime_error(path + ": cannot be written");
+    waves_ = std::make_unique<VerilatedFstC>();
+    waves_->set_time_unit("1ps");
+    waves_->set_time_resolution("1ps");
+    model_.trace(waves_.get(), 99);
+    waves_->open(path.c_str());
+  }
+
+  void close_waves() override {
+    if (waves_) waves_->close();
+    waves_.reset();
+  }
+
+  void tick_recorded(uint64_t start_ps, uint64_t period_ps) override {
+    drive();
+    model_.eval();
+    if (waves_) waves_->dump(start_ps + period_ps / 2);
+    model_.clk_i = 1;
+    model_.eval();
+    if (waves_) waves_->dump(start_ps + period_ps);
     model_.clk_i = 0;
     model_.eval();
     sample();
@@ -102,8 +136,15 @@ class Verilated final : public TileSim {
     out.d_valid = model_.d_valid_o;
   }
 
+  /// Waves can only be had from a model that was made with them in mind.
+  static VerilatedContext *traced(VerilatedContext &context) {
+    context.traceEverOn(true);
+    return &context;
+  }
+
   VerilatedContext context_;
   CX_MODEL model_;
+  std::unique_ptr<VerilatedFstC> waves_;
 };
 
 }  // namespace

@@ -1,9 +1,16 @@
 // cx bench: small workloads with known cost.
 #include <fmt/core.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -12,6 +19,7 @@
 #include "driver/runtime/executable.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
+#include "hw/common/port/cx_port.h"
 
 namespace cx::tools {
 namespace {
@@ -23,6 +31,16 @@ struct GemmOptions {
   int64_t m = 512, n = 512, k = 512;
   std::string precision = "fp16";
   uint64_t seed = 1;
+  std::string output;  ///< file for the raw result; values are then reals and the exact check is left out
+  bool json = false;
+};
+
+struct TileOptions {
+  ChipOptions chip;
+  std::vector<std::string> formats;
+  bool all = false;
+  uint32_t runs = 3;
+  double seconds = 0.4;
   bool json = false;
 };
 
@@ -30,6 +48,12 @@ struct GemmOptions {
 std::vector<float> small_integers(std::size_t count, std::mt19937_64 &random) {
   std::vector<float> values(count);
   for (float &value : values) value = static_cast<float>(static_cast<int>(random() % 5) - 2);
+  return values;
+}
+
+std::vector<float> reals(std::size_t count, std::mt19937_64 &random) {
+  std::vector<float> values(count);
+  for (float &value : values) value = static_cast<float>(static_cast<int64_t>(random() >> 40) - (1 << 23)) / (1 << 23);
   return values;
 }
 
@@ -84,25 +108,34 @@ int gemm(const GemmOptions &options) {
   // FP16 keeps integers up to 2048, BF16 up to 256: the magnitudes of random-sign sums stay below with a wide margin
   // only for a short k.
   const int64_t longest = options.precision == "bf16" ? 512 : 16384;
-  if (options.k > longest) {
+  const bool exact = options.output.empty();
+  if (exact && options.k > longest) {
     throw InputError(
         fmt::format("--k {}: at most {}, so that the result is exact in {}", options.k, longest, options.precision));
   }
-  const std::vector<float> a = small_integers(options.m * options.k, random);
-  const std::vector<float> b = small_integers(options.k * options.n, random);
+  const std::vector<float> a =
+      exact ? small_integers(options.m * options.k, random) : reals(options.m * options.k, random);
+  const std::vector<float> b =
+      exact ? small_integers(options.k * options.n, random) : reals(options.k * options.n, random);
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
   // INT8 maps 127 to itself, FP8 has factors of two: small integers stay what they are.
-  compile_options.ranges["a"] = 127;
-  compile_options.constant_range = 127;
+  compile_options.ranges["a"] = exact ? 127 : 1;
+  compile_options.constant_range = exact ? 127 : 1;
   Executable executable(*device, compiler::compile(product_graph(options, b), device->target(), compile_options));
   const HostTensor input{"a", "float32", {options.m, options.k}, raw(a)};
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<HostTensor> outputs = executable.run({&input, 1});
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const RunReport &report = executable.report();
-  const uint64_t wrong = wrong_elements(options, a, b, outputs.at(0), 64);
+  const uint64_t wrong = exact ? wrong_elements(options, a, b, outputs.at(0), 64) : 0;
+  if (!exact) {
+    std::ofstream file(options.output, std::ios::binary);
+    const std::vector<std::byte> &bytes = outputs.at(0).bytes;
+    file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    if (!file.flush()) throw InputError(options.output + ": cannot be written");
+  }
 
   if (options.json) {
     Json json = {
@@ -125,6 +158,159 @@ int gemm(const GemmOptions &options) {
   return wrong == 0 ? kDone : kCheckFailed;
 }
 
+// ---- cx bench tile ----
+
+/// One run of this program with other arguments; its standard output. Throws Error with what it printed if it fails.
+std::string run_self(const std::vector<std::string> &arguments) {
+  std::string command = "/proc/self/exe";
+  std::vector<char> path(4096);
+  const ssize_t length = readlink(command.c_str(), path.data(), path.size() - 1);
+  if (length > 0) command.assign(path.data(), static_cast<std::size_t>(length));
+  std::string line = "'" + command + "'";
+  for (const std::string &argument : arguments) line += " '" + argument + "'";
+  line += " 2>&1";
+  FILE *pipe = popen(line.c_str(), "r");
+  if (pipe == nullptr) throw Error("cannot start another " + command);
+  std::string text;
+  char buffer[4096];
+  for (std::size_t got; (got = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, got);
+  if (pclose(pipe) != 0) throw Error(text);
+  return text;
+}
+
+struct TileRun {
+  double mmac_s = 0;
+  uint64_t cycles = 0;
+  std::vector<char> result;
+};
+
+struct TileWork {
+  int64_t m, n, k;
+};
+
+/// The tile shall not wait for the scratchpad: its speed is what is measured.
+constexpr const char *kWidePort = "spm.bytes_per_cycle=1024";
+/// Passes down K for each block of rows.
+constexpr int64_t kFolds = 8;
+
+/// The product in a process of its own (a process simulates one chip).
+TileRun run_in_chip(const TileOptions &options, const std::string &precision, const TileWork &work,
+                    const std::string &tiles, const std::string &rtl_tiles) {
+  const std::string file =
+      fmt::format("{}/cx-bench-tile-{}.bin", std::filesystem::temp_directory_path().string(), getpid());
+  std::vector<std::string> arguments = {
+      "bench", "gemm", "--json", "--precision", precision, "--output", file, "--config", options.chip.path().string()};
+  for (const auto &[name, value] : {std::pair{"-m", work.m}, std::pair{"-n", work.n}, std::pair{"-k", work.k}}) {
+    arguments.insert(arguments.end(), {name, std::to_string(value)});
+  }
+  for (const std::string &set : options.chip.sets) arguments.insert(arguments.end(), {"--set", set});
+  arguments.insert(arguments.end(),
+                   {"--set", "dmmu.tiles=" + tiles, "--set", "dmmu.rtl_tiles=" + rtl_tiles, "--set", kWidePort});
+  const auto json = nlohmann::json::parse(run_self(arguments));
+  TileRun run;
+  run.mmac_s = 1e-6 * json.at("macs").get<double>() / json.at("wall_s").get<double>();
+  run.cycles = json.at("cycles");
+  std::ifstream stream(file, std::ios::binary);
+  run.result.assign(std::istreambuf_iterator<char>(stream), {});
+  std::filesystem::remove(file);
+  return run;
+}
+
+/// MMAC/s of the same tile in a plain loop, in passes of `rows` rows.
+double run_alone(const TileOptions &options, const std::string &format, const TileWork &work, int64_t rows) {
+  std::vector<const char *> sets;
+  for (const std::string &set : options.chip.sets) sets.push_back(set.c_str());
+  char *text = nullptr;
+  const int code = cx_tile_alone(options.chip.path().c_str(), sets.data(), sets.size(), format.c_str(),
+                                 static_cast<uint32_t>(rows), static_cast<uint32_t>(work.m / rows * kFolds), &text);
+  const std::string answer = text != nullptr ? text : "";
+  free(text);
+  if (code != CX_PORT_OK) throw InputError(answer);
+  const auto json = nlohmann::json::parse(answer);
+  return 1e-6 * json.at("macs").get<double>() / json.at("wall_s").get<double>();
+}
+
+uint64_t words_that_differ(const std::vector<char> &a, const std::vector<char> &b) {
+  uint64_t differ = a.size() == b.size() ? 0 : 1;
+  for (std::size_t i = 0; i + 4 <= std::min(a.size(), b.size()); i += 4) {
+    differ += std::memcmp(&a[i], &b[i], 4) != 0 ? 1 : 0;
+  }
+  return differ;
+}
+
+int tile(const TileOptions &options) {
+  static const std::vector<std::pair<std::string, std::string>> kFormats = {
+      {"FP32", "fp32"},         {"FP16", "fp16"},         {"BF16", "bf16"},
+      {"FP8_E4M3", "fp8_e4m3"}, {"FP8_E5M2", "fp8_e5m2"}, {"INT8", "int8"}};
+  const auto target = nlohmann::json::parse([&] {
+    std::vector<std::string> arguments = {"info", "--json", "--config", options.chip.path().string()};
+    for (const std::string &set : options.chip.sets) arguments.insert(arguments.end(), {"--set", set});
+    return run_self(arguments);
+  }());
+  const int64_t rows = target.at("tile_rows"), cols = target.at("tile_cols"), acc_rows = target.at("tile_acc_rows");
+  const int64_t pack = target.at("tile_pack");
+
+  Json result_rows = Json::array();
+  uint64_t differences = 0;
+  if (!options.json) {
+    fmt::print("One {} x {} tile of {}, products of m x k by k x {}; best of {} runs. MMAC per wall second:\n", rows,
+               cols, options.chip.config, cols, options.runs);
+    fmt::print("  {:<10}{:>10}{:>12}{:>12}{:>12}{:>14}{:>8}{:>8}\n", "format", "model", "RTL in chip", "RTL alone",
+               "chip/alone", "2 RTL tiles", "bits", "cycles");
+  }
+  for (const auto &[format, precision] : kFormats) {
+    const bool chosen = options.formats.empty() ||
+                        std::find(options.formats.begin(), options.formats.end(), format) != options.formats.end();
+    if (!chosen) continue;
+    progress(fmt::format("bench tile: {}", format));
+    const int64_t longest_k = rows * (precision.find("8") != std::string::npos ? pack : 1);
+    // As many rows as make a run of the wanted length, found with a short one. A pass fills half of the accumulators.
+    const int64_t pass_rows = std::max<int64_t>(1, acc_rows / 2);
+    TileWork work{pass_rows, cols, longest_k * kFolds};
+    const double speed = run_alone(options, format, work, pass_rows);
+    const double blocks = options.seconds * speed * 1e6 / static_cast<double>(pass_rows * work.n * work.k);
+    work.m = pass_rows * std::clamp<int64_t>(static_cast<int64_t>(blocks), 4, 65535 / pass_rows);
+    TileRun model, rtl, two;
+    double alone = 0;
+    for (uint32_t run = 0; run < options.runs; ++run) {
+      const auto better = [](TileRun &best, TileRun next) {
+        if (next.mmac_s > best.mmac_s) best = std::move(next);
+      };
+      better(model, run_in_chip(options, precision, work, "1", "none"));
+      alone = std::max(alone, run_alone(options, format, work, pass_rows));
+      better(rtl, run_in_chip(options, precision, work, "1", "all"));
+      better(two, run_in_chip(options, precision, work, "2", "all"));
+    }
+    const uint64_t bits = words_that_differ(model.result, rtl.result);
+    const uint64_t cycles = model.cycles > rtl.cycles ? model.cycles - rtl.cycles : rtl.cycles - model.cycles;
+    differences += bits + cycles;
+    result_rows.push_back({{"format", format},
+                           {"m", work.m},
+                           {"n", work.n},
+                           {"k", work.k},
+                           {"model_mmac_s", model.mmac_s},
+                           {"rtl_mmac_s", rtl.mmac_s},
+                           {"rtl_alone_mmac_s", alone},
+                           {"rtl_to_alone", rtl.mmac_s / alone},
+                           {"rtl_two_tiles_mmac_s", two.mmac_s},
+                           {"bit_differences", bits},
+                           {"cycle_differences", cycles}});
+    if (!options.json) {
+      fmt::print("  {:<10}{:>10.0f}{:>12.1f}{:>12.1f}{:>12.2f}{:>14.1f}{:>8}{:>8}\n", format, model.mmac_s, rtl.mmac_s,
+                 alone, rtl.mmac_s / alone, two.mmac_s, bits, cycles);
+    }
+  }
+  if (result_rows.empty()) throw UsageError("--format: FP32, FP16, BF16, FP8_E4M3, FP8_E5M2 or INT8");
+  if (options.json) {
+    fmt::print("{}\n", Json{{"tile", {{"rows", rows}, {"cols", cols}, {"acc_rows", acc_rows}, {"pack", pack}}},
+                            {"rows", result_rows}}
+                           .dump(2));
+  } else {
+    fmt::print("bits: words of the result that differ from the model's; cycles: difference of the launch\n");
+  }
+  return differences == 0 ? kDone : kCheckFailed;
+}
+
 }  // namespace
 
 void add_bench(CLI::App &app, Invocation &invocation) {
@@ -137,8 +323,26 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   product->add_option("-k,--k", options->k, "Columns of A")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("--precision", options->precision, compiler::precision_names())->capture_default_str();
   product->add_option("--seed", options->seed, "Seed of the values")->capture_default_str();
+  product->add_option("--output", options->output, "Raw FP32 result to a file; operands are then reals in [-1, 1)");
   options->chip.add_to(*product);
   product->add_flag("--json", options->json, "JSON instead of a table");
+  auto tile_options = std::make_shared<TileOptions>();
+  tile_options->chip.config = "tiny";
+  CLI::App *speed = command->add_subcommand(
+      "tile", "Speed of a MAC tile as model, as RTL in the chip and as RTL alone, and whether bits and cycles agree");
+  speed->add_flag("--all", tile_options->all, "Every format (the default)");
+  speed->add_option("--format", tile_options->formats, "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8; may be repeated")
+      ->excludes("--all");
+  speed->add_option("--runs", tile_options->runs, "Runs of each, of which the fastest counts")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  speed->add_option("--seconds", tile_options->seconds, "About how long an RTL run shall take")
+      ->check(CLI::Range(0.001, 100.0))
+      ->capture_default_str();
+  tile_options->chip.add_to(*speed);
+  speed->add_flag("--json", tile_options->json, "JSON instead of a table");
+  speed->callback([tile_options, &invocation] { invocation.action = [tile_options] { return tile(*tile_options); }; });
+
   product->callback([options, &invocation] { invocation.action = [options] { return gemm(*options); }; });
 }
 

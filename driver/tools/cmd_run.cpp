@@ -15,6 +15,7 @@
 #include "driver/tools/report_table.hpp"
 #include "driver/tools/task.hpp"
 #include "driver/tools/tensor_file.hpp"
+#include "driver/tools/waves.hpp"
 
 namespace cx::tools {
 namespace {
@@ -25,7 +26,7 @@ struct RunOptions {
   ChipOptions chip;
   std::string model, precision = "fp32", task, labels, reference, report, output, check = "values";
   std::string ranges, save_ranges;
-  std::vector<std::string> inputs, shapes, samples;
+  std::vector<std::string> inputs, shapes, samples, waves;
   std::optional<uint64_t> seed;
   double rtol = 1e-3, atol = 1e-7;
   bool json = false;
@@ -251,6 +252,11 @@ int run(const RunOptions &options) {
   const std::vector<HostTensor> values = gather_inputs(options, task.get());
   const SplitInputs inputs = split_inputs(values);
 
+  std::optional<WavesRequest> waves;
+  if (!options.waves.empty()) {
+    waves = parse_waves(options.waves.at(0), options.waves.at(1));
+    prepare_waves(*waves);
+  }
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
@@ -269,8 +275,10 @@ int run(const RunOptions &options) {
   const auto compiled = std::chrono::steady_clock::now();
   progress(fmt::format("running {} instructions", statistics.instructions));
   Executable executable(*device, std::move(program));
+  if (waves) start_waves(*waves);
   const std::vector<HostTensor> outputs = executable.run(inputs.runtime);
   const auto end = std::chrono::steady_clock::now();
+  const uint64_t recorded = waves ? finish_waves() : 0;
 
   if (!options.output.empty()) {
     std::filesystem::create_directories(options.output);
@@ -300,6 +308,7 @@ int run(const RunOptions &options) {
   json["bound_inputs"] = inputs.bound;
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
+  if (waves) json["waves"] = {{"tile", waves->tile}, {"file", waves->path}, {"cycles", recorded}};
   json["wall_s"] = seconds(end - begin);
   if (!options.report.empty()) {
     std::ofstream out(options.report);
@@ -318,6 +327,10 @@ int run(const RunOptions &options) {
                  name);
     }
     if (calibration) fmt::print("products in {}, {}\n", options.precision, calibration->text());
+    if (waves) {
+      fmt::print("waves of tile {}: {} cycles in {}{}\n", waves->tile, recorded, waves->path,
+                 recorded == 0 ? "; the tile had nothing to do in that time" : "");
+    }
     fmt::print("\n{}", report_table(executable.report(), statistics, seconds(compiled - begin), seconds(end - begin)));
   }
   return check.passed ? kDone : kCheckFailed;
@@ -391,6 +404,11 @@ void add_run(CLI::App &app, Invocation &invocation) {
       ->capture_default_str();
   command->add_option("--output", options->output,
                       "Folder to write input_K.pb and output_K.pb into: a --reference for later runs");
+  command
+      ->add_option("--waves", options->waves,
+                   "tile=3,from=10us,to=12us FILE.fst: records a DMMU tile, which runs as RTL; times count from the "
+                   "start of the run")
+      ->expected(2);
   command->add_option("--report", options->report, "File to write the JSON report to");
   command->add_flag("--json", options->json, "Print the JSON report instead of the table");
   command->callback([options, &invocation] { invocation.action = [options] { return run(*options); }; });

@@ -150,6 +150,7 @@ Chip::Chip(sc_core::sc_module_name name, const config::Chip &config)
 
 Chip::~Chip() = default;
 
+Dmmu &Chip::dmmu() { return blocks_->dmmu; }
 PcieEndpoint &Chip::endpoint() { return blocks_->pcie; }
 ControlProcessor &Chip::control_processor() { return blocks_->cp; }
 Dram &Chip::dram() { return blocks_->dram; }

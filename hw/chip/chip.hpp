@@ -16,6 +16,7 @@ namespace cx::hw {
 class ControlProcessor;
 class Dram;
 class Engine;
+class Dmmu;
 class PcieEndpoint;
 class Spm;
 
@@ -30,6 +31,7 @@ class Chip : public sc_core::sc_module {
   ~Chip() override;
 
   const config::Chip &config() const { return config_; }
+  Dmmu &dmmu();
   PcieEndpoint &endpoint();
   ControlProcessor &control_processor();
   Dram &dram();

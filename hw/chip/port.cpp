@@ -12,6 +12,8 @@
 #include "hw/chip/chip.hpp"
 #include "hw/common/port/cx_port.h"
 #include "hw/config/config.hpp"
+#include "hw/dmmu/dmmu.hpp"
+#include "hw/dmmu/tile_alone.hpp"
 #include "hw/pcie/endpoint.hpp"
 #include "hw/sync/clock.hpp"
 
@@ -35,6 +37,12 @@ using cx::hw::PcieEndpoint;
 cx_port &the_port() {
   static auto *port = new cx_port;  // never destroyed: modules must outlive the kernel's own static objects
   return *port;
+}
+
+// What cx_port_want_rtl_tile() asked of the next card.
+std::optional<std::uint32_t> &wanted_rtl_tile() {
+  static std::optional<std::uint32_t> tile;
+  return tile;
 }
 
 std::string &open_error() {
@@ -125,7 +133,16 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
     if (yaml_path == nullptr || (sets == nullptr && set_count != 0)) throw std::invalid_argument("no configuration");
     if (port.open) throw std::runtime_error("a card is open in this process already");
     if (port.broken) throw std::runtime_error("the simulation of this process has stopped: " + port.error);
-    const cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
+    cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
+    if (wanted_rtl_tile()) {
+      const std::uint32_t tile = *wanted_rtl_tile();
+      wanted_rtl_tile().reset();
+      if (tile >= config.dmmu.tiles) {
+        throw std::runtime_error("waves: there is no tile " + std::to_string(tile) + "; dmmu.tiles is " +
+                                 std::to_string(config.dmmu.tiles));
+      }
+      if (!config.dmmu.rtl_tiles.contains(tile)) config.dmmu.rtl_tiles.tiles.push_back(tile);
+    }
     if (port.chip == nullptr) {
       Chip::check_buildable(config);
       prepare_kernel();
@@ -154,8 +171,47 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
 void cx_port_close(cx_port *port) {
   if (port == nullptr || !port->open) return;
   port->open = false;
+  port->chip->dmmu().stop_recording();
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
+}
+
+void cx_port_want_rtl_tile(uint32_t tile) { wanted_rtl_tile() = tile; }
+
+int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const char *path, char **text) {
+  try {
+    cx_port &port = the_port();
+    if (!port.open || path == nullptr) throw std::invalid_argument("waves: no card is open");
+    const std::uint64_t period = cx::hw::Clock(port.chip->config().chip.clock_mhz).period().value();
+    const auto cycle = [&](std::uint64_t ps) { return (now_ps() + std::min<std::uint64_t>(ps, 1ull << 62)) / period; };
+    port.chip->dmmu().record(tile, {path, cycle(from_ps), cycle(to_ps), period});
+    return CX_PORT_OK;
+  } catch (const std::exception &error) {
+    give_text(error.what(), text);
+    return CX_PORT_BAD_ARGUMENT;
+  }
+}
+
+uint64_t cx_port_stop_recording(void) {
+  const cx_port &port = the_port();
+  return port.open ? port.chip->dmmu().stop_recording() : 0;
+}
+
+int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_count, const char *format, uint32_t m,
+                  uint32_t passes, char **json_text) {
+  try {
+    const cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
+    const auto dtype = cx::num::dtype_from_name(format);
+    if (!dtype) throw std::invalid_argument(std::string("no format ") + format);
+    const auto result = cx::hw::run_tile_alone(cx::hw::Dmmu::tile_shape_of(config.dmmu), *dtype, m, passes);
+    give_text("{\"macs\": " + std::to_string(result.macs) + ", \"cycles\": " + std::to_string(result.cycles) +
+                  ", \"wall_s\": " + std::to_string(result.wall_s) + "}",
+              json_text);
+    return CX_PORT_OK;
+  } catch (const std::exception &error) {
+    give_text(error.what(), json_text);
+    return CX_PORT_BAD_ARGUMENT;
+  }
 }
 
 const char *cx_port_error(const cx_port *port) { return port != nullptr ? port->error.c_str() : open_error().c_str(); }

@@ -175,6 +175,20 @@ void Dmmu::settle(Cycles until) {
   }
 }
 
+void Dmmu::record(uint32_t tile, const TileWaves &waves) {
+  auto *const rtl = tile < tiles_.size() ? dynamic_cast<MacTileRtl *>(tiles_[tile]->mac.get()) : nullptr;
+  if (rtl == nullptr) throw std::invalid_argument("dmmu: tile " + std::to_string(tile) + " is not an RTL tile");
+  rtl->record(waves);
+}
+
+uint64_t Dmmu::stop_recording() {
+  uint64_t cycles = 0;
+  for (auto &tile : tiles_) {
+    if (auto *const rtl = dynamic_cast<MacTileRtl *>(tile->mac.get())) cycles += rtl->stop_recording();
+  }
+  return cycles;
+}
+
 TileCounters Dmmu::counters(uint32_t tile) { return tiles_.at(tile)->mac->counters(); }
 
 void Dmmu::inject_parity_errors(uint32_t tile, bool on) { tiles_.at(tile)->mac->inject_parity_errors(on); }

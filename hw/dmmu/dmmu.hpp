@@ -31,6 +31,10 @@ class Dmmu : public Engine {
 
   /// Events since the last start. Counts of RTL tiles lag until a post or the end of the stream.
   TileCounters counters(uint32_t tile);
+  /// Records a tile, which must be RTL (std::invalid_argument otherwise).
+  void record(uint32_t tile, const TileWaves &waves);
+  /// Ends all recordings, with everything that was issued in them; returns the cycles recorded.
+  uint64_t stop_recording();
   /// What a tile writes to its accumulators from now on gets a wrong bit, to see the fault that follows.
   void inject_parity_errors(uint32_t tile, bool on);
 

@@ -351,6 +351,19 @@ void MacTileRtl::do_inject(bool on) {
   sim_->in.acc_inject = on;
 }
 
+void MacTileRtl::record(const TileWaves &waves) {
+  sim_->open_waves(waves.path);
+  waves_ = waves;
+  recording_ = true;
+  recorded_ = 0;
+}
+
+uint64_t MacTileRtl::stop_recording() {
+  if (recording_) sim_->close_waves();
+  recording_ = false;
+  return recorded_;
+}
+
 TileCounters MacTileRtl::counters() {
   TileCounters result;
   uint64_t *const fields[] = {
@@ -609,7 +622,12 @@ void MacTileRtl::run(uint64_t until) {
     if (offer_command() || (sim_->in.w_valid && sim_->in.a_valid)) sim_->settle();
     take_command();
     take_rows();
-    sim_->tick();
+    if (recording_ && cycle_ >= waves_.from && cycle_ < waves_.to) {
+      sim_->tick_recorded(cycle_ * waves_.period_ps, waves_.period_ps);
+      ++recorded_;
+    } else {
+      sim_->tick();
+    }
     ++cycle_;
     ++stepped_;
     if (sim_->out.idle) {

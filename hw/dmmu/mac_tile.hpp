@@ -49,6 +49,14 @@ struct TileCounters {
   bool operator==(const TileCounters &) const = default;
 };
 
+/// What to record of an RTL tile: the cycles of [from, to) in which it has something to do.
+struct TileWaves {
+  std::string path;  ///< FST file
+  uint64_t from = 0;
+  uint64_t to = 0;
+  uint64_t period_ps = 1000;  ///< of the clock
+};
+
 /// True for the formats that a tile multiplies: FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8.
 constexpr bool tile_multiplies(num::DType dtype) { return static_cast<unsigned>(dtype) <= 5; }
 /// Weights of one format with activations of another: the same, or both FP8.
@@ -225,6 +233,11 @@ class MacTileRtl final : public MacTile {
   /// depends on it. 0 turns it off.
   void set_stall_seed(uint64_t seed) { stall_seed_ = seed; }
 
+  /// Throws std::runtime_error if the file cannot be written.
+  void record(const TileWaves &waves);
+  /// Ends the recording; returns the cycles that are in the file.
+  uint64_t stop_recording();
+
   /// Clock cycles stepped since construction.
   uint64_t stepped_cycles() const { return stepped_; }
 
@@ -258,6 +271,9 @@ class MacTileRtl final : public MacTile {
   uint64_t expected_idle_ = 0;
   uint64_t stall_seed_ = 0;
   uint64_t stepped_ = 0;
+  TileWaves waves_;
+  bool recording_ = false;
+  uint64_t recorded_ = 0;
   uint64_t parity_errors_ = 0;
   uint64_t differences_ = 0;
   std::string first_difference_;

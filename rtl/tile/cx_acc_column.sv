@@ -30,8 +30,10 @@ module cx_acc_column
   output logic            error_o    // a word was read with wrong parity
 );
 
+  // verilator tracing_off
   logic [31:0] mem    [AccRows];
   logic        parity [AccRows];
+  // verilator tracing_on
   logic [31:0] scale_q [2];
   logic [31:0] read_q, result, forward_word_q, row_scale_q;
   logic        read_parity_q, forward_parity_q, forward_q, drained_q;

@@ -66,6 +66,19 @@ uint64_t cx_port_time_ps(const cx_port *port);
 int cx_config_show(const char *yaml_path, const char *const *sets, size_t set_count, int json, char **text);
 int cx_config_help(const char *key_or_null, char **text);
 
+/* The next cx_port_open() makes DMMU tile `tile` RTL, if it is not. */
+void cx_port_want_rtl_tile(uint32_t tile);
+/* Records what that tile does from from_ps to to_ps, counted from now, in an FST file. *text: message of an error. */
+int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const char *path, char **text);
+/* Ends the recording of the open card and closes the file; returns the cycles that are in it (a tile is stepped only while it has
+ * something to do). */
+uint64_t cx_port_stop_recording(void);
+
+/* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `passes` times weights and a
+ * pass of m rows, then a drain, in `format` (FP32, ...). JSON result: macs, cycles, wall_s. */
+int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_count, const char *format, uint32_t m,
+                  uint32_t passes, char **json_text);
+
 /* Runs a bare-metal RV32 ELF on the control processor's core alone. JSON result: exit (tohost convention of
  * riscv-tests), instructions, cycles, reason. */
 int cx_firmware_run_elf(const char *elf_path, uint64_t max_instructions, char **json_text);

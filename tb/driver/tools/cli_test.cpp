@@ -234,13 +234,45 @@ TEST_CASE("products of small integers are exact in every precision") {
   }
 }
 
+TEST_CASE("products are exact with every pack and dataflow, and packing saves cycles") {
+  for (const std::string dataflow : {"ws", "os"}) {
+    for (const std::string precision : {"fp16", "int8", "fp8_e4m3"}) {
+      std::vector<uint64_t> cycles;
+      for (const std::string pack : {"1", "2", "4"}) {
+        INFO(precision << ", pack " << pack << ", " << dataflow);
+        const Result result = run_cx("bench gemm -m 40 -n 24 -k 256 --config tiny --json --precision " + precision +
+                                     " --set dmmu.tile.pack=" + pack + " --set dmmu.dataflow=" + dataflow);
+        INFO(result.text);
+        REQUIRE(result.status == 0);
+        const auto json = nlohmann::json::parse(result.text);
+        CHECK(json["wrong_elements"] == 0);
+        CHECK(json["mac_utilisation"] <= 1);
+        cycles.push_back(json["engines"]["dmmu"]["busy_cycles"]);
+      }
+      if (precision == "fp16") {
+        CHECK(cycles[1] == cycles[0]);
+        CHECK(cycles[2] == cycles[0]);
+      } else {
+        CHECK(cycles[1] < cycles[0]);
+        CHECK(cycles[2] <= cycles[1]);  // the scratchpad port may be the limit by then
+      }
+    }
+  }
+}
+
 TEST_CASE("info tells how the tiles work") {
-  const Result result = run_cx("info --config tiny --json");
-  REQUIRE(result.status == 0);
-  const auto json = nlohmann::json::parse(result.text);
+  const Result plain = run_cx("info --config tiny --json");
+  REQUIRE(plain.status == 0);
+  const auto json = nlohmann::json::parse(plain.text);
   CHECK(json["tile_pack"] == 1);
   CHECK(json["dataflow"] == "ws");
   CHECK(json["formats"].size() == 6);
+  const Result other = run_cx("info --config tiny --json --set dmmu.tile.pack=4 --set dmmu.dataflow=os");
+  REQUIRE(other.status == 0);
+  CHECK(nlohmann::json::parse(other.text)["tile_pack"] == 4);
+  CHECK(nlohmann::json::parse(other.text)["dataflow"] == "os");
+  CHECK_THAT(run_cx("info --config tiny --set dmmu.tile.pack=2").text,
+             Catch::Contains("2 products") && Catch::Contains("K per pass 16") && Catch::Contains("weight stationary"));
 }
 
 TEST_CASE("two runs of a command give the same JSON apart from wall time") {
@@ -302,4 +334,51 @@ TEST_CASE("a model that the compiler alone would compute is unsupported, not pas
   const Result result = run_cx("conformance " + suite.string() + " --filter test_add_uint8 --json");
   CHECK(result.status == 0);
   CHECK(nlohmann::json::parse(result.text)["summary"]["unsupported"] == 1);
+}
+
+TEST_CASE("bench tile compares model and RTL") {
+  const Result result = run_cx("bench tile --format INT8 --format FP16 --runs 1 --seconds 0.02 --json");
+  INFO(result.text);
+  REQUIRE(result.status == 0);
+  const auto rows = nlohmann::json::parse(result.text).at("rows");
+  REQUIRE(rows.size() == 2);
+  for (const auto &row : rows) {
+    CHECK(row.at("bit_differences") == 0);
+    CHECK(row.at("cycle_differences") == 0);
+    CHECK(row.at("model_mmac_s") > 0);
+    CHECK(row.at("rtl_mmac_s") > 0);
+    CHECK(row.at("rtl_alone_mmac_s") > 0);
+  }
+  CHECK(run_cx("bench tile --format FP12").status == 2);
+  const Result missing = run_cx("bench tile --format FP16 --runs 1 --set dmmu.tile.acc_rows=100");
+  CHECK(missing.status == 2);
+  CHECK(missing.text.find("CX_RTL_TILES") != std::string::npos);
+}
+
+TEST_CASE("waves of a tile are recorded without changing the run") {
+  const Folder folder;
+  const std::string model = write_product(folder / "m.onnx");
+  const std::string run = "run " + model + " --config tiny --seed 1 --json";
+  const Result plain = run_cx(run);
+  REQUIRE(plain.status == 0);
+  const std::string file = folder / "out.fst";
+  const Result recorded = run_cx(run + " --waves tile=0,from=0us,to=10ms " + file);
+  INFO(recorded.text);
+  REQUIRE(recorded.status == 0);
+  auto before = nlohmann::json::parse(plain.text), after = nlohmann::json::parse(recorded.text);
+  CHECK(after.at("waves").at("cycles") > 0);
+  CHECK(fs::file_size(file) > 1000);
+  after.erase("waves");
+  for (auto *json : {&before, &after}) json->erase("wall_s");
+  CHECK(before == after);
+
+  for (const auto &[spec, says] :
+       {std::pair{"from=1us", "no tile"}, std::pair{"tile=x", "'x' is not a tile number"},
+        std::pair{"tile=0,from=2us,to=1us", "nothing lies between"}, std::pair{"tile=0,from=2", "'2' is not a time"},
+        std::pair{"tile=0,till=2us", "till"}, std::pair{"tile=99", "there is no tile 99"}}) {
+    const Result bad = run_cx(run + " --waves " + spec + " " + file);
+    CHECK(bad.status == 2);
+    CHECK(bad.text.find(says) != std::string::npos);
+  }
+  CHECK(run_cx(run + " --waves tile=0 /nowhere/out.fst").status == 2);
 }

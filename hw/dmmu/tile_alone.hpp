@@ -1,0 +1,22 @@
+// The Verilated tile in a plain loop: the measure for what a chip around it costs.
+#pragma once
+
+#include <cstdint>
+
+#include "hw/dmmu/tile_timing.hpp"
+
+namespace cx::hw {
+
+struct TileAlone {
+  uint64_t macs = 0;
+  uint64_t cycles = 0;
+  double wall_s = 0;
+};
+
+/// `passes` times: weights of the longest K, then a weight-stationary pass of m rows over all columns into the same
+/// accumulators; at the end a drain of m rows as FP32. Operands are evenly spread over [-1, 1). One clock cycle at a time, rows at
+/// the pins as soon as the tile takes them, results not looked at. Throws as rtl::make_tile_sim(), and
+/// std::invalid_argument for a format that the shape lacks or an impossible m.
+TileAlone run_tile_alone(const TileShape &shape, num::DType format, uint32_t m, uint32_t passes);
+
+}  // namespace cx::hw
