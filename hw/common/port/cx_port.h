@@ -70,8 +70,8 @@ int cx_config_help(const char *key_or_null, char **text);
 void cx_port_want_rtl_tile(uint32_t tile);
 /* Records what that tile does from from_ps to to_ps, counted from now, in an FST file. *text: message of an error. */
 int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const char *path, char **text);
-/* Ends the recording of the open card and closes the file; returns the cycles that are in it (a tile is stepped only while it has
- * something to do). */
+/* Ends the recording of the open card and closes the file; returns the cycles that are in it (a tile is stepped only
+ * while it has something to do). */
 uint64_t cx_port_stop_recording(void);
 
 /* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `passes` times weights and a
