@@ -33,6 +33,8 @@ class Verilated final : public TileSim {
     reset();
   }
   ~Verilated() override {
+    // The model takes itself off the thread's context, which may be one that is gone.
+    ::Verilated::threadContextp(&context_);
     close_waves();
     model_.final();
   }
