@@ -222,7 +222,7 @@ double run_alone(const TileOptions &options, const std::string &format, const Ti
   for (const std::string &set : options.chip.sets) sets.push_back(set.c_str());
   char *text = nullptr;
   const int code = cx_tile_alone(options.chip.path().c_str(), sets.data(), sets.size(), format.c_str(),
-                                 static_cast<uint32_t>(rows), static_cast<uint32_t>(work.m / rows * kFolds), &text);
+                                 static_cast<uint32_t>(rows), static_cast<uint32_t>(work.m / rows), kFolds, &text);
   const std::string answer = text != nullptr ? text : "";
   free(text);
   if (code != CX_PORT_OK) throw InputError(answer);

@@ -198,12 +198,12 @@ uint64_t cx_port_stop_recording(void) {
 }
 
 int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_count, const char *format, uint32_t m,
-                  uint32_t passes, char **json_text) {
+                  uint32_t blocks, uint32_t folds, char **json_text) {
   try {
     const cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
     const auto dtype = cx::num::dtype_from_name(format);
     if (!dtype) throw std::invalid_argument(std::string("no format ") + format);
-    const auto result = cx::hw::run_tile_alone(cx::hw::Dmmu::tile_shape_of(config.dmmu), *dtype, m, passes);
+    const auto result = cx::hw::run_tile_alone(cx::hw::Dmmu::tile_shape_of(config.dmmu), *dtype, m, blocks, folds);
     give_text("{\"macs\": " + std::to_string(result.macs) + ", \"cycles\": " + std::to_string(result.cycles) +
                   ", \"wall_s\": " + std::to_string(result.wall_s) + "}",
               json_text);

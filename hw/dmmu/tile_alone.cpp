@@ -28,7 +28,7 @@ std::vector<uint32_t> random_words(num::DType format, uint32_t pack, size_t word
 
 }  // namespace
 
-TileAlone run_tile_alone(const TileShape &shape, num::DType format, uint32_t m, uint32_t passes) {
+TileAlone run_tile_alone(const TileShape &shape, num::DType format, uint32_t m, uint32_t blocks, uint32_t folds) {
   if ((shape.formats >> static_cast<unsigned>(format) & 1) == 0) {
     throw std::invalid_argument("the tile does not multiply " + std::string(num::name_of(format)));
   }
@@ -55,31 +55,33 @@ TileAlone run_tile_alone(const TileShape &shape, num::DType format, uint32_t m, 
   sim->in.cmd_m = static_cast<uint16_t>(m);
   sim->in.cmd_k = static_cast<uint16_t>(longest_k(shape, format));
   sim->in.cmd_n = static_cast<uint8_t>(shape.cols);
-  for (uint32_t pass = 0; pass < passes; ++pass) {
-    sim->in.cmd_fmt = static_cast<uint8_t>(format);
-    command(rtl::TileSim::Op::kLoad);
-    sim->in.w_valid = true;
-    for (uint32_t r = 0; r < shape.rows; ++r) {
-      std::memcpy(sim->w_row, &weights[size_t{r} * shape.cols], shape.cols * sizeof(uint32_t));
-      tick();
-    }
-    sim->in.w_valid = false;
-    sim->in.cmd_accumulate = pass != 0;
-    command(rtl::TileSim::Op::kMul);
-    sim->in.a_valid = true;
-    for (uint32_t i = 0; i < m; ++i) {
-      std::memcpy(sim->a_row, &activations[size_t{i} * shape.rows], shape.rows * sizeof(uint32_t));
-      tick();
-    }
-    sim->in.a_valid = false;
-  }
-  sim->in.cmd_fmt = static_cast<uint8_t>(num::DType::FP32);
-  sim->in.cmd_integer = format == num::DType::INT8;
-  command(rtl::TileSim::Op::kDrain);
   sim->in.d_ready = true;
-  while (!sim->out.idle) tick();
+  for (uint32_t block = 0; block < blocks; ++block) {
+    for (uint32_t fold = 0; fold < folds; ++fold) {
+      sim->in.cmd_fmt = static_cast<uint8_t>(format);
+      command(rtl::TileSim::Op::kLoad);
+      sim->in.w_valid = true;
+      for (uint32_t r = 0; r < shape.rows; ++r) {
+        std::memcpy(sim->w_row, &weights[size_t{r} * shape.cols], shape.cols * sizeof(uint32_t));
+        tick();
+      }
+      sim->in.w_valid = false;
+      sim->in.cmd_accumulate = fold != 0;
+      command(rtl::TileSim::Op::kMul);
+      sim->in.a_valid = true;
+      for (uint32_t i = 0; i < m; ++i) {
+        std::memcpy(sim->a_row, &activations[size_t{i} * shape.rows], shape.rows * sizeof(uint32_t));
+        tick();
+      }
+      sim->in.a_valid = false;
+    }
+    sim->in.cmd_fmt = static_cast<uint8_t>(num::DType::FP32);
+    sim->in.cmd_integer = format == num::DType::INT8;
+    command(rtl::TileSim::Op::kDrain);
+    while (!sim->out.idle) tick();
+  }
   result.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  result.macs = uint64_t{passes} * m * shape.cols * longest_k(shape, format);
+  result.macs = uint64_t{blocks} * folds * m * shape.cols * longest_k(shape, format);
   return result;
 }
 

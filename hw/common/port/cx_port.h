@@ -74,10 +74,10 @@ int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const c
  * while it has something to do). */
 uint64_t cx_port_stop_recording(void);
 
-/* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `passes` times weights and a
- * pass of m rows, then a drain, in `format` (FP32, ...). JSON result: macs, cycles, wall_s. */
+/* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `blocks` times `folds` passes
+ * of m rows, each with weights of its own, and a drain, in `format` (FP32, ...). JSON result: macs, cycles, wall_s. */
 int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_count, const char *format, uint32_t m,
-                  uint32_t passes, char **json_text);
+                  uint32_t blocks, uint32_t folds, char **json_text);
 
 /* Runs a bare-metal RV32 ELF on the control processor's core alone. JSON result: exit (tohost convention of
  * riscv-tests), instructions, cycles, reason. */
