@@ -24,10 +24,13 @@ struct RandomMatrix {
     const size_t bytes = num::bytes_of(dtype);
     const size_t stride = cols * bytes + random.between(0, 7);
     const bool sparse = random.one_in(4);
+    // Products that vanish leave sums of -0, which zeros of either sign tell apart.
+    const bool vanishing = dtype == DType::FP32 && random.one_in(6);
     data.resize(rows * stride);
     for (uint32_t r = 0; r < rows; ++r) {
       for (uint32_t c = 0; c < cols; ++c) {
-        const uint32_t raw = sparse && !random.one_in(3) ? 0 : random.element(dtype);
+        uint32_t raw = sparse && !random.one_in(3) ? 0 : random.element(dtype);
+        if (vanishing) raw = (random.bits() & 0x80000000u) | random.between(0, 2);
         std::memcpy(&data[r * stride + c * bytes], &raw, bytes);
       }
     }

@@ -32,10 +32,10 @@ DETECTORS = [
     random_comparison("8x8x64/pack=2/stages=2", "Vcx_tile_8x8x64_p2_s2_f63"),
     random_comparison("8x8x256", "Vcx_tile_8x8x256_p1_s1_f63"),
     random_comparison("8x8x64/pack=4/stages=3", "Vcx_tile_8x8x64_p4_s3_f63"),
-    Detector("rtl_post_test", "bin/tests/rtl_post_test", [], ["Vpost_bench"]),
-    Detector("rtl_pe_test", "bin/tests/rtl_pe_test", [], ["Vpe_bench_p1", "Vpe_bench_p2", "Vpe_bench_p4"]),
     Detector("rtl_tile_test", "bin/tests/rtl_tile_test", [],
              ["Vcx_tile_8x8x64_p2_s2_f63", "Vcx_tile_8x8x256_p1_s1_f63", "Vcx_tile_8x8x64_p4_s3_f63"]),
+    Detector("rtl_post_test", "bin/tests/rtl_post_test", [], ["Vpost_bench"]),
+    Detector("rtl_pe_test", "bin/tests/rtl_pe_test", [], ["Vpe_bench_p1", "Vpe_bench_p2", "Vpe_bench_p4"]),
 ]
 TIMEOUT = 60  # seconds of one detector; a sound tile takes less than 15
 
@@ -141,7 +141,7 @@ class Mutant:
     @staticmethod
     def finding(done, detector):
         output = done.stdout + done.stderr
-        if match := re.search(r"Assertion failed in \S*?(\w+_A)\b", output):
+        if match := re.search(r"Assertion failed in \S*?(\w+_A)\b", output):  # Verilator then stops the process or throws
             return f"assertion {match[1]}"
         if match := re.search(r"what\(\):\s*(.*)", output):
             return f"exception: {match[1][:60]}"
@@ -150,6 +150,8 @@ class Mutant:
             return ", ".join(f"{count} {kind}" for count, kind in counts if count != "0") + " differences"
         if match := re.search(r"test cases:.*?(\d+) failed", output):
             return f"{match[1]} test cases fail"
+        if done.returncode < 0:
+            return f"signal {-done.returncode}"
         raise Broken(f"{detector.name} ended with status {done.returncode}:\n{output[-3000:]}")
 
 
@@ -168,7 +170,7 @@ def try_defect(build, work, defect):
     folder = work / defect["name"]
     mutant = Mutant(build, folder, defect)
     result = None
-    for detector in DETECTORS:
+    for detector in sorted(DETECTORS, key=lambda d: d.name != defect.get("visible_in")):
         if not any(build.uses(model, defect["file"]) for model in detector.models):
             continue
         found = mutant.run(detector)
