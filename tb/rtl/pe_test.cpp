@@ -585,6 +585,31 @@ TEST_CASE("packed FP8 products, missing ones too, are summed as a tree with a ro
   packed_fp8_random<Pe4>(seed + 1);
 }
 
+TEST_CASE("infinities and NaNs of packed FP8 meet sums of every kind") {
+  const auto all = [](auto &pe) {
+    Tally tally;
+    const uint32_t codes[] = {0x00, 0x80, 0x3C, 0xBC, 0x7C, 0xFC, 0x7E};
+    for (uint32_t sum : {0u, bits(1.0f), bits(-1.0f), kInfinity, kInfinity | kMinusZero, kCanonicalNan}) {
+      for (uint32_t a0 : codes) {
+        for (uint32_t a1 : codes) {
+          for (uint32_t w0 : codes) {
+            for (uint32_t w1 : codes) {
+              const uint32_t a = a0 | a1 << 8, w = w0 | w1 << 8, lanes = pe.kAll;
+              const DType e5m2 = DType::FP8_E5M2;
+              tally.check(pe.step(e5m2, a, w, sum), expected_fp8(pe.kLanes, e5m2, e5m2, a, w, sum, lanes), a, w, sum);
+            }
+          }
+        }
+      }
+    }
+    CHECK_TALLY(tally);
+  };
+  Pe2 two;
+  Pe4 four;
+  all(two);
+  all(four);
+}
+
 TEST_CASE("packed INT8 products, missing ones too, wrap in 32 bits") {
   const uint64_t seed = cx::test::logged_seed(9);
   packed_int8<Pe1>(seed);
