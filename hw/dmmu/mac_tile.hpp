@@ -255,6 +255,8 @@ class MacTileRtl final : public MacTile {
   std::vector<uint64_t> moments(uint64_t rows, uint64_t gap, uint64_t stream);
   void differ(std::string what);
   void run(uint64_t until);
+  /// The tile is asked whether it would take the command before its time.
+  bool probes(const Command &next) const;
   /// True if the command pins changed.
   bool offer_command();
   void offer_rows();
