@@ -44,7 +44,7 @@ const View &view_of(const Views &views, unsigned index, const char *role) {
     throw OperandError(Kind::ILLEGAL, index, label(role, index) + " is not defined");
   }
   const View &view = *views[index];
-  if (!num::is_valid(view.dtype) || view.dtype == DType::RAW64) {
+  if (!num::is_valid(view.dtype) || view.dtype == DType::INT64) {
     throw OperandError(Kind::ILLEGAL, index, label(role, index) + " has a data type without arithmetic");
   }
   return view;

@@ -44,7 +44,7 @@ Dtype bound_dtype(Type type, const std::string &tensor) {
     case Type::F64:
     case Type::I64:
     case Type::U64:
-      return Dtype::RAW64;
+      return Dtype::INT64;
   }
   throw Error("tensor " + tensor + " has an unknown type");
 }

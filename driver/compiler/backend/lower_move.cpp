@@ -227,7 +227,7 @@ class MoveLowering {
       std::memcpy(&bits, encoded.data(), encoded.size());
       return bits;
     }
-    if (dtype == Dtype::RAW64 && value != 0) {
+    if (dtype == Dtype::INT64 && value != 0) {
       throw UnsupportedError("Pad", "node " + node_.name + ": 8-byte elements can only be padded with 0");
     }
     return static_cast<uint32_t>(static_cast<int32_t>(value));

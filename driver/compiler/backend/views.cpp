@@ -48,7 +48,7 @@ int64_t element_bytes(Dtype dtype) {
     case Dtype::FP16:
     case Dtype::BF16:
       return 2;
-    case Dtype::RAW64:
+    case Dtype::INT64:
       return 8;
     default:
       return 1;

@@ -189,4 +189,30 @@ TensorId Builder::cast(TensorId x, Type to) {
   return emit("Cast", {x}, {{"to", std::string(name_of(to))}});
 }
 
+TensorId Builder::compare(const std::string &func, TensorId a, TensorId b) { return binary(func, a, b); }
+
+TensorId Builder::select(TensorId condition, TensorId a, TensorId b) { return emit("Select", {condition, a, b}); }
+
+TensorId Builder::take_along(TensorId x, TensorId indices, int64_t axis) {
+  return emit("TakeAlong", {x, indices}, {{"axis", axis}});
+}
+
+TensorId Builder::scatter_along(TensorId x, TensorId indices, TensorId updates, int64_t axis, const std::string &func) {
+  return emit("ScatterAlong", {x, indices, updates}, {{"axis", axis}, {"func", func}});
+}
+
+TensorId Builder::cumulative_sum(TensorId x, int64_t axis, bool exclusive, bool reverse) {
+  return emit(
+      "Scan", {x},
+      {{"kind", std::string("sum")}, {"axis", axis}, {"exclusive", int64_t{exclusive}}, {"reverse", int64_t{reverse}}});
+}
+
+TensorId Builder::arg_reduce(const std::string &kind, TensorId x, int64_t axis, bool last) {
+  return emit("ArgReduce", {x}, {{"kind", kind}, {"axis", axis}, {"last", int64_t{last}}});
+}
+
+TensorId Builder::top_k(TensorId x, int64_t axis, int64_t k, bool largest) {
+  return emit("TopK", {x}, {{"axis", axis}, {"k", k}, {"largest", int64_t{largest}}});
+}
+
 }  // namespace cx::compiler

@@ -62,6 +62,14 @@ class Builder {
   /// Elements [start, start + length) of one axis.
   TensorId slice_axis(TensorId x, int64_t axis, int64_t start, int64_t length);
   TensorId cast(TensorId x, Type to);
+  TensorId compare(const std::string &func, TensorId a, TensorId b);  ///< eq ne lt le gt ge; the result is Bool
+  TensorId select(TensorId condition, TensorId a, TensorId b);        ///< condition ? a : b, broadcasting all three
+  TensorId take_along(TensorId x, TensorId indices, int64_t axis);
+  /// func: set add mul max min
+  TensorId scatter_along(TensorId x, TensorId indices, TensorId updates, int64_t axis, const std::string &func = "set");
+  TensorId cumulative_sum(TensorId x, int64_t axis, bool exclusive, bool reverse);
+  TensorId arg_reduce(const std::string &kind, TensorId x, int64_t axis, bool last);  ///< kind: max min; keeps the axis
+  TensorId top_k(TensorId x, int64_t axis, int64_t k, bool largest);                  ///< indices, I64
 
  private:
   Graph &graph_;

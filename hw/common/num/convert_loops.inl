@@ -118,7 +118,7 @@ inline void widen_common(DType type, const void *source, float *target, size_t n
     case DType::INT32:
       return widen_loop<int32_t>(source, target, n, [](int32_t v) { return static_cast<float>(v); });
     case DType::FP16:
-    case DType::RAW64:
+    case DType::INT64:
       return;
   }
 }
@@ -148,7 +148,7 @@ inline void narrow_common(DType type, const float *source, void *target, size_t 
     case DType::INT32:
       return narrow_loop<int32_t>(source, target, n, [](float v) { return narrow_int32(v); });
     case DType::FP16:
-    case DType::RAW64:
+    case DType::INT64:
       return;
   }
 }

@@ -26,7 +26,7 @@ struct DrainStage {
 };
 
 /// n words of one row to n contiguous elements at `out` (any alignment). scale and bias hold n values. The arrays do
-/// not overlap. Throws std::invalid_argument for RAW64 and for values outside the enumerations.
+/// not overlap. Throws std::invalid_argument for INT64 and for values outside the enumerations.
 void drain_row(const DrainStage &stage, const uint32_t *words, void *out, size_t n);
 void drain_row(Path path, const DrainStage &stage, const uint32_t *words, void *out, size_t n);
 

@@ -162,7 +162,7 @@ float decode(DType type, const void *source) {
       return load<uint8_t>(source);
     case DType::INT32:
       return static_cast<float>(load<int32_t>(source));
-    case DType::RAW64:
+    case DType::INT64:
       break;
   }
   refuse(type);
@@ -186,7 +186,7 @@ void encode(DType type, float value, void *target, Overflow overflow) {
       return store(target, encode_uint8(value));
     case DType::INT32:
       return store(target, encode_int32(value));
-    case DType::RAW64:
+    case DType::INT64:
       break;
   }
   refuse(type);
@@ -214,7 +214,7 @@ Path best_path() {
 }
 
 void widen(Path path, DType type, const void *source, float *target, size_t n) {
-  if (!is_valid(type) || type == DType::RAW64) refuse(type);
+  if (!is_valid(type) || type == DType::INT64) refuse(type);
   if (n == 0) return;
   switch (path) {
     case Path::kScalar:
@@ -227,7 +227,7 @@ void widen(Path path, DType type, const void *source, float *target, size_t n) {
 }
 
 void narrow(Path path, DType type, const float *source, void *target, size_t n, Overflow overflow) {
-  if (!is_valid(type) || type == DType::RAW64) refuse(type);
+  if (!is_valid(type) || type == DType::INT64) refuse(type);
   if (n == 0) return;
   switch (path) {
     case Path::kScalar:

@@ -24,7 +24,7 @@ enum class DType : uint8_t {
   INT8 = 5,
   UINT8 = 6,
   INT32 = 7,
-  RAW64 = 8,
+  INT64 = 8,
 };
 inline constexpr unsigned kDTypes = 9;
 
@@ -45,7 +45,7 @@ constexpr size_t bytes_of(DType type) {
 /// "FP32", "FP8_E4M3", ...; "?" for values outside the enumeration.
 constexpr std::string_view name_of(DType type) {
   constexpr std::string_view kNames[kDTypes] = {"FP32", "FP16",  "BF16",  "FP8_E4M3", "FP8_E5M2",
-                                                "INT8", "UINT8", "INT32", "RAW64"};
+                                                "INT8", "UINT8", "INT32", "INT64"};
   return is_valid(type) ? kNames[static_cast<unsigned>(type)] : std::string_view("?");
 }
 
@@ -67,13 +67,13 @@ uint8_t encode_uint8(float value);
 int32_t encode_int32(float value);
 
 /// One element at `source` (any alignment) as FP32. INT32 rounds to nearest even. Throws std::invalid_argument for
-/// RAW64.
+/// INT64.
 float decode(DType type, const void *source);
-/// Stores one element at `target` (any alignment). Throws std::invalid_argument for RAW64.
+/// Stores one element at `target` (any alignment). Throws std::invalid_argument for INT64.
 void encode(DType type, float value, void *target, Overflow overflow = Overflow::kSaturate);
 
 /// n contiguous elements to FP32 and back, any alignment; source and target do not overlap.
-/// Throws std::invalid_argument for RAW64.
+/// Throws std::invalid_argument for INT64.
 void widen(DType type, const void *source, float *target, size_t n);
 void narrow(DType type, const float *source, void *target, size_t n, Overflow overflow = Overflow::kSaturate);
 

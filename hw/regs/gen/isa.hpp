@@ -14,7 +14,7 @@
 
 namespace cx::isa {
 
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 inline constexpr unsigned kInstructionBytes = 32;
 inline constexpr unsigned kEngineCount = 4;
 
@@ -32,6 +32,7 @@ enum class Opcode : uint8_t {
   MDESC = 0x06,
   DMA_LOAD = 0x10,
   DMA_STORE = 0x11,
+  DMA_GATHER = 0x12,
   MM_LDW = 0x20,
   MM_MUL = 0x21,
   MM_DRAIN = 0x22,
@@ -41,6 +42,12 @@ enum class Opcode : uint8_t {
   V_REDUCE = 0x32,
   V_WINDOW = 0x33,
   V_SOFTMAX = 0x34,
+  V_SELECT = 0x35,
+  V_GATHER = 0x36,
+  V_SCATTER = 0x37,
+  V_SCAN = 0x38,
+  V_ARG = 0x39,
+  V_TOPK = 0x3a,
 };
 
 enum class DType : uint8_t {
@@ -52,9 +59,14 @@ enum class DType : uint8_t {
   INT8 = 5,
   UINT8 = 6,
   INT32 = 7,
-  RAW64 = 8,  // moved by DMA only
+  INT64 = 8,  // DMA and VPU, as all below; the DMMU takes formats 0 to 5, its drain writes 0 to 7
+  INT16 = 9,
+  UINT16 = 10,
+  UINT32 = 11,
+  UINT64 = 12,
+  FP64 = 13,  // storage only: loads round to FP32, stores widen; arithmetic is FP32
 };
-inline constexpr unsigned kDTypeCount = 9;
+inline constexpr unsigned kDTypeCount = 14;
 
 enum class Activation : uint8_t {
   NONE = 0,
@@ -89,23 +101,36 @@ enum class Unary : uint8_t {
   SOFTPLUS = 22,
   SIN = 23,
   COS = 24,
+  TRUNC = 25,  // toward zero
+  ATAN = 26,
+  NOT = 27,  // ~x, integers only
+  IS_NAN = 28,  // 1 or 0
+  IS_INF = 29,  // 1 or 0; imm0 > 0: only +infinity, imm0 < 0: only -infinity
 };
-inline constexpr unsigned kUnaryCount = 25;
+inline constexpr unsigned kUnaryCount = 30;
 
 enum class Binary : uint8_t {
   ADD = 0,
   SUB = 1,
   MUL = 2,
-  DIV = 3,  // correctly rounded
+  DIV = 3,  // correctly rounded; integers: toward zero, by 0 all bits one
   MAX = 4,  // NaN if either is NaN
   MIN = 5,
-  POW = 6,
+  POW = 6,  // integers: a negative exponent gives 0 but for bases 1 and -1
   PRELU = 7,  // a < 0 ? a * b : a
   EQ = 8,  // 1 or 0
   LT = 9,
   LE = 10,
+  NE = 11,  // 1 if an operand is NaN
+  AND = 12,  // bitwise, integers only, as OR, XOR, SHL, SHR
+  OR = 13,
+  XOR = 14,
+  SHL = 15,  // shifts by the width of the type or more give 0 (SHR of a negative number -1)
+  SHR = 16,  // arithmetic for signed types
+  MOD = 17,  // a - floor(a / b) * b, with the sign of b; integers: by 0 gives a
+  FMOD = 18,  // a - trunc(a / b) * b, exact, with the sign of a; integers: by 0 gives a
 };
-inline constexpr unsigned kBinaryCount = 11;
+inline constexpr unsigned kBinaryCount = 19;
 
 enum class Reduce : uint8_t {
   SUM = 0,
@@ -117,6 +142,26 @@ enum class Reduce : uint8_t {
 };
 inline constexpr unsigned kReduceCount = 6;
 
+enum class Scatter : uint8_t {
+  SET = 0,
+  ADD = 1,
+  MUL = 2,
+  MAX = 3,
+  MIN = 4,
+};
+inline constexpr unsigned kScatterCount = 5;
+
+enum class Scan : uint8_t {
+  SUM = 0,
+};
+inline constexpr unsigned kScanCount = 1;
+
+enum class Order : uint8_t {
+  LARGEST = 0,
+  SMALLEST = 1,
+};
+inline constexpr unsigned kOrderCount = 2;
+
 enum class Window : uint8_t {
   MAX = 0,  // maximum over the window; NaN if any is NaN
   SUM = 1,  // sum over the window, then times imm0
@@ -126,7 +171,7 @@ inline constexpr unsigned kWindowCount = 3;
 
 // Bytes of one element; 0 for a value outside the enumeration.
 constexpr uint32_t bytes_of(DType type) {
-  constexpr uint8_t bytes[] = {4, 2, 2, 1, 1, 1, 1, 4, 8};
+  constexpr uint8_t bytes[] = {4, 2, 2, 1, 1, 1, 1, 4, 8, 2, 2, 4, 8, 8};
   return static_cast<unsigned>(type) < kDTypeCount ? bytes[static_cast<unsigned>(type)] : 0;
 }
 
@@ -149,6 +194,7 @@ constexpr std::string_view to_string(Opcode value) {
     case Opcode::MDESC: return "MDESC";
     case Opcode::DMA_LOAD: return "DMA_LOAD";
     case Opcode::DMA_STORE: return "DMA_STORE";
+    case Opcode::DMA_GATHER: return "DMA_GATHER";
     case Opcode::MM_LDW: return "MM_LDW";
     case Opcode::MM_MUL: return "MM_MUL";
     case Opcode::MM_DRAIN: return "MM_DRAIN";
@@ -158,6 +204,12 @@ constexpr std::string_view to_string(Opcode value) {
     case Opcode::V_REDUCE: return "V_REDUCE";
     case Opcode::V_WINDOW: return "V_WINDOW";
     case Opcode::V_SOFTMAX: return "V_SOFTMAX";
+    case Opcode::V_SELECT: return "V_SELECT";
+    case Opcode::V_GATHER: return "V_GATHER";
+    case Opcode::V_SCATTER: return "V_SCATTER";
+    case Opcode::V_SCAN: return "V_SCAN";
+    case Opcode::V_ARG: return "V_ARG";
+    case Opcode::V_TOPK: return "V_TOPK";
   }
   return "?";
 }
@@ -171,7 +223,12 @@ constexpr std::string_view to_string(DType value) {
     case DType::INT8: return "INT8";
     case DType::UINT8: return "UINT8";
     case DType::INT32: return "INT32";
-    case DType::RAW64: return "RAW64";
+    case DType::INT64: return "INT64";
+    case DType::INT16: return "INT16";
+    case DType::UINT16: return "UINT16";
+    case DType::UINT32: return "UINT32";
+    case DType::UINT64: return "UINT64";
+    case DType::FP64: return "FP64";
   }
   return "?";
 }
@@ -210,6 +267,11 @@ constexpr std::string_view to_string(Unary value) {
     case Unary::SOFTPLUS: return "SOFTPLUS";
     case Unary::SIN: return "SIN";
     case Unary::COS: return "COS";
+    case Unary::TRUNC: return "TRUNC";
+    case Unary::ATAN: return "ATAN";
+    case Unary::NOT: return "NOT";
+    case Unary::IS_NAN: return "IS_NAN";
+    case Unary::IS_INF: return "IS_INF";
   }
   return "?";
 }
@@ -226,6 +288,14 @@ constexpr std::string_view to_string(Binary value) {
     case Binary::EQ: return "EQ";
     case Binary::LT: return "LT";
     case Binary::LE: return "LE";
+    case Binary::NE: return "NE";
+    case Binary::AND: return "AND";
+    case Binary::OR: return "OR";
+    case Binary::XOR: return "XOR";
+    case Binary::SHL: return "SHL";
+    case Binary::SHR: return "SHR";
+    case Binary::MOD: return "MOD";
+    case Binary::FMOD: return "FMOD";
   }
   return "?";
 }
@@ -237,6 +307,29 @@ constexpr std::string_view to_string(Reduce value) {
     case Reduce::PROD: return "PROD";
     case Reduce::SUMSQ: return "SUMSQ";
     case Reduce::ABSSUM: return "ABSSUM";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Scatter value) {
+  switch (value) {
+    case Scatter::SET: return "SET";
+    case Scatter::ADD: return "ADD";
+    case Scatter::MUL: return "MUL";
+    case Scatter::MAX: return "MAX";
+    case Scatter::MIN: return "MIN";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Scan value) {
+  switch (value) {
+    case Scan::SUM: return "SUM";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Order value) {
+  switch (value) {
+    case Order::LARGEST: return "LARGEST";
+    case Order::SMALLEST: return "SMALLEST";
   }
   return "?";
 }
@@ -450,6 +543,37 @@ struct DmaStore {
   bool operator==(const DmaStore &) const = default;
 };
 
+// Memory to scratchpad by indices, element by element over the dims of dst: the element at memory offset + sum of i[d] * stride[d] over the dimensions d other than axis, plus index(i) * stride[axis], where index(i) is the element of idx at the same position (its dims are dst's, or its stride is 0). Negative indices count from limit; an index outside [-limit, limit) is the fault INDEX_RANGE.
+struct DmaGather {
+  static constexpr Opcode kOpcode = Opcode::DMA_GATHER;
+  uint8_t dst = 0;  // scratchpad descriptor
+  uint8_t src = 0;  // memory descriptor
+  uint8_t idx = 0;  // scratchpad descriptor, INT32 or INT64
+  uint8_t axis = 0;
+  uint32_t limit = 1;  // elements of memory along axis
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, src);
+    detail::put(inst, 4, idx);
+    detail::put(inst, 5, axis);
+    detail::put(inst, 8, limit);
+    return inst;
+  }
+  static DmaGather decode(const Inst &inst) {
+    DmaGather in;
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.src);
+    detail::take(inst, 4, in.idx);
+    detail::take(inst, 5, in.axis);
+    detail::take(inst, 8, in.limit);
+    return in;
+  }
+  bool operator==(const DmaGather &) const = default;
+};
+
 // Loads weights into the shadow banks. The descriptor's dims[2] is k, dims[3] is n (1 to n_split * tile columns); dims[0] and dims[1] are 1. k is at most the tile's rows, times dmmu.tile.pack for 8-bit formats. Tile (i, j) of the m_split x n_split group (tile number i * n_split + j) gets columns [j * cols, (j + 1) * cols) below n. With scale, the sums of a pass with these weights are block-scaled (MM_MUL) and come out as FP32, from INT8 too.
 struct MmLdw {
   static constexpr Opcode kOpcode = Opcode::MM_LDW;
@@ -592,7 +716,7 @@ struct MmMulOs {
   bool operator==(const MmMulOs &) const = default;
 };
 
-// dst[i] = func(src[i]) over the dims of dst; src uses its own strides (0 broadcasts). Loads widen to FP32 (INT32 stays exact within 2^24), arithmetic is FP32, stores round to nearest even; integer stores saturate. COPY between equal dtypes copies bits.
+// dst[i] = func(src[i]) over the dims of dst; src uses its own strides (0 broadcasts). Loads widen to FP32 (integers above 2^24 and FP64 are rounded to nearest even), arithmetic is FP32, stores round to nearest even; integer stores saturate. COPY between equal dtypes copies bits. Integer operations: if sources and destination are all integers, COPY NEG ABS RELU CLAMP SIGN NOT, and of V_BINARY ADD SUB MUL DIV MAX MIN POW AND OR XOR SHL SHR MOD FMOD, compute on two's complement of 64 bits (operands are extended by their own sign, UINT64 compares and divides unsigned) and store the low bits. Comparisons of integers are exact whatever the destination. Two integer operands of V_BINARY have the same dtype; an immediate is a whole number.
 struct VUnary {
   static constexpr Opcode kOpcode = Opcode::V_UNARY;
   Unary func{};
@@ -780,6 +904,189 @@ struct VSoftmax {
   bool operator==(const VSoftmax &) const = default;
 };
 
+// dst[i] = cond[i] != 0 ? a[i] : b[i], bits copied. a and b have dst's dtype; 0xFF takes the immediate, rounded to it. cond is INT8 or UINT8.
+struct VSelect {
+  static constexpr Opcode kOpcode = Opcode::V_SELECT;
+  uint8_t dst = 0;
+  uint8_t cond = 0;
+  uint8_t a = 255;  // 0xFF: imm0
+  uint8_t b = 255;  // 0xFF: imm1
+  float imm0 = 0;
+  float imm1 = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, cond);
+    detail::put(inst, 4, a);
+    detail::put(inst, 5, b);
+    detail::put(inst, 8, imm0);
+    detail::put(inst, 12, imm1);
+    return inst;
+  }
+  static VSelect decode(const Inst &inst) {
+    VSelect in;
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.cond);
+    detail::take(inst, 4, in.a);
+    detail::take(inst, 5, in.b);
+    detail::take(inst, 8, in.imm0);
+    detail::take(inst, 12, in.imm1);
+    return in;
+  }
+  bool operator==(const VSelect &) const = default;
+};
+
+// dst[i] = src[i with coordinate axis replaced by idx[i]], bits copied, over the dims of dst. Other dimensions of src and all of idx are dst's, or have stride 0. Negative indices count from src.dims[axis]; one outside [-dims, dims) is the fault INDEX_RANGE and nothing is written. dst and src have the same dtype.
+struct VGather {
+  static constexpr Opcode kOpcode = Opcode::V_GATHER;
+  uint8_t dst = 0;
+  uint8_t src = 0;
+  uint8_t idx = 0;  // INT32 or INT64
+  uint8_t axis = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, src);
+    detail::put(inst, 4, idx);
+    detail::put(inst, 5, axis);
+    return inst;
+  }
+  static VGather decode(const Inst &inst) {
+    VGather in;
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.src);
+    detail::take(inst, 4, in.idx);
+    detail::take(inst, 5, in.axis);
+    return in;
+  }
+  bool operator==(const VGather &) const = default;
+};
+
+// For every element i of src, in row-major order: dst[i with coordinate axis replaced by idx[i]] = func(that element, src[i]). Indices as in V_GATHER, over the dims of src. Arithmetic as in V_BINARY. dst and src have the same dtype; other elements of dst stay.
+struct VScatter {
+  static constexpr Opcode kOpcode = Opcode::V_SCATTER;
+  Scatter func{};
+  uint8_t dst = 0;
+  uint8_t src = 0;
+  uint8_t idx = 0;  // INT32 or INT64
+  uint8_t axis = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 1, func);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, src);
+    detail::put(inst, 4, idx);
+    detail::put(inst, 5, axis);
+    return inst;
+  }
+  static VScatter decode(const Inst &inst) {
+    VScatter in;
+    detail::take(inst, 1, in.func);
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.src);
+    detail::take(inst, 4, in.idx);
+    detail::take(inst, 5, in.axis);
+    return in;
+  }
+  bool operator==(const VScatter &) const = default;
+};
+
+// Running sum along one dimension: dst[i] is the sum of src up to i, without i itself if exclusive, from the end if reverse. One after the other, in FP32 from +0, or in integers as in V_UNARY; FP32 sums are kept unrounded between elements of narrower types. dst and src have the same dims.
+struct VScan {
+  static constexpr Opcode kOpcode = Opcode::V_SCAN;
+  Scan func{};
+  uint8_t dst = 0;
+  uint8_t src = 0;
+  uint8_t axis = 0;
+  uint8_t exclusive = 0;
+  uint8_t reverse = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 1, func);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, src);
+    detail::put(inst, 4, axis);
+    detail::put(inst, 5, exclusive);
+    detail::put(inst, 6, reverse);
+    return inst;
+  }
+  static VScan decode(const Inst &inst) {
+    VScan in;
+    detail::take(inst, 1, in.func);
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.src);
+    detail::take(inst, 4, in.axis);
+    detail::take(inst, 5, in.exclusive);
+    detail::take(inst, 6, in.reverse);
+    return in;
+  }
+  bool operator==(const VScan &) const = default;
+};
+
+// Index of the largest or smallest element along one dimension; of equal ones the first, or the last. dst has the dims of src with 1 at axis and is INT32 or INT64. -0 equals +0.
+struct VArg {
+  static constexpr Opcode kOpcode = Opcode::V_ARG;
+  Order order{};
+  uint8_t dst = 0;
+  uint8_t src = 0;
+  uint8_t axis = 0;
+  uint8_t last = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 1, order);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, src);
+    detail::put(inst, 4, axis);
+    detail::put(inst, 5, last);
+    return inst;
+  }
+  static VArg decode(const Inst &inst) {
+    VArg in;
+    detail::take(inst, 1, in.order);
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.src);
+    detail::take(inst, 4, in.axis);
+    detail::take(inst, 5, in.last);
+    return in;
+  }
+  bool operator==(const VArg &) const = default;
+};
+
+// Indices of the first k = dst.dims[3] elements of src along dims[3] in the given order; equal ones by rising index. The other dims of dst and src are the same; dst is INT32 or INT64.
+struct VTopk {
+  static constexpr Opcode kOpcode = Opcode::V_TOPK;
+  Order order{};
+  uint8_t dst = 0;
+  uint8_t src = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 1, order);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, src);
+    return inst;
+  }
+  static VTopk decode(const Inst &inst) {
+    VTopk in;
+    detail::take(inst, 1, in.order);
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.src);
+    return in;
+  }
+  bool operator==(const VTopk &) const = default;
+};
+
 struct Problem {
   std::string text;
   unsigned offset;  // byte of the instruction
@@ -813,6 +1120,7 @@ constexpr unsigned engines_of(Opcode opcode) {
     case Opcode::MDESC: return 0x3;
     case Opcode::DMA_LOAD: return 0x1;
     case Opcode::DMA_STORE: return 0x2;
+    case Opcode::DMA_GATHER: return 0x1;
     case Opcode::MM_LDW: return 0x4;
     case Opcode::MM_MUL: return 0x4;
     case Opcode::MM_DRAIN: return 0x4;
@@ -822,6 +1130,12 @@ constexpr unsigned engines_of(Opcode opcode) {
     case Opcode::V_REDUCE: return 0x8;
     case Opcode::V_WINDOW: return 0x8;
     case Opcode::V_SOFTMAX: return 0x8;
+    case Opcode::V_SELECT: return 0x8;
+    case Opcode::V_GATHER: return 0x8;
+    case Opcode::V_SCATTER: return 0x8;
+    case Opcode::V_SCAN: return 0x8;
+    case Opcode::V_ARG: return 0x8;
+    case Opcode::V_TOPK: return 0x8;
   }
   return 0;
 }
@@ -855,7 +1169,7 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffffffffffffffull, 0xffffffffffffffffull, 0xffffffffffffffffull})) return problem;
       const auto in = Tdesc::decode(inst);
       if (in.index > 15) return detail::bad("TDESC.index", static_cast<long long>(in.index), "at most 15", 2);
-      if (static_cast<unsigned>(in.dtype) >= 9u) return detail::bad("TDESC.dtype", static_cast<long long>(in.dtype), "one of enumeration dtype", 3);
+      if (static_cast<unsigned>(in.dtype) >= 14u) return detail::bad("TDESC.dtype", static_cast<long long>(in.dtype), "one of enumeration dtype", 3);
       for (unsigned i = 0; i < 4; ++i) {
         if (in.dims[i] < 1) return detail::bad("TDESC.dims", static_cast<long long>(in.dims[i]), "at least 1", 8 + 2 * i);
       }
@@ -880,6 +1194,16 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       const auto in = DmaStore::decode(inst);
       if (in.src > 15) return detail::bad("DMA_STORE.src", static_cast<long long>(in.src), "at most 15", 2);
       if (in.dst > 15) return detail::bad("DMA_STORE.dst", static_cast<long long>(in.dst), "at most 15", 3);
+      break;
+    }
+    case Opcode::DMA_GATHER: {
+      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0xffffffffu, 0x0u, 0x0u})) return problem;
+      const auto in = DmaGather::decode(inst);
+      if (in.dst > 15) return detail::bad("DMA_GATHER.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.src > 15) return detail::bad("DMA_GATHER.src", static_cast<long long>(in.src), "at most 15", 3);
+      if (in.idx > 15) return detail::bad("DMA_GATHER.idx", static_cast<long long>(in.idx), "at most 15", 4);
+      if (in.axis > 3) return detail::bad("DMA_GATHER.axis", static_cast<long long>(in.axis), "at most 3", 5);
+      if (in.limit < 1) return detail::bad("DMA_GATHER.limit", static_cast<long long>(in.limit), "at least 1", 8);
       break;
     }
     case Opcode::MM_LDW: {
@@ -926,7 +1250,7 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
     case Opcode::V_UNARY: {
       if (auto problem = detail::reserved(inst, {0xffffffffu, 0xffffffffffffffffull, 0x0u, 0x0u})) return problem;
       const auto in = VUnary::decode(inst);
-      if (static_cast<unsigned>(in.func) >= 25u) return detail::bad("V_UNARY.func", static_cast<long long>(in.func), "one of enumeration unary", 1);
+      if (static_cast<unsigned>(in.func) >= 30u) return detail::bad("V_UNARY.func", static_cast<long long>(in.func), "one of enumeration unary", 1);
       if (in.dst > 15) return detail::bad("V_UNARY.dst", static_cast<long long>(in.dst), "at most 15", 2);
       if (in.src > 15) return detail::bad("V_UNARY.src", static_cast<long long>(in.src), "at most 15", 3);
       break;
@@ -934,7 +1258,7 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
     case Opcode::V_BINARY: {
       if (auto problem = detail::reserved(inst, {0xffffffffffffffull, 0xffffffffffffffffull, 0xffffffffu, 0x0u})) return problem;
       const auto in = VBinary::decode(inst);
-      if (static_cast<unsigned>(in.func) >= 11u) return detail::bad("V_BINARY.func", static_cast<long long>(in.func), "one of enumeration binary", 1);
+      if (static_cast<unsigned>(in.func) >= 19u) return detail::bad("V_BINARY.func", static_cast<long long>(in.func), "one of enumeration binary", 1);
       if (in.dst > 15) return detail::bad("V_BINARY.dst", static_cast<long long>(in.dst), "at most 15", 2);
       if (in.a > 15) return detail::bad("V_BINARY.a", static_cast<long long>(in.a), "at most 15", 3);
       if ((in.b > 15) && in.b != 255) return detail::bad("V_BINARY.b", static_cast<long long>(in.b), "at most 15, or 0xFF", 4);
@@ -973,6 +1297,63 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       const auto in = VSoftmax::decode(inst);
       if (in.dst > 15) return detail::bad("V_SOFTMAX.dst", static_cast<long long>(in.dst), "at most 15", 2);
       if (in.src > 15) return detail::bad("V_SOFTMAX.src", static_cast<long long>(in.src), "at most 15", 3);
+      break;
+    }
+    case Opcode::V_SELECT: {
+      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0xffffffffffffffffull, 0x0u, 0x0u})) return problem;
+      const auto in = VSelect::decode(inst);
+      if (in.dst > 15) return detail::bad("V_SELECT.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.cond > 15) return detail::bad("V_SELECT.cond", static_cast<long long>(in.cond), "at most 15", 3);
+      if ((in.a > 15) && in.a != 255) return detail::bad("V_SELECT.a", static_cast<long long>(in.a), "at most 15, or 0xFF", 4);
+      if ((in.b > 15) && in.b != 255) return detail::bad("V_SELECT.b", static_cast<long long>(in.b), "at most 15, or 0xFF", 5);
+      break;
+    }
+    case Opcode::V_GATHER: {
+      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
+      const auto in = VGather::decode(inst);
+      if (in.dst > 15) return detail::bad("V_GATHER.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.src > 15) return detail::bad("V_GATHER.src", static_cast<long long>(in.src), "at most 15", 3);
+      if (in.idx > 15) return detail::bad("V_GATHER.idx", static_cast<long long>(in.idx), "at most 15", 4);
+      if (in.axis > 3) return detail::bad("V_GATHER.axis", static_cast<long long>(in.axis), "at most 3", 5);
+      break;
+    }
+    case Opcode::V_SCATTER: {
+      if (auto problem = detail::reserved(inst, {0xffffffffffffull, 0x0u, 0x0u, 0x0u})) return problem;
+      const auto in = VScatter::decode(inst);
+      if (static_cast<unsigned>(in.func) >= 5u) return detail::bad("V_SCATTER.func", static_cast<long long>(in.func), "one of enumeration scatter", 1);
+      if (in.dst > 15) return detail::bad("V_SCATTER.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.src > 15) return detail::bad("V_SCATTER.src", static_cast<long long>(in.src), "at most 15", 3);
+      if (in.idx > 15) return detail::bad("V_SCATTER.idx", static_cast<long long>(in.idx), "at most 15", 4);
+      if (in.axis > 3) return detail::bad("V_SCATTER.axis", static_cast<long long>(in.axis), "at most 3", 5);
+      break;
+    }
+    case Opcode::V_SCAN: {
+      if (auto problem = detail::reserved(inst, {0xffffffffffffffull, 0x0u, 0x0u, 0x0u})) return problem;
+      const auto in = VScan::decode(inst);
+      if (static_cast<unsigned>(in.func) >= 1u) return detail::bad("V_SCAN.func", static_cast<long long>(in.func), "one of enumeration scan", 1);
+      if (in.dst > 15) return detail::bad("V_SCAN.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.src > 15) return detail::bad("V_SCAN.src", static_cast<long long>(in.src), "at most 15", 3);
+      if (in.axis > 3) return detail::bad("V_SCAN.axis", static_cast<long long>(in.axis), "at most 3", 4);
+      if (in.exclusive > 1) return detail::bad("V_SCAN.exclusive", static_cast<long long>(in.exclusive), "at most 1", 5);
+      if (in.reverse > 1) return detail::bad("V_SCAN.reverse", static_cast<long long>(in.reverse), "at most 1", 6);
+      break;
+    }
+    case Opcode::V_ARG: {
+      if (auto problem = detail::reserved(inst, {0xffffffffffffull, 0x0u, 0x0u, 0x0u})) return problem;
+      const auto in = VArg::decode(inst);
+      if (static_cast<unsigned>(in.order) >= 2u) return detail::bad("V_ARG.order", static_cast<long long>(in.order), "one of enumeration order", 1);
+      if (in.dst > 15) return detail::bad("V_ARG.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.src > 15) return detail::bad("V_ARG.src", static_cast<long long>(in.src), "at most 15", 3);
+      if (in.axis > 3) return detail::bad("V_ARG.axis", static_cast<long long>(in.axis), "at most 3", 4);
+      if (in.last > 1) return detail::bad("V_ARG.last", static_cast<long long>(in.last), "at most 1", 5);
+      break;
+    }
+    case Opcode::V_TOPK: {
+      if (auto problem = detail::reserved(inst, {0xffffffffu, 0x0u, 0x0u, 0x0u})) return problem;
+      const auto in = VTopk::decode(inst);
+      if (static_cast<unsigned>(in.order) >= 2u) return detail::bad("V_TOPK.order", static_cast<long long>(in.order), "one of enumeration order", 1);
+      if (in.dst > 15) return detail::bad("V_TOPK.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if (in.src > 15) return detail::bad("V_TOPK.src", static_cast<long long>(in.src), "at most 15", 3);
       break;
     }
   }
@@ -1057,6 +1438,15 @@ inline std::string disassemble(const Inst &inst) {
       const auto in = DmaStore::decode(inst);
       detail::show(out, "src", static_cast<long long>(in.src));
       detail::show(out, "dst", static_cast<long long>(in.dst));
+      return out;
+    }
+    case Opcode::DMA_GATHER: {
+      const auto in = DmaGather::decode(inst);
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "src", static_cast<long long>(in.src));
+      detail::show(out, "idx", static_cast<long long>(in.idx));
+      detail::show(out, "axis", static_cast<long long>(in.axis));
+      detail::show(out, "limit", static_cast<unsigned long long>(in.limit));
       return out;
     }
     case Opcode::MM_LDW: {
@@ -1157,6 +1547,59 @@ inline std::string disassemble(const Inst &inst) {
       detail::show(out, "src", static_cast<long long>(in.src));
       return out;
     }
+    case Opcode::V_SELECT: {
+      const auto in = VSelect::decode(inst);
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "cond", static_cast<long long>(in.cond));
+      if (in.a == 255) out += " a=none"; else detail::show(out, "a", static_cast<long long>(in.a));
+      if (in.b == 255) out += " b=none"; else detail::show(out, "b", static_cast<long long>(in.b));
+      detail::show(out, "imm0", static_cast<double>(in.imm0));
+      detail::show(out, "imm1", static_cast<double>(in.imm1));
+      return out;
+    }
+    case Opcode::V_GATHER: {
+      const auto in = VGather::decode(inst);
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "src", static_cast<long long>(in.src));
+      detail::show(out, "idx", static_cast<long long>(in.idx));
+      detail::show(out, "axis", static_cast<long long>(in.axis));
+      return out;
+    }
+    case Opcode::V_SCATTER: {
+      const auto in = VScatter::decode(inst);
+      out.append(" func=").append(to_string(in.func));
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "src", static_cast<long long>(in.src));
+      detail::show(out, "idx", static_cast<long long>(in.idx));
+      detail::show(out, "axis", static_cast<long long>(in.axis));
+      return out;
+    }
+    case Opcode::V_SCAN: {
+      const auto in = VScan::decode(inst);
+      out.append(" func=").append(to_string(in.func));
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "src", static_cast<long long>(in.src));
+      detail::show(out, "axis", static_cast<long long>(in.axis));
+      detail::show(out, "exclusive", static_cast<long long>(in.exclusive));
+      detail::show(out, "reverse", static_cast<long long>(in.reverse));
+      return out;
+    }
+    case Opcode::V_ARG: {
+      const auto in = VArg::decode(inst);
+      out.append(" order=").append(to_string(in.order));
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "src", static_cast<long long>(in.src));
+      detail::show(out, "axis", static_cast<long long>(in.axis));
+      detail::show(out, "last", static_cast<long long>(in.last));
+      return out;
+    }
+    case Opcode::V_TOPK: {
+      const auto in = VTopk::decode(inst);
+      out.append(" order=").append(to_string(in.order));
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      detail::show(out, "src", static_cast<long long>(in.src));
+      return out;
+    }
   }
   out = ".bytes";
   for (uint8_t byte : inst) {
@@ -1196,7 +1639,7 @@ inline constexpr FieldInfo SEM_POST_fields[] = {
 };
 inline constexpr FieldInfo TDESC_fields[] = {
     {"index", 2, 1, 1, false, false, 0u, 0xfull, -1},
-    {"dtype", 3, 1, 1, false, false, 0u, 0x8ull, -1},
+    {"dtype", 3, 1, 1, false, false, 0u, 0xdull, -1},
     {"base", 4, 4, 1, false, false, 0u, 0xffffffffull, -1},
     {"dims", 8, 2, 4, false, false, 1u, 0xffffull, -1},
     {"strides", 16, 4, 4, false, true, 0u, 0xffffffffull, -1},
@@ -1219,6 +1662,13 @@ inline constexpr FieldInfo DMA_LOAD_fields[] = {
 inline constexpr FieldInfo DMA_STORE_fields[] = {
     {"src", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"dst", 3, 1, 1, false, false, 0u, 0xfull, -1},
+};
+inline constexpr FieldInfo DMA_GATHER_fields[] = {
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"idx", 4, 1, 1, false, false, 0u, 0xfull, -1},
+    {"axis", 5, 1, 1, false, false, 0u, 0x3ull, -1},
+    {"limit", 8, 4, 1, false, false, 1u, 0xffffffffull, -1},
 };
 inline constexpr FieldInfo MM_LDW_fields[] = {
     {"w", 2, 1, 1, false, false, 0u, 0xfull, -1},
@@ -1255,14 +1705,14 @@ inline constexpr FieldInfo MM_MUL_OS_fields[] = {
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
 };
 inline constexpr FieldInfo V_UNARY_fields[] = {
-    {"func", 1, 1, 1, false, false, 0u, 0x18ull, -1},
+    {"func", 1, 1, 1, false, false, 0u, 0x1dull, -1},
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
     {"imm0", 8, 4, 1, true, false, 0u, 0xffffffffull, -1},
     {"imm1", 12, 4, 1, true, false, 0u, 0xffffffffull, -1},
 };
 inline constexpr FieldInfo V_BINARY_fields[] = {
-    {"func", 1, 1, 1, false, false, 0u, 0xaull, -1},
+    {"func", 1, 1, 1, false, false, 0u, 0x12ull, -1},
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"a", 3, 1, 1, false, false, 0u, 0xfull, -1},
     {"b", 4, 1, 1, false, false, 0u, 0xfull, 255},
@@ -1300,9 +1750,50 @@ inline constexpr FieldInfo V_SOFTMAX_fields[] = {
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
 };
+inline constexpr FieldInfo V_SELECT_fields[] = {
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"cond", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"a", 4, 1, 1, false, false, 0u, 0xfull, 255},
+    {"b", 5, 1, 1, false, false, 0u, 0xfull, 255},
+    {"imm0", 8, 4, 1, true, false, 0u, 0xffffffffull, -1},
+    {"imm1", 12, 4, 1, true, false, 0u, 0xffffffffull, -1},
+};
+inline constexpr FieldInfo V_GATHER_fields[] = {
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"idx", 4, 1, 1, false, false, 0u, 0xfull, -1},
+    {"axis", 5, 1, 1, false, false, 0u, 0x3ull, -1},
+};
+inline constexpr FieldInfo V_SCATTER_fields[] = {
+    {"func", 1, 1, 1, false, false, 0u, 0x4ull, -1},
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"idx", 4, 1, 1, false, false, 0u, 0xfull, -1},
+    {"axis", 5, 1, 1, false, false, 0u, 0x3ull, -1},
+};
+inline constexpr FieldInfo V_SCAN_fields[] = {
+    {"func", 1, 1, 1, false, false, 0u, 0x0ull, -1},
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"axis", 4, 1, 1, false, false, 0u, 0x3ull, -1},
+    {"exclusive", 5, 1, 1, false, false, 0u, 0x1ull, -1},
+    {"reverse", 6, 1, 1, false, false, 0u, 0x1ull, -1},
+};
+inline constexpr FieldInfo V_ARG_fields[] = {
+    {"order", 1, 1, 1, false, false, 0u, 0x1ull, -1},
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
+    {"axis", 4, 1, 1, false, false, 0u, 0x3ull, -1},
+    {"last", 5, 1, 1, false, false, 0u, 0x1ull, -1},
+};
+inline constexpr FieldInfo V_TOPK_fields[] = {
+    {"order", 1, 1, 1, false, false, 0u, 0x1ull, -1},
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"src", 3, 1, 1, false, false, 0u, 0xfull, -1},
+};
 }  // namespace detail
 
-inline constexpr std::array<InstInfo, 17> kInstructions{{
+inline constexpr std::array<InstInfo, 24> kInstructions{{
     {Opcode::NOP, "NOP", nullptr, 0},
     {Opcode::SEM_WAIT, "SEM_WAIT", detail::SEM_WAIT_fields, 2},
     {Opcode::SEM_POST, "SEM_POST", detail::SEM_POST_fields, 2},
@@ -1311,6 +1802,7 @@ inline constexpr std::array<InstInfo, 17> kInstructions{{
     {Opcode::MDESC, "MDESC", detail::MDESC_fields, 4},
     {Opcode::DMA_LOAD, "DMA_LOAD", detail::DMA_LOAD_fields, 7},
     {Opcode::DMA_STORE, "DMA_STORE", detail::DMA_STORE_fields, 2},
+    {Opcode::DMA_GATHER, "DMA_GATHER", detail::DMA_GATHER_fields, 5},
     {Opcode::MM_LDW, "MM_LDW", detail::MM_LDW_fields, 4},
     {Opcode::MM_MUL, "MM_MUL", detail::MM_MUL_fields, 7},
     {Opcode::MM_DRAIN, "MM_DRAIN", detail::MM_DRAIN_fields, 9},
@@ -1320,6 +1812,12 @@ inline constexpr std::array<InstInfo, 17> kInstructions{{
     {Opcode::V_REDUCE, "V_REDUCE", detail::V_REDUCE_fields, 5},
     {Opcode::V_WINDOW, "V_WINDOW", detail::V_WINDOW_fields, 15},
     {Opcode::V_SOFTMAX, "V_SOFTMAX", detail::V_SOFTMAX_fields, 2},
+    {Opcode::V_SELECT, "V_SELECT", detail::V_SELECT_fields, 6},
+    {Opcode::V_GATHER, "V_GATHER", detail::V_GATHER_fields, 4},
+    {Opcode::V_SCATTER, "V_SCATTER", detail::V_SCATTER_fields, 5},
+    {Opcode::V_SCAN, "V_SCAN", detail::V_SCAN_fields, 6},
+    {Opcode::V_ARG, "V_ARG", detail::V_ARG_fields, 5},
+    {Opcode::V_TOPK, "V_TOPK", detail::V_TOPK_fields, 3},
 }};
 
 }  // namespace cx::isa

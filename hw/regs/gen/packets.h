@@ -57,6 +57,7 @@ enum {
   CX_STATUS_ABORTED = 16, /* stopped by a reset */
   CX_STATUS_PARITY_ERROR = 17, /* an accumulator word of a MAC tile was read with wrong parity; the address is the tile's number */
   CX_STATUS_RTL_MISMATCH = 18, /* an RTL tile did not keep to the cycles of the model; the address is the tile's number */
+  CX_STATUS_INDEX_RANGE = 19, /* an index of a gather or scatter lies outside the dimension; the address is that index, in two's complement */
 };
 
 enum {

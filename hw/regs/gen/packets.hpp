@@ -53,6 +53,7 @@ enum class Status : uint32_t {
   ABORTED = 16,
   PARITY_ERROR = 17,
   RTL_MISMATCH = 18,
+  INDEX_RANGE = 19,
 };
 
 enum class Scope : uint8_t { NONE = 0, DEVICE = 1, SYSTEM = 2 };
@@ -82,6 +83,7 @@ constexpr std::string_view status_name(uint32_t code) {
     case 16: return "ABORTED";
     case 17: return "PARITY_ERROR";
     case 18: return "RTL_MISMATCH";
+    case 19: return "INDEX_RANGE";
     default: return "UNKNOWN";
   }
 }
@@ -108,6 +110,7 @@ constexpr std::string_view status_description(uint32_t code) {
     case 16: return "stopped by a reset";
     case 17: return "an accumulator word of a MAC tile was read with wrong parity; the address is the tile's number";
     case 18: return "an RTL tile did not keep to the cycles of the model; the address is the tile's number";
+    case 19: return "an index of a gather or scatter lies outside the dimension; the address is that index, in two's complement";
     default: return "unknown status code";
   }
 }

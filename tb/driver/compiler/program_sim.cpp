@@ -72,6 +72,8 @@ float apply_unary(isa::Unary func, float x, float a, float b) {
       return std::sin(x);
     case U::COS:
       return std::cos(x);
+    default:
+      break;
   }
   return std::numeric_limits<float>::quiet_NaN();
 }
@@ -101,6 +103,8 @@ float apply_binary(isa::Binary func, float a, float b) {
       return a < b ? 1 : 0;
     case B::LE:
       return a <= b ? 1 : 0;
+    default:
+      break;
   }
   return std::numeric_limits<float>::quiet_NaN();
 }

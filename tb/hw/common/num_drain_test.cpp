@@ -123,7 +123,7 @@ TEST_CASE("bad stages are refused") {
   const uint32_t word = 0;
   uint64_t out = 0;
   DrainStage stage;
-  stage.out = DType::RAW64;
+  stage.out = DType::INT64;
   CHECK_THROWS_AS(drain_row(stage, &word, &out, 1), std::invalid_argument);
   stage.out = static_cast<DType>(9);
   CHECK_THROWS_AS(drain_row(stage, &word, &out, 1), std::invalid_argument);

@@ -26,7 +26,7 @@ float real(uint32_t value) { return std::bit_cast<float>(value); }
 TEST_CASE("names and sizes follow the instruction set") {
   CHECK(bytes_of(DType::FP32) == 4);
   CHECK(bytes_of(DType::BF16) == 2);
-  CHECK(bytes_of(DType::RAW64) == 8);
+  CHECK(bytes_of(DType::INT64) == 8);
   CHECK(bytes_of(static_cast<DType>(9)) == 0);
   for (unsigned i = 0; i < kDTypes; ++i) {
     const auto dtype = static_cast<DType>(i);
@@ -34,8 +34,8 @@ TEST_CASE("names and sizes follow the instruction set") {
   }
   CHECK_FALSE(dtype_from_name("FP12").has_value());
   float value = 0;
-  CHECK_THROWS_AS(widen(DType::RAW64, &value, &value, 1), std::invalid_argument);
-  CHECK_THROWS_AS(narrow(DType::RAW64, &value, &value, 1), std::invalid_argument);
+  CHECK_THROWS_AS(widen(DType::INT64, &value, &value, 1), std::invalid_argument);
+  CHECK_THROWS_AS(narrow(DType::INT64, &value, &value, 1), std::invalid_argument);
 }
 
 TEST_CASE("16-bit and 8-bit floats survive the way to FP32 and back") {

@@ -98,7 +98,7 @@ class Generator {
       Transfer t;
       static constexpr isa::DType kTypes[] = {isa::DType::INT8,  isa::DType::UINT8, isa::DType::FP8_E4M3,
                                               isa::DType::FP16,  isa::DType::BF16,  isa::DType::FP32,
-                                              isa::DType::INT32, isa::DType::RAW64};
+                                              isa::DType::INT32, isa::DType::INT64};
       t.spm.dtype = kTypes[below(std::size(kTypes))];
       const auto bytes = static_cast<std::int32_t>(isa::bytes_of(t.spm.dtype));
       for (auto &dim : t.spm.dims) dim = static_cast<std::uint16_t>(1 + (below(3) == 0 ? 0 : below(below(4) ? 9 : 80)));
@@ -214,7 +214,7 @@ TEST_CASE("large transposing transfers equal the reference") {
   randomise(t.dram_at(kArena), kArenaBytes, seed);
   std::vector<std::byte> spm(t.spm.data(), t.spm.data() + t.spm.bytes());
   std::vector<std::byte> arena(t.dram_at(kArena), t.dram_at(kArena) + kArenaBytes);
-  for (const isa::DType type : {isa::DType::INT8, isa::DType::FP16, isa::DType::FP32, isa::DType::RAW64}) {
+  for (const isa::DType type : {isa::DType::INT8, isa::DType::FP16, isa::DType::FP32, isa::DType::INT64}) {
     const auto bytes = static_cast<std::int32_t>(isa::bytes_of(type));
     for (const bool store : {false, true}) {
       Transfer transfer;

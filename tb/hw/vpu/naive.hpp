@@ -96,6 +96,8 @@ inline float unary(isa::Unary f, float x, float imm0, float imm1) {
       return vmath::apply(F::SIN, x);
     case Unary::COS:
       return vmath::apply(F::COS, x);
+    default:
+      break;
   }
   return NAN;
 }
@@ -125,6 +127,8 @@ inline float binary(isa::Binary f, float a, float b) {
       return a < b ? 1.0f : 0.0f;
     case Binary::LE:
       return a <= b ? 1.0f : 0.0f;
+    default:
+      break;
   }
   return NAN;
 }

@@ -530,10 +530,10 @@ TEST_CASE_METHOD(Fixture, "undefined descriptors are refused") {
   SECTION("softmax src") { softmax.src = 15, refused(b, softmax, Kind::ILLEGAL, 15); }
 }
 
-TEST_CASE_METHOD(Fixture, "RAW64 is refused") {
+TEST_CASE_METHOD(Fixture, "INT64 is refused") {
   for (const unsigned index : {0u, 1u, 2u, 3u, 4u, 5u}) {
     Fixture f;
-    f.b.views[index]->dtype = DType::RAW64;
+    f.b.views[index]->dtype = DType::INT64;
     CAPTURE(index);
     if (index < 2) refused(f.b, f.unary, Kind::ILLEGAL, index);
     if (index < 2) refused(f.b, f.softmax, Kind::ILLEGAL, index);
@@ -542,7 +542,7 @@ TEST_CASE_METHOD(Fixture, "RAW64 is refused") {
     if (index == 0 || index > 3) refused(f.b, f.window, Kind::ILLEGAL, index);
   }
   Fixture f;
-  f.b.views[0]->dtype = f.b.views[1]->dtype = DType::RAW64;
+  f.b.views[0]->dtype = f.b.views[1]->dtype = DType::INT64;
   f.unary.func = isa::Unary::COPY;
   refused(f.b, f.unary, Kind::ILLEGAL, 0);
 }

@@ -206,7 +206,7 @@ TEST_CASE("faults stop the engine and name the operand") {
     d.expect_fault(illegal, 2, 0);
   }
   SECTION("data type") {
-    launch({dense(0, 0, {1, 2, 4, 8}, isa::DType::RAW64), out, neg});
+    launch({dense(0, 0, {1, 2, 4, 8}, isa::DType::INT64), out, neg});
     d.expect_fault(illegal, 2, 0);
   }
   SECTION("operand of another function") {
