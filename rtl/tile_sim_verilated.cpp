@@ -5,6 +5,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "rtl/coverage.hpp"
 #include "rtl/tile_sim.hpp"
 
 #define CX_STRINGIFY(x) #x
@@ -37,6 +38,7 @@ class Verilated final : public TileSim {
     ::Verilated::threadContextp(&context_);
     close_waves();
     model_.final();
+    write_coverage(context_, CX_HEADER(CX_MODEL));
   }
 
   const TileShape &shape() const override {
