@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "driver/compiler/backend/describe.hpp"
 #include "driver/compiler/backend/fusion.hpp"
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/layout.hpp"
@@ -158,7 +159,17 @@ Program compile(const Graph &graph, const Target &target, const CompileOptions &
   Context context{
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   GroupEmitter group_emitter(context);
-  for (const Group &group : groups) emit_group(context, group_emitter, group);
+  std::string tilings;
+  if (wants_steps(options.observer)) {
+    options.observer->step("groups", describe_groups(graph, groups));
+    options.observer->step("layout", describe_layout(graph, layout));
+    options.observer->step("memory_plan", describe_plan(layout, plan));
+    context.tilings = &tilings;
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (options.observer != nullptr) options.observer->progress("emitting", g, groups.size());
+    emit_group(context, group_emitter, groups[g]);
+  }
 
   Program program;
   program.name = options.name.empty() ? graph.name : options.name;
@@ -173,6 +184,10 @@ Program compile(const Graph &graph, const Target &target, const CompileOptions &
   program.macs = count_macs(graph);
   const uint64_t instructions = emitter.finish(target, image, program.debug);
   program.image = image.finish(target.arch_hash, segment);
+  if (wants_steps(options.observer)) {
+    options.observer->step("tiling", tilings);
+    options.observer->step("streams", disassemble(program));
+  }
   if (statistics != nullptr) {
     statistics->groups = groups.size();
     statistics->nodes = graph.nodes.size();

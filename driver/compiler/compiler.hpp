@@ -32,6 +32,9 @@ struct CompileOptions {
   /// Taken for the largest magnitude of every constant that a product multiplies. Absent: the constant's own, of
   /// weights that of each output channel.
   std::optional<float> constant_range;
+
+  /// Sees the groups, the layout, the memory plan, the tiling and the instruction streams.
+  StepObserver *observer = nullptr;
 };
 
 /// The texts that precision_from() knows, for messages and help: "fp32, fp16, bf16, ...".

@@ -4,15 +4,16 @@
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
 #include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
+#include "driver/tools/input_values.hpp"
 #include "driver/tools/model_inputs.hpp"
 #include "driver/tools/report_table.hpp"
+#include "driver/tools/step_files.hpp"
 #include "driver/tools/task.hpp"
 #include "driver/tools/tensor_file.hpp"
 #include "driver/tools/waves.hpp"
@@ -24,140 +25,13 @@ using Json = nlohmann::ordered_json;
 
 struct RunOptions {
   ChipOptions chip;
-  std::string model, precision = "fp32", task, labels, reference, report, output, check = "values";
+  InputOptions from;
+  std::string model, precision = "fp32", task, labels, report, output, check = "values";
   std::string ranges, save_ranges;
-  std::vector<std::string> inputs, shapes, samples, waves;
-  std::optional<uint64_t> seed;
+  std::vector<std::string> samples, waves;
   double rtol = 1e-3, atol = 1e-7;
   bool json = false;
 };
-
-std::pair<std::string, std::string> split_pair(const std::string &text, const std::string &option) {
-  const std::size_t at = text.find('=');
-  if (at == std::string::npos || at == 0 || at + 1 == text.size()) {
-    throw InputError(option + " " + text + ": expected NAME=" + (option == "--shape" ? "1,3,224,224" : "FILE"));
-  }
-  return {text.substr(0, at), text.substr(at + 1)};
-}
-
-std::vector<int64_t> parse_shape(const std::string &text) {
-  std::vector<int64_t> shape;
-  std::size_t at = 0;
-  while (at <= text.size()) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    const std::string item = text.substr(at, end - at);
-    if (item.empty() || item.find_first_not_of("0123456789") != std::string::npos || item.size() > 9) {
-      throw InputError("--shape: '" + text + "' is not a list of dimensions such as 1,3,224,224");
-    }
-    shape.push_back(std::stoll(item));
-    at = end + 1;
-  }
-  return shape;
-}
-
-bool is_picture(const std::filesystem::path &path) {
-  const std::string extension = path.extension();
-  return extension == ".png" || extension == ".jpg" || extension == ".jpeg";
-}
-
-/// Uniform in [-1, 1), the same on every machine.
-HostTensor seeded_tensor(const std::string &name, const std::vector<int64_t> &shape, uint64_t seed) {
-  HostTensor tensor{name, "float32", shape, {}};
-  std::mt19937_64 random(seed);
-  const uint64_t count = element_count(shape);
-  tensor.bytes.resize(count * sizeof(float));
-  auto *values = reinterpret_cast<float *>(tensor.bytes.data());
-  for (uint64_t i = 0; i < count; ++i) values[i] = static_cast<float>(random() >> 40) * 0x1p-23F - 1.0F;
-  return tensor;
-}
-
-std::vector<int64_t> declared_shape(const compiler::InputInfo &info) {
-  std::vector<int64_t> shape;
-  for (const compiler::Dimension &dimension : info.shape) shape.push_back(dimension.value);
-  return shape;
-}
-
-std::string declared_text(const compiler::InputInfo &info) {
-  std::string text = numpy_name(info.type) + " [";
-  for (std::size_t i = 0; i < info.shape.size(); ++i) {
-    const compiler::Dimension &d = info.shape[i];
-    text += (i == 0 ? "" : ", ") + (d.value >= 0 ? std::to_string(d.value) : d.symbol.empty() ? "?" : d.symbol);
-  }
-  return text + "]";
-}
-
-/// One value for each input of the model, from --input, then the reference folder, then --seed.
-std::vector<HostTensor> gather_inputs(const RunOptions &options, const Task *task) {
-  const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(options.model);
-  std::map<std::string, std::string> files;
-  for (const std::string &text : options.inputs) {
-    auto [name, file] = split_pair(text, "--input");
-    if (!files.emplace(name, file).second) throw InputError("--input " + name + " is given twice");
-  }
-  std::map<std::string, std::vector<int64_t>> shapes;
-  for (const std::string &text : options.shapes) {
-    const auto [name, shape] = split_pair(text, "--shape");
-    shapes[name] = parse_shape(shape);
-  }
-  std::vector<HostTensor> recorded;
-  if (!options.reference.empty()) recorded = load_data_set(options.reference, "input");
-
-  std::vector<HostTensor> values;
-  for (std::size_t i = 0; i < infos.size(); ++i) {
-    const compiler::InputInfo &info = infos[i];
-    HostTensor value;
-    if (const auto file = files.find(info.name); file != files.end()) {
-      if (is_picture(file->second) && task != nullptr) {
-        value = task->prepare(load_picture(file->second), info.name, declared_shape(info));
-      } else {
-        value = load_tensor(file->second);
-      }
-      files.erase(file);
-    } else if (i < recorded.size()) {
-      value = recorded[i];
-    } else if (options.seed) {
-      std::vector<int64_t> shape = declared_shape(info);
-      if (const auto given = shapes.find(info.name); given != shapes.end()) shape = given->second;
-      for (const int64_t dim : shape) {
-        if (dim < 0)
-          throw InputError("input " + info.name + " is " + declared_text(info) + ": give --shape " + info.name +
-                           "=...");
-      }
-      value = seeded_tensor(info.name, shape, *options.seed + i);
-    } else {
-      throw InputError("no value for input " + info.name + ", " + declared_text(info) + ": give --input " + info.name +
-                       "=FILE, --reference DIR or --seed N");
-    }
-    value.name = info.name;
-    values.push_back(std::move(value));
-  }
-  if (!files.empty()) {
-    std::string names;
-    for (const compiler::InputInfo &info : infos) names += (names.empty() ? "" : ", ") + info.name;
-    throw InputError("--input " + files.begin()->first + ": the model has no such input; it has " + names);
-  }
-  return values;
-}
-
-/// A sample for calibration: a folder of input_K.pb, or a file for the only input of a model.
-std::vector<HostTensor> load_sample(const std::string &path, const std::string &model, const Task *task) {
-  const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model);
-  std::vector<HostTensor> values;
-  if (std::filesystem::is_directory(path)) {
-    values = load_data_set(path, "input");
-  } else if (is_picture(path)) {
-    if (task == nullptr) throw InputError("--calibrate " + path + ": a picture needs --task");
-    values = {task->prepare(load_picture(path), infos.at(0).name, declared_shape(infos.at(0)))};
-  } else {
-    values = {load_tensor(path)};
-  }
-  if (values.size() != infos.size()) {
-    throw InputError(
-        fmt::format("--calibrate {}: holds {} values, the model has {} inputs", path, values.size(), infos.size()));
-  }
-  for (std::size_t i = 0; i < infos.size(); ++i) values[i].name = infos[i].name;
-  return values;
-}
 
 /// Ranges for a precision that needs them: from a file, or measured on the samples, or on `values` if there are none.
 std::optional<Calibration> ranges_for(compiler::Precision precision, Device &device, const std::string &model,
@@ -194,12 +68,12 @@ struct CheckResult {
 
 CheckResult check_outputs(const RunOptions &options, const Task *task, const std::vector<HostTensor> &outputs) {
   CheckResult result;
-  if (options.reference.empty()) return result;
-  const std::vector<HostTensor> expected = load_data_set(options.reference, "output");
-  if (expected.empty()) throw InputError(options.reference + ": holds no output_0.pb");
+  if (options.from.reference.empty()) return result;
+  const std::vector<HostTensor> expected = load_data_set(options.from.reference, "output");
+  if (expected.empty()) throw InputError(options.from.reference + ": holds no output_0.pb");
   if (expected.size() != outputs.size()) {
     throw InputError(
-        fmt::format("{}: holds {} outputs, the model has {}", options.reference, expected.size(), outputs.size()));
+        fmt::format("{}: holds {} outputs, the model has {}", options.from.reference, expected.size(), outputs.size()));
   }
   result.done = true;
   result.json["rtol"] = options.rtol;
@@ -249,7 +123,7 @@ int run(const RunOptions &options) {
   const compiler::Precision precision = compiler::precision_from(options.precision);
   const std::unique_ptr<Task> task =
       options.task.empty() ? nullptr : make_task(options.task, options.model, options.labels);
-  const std::vector<HostTensor> values = gather_inputs(options, task.get());
+  const std::vector<HostTensor> values = input_values(options.model, options.from, task.get());
   const SplitInputs inputs = split_inputs(values);
 
   std::optional<WavesRequest> waves;
@@ -270,8 +144,11 @@ int run(const RunOptions &options) {
   }
   progress("compiling " + options.model);
   compiler::CompileStatistics statistics;
-  Program program =
-      compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
+  StepFiles steps({}, progress);
+  compiler::ImportOptions import = inputs.import;
+  import.observer = &steps;
+  compile_options.observer = &steps;
+  Program program = compiler::compile_onnx(options.model, import, device->target(), compile_options, &statistics);
   const auto compiled = std::chrono::steady_clock::now();
   progress(fmt::format("running {} instructions", statistics.instructions));
   Executable executable(*device, std::move(program));
@@ -338,31 +215,68 @@ int run(const RunOptions &options) {
 
 struct ConvertOptions {
   ChipOptions chip;
-  std::string model, output, ranges, precision = "fp32";
+  std::string model, output, ranges, dump, precision = "fp32";
   std::vector<std::string> shapes, samples;
+  bool json = false;
 };
 
-int convert(const ConvertOptions &options) {
-  compiler::ImportOptions import;
-  for (const std::string &text : options.shapes) {
-    const auto [name, shape] = split_pair(text, "--shape");
-    import.input_shapes[name] = parse_shape(shape);
+uint64_t bound_bytes(const Program &program) {
+  uint64_t bytes = 0;
+  for (const auto *bindings : {&program.inputs, &program.outputs}) {
+    for (const Binding &binding : *bindings) bytes += binding.bytes;
   }
+  return bytes;
+}
+
+int convert(const ConvertOptions &options) {
+  const auto begin = std::chrono::steady_clock::now();
+  StepFiles steps(options.dump, progress);
+  compiler::ImportOptions import;
+  for (auto &[name, shape] : parse_shapes(options.shapes)) import.input_shapes[name] = shape;
+  import.observer = &steps;
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
   const std::optional<Calibration> calibration =
       ranges_for(compile_options.precision, *device, options.model, options.ranges, options.samples, nullptr, nullptr);
   if (calibration) compile_options.ranges = calibration->ranges;
+  compile_options.observer = &steps;
   compiler::CompileStatistics statistics;
+  progress("compiling " + options.model);
   const Program program = compiler::compile_onnx(options.model, import, device->target(), compile_options, &statistics);
   const std::string output =
       options.output.empty() ? std::filesystem::path(options.model).stem().string() + ".cxb" : options.output;
   save(program, output);
-  fmt::print("{}: {} instructions in {} groups, {} bytes of constants, workspace {} bytes ({} without reuse)\n", output,
-             statistics.instructions, statistics.groups, statistics.constant_bytes, statistics.workspace_bytes,
-             statistics.workspace_bytes_no_reuse);
+  const uint64_t fixed_bytes = program.image.size() + bound_bytes(program);
+  const uint64_t peak = fixed_bytes + statistics.workspace_bytes;
+  const uint64_t peak_no_reuse = fixed_bytes + statistics.workspace_bytes_no_reuse;
+  if (options.json) {
+    Json json = {{"model", std::filesystem::path(options.model).filename()},
+                 {"config", std::filesystem::path(options.chip.config).stem()},
+                 {"precision", options.precision},
+                 {"program", output}};
+    if (calibration) json["calibration"] = calibration_json(*calibration);
+    json["macs"] = program.macs;
+    json["nodes"] = statistics.nodes;
+    json["groups"] = statistics.groups;
+    json["instructions"] = statistics.instructions;
+    json["image_bytes"] = program.image.size();
+    json["constant_bytes"] = statistics.constant_bytes;
+    json["workspace_bytes"] = statistics.workspace_bytes;
+    json["workspace_bytes_no_reuse"] = statistics.workspace_bytes_no_reuse;
+    json["peak_bytes"] = peak;
+    json["peak_bytes_no_reuse"] = peak_no_reuse;
+    if (!options.dump.empty()) json["dumped_steps"] = steps.count();
+    json["wall_s"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    fmt::print("{}\n", json.dump(2));
+    return kDone;
+  }
+  fmt::print("{}: {} instructions in {} groups of {} nodes, {} bytes of constants\n", output, statistics.instructions,
+             statistics.groups, statistics.nodes, statistics.constant_bytes);
+  fmt::print("device memory: peak {} bytes ({} without reuse), of which workspace {} ({} without reuse)\n", peak,
+             peak_no_reuse, statistics.workspace_bytes, statistics.workspace_bytes_no_reuse);
   if (calibration) fmt::print("products in {}, {}\n", options.precision, calibration->text());
+  if (!options.dump.empty()) fmt::print("{} steps of the compiler in {}\n", steps.count(), options.dump);
   return kDone;
 }
 
@@ -385,17 +299,18 @@ void add_run(CLI::App &app, Invocation &invocation) {
       ->expected(1);
   command->add_option("--ranges", options->ranges, "File of ranges to take instead of measuring them");
   command->add_option("--save-ranges", options->save_ranges, "File to write the ranges to (JSON)");
-  command->add_option("--input", options->inputs, "NAME=FILE: .npy, .npz, .pb, or a picture with --task")
+  command->add_option("--input", options->from.inputs, "NAME=FILE: .npy, .npz, .pb, or a picture with --task")
       ->take_all()
       ->expected(1);
-  command->add_option("--shape", options->shapes, "NAME=1,3,224,224: shape of an input filled by --seed")
+  command->add_option("--shape", options->from.shapes, "NAME=1,3,224,224: shape of an input filled by --seed")
       ->take_all()
       ->expected(1);
-  command->add_option("--seed", options->seed, "Fill inputs that have no file with seeded values in [-1, 1)");
+  command->add_option("--seed", options->from.seed,
+                      "Fill inputs that have no file with seeded values: in [-1, 1), integers in 0 to 7");
   command->add_option("--task", options->task,
                       "What pictures and outputs mean: ocr-line, ocr-direction, faces or classify");
   command->add_option("--labels", options->labels, "Labels of the task, one a line");
-  command->add_option("--reference", options->reference,
+  command->add_option("--reference", options->from.reference,
                       "Folder of input_K.pb and output_K.pb to check the outputs against");
   command->add_option("--rtol", options->rtol, "Relative tolerance of the check")->capture_default_str();
   command->add_option("--atol", options->atol, "Absolute tolerance of the check")->capture_default_str();
@@ -431,6 +346,10 @@ void add_convert(CLI::App &app, Invocation &invocation) {
   command->add_option("--shape", options->shapes, "NAME=1,3,224,224: binds the open dimensions of an input")
       ->take_all()
       ->expected(1);
+  command->add_option("--dump-passes", options->dump,
+                      "Folder for the graph after every pass and for what the back-end decides: groups, layout, memory "
+                      "plan, tiling, instruction streams; one numbered text file each");
+  command->add_flag("--json", options->json, "Print JSON instead of two lines");
   command->callback([options, &invocation] { invocation.action = [options] { return convert(*options); }; });
 }
 

@@ -153,6 +153,11 @@ void GroupEmitter::emit(const std::string &name, Kernel &kernel) {
   Need need;
   const Tiling tiling = choose(name, kernel, need);
   const Shape shape = kernel.shape();
+  if (context_.tilings != nullptr) {
+    *context_.tilings += name + ": " + to_text(shape) + " in tiles of " + to_text(tiling) + ", " +
+                         std::to_string(need.tiles) + " in a pass; scratchpad " + std::to_string(need.resident) +
+                         " bytes resident, " + std::to_string(need.tile) + " a tile\n";
+  }
   Tiling passes = shape;
   if (kernel.pass_dimension() >= 0) {
     const auto d = static_cast<std::size_t>(kernel.pass_dimension());

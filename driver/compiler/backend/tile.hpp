@@ -28,6 +28,7 @@ struct Context {
   std::map<TensorId, float> ranges;     ///< largest magnitudes of what products of 8-bit formats multiply
   std::optional<float> constant_range;  ///< instead of the largest magnitudes of constants
   int64_t acc_toggle = 0;               ///< part of the accumulators that the next product uses
+  std::string *tilings = nullptr;       ///< takes a line for each group that is tiled, where somebody looks
 };
 
 /// Hands out scratchpad bytes one after the other.

@@ -337,7 +337,10 @@ class Importer {
   }
 
   void lower_all() {
-    for (int index : order()) {
+    const std::vector<int> indices = order();
+    uint64_t done = 0;
+    for (int index : indices) {
+      if (options_.observer != nullptr) options_.observer->progress("importing", done++, indices.size());
       const std::string prefix = where(index) + ": ";
       try {
         lower(index);
@@ -396,8 +399,11 @@ auto with_path(const std::filesystem::path &path, Action action) {
 Graph import_onnx(const std::filesystem::path &path, const ImportOptions &options) {
   const onnx::ModelProto model = read_model(path);
   return with_path(path, [&] {
+    StepObserver *observer = options.observer;
+    if (wants_steps(observer)) observer->step("model", to_text(model));
     Graph graph = Importer(model, path.parent_path(), options).run();
-    optimise(graph);
+    if (wants_steps(observer)) observer->step("lowered", to_text(graph));
+    optimise(graph, observer);
     verify(graph);
     verify_shapes(graph);
     return graph;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "driver/compiler/graph.hpp"
+#include "driver/compiler/observer.hpp"
 
 namespace cx::compiler {
 
@@ -18,6 +19,9 @@ struct ImportOptions {
 
   /// Graph inputs whose values are fixed at compile time: shapes, axes, slice bounds, weights. They become constants.
   std::map<std::string, Tensor> bound_inputs;
+
+  /// Sees the model, the graph as lowered and the graph after every pass.
+  StepObserver *observer = nullptr;
 };
 
 /// Reads, checks and lowers a model, then runs all passes. The result satisfies verify() and holds only the operators

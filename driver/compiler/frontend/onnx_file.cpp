@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <sstream>
 
 #include "driver/compiler/frontend/shape_inference.hpp"
 #include "driver/include/cx/error.hpp"
@@ -216,6 +217,43 @@ std::string printable(const std::string &text) {
     if (static_cast<unsigned char>(character) < 0x20 || character == 0x7F) character = '?';
   }
   return text.size() > kLongest ? result + "..." : result;
+}
+
+std::string to_text(const onnx::ModelProto &model) {
+  std::ostringstream out;
+  const auto value = [](const onnx::ValueInfoProto &info) {
+    if (!info.type().has_tensor_type()) return printable(info.name()) + ": no tensor";
+    const auto &tensor = info.type().tensor_type();
+    std::string text = printable(info.name()) + ": type " + std::to_string(tensor.elem_type()) + " [";
+    for (int d = 0; d < tensor.shape().dim_size(); ++d) {
+      const auto &dimension = tensor.shape().dim(d);
+      text += d == 0 ? "" : ", ";
+      text += dimension.has_dim_value() ? std::to_string(dimension.dim_value()) : printable(dimension.dim_param());
+    }
+    return text + "]";
+  };
+  const auto list = [](const auto &names) {
+    std::string text;
+    for (const std::string &name : names) text += (text.empty() ? "" : ", ") + printable(name);
+    return text;
+  };
+  out << "model " << printable(model.graph().name()) << '\n';
+  for (const auto &opset : model.opset_import()) {
+    out << "  opset " << opset.version() << (opset.domain().empty() ? "" : " of " + printable(opset.domain())) << '\n';
+  }
+  for (const auto &input : model.graph().input()) out << "  input " << value(input) << '\n';
+  for (const auto &tensor : model.graph().initializer()) {
+    out << "  initializer " << printable(tensor.name()) << ": type " << tensor.data_type() << " [";
+    for (int d = 0; d < tensor.dims_size(); ++d) out << (d == 0 ? "" : ", ") << tensor.dims(d);
+    out << "]\n";
+  }
+  for (const auto &node : model.graph().node()) {
+    out << "  " << list(node.output()) << " = " << printable(node.op_type()) << '(' << list(node.input()) << ')';
+    for (const auto &attribute : node.attribute()) out << ' ' << printable(attribute.name());
+    out << "  # " << printable(node.name()) << '\n';
+  }
+  for (const auto &output : model.graph().output()) out << "  output " << value(output) << '\n';
+  return out.str();
 }
 
 }  // namespace cx::compiler

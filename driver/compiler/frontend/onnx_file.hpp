@@ -20,6 +20,9 @@ Tensor read_tensor(const onnx::TensorProto &proto, const std::filesystem::path &
 /// Throws UnsupportedError naming `what` for types that a Graph cannot carry.
 Type type_from_onnx(int data_type, const std::string &what);
 
+/// Opsets, inputs, initializers, nodes and outputs as the file states them, a line each.
+std::string to_text(const onnx::ModelProto &model);
+
 /// Text from a model, safe to print: control bytes become '?', long text is cut.
 std::string printable(const std::string &text);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "driver/compiler/graph.hpp"
+#include "driver/compiler/observer.hpp"
 
 namespace cx::compiler {
 
@@ -31,7 +32,7 @@ void eliminate_dead_code(Graph &graph);
 /// Removes each Copy whose source may take its place as a graph output.
 void elide_copies(Graph &graph);
 
-/// All of the above, in order. Expects every graph output to come from a Copy.
-void optimise(Graph &graph);
+/// All of the above, in order. Expects every graph output to come from a Copy. The observer sees the graph after each.
+void optimise(Graph &graph, StepObserver *observer = nullptr);
 
 }  // namespace cx::compiler

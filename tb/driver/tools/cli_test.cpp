@@ -382,3 +382,59 @@ TEST_CASE("waves of a tile are recorded without changing the run") {
   }
   CHECK(run_cx(run + " --waves tile=0 /nowhere/out.fst").status == 2);
 }
+
+TEST_CASE("convert writes every step of the compiler as a numbered text file") {
+  const Folder folder;
+  const std::string model = write_product(folder / "product.onnx");
+  const std::string dump = folder / "steps";
+  const std::string convert = "convert " + model + " --config tiny -o " + (folder / "p.cxb") + " --dump-passes " + dump;
+  fs::create_directories(dump);
+  std::ofstream(fs::path(dump) / "99_of_an_earlier_run.txt") << "old";
+  std::ofstream(fs::path(dump) / "notes.txt") << "mine";
+  const Result result = run_cx(convert + " --json");
+  INFO(result.text);
+  REQUIRE(result.status == 0);
+  const auto json = nlohmann::json::parse(result.text);
+  CHECK(json["macs"] == 12);
+  CHECK(json["peak_bytes"] > json["workspace_bytes"]);
+  CHECK(json["peak_bytes_no_reuse"] >= json["peak_bytes"]);
+
+  std::vector<std::string> names;
+  for (const auto &entry : fs::directory_iterator(dump)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  CHECK(names.back() == "notes.txt");
+  names.pop_back();
+  REQUIRE(names.size() == json["dumped_steps"].get<std::size_t>());
+  std::string sequence;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    CHECK(std::stoul(names[i]) == i);
+    sequence += names[i].substr(2, names[i].size() - 6);
+    CHECK(fs::file_size(fs::path(dump) / names[i]) > 0);
+  }
+  CHECK(sequence.rfind("_model_lowered_", 0) == 0);
+  for (const char *pass : {"canonicalise", "fold_constants", "fuse_affine", "elide_copies"}) {
+    CHECK_THAT(sequence, Catch::Contains(pass));
+  }
+  CHECK_THAT(sequence, Catch::EndsWith("_groups_layout_memory_plan_tiling_streams"));
+
+  const auto text_of = [&](const std::string &step) {
+    for (const std::string &name : names) {
+      if (name.substr(3) != step + ".txt") continue;
+      std::ifstream in(fs::path(dump) / name);
+      return std::string{std::istreambuf_iterator<char>(in), {}};
+    }
+    return std::string();
+  };
+  CHECK_THAT(text_of("model"), Catch::Contains("y = MatMul(x, w)"));
+  // The copy into the graph output is there until the pass that removes it.
+  CHECK_THAT(text_of("lowered"), Catch::Contains("Copy"));
+  CHECK_THAT(text_of("elide_copies"), !Catch::Contains("Copy") && Catch::Contains("MatMul"));
+  CHECK_THAT(text_of("groups"), Catch::Contains("matmul [1, 3]"));
+  CHECK_THAT(text_of("tiling"), Catch::Contains("the_product: [1, 3] in tiles of"));
+  CHECK_THAT(text_of("streams"), Catch::Contains("the_product"));
+
+  std::ofstream(folder / "file") << "x";
+  const Result blocked = run_cx("convert " + model + " --config tiny --dump-passes " + (folder / "file"));
+  CHECK(blocked.status == 2);
+  CHECK_THAT(blocked.text, Catch::Contains("file"));
+}
