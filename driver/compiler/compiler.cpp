@@ -65,18 +65,89 @@ std::map<TensorId, float> ranges_of(const Graph &graph, const CompileOptions &op
   return ranges;
 }
 
-uint64_t count_macs(const Graph &graph) {
-  int64_t macs = 0;
-  for (const Node &node : graph.nodes) {
-    const int64_t results = elements(graph[node.outputs[0]].shape);
-    if (node.op == "Conv") {
-      const Shape &w = graph[node.inputs[1]].shape;
-      macs += results * w[1] * w[2] * w[3];
-    } else if (node.op == "MatMul") {
-      macs += results * graph[node.inputs[0]].shape.back();
-    }
+uint64_t macs_of(const Graph &graph, const Node &node) {
+  const int64_t results = elements(graph[node.outputs[0]].shape);
+  if (node.op == "Conv") {
+    const Shape &w = graph[node.inputs[1]].shape;
+    return static_cast<uint64_t>(results * w[1] * w[2] * w[3]);
   }
-  return static_cast<uint64_t>(macs);
+  if (node.op == "MatMul") return static_cast<uint64_t>(results * graph[node.inputs[0]].shape.back());
+  return 0;
+}
+
+uint64_t count_macs(const Graph &graph) {
+  uint64_t macs = 0;
+  for (const Node &node : graph.nodes) macs += macs_of(graph, node);
+  return macs;
+}
+
+/// What no program can avoid to move: constants and bound tensors, each once, at the group that meets it first.
+class MinimumTraffic {
+ public:
+  MinimumTraffic(const Graph &graph, Dtype element, Dtype product)
+      : graph_(graph), element_(element), product_(product), seen_(graph.tensors.size(), false) {}
+
+  uint64_t of(const Group &group) {
+    int64_t bytes = 0;
+    for (int n : group.nodes) {
+      const Node &node = graph_.nodes[static_cast<std::size_t>(n)];
+      const bool multiplies = node.op == "Conv" || node.op == "MatMul";
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        const TensorId id = node.inputs[i];
+        if (id != kNoTensor && reads_memory(id)) bytes += once(id, multiplies && i < 2);
+      }
+      for (TensorId id : node.outputs) {
+        if (graph_.is_output(id)) bytes += elements(graph_[id].shape) * static_cast<int64_t>(bytes_of(graph_[id].type));
+      }
+    }
+    return static_cast<uint64_t>(bytes);
+  }
+
+ private:
+  bool reads_memory(TensorId id) const {
+    if (std::find(graph_.inputs.begin(), graph_.inputs.end(), id) != graph_.inputs.end()) return true;
+    // Scalars travel in instructions.
+    return graph_[id].is_constant() && elements(graph_[id].shape) > 1;
+  }
+
+  int64_t once(TensorId id, bool of_product) {
+    if (seen_[static_cast<std::size_t>(id)]) return 0;
+    seen_[static_cast<std::size_t>(id)] = true;
+    const Tensor &tensor = graph_[id];
+    const int64_t all = elements(tensor.shape);
+    int64_t used = 0;
+    for (int n : graph_.consumers(id)) {
+      const Node &node = graph_.nodes[static_cast<std::size_t>(n)];
+      const bool part = node.op == "Slice" || node.op == "Gather" || node.op == "TakeAlong";
+      used += part ? elements(graph_[node.outputs[0]].shape) : all;
+    }
+    int64_t size = static_cast<int64_t>(bytes_of(tensor.type));
+    if (tensor.is_constant() && tensor.type == Type::F32) size = element_bytes(of_product ? product_ : element_);
+    return std::min(all, used) * size;
+  }
+
+  const Graph &graph_;
+  Dtype element_;
+  Dtype product_;
+  std::vector<bool> seen_;
+};
+
+std::vector<GroupStatistics> details_of(const Graph &graph, const std::vector<Group> &groups, Dtype element,
+                                        Dtype product) {
+  MinimumTraffic traffic(graph, element, product);
+  std::vector<GroupStatistics> details;
+  for (const Group &group : groups) {
+    GroupStatistics &detail = details.emplace_back();
+    detail.name = group.name;
+    detail.op = graph.nodes[static_cast<std::size_t>(group.nodes.front())].op;
+    for (int n : group.nodes) {
+      const Node &node = graph.nodes[static_cast<std::size_t>(n)];
+      detail.nodes.push_back(node.name);
+      detail.macs += macs_of(graph, node);
+    }
+    detail.minimum_bytes = traffic.of(group);
+  }
+  return details;
 }
 
 std::unique_ptr<Kernel> make_kernel(Context &context, const Group &group) {
@@ -197,6 +268,8 @@ Program compile(const Graph &graph, const Target &target, const CompileOptions &
     statistics->workspace_bytes_no_reuse = static_cast<uint64_t>(plan.bytes_no_reuse);
     statistics->dma_load_bytes = emitter.load_bytes();
     statistics->dma_store_bytes = emitter.store_bytes();
+    statistics->details = details_of(graph, groups, element, product);
+    for (const GroupStatistics &detail : statistics->details) statistics->minimum_bytes += detail.minimum_bytes;
   }
   return program;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "driver/compiler/frontend/frontend.hpp"
 #include "driver/compiler/graph.hpp"
@@ -46,6 +47,16 @@ void require_precision(const Target &target, Precision precision);
 /// Whether compile() needs CompileOptions::ranges.
 bool needs_ranges(Precision precision);
 
+/// One group of nodes that run together, in the order of execution. Instructions of a program's debug map carry its
+/// name.
+struct GroupStatistics {
+  std::string name;                ///< of its first node
+  std::string op;                  ///< of its first node
+  std::vector<std::string> nodes;  ///< names
+  uint64_t macs = 0;               ///< of its convolutions and matrix products, without padding
+  uint64_t minimum_bytes = 0;      ///< that it cannot but move: its constants, bound inputs and outputs, each once
+};
+
 /// What the compiler did, for reports.
 struct CompileStatistics {
   uint64_t groups = 0;        ///< fused groups of nodes
@@ -56,6 +67,9 @@ struct CompileStatistics {
   uint64_t workspace_bytes_no_reuse = 0;  ///< the same if every tensor had memory of its own
   uint64_t dma_load_bytes = 0;
   uint64_t dma_store_bytes = 0;
+  /// That any program for this graph moves between DRAM and chip: constants, bound inputs and outputs, each once.
+  uint64_t minimum_bytes = 0;
+  std::vector<GroupStatistics> details;  ///< of the groups
 };
 
 /// Compiles a graph that satisfies verify(). Inputs and outputs are bound in their ONNX types, in the graph's order.

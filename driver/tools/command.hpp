@@ -32,6 +32,7 @@ struct Invocation {
 void add_run(CLI::App &app, Invocation &invocation);
 void add_convert(CLI::App &app, Invocation &invocation);
 void add_conformance(CLI::App &app, Invocation &invocation);
+void add_profile(CLI::App &app, Invocation &invocation);
 void add_bench(CLI::App &app, Invocation &invocation);
 void add_config(CLI::App &app, Invocation &invocation);
 void add_info(CLI::App &app, Invocation &invocation);

@@ -54,6 +54,7 @@ int main(int argc, char **argv) {
   add_run(app, invocation);
   add_convert(app, invocation);
   add_conformance(app, invocation);
+  add_profile(app, invocation);
   add_bench(app, invocation);
   add_config(app, invocation);
   add_info(app, invocation);

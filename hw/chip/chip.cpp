@@ -219,6 +219,10 @@ void Chip::log_line(const std::string &line) {
   if (log_.size() > kLogLines) log_.pop_front();
 }
 
+void Chip::trace(std::vector<InstructionRecord> *records) {
+  for (Engine *engine : blocks_->engines()) engine->trace(records);
+}
+
 void Chip::reset(Reset kind) {
   Blocks &b = *blocks_;
   b.cp.set_reset(true);

@@ -17,6 +17,7 @@ class ControlProcessor;
 class Dram;
 class Engine;
 class Dmmu;
+struct InstructionRecord;
 class PcieEndpoint;
 class Spm;
 
@@ -36,6 +37,9 @@ class Chip : public sc_core::sc_module {
   ControlProcessor &control_processor();
   Dram &dram();
   Spm &spm();
+
+  // Engine::trace() of all engines.
+  void trace(std::vector<InstructionRecord> *records);
 
   enum class Reset {
     soft,      // dev.RESET_CTRL.SOFT_RESET: engines, queues, system DMA, control processor

@@ -1,4 +1,5 @@
 // Implementation of hw/common/port/cx_port.h: the one card of this process.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -14,6 +15,7 @@
 #include "hw/config/config.hpp"
 #include "hw/dmmu/dmmu.hpp"
 #include "hw/dmmu/tile_alone.hpp"
+#include "hw/engine/engine.hpp"
 #include "hw/pcie/endpoint.hpp"
 #include "hw/sync/clock.hpp"
 
@@ -26,6 +28,7 @@ struct cx_port {
   bool broken = false;  // the kernel has stopped on an error; nothing can run any more
   std::uint64_t power_on_ps = 0;
   std::unique_ptr<cx::hw::Chip> chip;
+  std::vector<cx::hw::InstructionRecord> trace;
 };
 
 namespace {
@@ -172,6 +175,8 @@ void cx_port_close(cx_port *port) {
   if (port == nullptr || !port->open) return;
   port->open = false;
   port->chip->dmmu().stop_recording();
+  port->chip->trace(nullptr);
+  port->trace = {};
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
 }
@@ -195,6 +200,38 @@ int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const c
 uint64_t cx_port_stop_recording(void) {
   const cx_port &port = the_port();
   return port.open ? port.chip->dmmu().stop_recording() : 0;
+}
+
+int cx_port_trace_start(void) {
+  cx_port &port = the_port();
+  if (!port.open) return CX_PORT_BAD_ARGUMENT;
+  port.trace.clear();
+  port.chip->trace(&port.trace);
+  return CX_PORT_OK;
+}
+
+int cx_port_trace_stop(cx_port_trace_record **records, size_t *count) {
+  cx_port &port = the_port();
+  if (!port.open || records == nullptr || count == nullptr) return CX_PORT_BAD_ARGUMENT;
+  port.chip->trace(nullptr);
+  *count = port.trace.size();
+  *records = static_cast<cx_port_trace_record *>(std::calloc(std::max<size_t>(*count, 1), sizeof **records));
+  if (*records == nullptr) return CX_PORT_INTERNAL;
+  for (size_t i = 0; i < *count; ++i) {
+    const cx::hw::InstructionRecord &from = port.trace[i];
+    (*records)[i] = {from.issue,
+                     from.accept,
+                     from.complete,
+                     from.waited,
+                     from.operations,
+                     from.bytes_read,
+                     from.bytes_written,
+                     from.memory_bytes,
+                     static_cast<uint32_t>(from.engine),
+                     from.pc};
+  }
+  port.trace = {};
+  return CX_PORT_OK;
 }
 
 int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_count, const char *format, uint32_t m,

@@ -357,6 +357,7 @@ void Engine::issue_data(const isa::Inst &inst) {
   front_ = std::max(front_, unit_free_);
   sync_to(front_);
   issue_cycle_ = front_;
+  const std::uint64_t operations = operations_, read = bytes_read_, written = bytes_written_, moved = memory_bytes_;
   const Timing timing = execute(inst);
   const Cycles accept = std::max<Cycles>(timing.accept_cycles, 1);
   unit_free_ = issue_cycle_ + accept;
@@ -367,6 +368,12 @@ void Engine::issue_data(const isa::Inst &inst) {
   if (busy_end > busy_from) {
     busy_cycles_ += busy_end - busy_from;
     busy_until_ = busy_end;
+  }
+  if (records_ != nullptr) {
+    records_->push_back({id_, pc_, issue_cycle_, unit_free_, complete, stall_cycles_ - traced_stall_,
+                         operations_ - operations, bytes_read_ - read, bytes_written_ - written,
+                         memory_bytes_ - moved});
+    traced_stall_ = stall_cycles_;
   }
   retire_instruction(issue_cycle_);
 }

@@ -77,6 +77,20 @@ struct Extent {
 Extent extent_of(std::int64_t base, const std::array<std::uint32_t, 4> &dims,
                  const std::array<std::int32_t, 4> &strides, std::uint32_t element_bytes);
 
+// What the trace unit sees of a data instruction.
+struct InstructionRecord {
+  isa::Engine engine;
+  std::uint32_t pc;
+  Cycles issue;
+  Cycles accept;    // the unit takes the next data instruction
+  Cycles complete;  // the results are there
+  Cycles waited;    // in SEM_WAIT since the data instruction before
+  std::uint64_t operations;
+  std::uint64_t bytes_read;
+  std::uint64_t bytes_written;
+  std::uint64_t memory_bytes;  // that device memory moved
+};
+
 // What an engine is connected to. All must outlive it.
 struct EngineContext {
   const Clock &clock;
@@ -99,6 +113,13 @@ class Engine : public sc_core::sc_module {
 
   // Device reset: like CTRL.RESET, and counters and all registers to their reset values.
   void reset();
+
+  // Appends every data instruction from here on to `records`, which must outlive the tracing; nullptr ends it. Tracing
+  // changes neither results nor time.
+  void trace(std::vector<InstructionRecord> *records) {
+    records_ = records;
+    traced_stall_ = stall_cycles_;
+  }
 
   bool busy() const { return state_ == State::running; }
   // One line for a watchdog's report: state, PC, semaphore waited on.
@@ -147,6 +168,7 @@ class Engine : public sc_core::sc_module {
   }
   // Prices a device memory access; see Noc::reserve.
   Cycles reserve_memory(Cycles start, std::uint64_t address, std::uint64_t span, std::uint64_t bytes, bool write) {
+    memory_bytes_ += bytes;
     return context_.noc.reserve(noc_initiator_, start, address, span, bytes, write);
   }
 
@@ -255,6 +277,10 @@ class Engine : public sc_core::sc_module {
   std::uint64_t operations_ = 0;
   std::uint64_t bytes_read_ = 0;
   std::uint64_t bytes_written_ = 0;
+
+  std::vector<InstructionRecord> *records_ = nullptr;
+  std::uint64_t traced_stall_ = 0;  // STALL at the last record
+  std::uint64_t memory_bytes_ = 0;  // since the engine exists
 };
 
 }  // namespace cx::hw

@@ -74,6 +74,27 @@ int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const c
  * while it has something to do). */
 uint64_t cx_port_stop_recording(void);
 
+/* What the card's trace unit saw of a data instruction of an engine. Cycles count from an origin that all engines
+ * share. */
+typedef struct cx_port_trace_record {
+  uint64_t issue;         /* cycle in which the instruction started */
+  uint64_t accept;        /* the engine took the next data instruction, at the earliest */
+  uint64_t complete;      /* its results were there */
+  uint64_t waited;        /* cycles blocked on semaphores since the engine's data instruction before */
+  uint64_t operations;    /* as the engine's counter OPS counts them */
+  uint64_t bytes_read;    /* counter RD */
+  uint64_t bytes_written; /* counter WR */
+  uint64_t memory_bytes;  /* that device memory moved, in whole bursts */
+  uint32_t engine;        /* number of the engine in the instruction set */
+  uint32_t pc;            /* index of the instruction in the engine's stream */
+} cx_port_trace_record;
+
+/* Records data instructions of the open card from now on; what was recorded before is dropped. Tracing changes neither
+ * results nor time. */
+int cx_port_trace_start(void);
+/* Ends recording and gives all records, in the order in which instructions started. The caller frees *records. */
+int cx_port_trace_stop(cx_port_trace_record **records, size_t *count);
+
 /* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `blocks` times `folds` passes
  * of m rows, each with weights of its own, and a drain, in `format` (FP32, ...). JSON result: macs, cycles, wall_s. */
 int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_count, const char *format, uint32_t m,

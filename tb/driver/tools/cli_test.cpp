@@ -355,6 +355,40 @@ TEST_CASE("bench tile compares model and RTL") {
   CHECK(missing.text.find("CX_RTL_TILES") != std::string::npos);
 }
 
+TEST_CASE("profile gives every group's time and stays above its bound") {
+  const Folder folder;
+  const std::string model = write_product(folder / "m.onnx");
+  const Result profiled = run_cx("profile " + model + " --config tiny --precision fp32 --json");
+  INFO(profiled.text);
+  REQUIRE(profiled.status == 0);
+  const auto json = nlohmann::json::parse(profiled.text);
+  CHECK(json.at("macs") == 12);
+  // x[1, 4], y[1, 3] and 12 weights, 4 bytes each.
+  CHECK(json.at("bytes") == 4 * (4 + 3 + 12));
+  const double ratio = json.at("bound_ratio");
+  CHECK(ratio > 0);
+  CHECK(ratio <= 1);
+  double sum = 0;
+  uint64_t operations = 0;
+  for (const auto &group : json.at("groups")) {
+    sum += group.at("us").get<double>();
+    operations += group.at("engines").at("dmmu").at("ops").get<uint64_t>();
+  }
+  CHECK(sum == Approx(json.at("work_us").get<double>()));
+  CHECK(operations == 12);
+  CHECK(json.at("launch_us") > json.at("work_us"));
+  for (const char *key : {"latency_us", "bound_us", "peak_bytes", "peak_bytes_no_reuse", "compile_s", "wall_s"}) {
+    CHECK(json.at(key) > 0);
+  }
+  // The trace costs no time.
+  const auto run = nlohmann::json::parse(run_cx("run " + model + " --config tiny --seed 1 --json").text);
+  CHECK(run.at("launch_us") == json.at("launch_us"));
+
+  const Result bad = run_cx("profile " + model + " --config tiny --shape x=1,,4");
+  CHECK(bad.status == 2);
+  CHECK(bad.text.find("expected NAME=1,3,224,224") != std::string::npos);
+}
+
 TEST_CASE("waves of a tile are recorded without changing the run") {
   const Folder folder;
   const std::string model = write_product(folder / "m.onnx");

@@ -254,6 +254,51 @@ TEST_CASE("a blocked engine shows what it waits for, and STALL counts while it d
   CHECK(t.a.read(Reg::WAIT_SEM) == 0);
 }
 
+TEST_CASE("a trace records data instructions with their times and waits, and changes neither") {
+  Bench &t = bench();
+  const std::vector<isa::Inst> waiting{tdesc(0, 0, {2, 3, 4, 5}), wait_for(7, 1), operate(10, 30), operate(5, 5),
+                                       end()};
+  const std::vector<isa::Inst> posting{tdesc(0), operate(50, 100), post(7, 1), end()};
+  const auto run = [&] {
+    const Cycles begin = t.now();
+    t.a.launch(waiting);
+    t.b.launch(posting);
+    t.a.finish();
+    t.b.finish();
+    return t.now() - begin;
+  };
+  const Cycles untraced = run();
+  t.reset();
+  std::vector<hw::InstructionRecord> records;
+  t.vpu.trace(&records);
+  t.vpu2.trace(&records);
+  CHECK(run() == untraced);
+  REQUIRE(records.size() == 3);
+  const hw::InstructionRecord &blocker = records[0], &first = records[1], &second = records[2];
+  CHECK(blocker.pc == 1);
+  CHECK(blocker.waited == 0);
+  CHECK(blocker.accept == blocker.issue + 50);
+  CHECK(blocker.complete == blocker.issue + 100);
+  CHECK(first.pc == 2);
+  CHECK(first.waited == t.a.read64(Reg::STALL_LO));
+  CHECK(first.waited > 0);
+  CHECK(first.issue > blocker.complete);
+  CHECK(second.pc == 3);
+  CHECK(second.waited == 0);
+  CHECK(second.issue == first.accept);
+  for (const auto *record : {&first, &second}) {
+    CHECK(record->engine == isa::Engine::VPU);
+    CHECK(record->operations == 120);
+    CHECK(record->bytes_read == 2);
+    CHECK(record->bytes_written == 3);
+    CHECK(record->memory_bytes == 0);
+  }
+  t.vpu.trace(nullptr);
+  t.vpu2.trace(nullptr);
+  run();
+  CHECK(records.size() == 3);
+}
+
 TEST_CASE("a long wait for nothing leaves the kernel idle") {
   Bench &t = bench();
   t.a.launch({wait_for(0, 1), end()});

@@ -1,0 +1,184 @@
+// cx profile: where the time of a model goes, and how far it is from what the chip could do at best.
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <random>
+
+#include "driver/compiler/compiler.hpp"
+#include "driver/include/cx/error.hpp"
+#include "driver/runtime/executable.hpp"
+#include "driver/tools/calibration.hpp"
+#include "driver/tools/command.hpp"
+#include "driver/tools/model_inputs.hpp"
+#include "driver/tools/profile.hpp"
+#include "driver/tools/report_table.hpp"
+#include "driver/tools/tensor_file.hpp"
+#include "driver/tools/trace.hpp"
+
+namespace cx::tools {
+namespace {
+
+struct ProfileOptions {
+  ChipOptions chip;
+  std::string model, precision = "fp16", reference;
+  std::vector<std::string> shapes;
+  uint64_t seed = 1;
+  bool json = false;
+};
+
+/// "NAME=1,3,224,224"
+std::pair<std::string, std::vector<int64_t>> parse_shape(const std::string &text) {
+  const std::size_t equals = text.find('=');
+  std::vector<int64_t> shape;
+  for (std::size_t at = equals + 1; equals != std::string::npos && at <= text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    const std::string item = text.substr(at, end - at);
+    if (item.empty() || item.size() > 9 || item.find_first_not_of("0123456789") != std::string::npos) {
+      shape.clear();
+      break;
+    }
+    shape.push_back(std::stoll(item));
+    at = end + 1;
+  }
+  if (shape.empty()) throw InputError("--shape " + text + ": expected NAME=1,3,224,224");
+  return {text.substr(0, equals), shape};
+}
+
+/// The reference folder's inputs, or values in [-1, 1) that are the same on every machine.
+std::vector<HostTensor> inputs_of(const ProfileOptions &options) {
+  if (!options.reference.empty()) {
+    std::vector<HostTensor> values = load_data_set(options.reference, "input");
+    const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(options.model);
+    if (values.size() != infos.size()) {
+      throw InputError(
+          fmt::format("{}: holds {} inputs, the model has {}", options.reference, values.size(), infos.size()));
+    }
+    for (std::size_t i = 0; i < infos.size(); ++i) values[i].name = infos[i].name;
+    return values;
+  }
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const std::string &text : options.shapes) shapes.insert(parse_shape(text));
+  std::vector<HostTensor> values;
+  for (const compiler::InputInfo &info : compiler::inspect_onnx(options.model)) {
+    if (info.type != compiler::Type::F32) {
+      throw InputError("input " + info.name + " is of type " + numpy_name(info.type) +
+                       ": seeded values are float32; give --reference DIR");
+    }
+    HostTensor tensor{info.name, "float32", {}, {}};
+    if (const auto given = shapes.find(info.name); given != shapes.end()) {
+      tensor.shape = given->second;
+    } else {
+      for (const compiler::Dimension &dimension : info.shape) {
+        if (dimension.value < 0) {
+          throw InputError("input " + info.name + " has open dimensions: give --shape " + info.name + "=...");
+        }
+        tensor.shape.push_back(dimension.value);
+      }
+    }
+    std::mt19937_64 random(options.seed + values.size());
+    const uint64_t count = element_count(tensor.shape);
+    tensor.bytes.resize(count * sizeof(float));
+    auto *elements = reinterpret_cast<float *>(tensor.bytes.data());
+    for (uint64_t i = 0; i < count; ++i) elements[i] = static_cast<float>(random() >> 40) * 0x1p-23F - 1.0F;
+    values.push_back(std::move(tensor));
+  }
+  return values;
+}
+
+uint64_t peak_resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+int profile(const ProfileOptions &options) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds = [](Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+  };
+  const auto begin = Clock::now();
+  compiler::CompileOptions compile_options;
+  compile_options.precision = compiler::precision_from(options.precision);
+  const std::vector<HostTensor> values = inputs_of(options);
+  const SplitInputs inputs = split_inputs(values);
+  progress("booting the chip");
+  const std::unique_ptr<Device> device = options.chip.open();
+  compiler::require_precision(device->target(), compile_options.precision);
+  if (compiler::needs_ranges(compile_options.precision)) {
+    progress("calibrating on the run's inputs");
+    compile_options.ranges = calibrate(*device, options.model, {values}).ranges;
+  }
+  progress("compiling " + options.model);
+  const auto booted = Clock::now();
+  compiler::CompileStatistics statistics;
+  Program program =
+      compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
+  const auto compiled = Clock::now();
+  Executable executable(*device, std::move(program));
+  start_trace();
+  executable.run(inputs.runtime);
+  const std::vector<cx_port_trace_record> trace = finish_trace();
+  const auto end = Clock::now();
+
+  const RunReport &report = executable.report();
+  const Target &target = device->target();
+  const Profile result = make_profile(trace, executable.program(), statistics, report, target);
+  uint64_t bound_bytes = 0;
+  for (const auto *bindings : {&executable.program().inputs, &executable.program().outputs}) {
+    for (const Binding &binding : *bindings) bound_bytes += binding.bytes;
+  }
+  const uint64_t fixed = bound_bytes + report.image_bytes;
+  if (options.json) {
+    nlohmann::ordered_json json;
+    json["model"] = std::filesystem::path(options.model).filename();
+    json["config"] = std::filesystem::path(options.chip.config).stem();
+    json["precision"] = options.precision;
+    json["latency_us"] = report.latency_us;
+    json.update(profile_json(result, target));
+    json["peak_bytes"] = fixed + statistics.workspace_bytes;
+    json["peak_bytes_no_reuse"] = fixed + statistics.workspace_bytes_no_reuse;
+    json["workspace_bytes"] = statistics.workspace_bytes;
+    json["workspace_bytes_no_reuse"] = statistics.workspace_bytes_no_reuse;
+    json["compile_s"] = seconds(booted, compiled);
+    json["run_s"] = seconds(compiled, end);
+    json["wall_s"] = seconds(begin, end);
+    json["host_peak_bytes"] = peak_resident_bytes();
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    fmt::print("{}", profile_table(result, target));
+    fmt::print("latency with copies from and to the host {:.2f} us\n", report.latency_us);
+    fmt::print("device memory {} bytes, without reuse {}; of intermediate tensors {}, without reuse {}\n",
+               grouped(fixed + statistics.workspace_bytes), grouped(fixed + statistics.workspace_bytes_no_reuse),
+               grouped(statistics.workspace_bytes), grouped(statistics.workspace_bytes_no_reuse));
+    fmt::print("this computer: compile {:.2f} s, load and run {:.2f} s, all {:.2f} s, {} MiB\n",
+               seconds(booted, compiled), seconds(compiled, end), seconds(begin, end), peak_resident_bytes() >> 20);
+  }
+  if (result.violation.empty()) return kDone;
+  fmt::print(stderr, "cx: {}\n", result.violation);
+  return kCheckFailed;
+}
+
+}  // namespace
+
+void add_profile(CLI::App &app, Invocation &invocation) {
+  auto options = std::make_shared<ProfileOptions>();
+  CLI::App *command = app.add_subcommand(
+      "profile",
+      "Run an ONNX model and print where its time goes, by groups of nodes, and how far it is from a lower bound");
+  command->add_option("model", options->model, "ONNX file")->required();
+  options->chip.add_to(*command);
+  command
+      ->add_option("--precision", options->precision,
+                   "Weights and activations on the device: " + compiler::precision_names())
+      ->capture_default_str();
+  command->add_option("--shape", options->shapes, "NAME=1,3,224,224: binds the open dimensions of an input")
+      ->take_all()
+      ->expected(1);
+  command->add_option("--reference", options->reference, "Folder of input_K.pb to run on, in place of seeded values");
+  command->add_option("--seed", options->seed, "Of the inputs")->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON instead of the table");
+  command->callback([options, &invocation] { invocation.action = [options] { return profile(*options); }; });
+}
+
+}  // namespace cx::tools

@@ -1,0 +1,191 @@
+#include "driver/tools/profile.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <map>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/tools/report_table.hpp"
+
+namespace cx::tools {
+namespace {
+
+/// Finds the group of an instruction by the program's debug map.
+class GroupFinder {
+ public:
+  GroupFinder(const Program &program, const std::vector<compiler::GroupStatistics> &groups) {
+    std::map<std::string, std::size_t> by_name;
+    for (std::size_t g = 0; g < groups.size(); ++g) by_name.emplace(groups[g].name, g);
+    for (const DebugEntry &entry : program.debug) {
+      const auto found = by_name.find(entry.node);
+      if (found == by_name.end()) throw Error("the debug map names " + entry.node + ", which is no group");
+      ranges_[{entry.engine, entry.first}] = {entry.first + entry.count, found->second};
+    }
+  }
+
+  std::size_t operator()(uint32_t engine, uint32_t pc) const {
+    auto it = ranges_.upper_bound({engine, pc});
+    if (it != ranges_.begin()) {
+      --it;
+      if (it->first.first == engine && pc < it->second.first) return it->second.second;
+    }
+    throw Error(fmt::format("the trace has instruction {} of engine {}, which the program lacks", pc, engine));
+  }
+
+ private:
+  std::map<std::pair<uint32_t, uint32_t>, std::pair<uint32_t, std::size_t>> ranges_;
+};
+
+double dram_bytes_per_cycle(const Target &target) {
+  return static_cast<double>(target.dram_mbps) * 1e3 / static_cast<double>(target.clock_khz);
+}
+
+double microseconds(double cycles, const Target &target) { return cycles * 1e3 / target.clock_khz; }
+
+const char *limit(bool by_macs) { return by_macs ? "macs" : "bytes"; }
+
+int busiest(const GroupProfile &group) {
+  int best = 0;
+  for (int e = 1; e < kEngines; ++e) {
+    if (group.engines[e].busy > group.engines[best].busy) best = e;
+  }
+  return best;
+}
+
+}  // namespace
+
+bool GroupProfile::has_instructions() const {
+  return std::any_of(std::begin(engines), std::end(engines),
+                     [](const EngineShare &share) { return share.instructions != 0; });
+}
+
+Profile make_profile(std::span<const cx_port_trace_record> trace, const Program &program,
+                     const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target) {
+  Profile profile;
+  const GroupFinder group_of(program, statistics.details);
+  for (const compiler::GroupStatistics &group : statistics.details) profile.groups.emplace_back().group = group;
+
+  uint64_t origin = UINT64_MAX, end = 0;
+  for (const cx_port_trace_record &record : trace) {
+    origin = std::min(origin, record.issue);
+    end = std::max({end, record.accept, record.complete});
+  }
+  for (const cx_port_trace_record &record : trace) {
+    if (record.engine >= kEngines) throw Error(fmt::format("the trace names engine {}", record.engine));
+    GroupProfile &group = profile.groups[group_of(record.engine, record.pc)];
+    const uint64_t issue = record.issue - origin;
+    group.first_issue = group.has_instructions() ? std::min(group.first_issue, issue) : issue;
+    group.last_complete = std::max(group.last_complete, std::max(record.accept, record.complete) - origin);
+    group.memory_bytes += record.memory_bytes;
+    EngineShare &share = group.engines[record.engine];
+    ++share.instructions;
+    share.busy += record.accept - record.issue;
+    share.waited += record.waited;
+    share.operations += record.operations;
+    share.bytes_read += record.bytes_read;
+    share.bytes_written += record.bytes_written;
+  }
+
+  const auto peak = static_cast<double>(report.peak_macs_per_cycle);
+  const double bandwidth = dram_bytes_per_cycle(target);
+  uint64_t reached = 0;
+  for (GroupProfile &group : profile.groups) {
+    if (group.last_complete > reached) {
+      group.cycles = group.last_complete - reached;
+      reached = group.last_complete;
+    }
+    const double macs = static_cast<double>(group.group.macs) / peak;
+    const double bytes = static_cast<double>(group.group.minimum_bytes) / bandwidth;
+    group.bound_cycles = std::max(macs, bytes);
+    group.bound_by_macs = macs > bytes;
+    profile.macs += group.group.macs;
+    profile.minimum_bytes += group.group.minimum_bytes;
+    profile.memory_bytes += group.memory_bytes;
+  }
+  profile.peak_macs_per_cycle = report.peak_macs_per_cycle;
+  profile.work_cycles = trace.empty() ? 0 : end - origin;
+  profile.launch_cycles = report.launch_cycles;
+  if (profile.work_cycles > profile.launch_cycles) throw Error("the trace is longer than the launch");
+  profile.mac_cycles = static_cast<double>(profile.macs) / peak;
+  profile.byte_cycles = static_cast<double>(profile.minimum_bytes) / bandwidth;
+  const double work = std::max(profile.mac_cycles, profile.byte_cycles);
+  if (work > static_cast<double>(profile.work_cycles)) {
+    profile.violation = fmt::format(
+        "the run took {} cycles, less than its lower bound of {:.1f}: {:.1f} for {} multiply-accumulates, {:.1f} for "
+        "{} bytes",
+        profile.work_cycles, work, profile.mac_cycles, profile.macs, profile.byte_cycles, profile.minimum_bytes);
+  }
+  profile.bound_cycles = work + static_cast<double>(profile.launch_cycles - profile.work_cycles);
+  return profile;
+}
+
+nlohmann::ordered_json profile_json(const Profile &profile, const Target &target) {
+  using Json = nlohmann::ordered_json;
+  Json json;
+  json["macs"] = profile.macs;
+  json["bytes"] = profile.minimum_bytes;
+  json["memory_bytes"] = profile.memory_bytes;
+  json["launch_us"] = microseconds(static_cast<double>(profile.launch_cycles), target);
+  json["work_us"] = microseconds(static_cast<double>(profile.work_cycles), target);
+  json["bound_us"] = microseconds(profile.bound_cycles, target);
+  json["bound_macs_us"] = microseconds(profile.mac_cycles, target);
+  json["bound_bytes_us"] = microseconds(profile.byte_cycles, target);
+  json["bound_ratio"] = profile.ratio();
+  json["groups"] = Json::array();
+  for (const GroupProfile &group : profile.groups) {
+    Json engines;
+    for (int e = 0; e < kEngines; ++e) {
+      const EngineShare &share = group.engines[e];
+      engines[kEngineNames[e]] = {{"instructions", share.instructions}, {"busy_cycles", share.busy},
+                                  {"waited_cycles", share.waited},      {"ops", share.operations},
+                                  {"bytes_read", share.bytes_read},     {"bytes_written", share.bytes_written}};
+    }
+    json["groups"].push_back({{"name", group.group.name},
+                              {"op", group.group.op},
+                              {"nodes", group.group.nodes},
+                              {"us", microseconds(static_cast<double>(group.cycles), target)},
+                              {"start_us", microseconds(static_cast<double>(group.first_issue), target)},
+                              {"end_us", microseconds(static_cast<double>(group.last_complete), target)},
+                              {"macs", group.group.macs},
+                              {"bytes", group.group.minimum_bytes},
+                              {"memory_bytes", group.memory_bytes},
+                              {"bound_us", microseconds(group.bound_cycles, target)},
+                              {"bound_by", limit(group.bound_by_macs)},
+                              {"busiest", kEngineNames[busiest(group)]},
+                              {"engines", std::move(engines)}});
+  }
+  return json;
+}
+
+std::string profile_table(const Profile &profile, const Target &target) {
+  std::string out =
+      fmt::format("{:<28}{:<11}{:>9}{:>9}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9} {}\n", "group", "operator", "us",
+                  "end us", "MMAC", "KiB moved", "load us", "store us", "dmmu us", "vpu us", "bound us", "bound by");
+  for (const GroupProfile &group : profile.groups) {
+    if (!group.has_instructions()) continue;
+    std::string name = group.group.name;
+    if (name.size() > 27) name = name.substr(0, 24) + "...";
+    out += fmt::format("{:<28}{:<11}{:>9.2f}{:>9.1f}{:>10.2f}{:>10.1f}", name, group.group.op,
+                       microseconds(static_cast<double>(group.cycles), target),
+                       microseconds(static_cast<double>(group.last_complete), target),
+                       static_cast<double>(group.group.macs) / 1e6, static_cast<double>(group.memory_bytes) / 1024);
+    for (const EngineShare &share : group.engines) {
+      out += fmt::format("{:>9.2f}", microseconds(static_cast<double>(share.busy), target));
+    }
+    out += fmt::format("{:>9.2f} {}\n", microseconds(group.bound_cycles, target), limit(group.bound_by_macs));
+  }
+  out += fmt::format("\n{} multiply-accumulates at {} a cycle: {:.2f} us\n", grouped(profile.macs),
+                     grouped(profile.peak_macs_per_cycle), microseconds(profile.mac_cycles, target));
+  out +=
+      fmt::format("{} bytes that must move (of {} moved) at {:.1f} GB/s: {:.2f} us\n", grouped(profile.minimum_bytes),
+                  grouped(profile.memory_bytes), target.dram_mbps / 1e3, microseconds(profile.byte_cycles, target));
+  out += fmt::format("launch around the work: {:.2f} us\n",
+                     microseconds(static_cast<double>(profile.launch_cycles - profile.work_cycles), target));
+  out += fmt::format("launch {:.2f} us, lower bound {:.2f} us: {:.1f} %\n",
+                     microseconds(static_cast<double>(profile.launch_cycles), target),
+                     microseconds(profile.bound_cycles, target), 100 * profile.ratio());
+  return out;
+}
+
+}  // namespace cx::tools

@@ -1,0 +1,66 @@
+// Where the time of a run went: what the card's trace unit recorded, by the groups of the program, against a lower
+// bound.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "driver/compiler/compiler.hpp"
+#include "driver/runtime/program.hpp"
+#include "driver/runtime/report.hpp"
+#include "driver/umd/target.hpp"
+#include "hw/common/port/cx_port.h"
+
+namespace cx::tools {
+
+/// One engine's share of a group, of a trace. Cycles.
+struct EngineShare {
+  uint64_t instructions = 0;  ///< data instructions
+  uint64_t busy = 0;          ///< from the issue of each until the engine could take the next
+  uint64_t waited = 0;        ///< blocked on semaphores before them
+  uint64_t operations = 0;
+  uint64_t bytes_read = 0, bytes_written = 0;
+};
+
+struct GroupProfile {
+  compiler::GroupStatistics group;
+  uint64_t first_issue = 0;    ///< cycles from the first issue of the run; 0 for a group without instructions
+  uint64_t last_complete = 0;  ///< the same
+  /// By how much the group moved the end of the run on: from the latest completion of the groups before it to its own.
+  /// These add up to the whole.
+  uint64_t cycles = 0;
+  uint64_t memory_bytes = 0;  ///< that DRAM moved for it
+  EngineShare engines[kEngines];
+  double bound_cycles = 0;     ///< of the group alone
+  bool bound_by_macs = false;  ///< else by bytes
+  bool has_instructions() const;
+};
+
+struct Profile {
+  std::vector<GroupProfile> groups;
+  uint64_t macs = 0;
+  uint64_t peak_macs_per_cycle = 0;
+  uint64_t minimum_bytes = 0;  ///< see CompileStatistics
+  uint64_t memory_bytes = 0;   ///< that DRAM moved for data
+  uint64_t work_cycles = 0;    ///< from the first issue of a data instruction to the last completion
+  uint64_t launch_cycles = 0;  ///< of the LAUNCH packet, which contains them
+  double mac_cycles = 0;       ///< macs at the array's peak
+  double byte_cycles = 0;      ///< minimum_bytes at DRAM's bandwidth
+  /// max(mac_cycles, byte_cycles) + what the launch took around the work
+  double bound_cycles = 0;
+  std::string violation;  ///< not empty: the run was faster than the bound, so one of the two is wrong
+  /// bound / launch
+  double ratio() const { return launch_cycles == 0 ? 0 : bound_cycles / static_cast<double>(launch_cycles); }
+};
+
+/// Attributes a trace of one launch. Throws cx::Error when the trace is not of this program.
+Profile make_profile(std::span<const cx_port_trace_record> trace, const Program &program,
+                     const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target);
+
+nlohmann::ordered_json profile_json(const Profile &profile, const Target &target);
+std::string profile_table(const Profile &profile, const Target &target);
+
+}  // namespace cx::tools

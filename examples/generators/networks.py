@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+"""Writes networks of known shapes with seeded weights as ONNX files, for measurements.
+
+  networks.py resnet50 FILE [--size 224] [--seed 1]
+  networks.py encoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
+  networks.py decoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
+
+resnet50: the layers of ResNet-50 (He et al. 2015, table 1; strides in the 3x3 convolutions), batch normalisation folded.
+encoder: a stack of BERT blocks (Devlin et al. 2018; base: 12 blocks of width 768 with 12 heads) on embedded tokens.
+decoder: a stack of GPT-2 blocks (Radford et al. 2019), causal, as it runs over a prompt.
+
+The same arguments give the same bytes. Needs python3-numpy and python3-onnx.
+"""
+import argparse
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+class Network:
+    def __init__(self, name, seed):
+        self.name = name
+        self.random = np.random.Generator(np.random.PCG64(seed))
+        self.nodes = []
+        self.constants = []
+        self.count = 0
+
+    def constant(self, values, dtype=np.float32):
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype=dtype), name))
+        return name
+
+    def weights(self, shape, fan_in, gain=1.0):
+        scale = np.float32(gain / np.sqrt(fan_in))
+        return self.constant(self.random.standard_normal(shape, dtype=np.float32) * scale)
+
+    def small(self, size):
+        return self.constant(self.random.standard_normal(size, dtype=np.float32) * np.float32(0.02))
+
+    def node(self, op, inputs, **attributes):
+        name = f"{op.lower()}_{self.count}"
+        self.count += 1
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def save(self, path, inputs, outputs):
+        def values(list_):
+            return [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in list_]
+
+        for produced, (name, _) in zip(self.outputs, outputs):
+            self.nodes.append(helper.make_node("Identity", [produced], [name], name=name))
+        graph = helper.make_graph(self.nodes, self.name, values(inputs), values(outputs), self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="networks.py")
+        model.ir_version = 8
+        onnx.save(model, path)
+
+
+def resnet50(arguments):
+    net = Network("resnet50", arguments.seed)
+
+    def conv(x, inputs, outputs, kernel, stride=1, gain=np.sqrt(2.0)):
+        w = net.weights((outputs, inputs, kernel, kernel), inputs * kernel * kernel, gain)
+        return net.node("Conv", [x, w, net.small(outputs)], kernel_shape=[kernel] * 2, strides=[stride] * 2,
+                        pads=[kernel // 2] * 4)
+
+    def relu(x):
+        return net.node("Relu", [x])
+
+    x = relu(conv("image", 3, 64, 7, 2))
+    x = net.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    channels = 64
+    for stage, blocks in enumerate([3, 4, 6, 3]):
+        narrow = 64 << stage
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            y = relu(conv(x, channels, narrow, 1))
+            y = relu(conv(y, narrow, narrow, 3, stride))
+            # A small gain keeps the sums of the residual path from growing from block to block.
+            y = conv(y, narrow, 4 * narrow, 1, gain=0.5)
+            if block == 0:
+                x = conv(x, channels, 4 * narrow, 1, stride, gain=1.0)
+            x = relu(net.node("Add", [y, x]))
+            channels = 4 * narrow
+    x = net.node("GlobalAveragePool", [x])
+    x = net.node("Flatten", [x], axis=1)
+    w = net.weights((1000, channels), channels)
+    net.outputs = [net.node("Gemm", [x, w, net.small(1000)], transB=1)]
+    net.save(arguments.file, [("image", [1, 3, arguments.size, arguments.size])], [("scores", [1, 1000])])
+
+
+def transformer(arguments, causal):
+    net = Network("decoder" if causal else "encoder", arguments.seed)
+    tokens, width, heads = arguments.tokens, arguments.width, arguments.heads
+    depth = width // heads
+
+    def linear(x, inputs, outputs):
+        return net.node("Add", [net.node("MatMul", [x, net.weights((inputs, outputs), inputs)]), net.small(outputs)])
+
+    def normalise(x):
+        mean = net.node("ReduceMean", [x], axes=[-1], keepdims=1)
+        centred = net.node("Sub", [x, mean])
+        square = net.node("Pow", [centred, net.constant(2.0)])
+        variance = net.node("ReduceMean", [square], axes=[-1], keepdims=1)
+        deviation = net.node("Sqrt", [net.node("Add", [variance, net.constant(1e-5)])])
+        scaled = net.node("Mul", [net.node("Div", [centred, deviation]), net.constant(np.ones(width))])
+        return net.node("Add", [scaled, net.small(width)])
+
+    def split(x, perm):
+        x = net.node("Reshape", [x, net.constant([1, tokens, heads, depth], np.int64)])
+        return net.node("Transpose", [x], perm=perm)
+
+    def attention(x):
+        q = split(linear(x, width, width), [0, 2, 1, 3])
+        k = split(linear(x, width, width), [0, 2, 3, 1])
+        v = split(linear(x, width, width), [0, 2, 1, 3])
+        scores = net.node("Div", [net.node("MatMul", [q, k]), net.constant(np.sqrt(depth))])
+        if causal:
+            mask = np.triu(np.full((1, 1, tokens, tokens), -1e4), 1)
+            scores = net.node("Add", [scores, net.constant(mask)])
+        mixed = net.node("MatMul", [net.node("Softmax", [scores], axis=-1), v])
+        mixed = net.node("Transpose", [mixed], perm=[0, 2, 1, 3])
+        mixed = net.node("Reshape", [mixed, net.constant([1, tokens, width], np.int64)])
+        return linear(mixed, width, width)
+
+    def gelu(x):
+        erf = net.node("Erf", [net.node("Div", [x, net.constant(np.sqrt(2.0))])])
+        return net.node("Mul", [net.node("Mul", [x, net.node("Add", [erf, net.constant(1.0)])]), net.constant(0.5)])
+
+    def feed_forward(x):
+        return linear(gelu(linear(x, width, 4 * width)), 4 * width, width)
+
+    x = "embedded"
+    for _ in range(arguments.layers):
+        if causal:
+            x = net.node("Add", [x, attention(normalise(x))])
+            x = net.node("Add", [x, feed_forward(normalise(x))])
+        else:
+            x = normalise(net.node("Add", [x, attention(x)]))
+            x = normalise(net.node("Add", [x, feed_forward(x)]))
+    net.outputs = [normalise(x) if causal else x]
+    shape = [1, tokens, width]
+    net.save(arguments.file, [("embedded", shape)], [("hidden", shape)])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind in ["resnet50", "encoder", "decoder"]:
+        one = kinds.add_parser(kind)
+        one.add_argument("file")
+        one.add_argument("--seed", type=int, default=1)
+        if kind == "resnet50":
+            one.add_argument("--size", type=int, default=224)
+            continue
+        one.add_argument("--tokens", type=int, default=128)
+        one.add_argument("--layers", type=int, default=12)
+        one.add_argument("--width", type=int, default=768)
+        one.add_argument("--heads", type=int, default=12)
+    arguments = parser.parse_args()
+    if arguments.kind == "resnet50":
+        resnet50(arguments)
+    else:
+        if arguments.width % arguments.heads != 0:
+            parser.error("--width must be a multiple of --heads")
+        transformer(arguments, arguments.kind == "decoder")
+
+
+if __name__ == "__main__":
+    main()
