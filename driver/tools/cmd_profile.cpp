@@ -3,17 +3,16 @@
 #include <sys/resource.h>
 
 #include <chrono>
-#include <random>
 
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
 #include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
+#include "driver/tools/input_values.hpp"
 #include "driver/tools/model_inputs.hpp"
 #include "driver/tools/profile.hpp"
 #include "driver/tools/report_table.hpp"
-#include "driver/tools/tensor_file.hpp"
 #include "driver/tools/trace.hpp"
 
 namespace cx::tools {
@@ -21,70 +20,11 @@ namespace {
 
 struct ProfileOptions {
   ChipOptions chip;
-  std::string model, precision = "fp16", reference;
-  std::vector<std::string> shapes;
+  std::string model, precision = "fp16";
+  InputOptions inputs;
   uint64_t seed = 1;
   bool json = false;
 };
-
-/// "NAME=1,3,224,224"
-std::pair<std::string, std::vector<int64_t>> parse_shape(const std::string &text) {
-  const std::size_t equals = text.find('=');
-  std::vector<int64_t> shape;
-  for (std::size_t at = equals + 1; equals != std::string::npos && at <= text.size();) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    const std::string item = text.substr(at, end - at);
-    if (item.empty() || item.size() > 9 || item.find_first_not_of("0123456789") != std::string::npos) {
-      shape.clear();
-      break;
-    }
-    shape.push_back(std::stoll(item));
-    at = end + 1;
-  }
-  if (shape.empty()) throw InputError("--shape " + text + ": expected NAME=1,3,224,224");
-  return {text.substr(0, equals), shape};
-}
-
-/// The reference folder's inputs, or values in [-1, 1) that are the same on every machine.
-std::vector<HostTensor> inputs_of(const ProfileOptions &options) {
-  if (!options.reference.empty()) {
-    std::vector<HostTensor> values = load_data_set(options.reference, "input");
-    const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(options.model);
-    if (values.size() != infos.size()) {
-      throw InputError(
-          fmt::format("{}: holds {} inputs, the model has {}", options.reference, values.size(), infos.size()));
-    }
-    for (std::size_t i = 0; i < infos.size(); ++i) values[i].name = infos[i].name;
-    return values;
-  }
-  std::map<std::string, std::vector<int64_t>> shapes;
-  for (const std::string &text : options.shapes) shapes.insert(parse_shape(text));
-  std::vector<HostTensor> values;
-  for (const compiler::InputInfo &info : compiler::inspect_onnx(options.model)) {
-    if (info.type != compiler::Type::F32) {
-      throw InputError("input " + info.name + " is of type " + numpy_name(info.type) +
-                       ": seeded values are float32; give --reference DIR");
-    }
-    HostTensor tensor{info.name, "float32", {}, {}};
-    if (const auto given = shapes.find(info.name); given != shapes.end()) {
-      tensor.shape = given->second;
-    } else {
-      for (const compiler::Dimension &dimension : info.shape) {
-        if (dimension.value < 0) {
-          throw InputError("input " + info.name + " has open dimensions: give --shape " + info.name + "=...");
-        }
-        tensor.shape.push_back(dimension.value);
-      }
-    }
-    std::mt19937_64 random(options.seed + values.size());
-    const uint64_t count = element_count(tensor.shape);
-    tensor.bytes.resize(count * sizeof(float));
-    auto *elements = reinterpret_cast<float *>(tensor.bytes.data());
-    for (uint64_t i = 0; i < count; ++i) elements[i] = static_cast<float>(random() >> 40) * 0x1p-23F - 1.0F;
-    values.push_back(std::move(tensor));
-  }
-  return values;
-}
 
 uint64_t peak_resident_bytes() {
   rusage usage{};
@@ -100,7 +40,9 @@ int profile(const ProfileOptions &options) {
   const auto begin = Clock::now();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
-  const std::vector<HostTensor> values = inputs_of(options);
+  InputOptions input_options = options.inputs;
+  input_options.seed = options.seed;
+  const std::vector<HostTensor> values = input_values(options.model, input_options, nullptr);
   const SplitInputs inputs = split_inputs(values);
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
@@ -172,11 +114,12 @@ void add_profile(CLI::App &app, Invocation &invocation) {
       ->add_option("--precision", options->precision,
                    "Weights and activations on the device: " + compiler::precision_names())
       ->capture_default_str();
-  command->add_option("--shape", options->shapes, "NAME=1,3,224,224: binds the open dimensions of an input")
+  command->add_option("--input", options->inputs.inputs, "NAME=FILE: .npy, .npz or .pb")->take_all()->expected(1);
+  command->add_option("--shape", options->inputs.shapes, "NAME=1,3,224,224: binds the open dimensions of an input")
       ->take_all()
       ->expected(1);
-  command->add_option("--reference", options->reference, "Folder of input_K.pb to run on, in place of seeded values");
-  command->add_option("--seed", options->seed, "Of the inputs")->capture_default_str();
+  command->add_option("--reference", options->inputs.reference, "Folder of input_K.pb to run on");
+  command->add_option("--seed", options->seed, "Of the values of inputs that have no file")->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON instead of the table");
   command->callback([options, &invocation] { invocation.action = [options] { return profile(*options); }; });
 }

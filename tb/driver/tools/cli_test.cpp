@@ -386,7 +386,7 @@ TEST_CASE("profile gives every group's time and stays above its bound") {
 
   const Result bad = run_cx("profile " + model + " --config tiny --shape x=1,,4");
   CHECK(bad.status == 2);
-  CHECK(bad.text.find("expected NAME=1,3,224,224") != std::string::npos);
+  CHECK(bad.text.find("1,,4") != std::string::npos);
 }
 
 TEST_CASE("waves of a tile are recorded without changing the run") {
