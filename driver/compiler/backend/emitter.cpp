@@ -23,6 +23,16 @@ Descriptor descriptor_of(const Block &block, std::size_t operand, Dtype dtype, i
   return result;
 }
 
+/// An operand of an operation along one dimension, which lies at `slot` of the block.
+Descriptor along(const Block &block, std::size_t operand, const SpmView &view, std::size_t slot, std::size_t axis) {
+  Descriptor result = descriptor_of(block, operand, view.dtype, view.base);
+  if (view.dims[axis] > 65535) {
+    throw Error("an operation along " + std::to_string(view.dims[axis]) + " elements, 65535 fit a descriptor");
+  }
+  result.dims[slot] = static_cast<uint16_t>(view.dims[axis]);
+  return result;
+}
+
 MemDescriptor memory_of(const Block &block, std::size_t operand, const MemView &view) {
   MemDescriptor result;
   result.segment = static_cast<uint8_t>(view.segment);
@@ -304,6 +314,114 @@ void Emitter::binary_scalar(isa::Binary func, const SpmView &dst, const SpmView 
     use(op, 2, descriptor_of(block, 0, dst.dtype, dst.base), true);
     use(op, 3, descriptor_of(block, 1, a.dtype, a.base), false);
   });
+}
+
+void Emitter::select(const SpmView &dst, const SpmView &cond, const std::optional<SpmView> &a,
+                     const std::optional<SpmView> &b, float scalar_a, float scalar_b) {
+  if (dry_) return;
+  std::vector<Dims> strides{dst.strides, cond.strides};
+  if (a) strides.push_back(a->strides);
+  if (b) strides.push_back(b->strides);
+  for_each_block(dst.dims, strides, 0, [&](const Block &block) {
+    isa::VSelect inst;
+    inst.imm0 = scalar_a;
+    inst.imm1 = scalar_b;
+    Operation &op = add(isa::Engine::VPU, inst.encode());
+    use(op, 2, descriptor_of(block, 0, dst.dtype, dst.base), true);
+    use(op, 3, descriptor_of(block, 1, cond.dtype, cond.base), false);
+    if (a) use(op, 4, descriptor_of(block, 2, a->dtype, a->base), false);
+    if (b) use(op, 5, descriptor_of(block, a ? 3 : 2, b->dtype, b->base), false);
+  });
+}
+
+void Emitter::gather(const SpmView &dst, const SpmView &src, const SpmView &idx, std::size_t axis) {
+  if (dry_) return;
+  for_each_axis_block(dst.dims, axis, {dst.strides, src.strides, idx.strides}, 0,
+                      [&](const Block &block, std::size_t slot) {
+                        isa::VGather inst;
+                        inst.axis = static_cast<uint8_t>(slot);
+                        Operation &op = add(isa::Engine::VPU, inst.encode());
+                        use(op, 2, along(block, 0, dst, slot, axis), true);
+                        use(op, 3, along(block, 1, src, slot, axis), false);
+                        use(op, 4, along(block, 2, idx, slot, axis), false);
+                      });
+}
+
+void Emitter::gather(const SpmView &dst, const MemView &src, const SpmView &idx, std::size_t axis) {
+  if (dry_) return;
+  const auto size = element_bytes(src.dtype);
+  for_each_axis_block(dst.dims, axis, {dst.strides, src.strides, idx.strides}, 0,
+                      [&](const Block &block, std::size_t slot) {
+                        isa::DmaGather inst;
+                        inst.axis = static_cast<uint8_t>(slot);
+                        inst.limit = static_cast<uint32_t>(src.dims[axis]);
+                        Operation &op = add(isa::Engine::LOAD, inst.encode());
+                        const Descriptor view = along(block, 0, dst, slot, axis);
+                        const MemDescriptor memory = memory_of(block, 1, src);
+                        use(op, 2, view, true);
+                        use(op, 4, along(block, 2, idx, slot, axis), false);
+                        std::array<uint16_t, 4> others = view.dims;
+                        others[slot] = 1;
+                        use_memory(op, 3, memory, others, size, false);
+                        // Any index along the axis may be met.
+                        const int64_t span = (src.dims[axis] - 1) * memory.strides[slot];
+                        (span < 0 ? op.accesses.back().begin : op.accesses.back().end) += span;
+                        load_bytes_ += count(view.dims) * static_cast<uint64_t>(size);
+                      });
+}
+
+void Emitter::scatter(isa::Scatter func, const SpmView &dst, const SpmView &src, const SpmView &idx, std::size_t axis) {
+  if (dry_) return;
+  for_each_axis_block(src.dims, axis, {dst.strides, src.strides, idx.strides}, 1,
+                      [&](const Block &block, std::size_t slot) {
+                        isa::VScatter inst;
+                        inst.func = func;
+                        inst.axis = static_cast<uint8_t>(slot);
+                        Operation &op = add(isa::Engine::VPU, inst.encode());
+                        use(op, 2, along(block, 0, dst, slot, axis), true);
+                        use(op, 3, along(block, 1, src, slot, axis), false);
+                        use(op, 4, along(block, 2, idx, slot, axis), false);
+                      });
+}
+
+void Emitter::scan(const SpmView &dst, const SpmView &src, std::size_t axis, bool exclusive, bool reverse) {
+  if (dry_) return;
+  for_each_axis_block(dst.dims, axis, {dst.strides, src.strides}, 1, [&](const Block &block, std::size_t slot) {
+    isa::VScan inst;
+    inst.axis = static_cast<uint8_t>(slot);
+    inst.exclusive = exclusive ? 1 : 0;
+    inst.reverse = reverse ? 1 : 0;
+    Operation &op = add(isa::Engine::VPU, inst.encode());
+    use(op, 2, along(block, 0, dst, slot, axis), true);
+    use(op, 3, along(block, 1, src, slot, axis), false);
+  });
+}
+
+void Emitter::arg(isa::Order order, const SpmView &dst, const SpmView &src, std::size_t axis, bool last) {
+  if (dry_) return;
+  for_each_axis_block(src.dims, axis, {dst.strides, src.strides}, 1, [&](const Block &block, std::size_t slot) {
+    isa::VArg inst;
+    inst.order = order;
+    inst.axis = static_cast<uint8_t>(slot);
+    inst.last = last ? 1 : 0;
+    Operation &op = add(isa::Engine::VPU, inst.encode());
+    use(op, 2, along(block, 0, dst, slot, axis), true);
+    use(op, 3, along(block, 1, src, slot, axis), false);
+  });
+}
+
+void Emitter::top(isa::Order order, const SpmView &dst, const SpmView &src, std::size_t axis) {
+  if (dry_) return;
+  for_each_axis_block(
+      src.dims, axis, {dst.strides, src.strides}, 1,
+      [&](const Block &block, std::size_t slot) {
+        isa::VTopk inst;
+        inst.order = order;
+        Operation &op = add(isa::Engine::VPU, inst.encode());
+        use(op, 2, along(block, 0, dst, slot, axis), true);
+        use(op, 3, along(block, 1, src, slot, axis), false);
+      },
+      true);
 }
 
 void Emitter::reduce(isa::Reduce func, const Descriptor &dst, const Descriptor &src, unsigned axes, float divisor) {

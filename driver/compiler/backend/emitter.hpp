@@ -94,6 +94,22 @@ class Emitter {
   /// swap: func(scalar, a).
   void binary_scalar(isa::Binary func, const SpmView &dst, const SpmView &a, float scalar, bool swap,
                      const Activation &act = {});
+  /// cond ? a : b; an absent side is its scalar. a and b have dst's type.
+  void select(const SpmView &dst, const SpmView &cond, const std::optional<SpmView> &a, const std::optional<SpmView> &b,
+              float scalar_a, float scalar_b);
+  /// Along a dimension of views of one rank: dst[i] = src[i with i[axis] = idx[i]]. src and idx are dst's dims, with
+  /// stride 0 where they are broadcast; src has its own size along the axis. dst and src have one type.
+  void gather(const SpmView &dst, const SpmView &src, const SpmView &idx, std::size_t axis);
+  /// The same from memory, by the load engine.
+  void gather(const SpmView &dst, const MemView &src, const SpmView &idx, std::size_t axis);
+  /// dst[i with i[axis] = idx[i]] = func(that, src[i]) for every i of src.
+  void scatter(isa::Scatter func, const SpmView &dst, const SpmView &src, const SpmView &idx, std::size_t axis);
+  /// dst and src have the same dims.
+  void scan(const SpmView &dst, const SpmView &src, std::size_t axis, bool exclusive, bool reverse);
+  /// dst is 1 along the axis.
+  void arg(isa::Order order, const SpmView &dst, const SpmView &src, std::size_t axis, bool last);
+  /// dst is k along the axis.
+  void top(isa::Order order, const SpmView &dst, const SpmView &src, std::size_t axis);
   void reduce(isa::Reduce func, const Descriptor &dst, const Descriptor &src, unsigned axes, float divisor);
   void window(const isa::VWindow &shape, const Descriptor &dst, const Descriptor &src,
               const std::optional<Descriptor> &w, const std::optional<Descriptor> &bias);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <set>
 
 #include "driver/compiler/backend/constants.hpp"
+#include "driver/compiler/frontend/elements.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
@@ -19,7 +21,14 @@ GroupKind kind_of(const Node &node) {
   if (node.op == "Pool") return GroupKind::pool;
   if (node.op == "Reduce") return GroupKind::reduce;
   if (node.op == "Softmax") return GroupKind::softmax;
-  if (node.op == "Unary" || node.op == "Binary" || node.op == "Cast") return GroupKind::elementwise;
+  if (node.op == "TakeAlong") return GroupKind::take_along;
+  if (node.op == "ScatterAlong") return GroupKind::scatter_along;
+  if (node.op == "Scan") return GroupKind::scan;
+  if (node.op == "ArgReduce") return GroupKind::arg_reduce;
+  if (node.op == "TopK") return GroupKind::top_k;
+  for (const char *name : {"Unary", "Binary", "Cast", "Select"}) {
+    if (node.op == name) return GroupKind::elementwise;
+  }
   for (const char *move : {"Transpose", "Reshape", "Concat", "Slice", "Gather", "Expand", "Pad", "Copy"}) {
     if (node.op == move) return GroupKind::move;
   }
@@ -37,7 +46,118 @@ T function_by_name(const Node &node, unsigned count) {
   throw UnsupportedError(node.op, "node " + node.name + ": the device has no function " + wanted);
 }
 
-bool is_scalar(const Tensor &tensor) { return tensor.is_constant() && elements(tensor.shape) == 1; }
+/// A constant of one element that an instruction can hold: a float, or an integer that is exact as one.
+std::optional<float> immediate(const Tensor &tensor) {
+  if (!tensor.is_constant() || elements(tensor.shape) != 1) return std::nullopt;
+  const float value = constant_as_floats(tensor).at(0);
+  constexpr float kExact = 16777216;  // below 2^24 every whole number is
+  if (!is_float(tensor.type) && !(std::fabs(value) < kExact)) return std::nullopt;
+  return value;
+}
+
+void make_compare_with_zero(Step &step, isa::Binary func, TensorId x) {
+  step.kind = StepKind::binary;
+  step.binary = func;
+  step.a = x;
+  step.imm0 = 0;
+}
+
+void fill_cast(const Graph &graph, const Node &node, Step &step) {
+  const Type from = graph[node.inputs[0]].type;
+  const Type to = graph[step.result].type;
+  step.a = node.inputs[0];
+  if (to == Type::Bool && from != Type::Bool) {
+    make_compare_with_zero(step, isa::Binary::NE, step.a);
+  } else {
+    // A store to integers would round to nearest.
+    step.unary = is_float(from) && !is_float(to) ? isa::Unary::TRUNC : isa::Unary::COPY;
+  }
+}
+
+/// Clamp between whole numbers; a bound that is infinite is none.
+void fill_integer_clamp(Step &step) {
+  step.imm0 = std::ceil(step.imm0);
+  step.imm1 = std::floor(step.imm1);
+  const bool low = std::isfinite(step.imm0);
+  const bool high = std::isfinite(step.imm1);
+  if (low && high) return;
+  if (!low && !high) {
+    step.unary = isa::Unary::COPY;
+    return;
+  }
+  step.kind = StepKind::binary;
+  step.binary = low ? isa::Binary::MAX : isa::Binary::MIN;
+  step.imm0 = low ? step.imm0 : step.imm1;
+}
+
+void fill_unary(const Graph &graph, const Node &node, Step &step) {
+  step.a = node.inputs[0];
+  const Type type = graph[step.a].type;
+  step.unary = function_by_name<isa::Unary>(node, isa::kUnaryCount);
+  step.imm0 = node.real("alpha", 0);
+  step.imm1 = node.real("beta", 0);
+  if (is_float(type)) {
+    if (step.unary == isa::Unary::NOT) {
+      throw UnsupportedError(node.op, "node " + node.name + ": not of " + name_of(type));
+    }
+    return;
+  }
+  switch (step.unary) {
+    case isa::Unary::COPY:
+    case isa::Unary::NEG:
+    case isa::Unary::ABS:
+    case isa::Unary::RELU:
+    case isa::Unary::SIGN:
+    case isa::Unary::IS_NAN:
+    case isa::Unary::IS_INF:
+      return;
+    case isa::Unary::NOT:
+      // Bool is a byte of 0 or 1, of which the complement is not the negation.
+      if (type == Type::Bool) make_compare_with_zero(step, isa::Binary::EQ, step.a);
+      return;
+    case isa::Unary::CLAMP:
+      fill_integer_clamp(step);
+      return;
+    case isa::Unary::FLOOR:
+    case isa::Unary::CEIL:
+    case isa::Unary::ROUND:
+    case isa::Unary::TRUNC:
+      step.unary = isa::Unary::COPY;
+      return;
+    default:
+      throw UnsupportedError(
+          node.op, "node " + node.name + ": the device has no " + node.text("func", "") + " of " + name_of(type));
+  }
+}
+
+void fill_binary(const Graph &graph, const Node &node, Step &step) {
+  step.kind = StepKind::binary;
+  step.binary = function_by_name<isa::Binary>(node, isa::kBinaryCount);
+  step.a = node.inputs[0];
+  step.b = node.inputs[1];
+  if (const std::optional<float> value = immediate(graph[step.b])) {
+    step.imm0 = *value;
+    step.b = kNoTensor;
+  } else if (const std::optional<float> first = immediate(graph[step.a])) {
+    step.imm0 = *first;
+    step.a = step.b;
+    step.b = kNoTensor;
+    step.swap = true;
+  }
+}
+
+void fill_select(const Graph &graph, const Node &node, Step &step) {
+  step.kind = StepKind::select;
+  step.cond = node.inputs[0];
+  const auto operand = [&](TensorId id, float &scalar) {
+    const std::optional<float> value = immediate(graph[id]);
+    if (!value) return id;
+    scalar = *value;
+    return kNoTensor;
+  };
+  step.a = operand(node.inputs[1], step.imm0);
+  step.b = operand(node.inputs[2], step.imm1);
+}
 
 Step step_of(const Graph &graph, int index) {
   const Node &node = graph.nodes[static_cast<std::size_t>(index)];
@@ -45,27 +165,13 @@ Step step_of(const Graph &graph, int index) {
   step.node = index;
   step.result = node.outputs[0];
   if (node.op == "Cast") {
-    step.unary = isa::Unary::COPY;
-    step.a = node.inputs[0];
+    fill_cast(graph, node, step);
   } else if (node.op == "Unary") {
-    step.unary = function_by_name<isa::Unary>(node, isa::kUnaryCount);
-    step.imm0 = node.real("alpha", 0);
-    step.imm1 = node.real("beta", 0);
-    step.a = node.inputs[0];
+    fill_unary(graph, node, step);
+  } else if (node.op == "Select") {
+    fill_select(graph, node, step);
   } else {
-    step.is_binary = true;
-    step.binary = function_by_name<isa::Binary>(node, isa::kBinaryCount);
-    step.a = node.inputs[0];
-    step.b = node.inputs[1];
-    if (is_scalar(graph[step.b])) {
-      step.imm0 = scalar_value(graph[step.b]);
-      step.b = kNoTensor;
-    } else if (is_scalar(graph[step.a])) {
-      step.imm0 = scalar_value(graph[step.a]);
-      step.a = step.b;
-      step.b = kNoTensor;
-      step.swap = true;
-    }
+    fill_binary(graph, node, step);
   }
   return step;
 }
@@ -169,8 +275,8 @@ bool takes_activation(const Group &group) {
   return group.kind == GroupKind::convolution || group.kind == GroupKind::matmul || group.kind == GroupKind::pool;
 }
 
-std::optional<Activation> as_activation(const Step &step) {
-  if (step.is_binary) return std::nullopt;
+std::optional<Activation> as_activation(const Graph &graph, const Step &step) {
+  if (step.kind != StepKind::unary || !is_float(graph[step.result].type)) return std::nullopt;
   if (step.unary == isa::Unary::RELU) return Activation{isa::Activation::RELU, 0, 0};
   if (step.unary == isa::Unary::CLAMP) return Activation{isa::Activation::CLAMP, step.imm0, step.imm1};
   return std::nullopt;
@@ -181,7 +287,7 @@ void merge_activations(const Graph &graph, Group &group) {
   const auto only_used_here = [&](TensorId id) { return graph.consumers(id).size() == 1 && !graph.is_output(id); };
   std::vector<Step> kept;
   for (const Step &step : group.steps) {
-    const std::optional<Activation> act = as_activation(step);
+    const std::optional<Activation> act = as_activation(graph, step);
     if (act && only_used_here(step.a)) {
       if (step.a == group.anchor_result && takes_activation(group) && group.anchor_act.kind == isa::Activation::NONE) {
         group.anchor_act = *act;
@@ -189,7 +295,7 @@ void merge_activations(const Graph &graph, Group &group) {
         continue;
       }
       const auto maker = std::find_if(kept.begin(), kept.end(), [&](const Step &s) { return s.result == step.a; });
-      if (maker != kept.end() && maker->is_binary && maker->act.kind == isa::Activation::NONE) {
+      if (maker != kept.end() && maker->kind == StepKind::binary && maker->act.kind == isa::Activation::NONE) {
         maker->act = *act;
         maker->result = step.result;
         continue;
@@ -200,27 +306,22 @@ void merge_activations(const Graph &graph, Group &group) {
   group.steps = kept;
 }
 
-/// The units compute on floats and on integers of 8 and 32 bits; others can only be moved.
+/// Products, windows and softmax take floats.
 void require_arithmetic(const Graph &graph, const Node &node) {
-  if (kind_of(node) == GroupKind::move) return;
-  const auto check = [&](TensorId id) {
-    if (id == kNoTensor) return;
-    switch (graph[id].type) {
-      case Type::F32:
-      case Type::F16:
-      case Type::BF16:
-      case Type::I8:
-      case Type::U8:
-      case Type::I32:
-      case Type::Bool:
-        return;
-      default:
-        throw UnsupportedError(node.op, "node " + node.name + " (" + node.op + "): the device does not compute on " +
-                                            name_of(graph[id].type));
-    }
-  };
-  for (TensorId id : node.inputs) check(id);
-  for (TensorId id : node.outputs) check(id);
+  switch (kind_of(node)) {
+    case GroupKind::convolution:
+    case GroupKind::matmul:
+    case GroupKind::pool:
+    case GroupKind::softmax:
+      break;
+    default:
+      return;
+  }
+  for (TensorId id : node.inputs) {
+    if (id == kNoTensor || is_float(graph[id].type)) continue;
+    throw UnsupportedError(node.op, "node " + node.name + " (" + node.op + "): the device has no " + node.op + " of " +
+                                        name_of(graph[id].type));
+  }
 }
 
 Group make_group(const Graph &graph, const std::vector<int> &nodes) {
@@ -249,8 +350,6 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes) {
 }
 
 }  // namespace
-
-float scalar_value(const Tensor &tensor) { return constant_as_floats(tensor).at(0); }
 
 std::vector<Group> fuse(const Graph &graph) {
   for (const Node &node : graph.nodes) require_arithmetic(graph, node);

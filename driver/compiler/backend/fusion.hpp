@@ -10,22 +10,40 @@
 
 namespace cx::compiler::backend {
 
-enum class GroupKind { convolution, matmul, pool, reduce, softmax, elementwise, move };
+enum class GroupKind {
+  convolution,
+  matmul,
+  pool,
+  reduce,
+  softmax,
+  take_along,
+  scatter_along,
+  scan,
+  arg_reduce,
+  top_k,
+  elementwise,
+  move
+};
+
+enum class StepKind { unary, binary, select };
 
 /// One element-wise operation of a group. An operand is a tensor (computed earlier in the group, or from outside) or a
 /// scalar.
 struct Step {
   int node = 0;
-  bool is_binary = false;
+  StepKind kind = StepKind::unary;
   isa::Unary unary{};
   isa::Binary binary{};
   float imm0 = 0;
   float imm1 = 0;
-  TensorId a = kNoTensor;
-  TensorId b = kNoTensor;  ///< binary only; kNoTensor: the scalar imm0
-  bool swap = false;       ///< scalar first
+  TensorId a = kNoTensor;     ///< select: kNoTensor is the scalar imm0
+  TensorId b = kNoTensor;     ///< kNoTensor is a scalar: imm0 of binary, imm1 of select
+  TensorId cond = kNoTensor;  ///< select only
+  bool swap = false;          ///< binary: scalar first
   Activation act;
   TensorId result = kNoTensor;
+
+  bool uses(TensorId id) const { return id != kNoTensor && (a == id || b == id || cond == id); }
 };
 
 struct Group {
@@ -41,8 +59,5 @@ struct Group {
 
 /// All groups in an order in which they can run. Nothing moves across a dependence.
 std::vector<Group> fuse(const Graph &graph);
-
-/// The single element of a constant, as float.
-float scalar_value(const Tensor &tensor);
 
 }  // namespace cx::compiler::backend

@@ -28,23 +28,28 @@ Dtype bound_dtype(Type type, const std::string &tensor) {
     case Type::F32:
       return Dtype::FP32;
     case Type::F16:
-    case Type::I16:
-    case Type::U16:
       return Dtype::FP16;
     case Type::BF16:
       return Dtype::BF16;
+    case Type::F64:
+      return Dtype::FP64;
     case Type::I8:
       return Dtype::INT8;
     case Type::U8:
     case Type::Bool:
       return Dtype::UINT8;
+    case Type::I16:
+      return Dtype::INT16;
+    case Type::U16:
+      return Dtype::UINT16;
     case Type::I32:
-    case Type::U32:
       return Dtype::INT32;
-    case Type::F64:
+    case Type::U32:
+      return Dtype::UINT32;
     case Type::I64:
-    case Type::U64:
       return Dtype::INT64;
+    case Type::U64:
+      return Dtype::UINT64;
   }
   throw Error("tensor " + tensor + " has an unknown type");
 }

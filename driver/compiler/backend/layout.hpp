@@ -95,7 +95,7 @@ class Layout {
 /// allow it.
 std::optional<Value> view_through(const Graph &graph, const Node &node, const Value &input);
 
-/// Device type of a tensor that the host binds, or of one that is only moved.
+/// Device type of a tensor that the host binds; Bool is UINT8 with 0 and 1.
 Dtype bound_dtype(Type type, const std::string &tensor);
 
 }  // namespace cx::compiler::backend

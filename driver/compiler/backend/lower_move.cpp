@@ -2,8 +2,10 @@
 // the scratchpad, converting between device types where the two sides differ.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "driver/compiler/backend/kernel.hpp"
+#include "driver/compiler/frontend/elements.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
@@ -55,12 +57,13 @@ class CopyKernel : public Kernel {
 /// Constant padding: each tile is filled, then what lies inside is loaded over it.
 class PadKernel : public Kernel {
  public:
-  PadKernel(Context &context, MemView target, MemView source, Dims begin, uint32_t pattern)
+  /// value: one element of the source's type.
+  PadKernel(Context &context, MemView target, MemView source, Dims begin, std::vector<std::byte> value)
       : context_(context),
         target_(std::move(target)),
         source_(std::move(source)),
         begin_(std::move(begin)),
-        pattern_(pattern) {}
+        value_(std::move(value)) {}
 
   Shape shape() const override { return target_.dims; }
   std::vector<Tiling> tilings() const override {
@@ -71,7 +74,7 @@ class PadKernel : public Kernel {
   void tile(Arena &arena, const Box &box) override {
     const MemView to = part(target_, box);
     SpmView buffer = dense_buffer(arena, source_.dtype, to);
-    context_.emitter.fill(buffer, pattern_);
+    fill(buffer);
     Box inside;  // of the source
     SpmView window = buffer;
     bool empty = false;
@@ -94,11 +97,29 @@ class PadKernel : public Kernel {
   }
 
  private:
+  void fill(const SpmView &buffer) {
+    uint32_t pattern = 0;
+    std::memcpy(&pattern, value_.data(), std::min(value_.size(), sizeof pattern));
+    if (std::all_of(value_.begin() + std::min<std::ptrdiff_t>(4, std::ssize(value_)), value_.end(),
+                    [](std::byte byte) { return byte == std::byte{0}; })) {
+      context_.emitter.fill(buffer, pattern);
+      return;
+    }
+    // A fill has 32 bits; wider values come from one element of the image.
+    if (context_.emitter.dry()) return;
+    MemView element;
+    element.dtype = buffer.dtype;
+    element.offset = context_.constants.place(value_);
+    element.dims = buffer.dims;
+    element.strides.assign(buffer.dims.size(), 0);
+    context_.emitter.load(buffer, element);
+  }
+
   Context &context_;
   MemView target_;
   MemView source_;
   Dims begin_;
-  uint32_t pattern_;
+  std::vector<std::byte> value_;
 };
 
 class MoveLowering {
@@ -215,22 +236,20 @@ class MoveLowering {
     const std::vector<int64_t> pads = node_.integers("pads");
     const MemView from = source(node_.inputs[0]);
     const Dims begin(pads.begin(), pads.begin() + static_cast<std::ptrdiff_t>(group_.shape.size()));
-    PadKernel kernel(context_, target(), from, begin, pattern(from.dtype));
+    PadKernel kernel(context_, target(), from, begin, padding(from.dtype));
     emitter_.emit(group_.name, kernel);
   }
 
-  uint32_t pattern(Dtype dtype) const {
+  std::vector<std::byte> padding(Dtype dtype) const {
     const float value = node_.real("value", 0);
-    uint32_t bits = 0;
-    if (dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16) {
-      const std::vector<std::byte> encoded = encode_floats({value}, dtype);
-      std::memcpy(&bits, encoded.data(), encoded.size());
-      return bits;
+    if (is_integer(dtype)) {
+      const Tensor element = make_constant("", Type::I64, {1}, std::vector<int64_t>{static_cast<int64_t>(value)});
+      std::vector<std::byte> bytes = element.data.value();
+      bytes.resize(static_cast<std::size_t>(element_bytes(dtype)));  // little endian
+      return bytes;
     }
-    if (dtype == Dtype::INT64 && value != 0) {
-      throw UnsupportedError("Pad", "node " + node_.name + ": 8-byte elements can only be padded with 0");
-    }
-    return static_cast<uint32_t>(static_cast<int32_t>(value));
+    if (dtype != Dtype::FP64) return encode_floats({value}, dtype);
+    return make_constant("", Type::F64, {1}, std::vector<double>{value}).data.value();
   }
 
   Context &context_;

@@ -110,18 +110,34 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
   // Channels that lie apart in memory come plane by plane in long runs; the VPU brings them together.
   const bool planar = channels > 1 && map[3] > 1 && context.layout.value(input).strides[3] == 1;
   const std::vector<int> rows_first{0, 1, 2, 3};
-  const SpmView patch = allocate(arena, stored, dims, planar ? rows_first : kChannelsLast);
+  // A fill has 32 bits: what is wider is converted while it lies apart from the border.
+  const bool wide = element_bytes(stored) > 4;
+  const Dtype type = wide ? Dtype::FP32 : stored;
+  const SpmView patch = allocate(arena, type, dims, planar ? rows_first : kChannelsLast);
+  const Dims inside{1, channels, rows.inside(), columns.inside()};
+  std::optional<SpmView> apart;
+  if (wide && product(inside) > 0) apart = allocate(arena, stored, inside, planar ? rows_first : kChannelsLast);
   if (!context.emitter.dry()) {
-    const Box part{{box.start[0], first_channel, rows.first(), columns.first()},
-                   {1, channels, rows.inside(), columns.inside()}};
+    const Box part{{box.start[0], first_channel, rows.first(), columns.first()}, inside};
     MemView source = context.layout.view(input, part);
     source.strides[2] *= rows.step;
     source.strides[3] *= columns.step;
-    const uint32_t fill = fill_with_minus_infinity ? minus_infinity(stored) : 0;
-    fetch(context, patch, source, {rows.before, rows.after, columns.before, columns.after, fill}, planar);
+    const uint32_t fill = fill_with_minus_infinity ? minus_infinity(type) : 0;
+    if (wide) {
+      context.emitter.fill(patch, fill);
+      if (apart) {
+        context.emitter.load(*apart, source);
+        SpmView window = patch;
+        window.base += rows.before * patch.strides[2] + columns.before * patch.strides[3];
+        window.dims = inside;
+        convert(context, window, *apart, 1);
+      }
+    } else {
+      fetch(context, patch, source, {rows.before, rows.after, columns.before, columns.after, fill}, planar);
+    }
   }
   Patch result{patch, box.size[2] == 1 ? 1 : window.dilation_y, box.size[3] == 1 ? 1 : window.dilation_x};
-  if (wanted.dtype != stored || wanted.tensor_factor() != 1 || planar) {
+  if (wanted.dtype != type || wanted.tensor_factor() != 1 || planar) {
     result.view = allocate(arena, wanted.dtype, dims, kChannelsLast);
     convert(context, result.view, patch, wanted.tensor_factor());
   }

@@ -19,10 +19,7 @@ std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const
   const Dtype dtype = quantiser.dtype;
   const Dims source = row_major_strides(tensor.shape);
   const Dims target = ordered_strides(box.size, order);
-  // 16-bit integers are moved as FP16 and must keep their bits.
-  const bool bits = tensor.type == Type::I16 || tensor.type == Type::U16;
-  const bool numeric =
-      !quantiser.factors.empty() || (!bits && (dtype == Dtype::FP32 || dtype == Dtype::FP16 || dtype == Dtype::BF16));
+  const bool numeric = !quantiser.factors.empty() || bound_dtype(tensor.type, tensor.name) != dtype;
   const auto size = static_cast<std::size_t>(numeric ? 4 : element_bytes(dtype));
   std::vector<std::byte> input;
   if (numeric) {
@@ -119,7 +116,7 @@ Box operand_box(const Shape &operand, const Box &box) {
 SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, std::optional<Dtype> wanted,
                  const std::vector<int> &order) {
   Quantiser quantiser;
-  quantiser.dtype = wanted.value_or(context.graph[id].is_constant() ? context.element : context.layout.dtype(id));
+  quantiser.dtype = wanted.value_or(operand_dtype(context, id));
   return load_operand(context, arena, id, box, quantiser, order);
 }
 
@@ -181,7 +178,26 @@ MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype
 
 Dtype temporary_dtype(const Context &context, TensorId id) {
   const Tensor &tensor = context.graph[id];
-  return tensor.type == Type::F32 ? Dtype::FP32 : bound_dtype(tensor.type, tensor.name);
+  // Results of arithmetic on F64 are FP32 numbers.
+  return tensor.type == Type::F64 ? Dtype::FP32 : bound_dtype(tensor.type, tensor.name);
+}
+
+Dtype operand_dtype(const Context &context, TensorId id) {
+  const Tensor &tensor = context.graph[id];
+  if (!tensor.is_constant()) return context.layout.dtype(id);
+  return tensor.type == Type::F32 ? context.element : bound_dtype(tensor.type, tensor.name);
+}
+
+SpmView converted(Context &context, Arena &arena, const SpmView &view, Dtype dtype) {
+  if (view.dtype == dtype) return view;
+  // What is broadcast is converted once.
+  SpmView source = view;
+  for (std::size_t d = 0; d < view.dims.size(); ++d) {
+    if (view.strides[d] == 0) source.dims[d] = 1;
+  }
+  const SpmView result = allocate(arena, dtype, source.dims, nesting_order(source.dims, source.strides));
+  context.emitter.unary(isa::Unary::COPY, result, source);
+  return broadcast(result, view.dims);
 }
 
 Tail::Tail(Context &context, const Group &group) : context_(context), group_(group) {}
@@ -197,7 +213,7 @@ bool Tail::is_output(TensorId id) const {
 
 bool Tail::used_after(TensorId id, std::size_t step) const {
   for (std::size_t s = step + 1; s < group_.steps.size(); ++s) {
-    if (group_.steps[s].a == id || group_.steps[s].b == id) return true;
+    if (group_.steps[s].uses(id)) return true;
   }
   return false;
 }
@@ -207,8 +223,17 @@ SpmView Tail::output_buffer(Arena &arena, TensorId id, const Box &box) const {
                   nesting_order(box.size, context_.layout.value(id).strides));
 }
 
+Dtype Tail::result_dtype(TensorId id) const {
+  return is_output(id) ? context_.layout.dtype(id) : temporary_dtype(context_, id);
+}
+
 SpmView Tail::anchor_buffer(Arena &arena, const Box &box, const std::vector<int> &order) const {
   const TensorId id = group_.anchor_result;
+  const bool product = group_.kind == GroupKind::convolution || group_.kind == GroupKind::matmul;
+  if (product && result_dtype(id) == Dtype::FP64) {
+    // The DMMU does not write it: run() converts.
+    return allocate(arena, Dtype::FP32, box.size, nesting_order(box.size, context_.layout.value(id).strides));
+  }
   if (is_output(id)) return output_buffer(arena, id, box);
   return allocate(arena, temporary_dtype(context_, id), box.size, order);
 }
@@ -216,12 +241,12 @@ SpmView Tail::anchor_buffer(Arena &arena, const Box &box, const std::vector<int>
 void Tail::load_resident(Arena &arena, const Box &range) {
   resident_.clear();
   for (const Step &step : group_.steps) {
-    for (TensorId id : {step.a, step.b}) {
+    for (TensorId id : {step.a, step.b, step.cond}) {
       if (id == kNoTensor || !is_resident(id) || resident_.contains(id)) continue;
       const Box box = operand_box(context_.graph[id].shape, range);
       std::vector<int> order(box.size.size());
       for (std::size_t d = 0; d < order.size(); ++d) order[d] = static_cast<int>(d);
-      const SpmView view = load_box(context_, arena, id, box, Dtype::FP32, order);
+      const SpmView view = load_box(context_, arena, id, box, temporary_dtype(context_, id), order);
       resident_.emplace(id, std::make_pair(box, view));
     }
   }
@@ -259,14 +284,21 @@ SpmView Tail::place_result(Arena &arena, std::size_t index, const Box &box, cons
   return allocate(arena, dtype, box.size, order);
 }
 
-void Tail::emit(const Step &step, const SpmView &dst, const SpmView &a, const std::optional<SpmView> &b) {
+void Tail::emit(const Step &step, const SpmView &dst, const Operands &operands) {
   Emitter &emitter = context_.emitter;
-  if (!step.is_binary) {
-    emitter.unary(step.unary, dst, a, step.imm0, step.imm1);
-  } else if (b) {
-    emitter.binary(step.binary, dst, a, *b, step.act);
-  } else {
-    emitter.binary_scalar(step.binary, dst, a, step.imm0, step.swap, step.act);
+  switch (step.kind) {
+    case StepKind::unary:
+      emitter.unary(step.unary, dst, *operands.a, step.imm0, step.imm1);
+      break;
+    case StepKind::binary:
+      if (operands.b) {
+        emitter.binary(step.binary, dst, *operands.a, *operands.b, step.act);
+      } else {
+        emitter.binary_scalar(step.binary, dst, *operands.a, step.imm0, step.swap, step.act);
+      }
+      break;
+    case StepKind::select:
+      emitter.select(dst, *operands.cond, operands.a, operands.b, step.imm0, step.imm1);
   }
 }
 
@@ -275,23 +307,33 @@ void Tail::run(Arena &arena, const Box &box, const std::optional<SpmView> &resul
   free_.clear();
   if (result) {
     live_[group_.anchor_result] = {*result, !is_output(group_.anchor_result)};
-    if (is_output(group_.anchor_result))
-      context_.emitter.store(context_.layout.view(group_.anchor_result, box), *result);
+    if (is_output(group_.anchor_result)) {
+      const SpmView stored = converted(context_, arena, *result, result_dtype(group_.anchor_result));
+      context_.emitter.store(context_.layout.view(group_.anchor_result, box), stored);
+    }
   }
   for (std::size_t s = 0; s < group_.steps.size(); ++s) {
     const Step &step = group_.steps[s];
-    const SpmView a = operand(arena, step.a, box, order);
-    std::optional<SpmView> b;
-    if (step.b != kNoTensor) b = operand(arena, step.b, box, order);
+    Operands operands;
+    if (step.a != kNoTensor) operands.a = operand(arena, step.a, box, order);
+    if (step.b != kNoTensor) operands.b = operand(arena, step.b, box, order);
+    if (step.cond != kNoTensor) operands.cond = operand(arena, step.cond, box, order);
+    if (step.kind == StepKind::select) {
+      // Selection copies bits: both sides come in the type of the result.
+      const Dtype dtype = result_dtype(step.result);
+      for (std::optional<SpmView> *side : {&operands.a, &operands.b}) {
+        if (*side) *side = converted(context_, arena, **side, dtype);
+      }
+    }
     // Operands that die here leave their buffer to the result: the units read an element before they write it.
-    for (TensorId id : {step.a, step.b}) {
+    for (TensorId id : {step.a, step.b, step.cond}) {
       const auto live = live_.find(id);
       if (live == live_.end() || !live->second.temporary || used_after(id, s)) continue;
       free_[live->second.view.dtype].push_back(live->second.view);
       live_.erase(live);
     }
     const SpmView dst = place_result(arena, s, box, order);
-    emit(step, dst, a, b);
+    emit(step, dst, operands);
     live_[step.result] = {dst, !is_output(step.result)};
     if (is_output(step.result)) context_.emitter.store(context_.layout.view(step.result, box), dst);
   }

@@ -76,8 +76,14 @@ void convert(Context &context, const SpmView &dst, const SpmView &src, float fac
 /// A box of a constant as dense row-major elements of the image.
 MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype);
 
-/// Temporary type of a value inside a group.
+/// Temporary type of a value inside a group: FP32 for F32 and F64, else its own.
 Dtype temporary_dtype(const Context &context, TensorId id);
+
+/// Type in which an operand comes from memory.
+Dtype operand_dtype(const Context &context, TensorId id);
+
+/// The view in another type: itself, or converted by the VPU.
+SpmView converted(Context &context, Arena &arena, const SpmView &view, Dtype dtype);
 
 /// Runs the steps of a group on one tile and stores the results.
 class Tail {
@@ -100,14 +106,20 @@ class Tail {
     SpmView view;
     bool temporary = false;
   };
+  struct Operands {
+    std::optional<SpmView> a;
+    std::optional<SpmView> b;
+    std::optional<SpmView> cond;
+  };
 
   bool is_resident(TensorId id) const;
+  Dtype result_dtype(TensorId id) const;
   bool is_output(TensorId id) const;
   bool used_after(TensorId id, std::size_t step) const;
   SpmView operand(Arena &arena, TensorId id, const Box &box, const std::vector<int> &order);
   SpmView output_buffer(Arena &arena, TensorId id, const Box &box) const;
   SpmView place_result(Arena &arena, std::size_t index, const Box &box, const std::vector<int> &order);
-  void emit(const Step &step, const SpmView &dst, const SpmView &a, const std::optional<SpmView> &b);
+  void emit(const Step &step, const SpmView &dst, const Operands &operands);
 
   Context &context_;
   const Group &group_;

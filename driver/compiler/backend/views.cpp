@@ -15,43 +15,48 @@ struct MergedDim {
   std::vector<int64_t> strides;
 };
 
+/// Adds a dimension inside the others, as part of the innermost one where every operand allows it.
+void append(std::vector<MergedDim> &merged, const Dims &dims, const std::vector<Dims> &strides, std::size_t index) {
+  if (dims[index] == 1) return;
+  MergedDim next{dims[index], {}};
+  for (const Dims &operand : strides) next.strides.push_back(operand[index]);
+  bool joins = !merged.empty();
+  if (joins) {
+    const MergedDim &outer = merged.back();
+    for (std::size_t i = 0; i < strides.size(); ++i) joins = joins && outer.strides[i] == next.strides[i] * next.size;
+    joins = joins && outer.size * next.size <= kMaxDim;
+  }
+  if (joins) {
+    merged.back().size *= next.size;
+    merged.back().strides = next.strides;
+  } else {
+    merged.push_back(next);
+  }
+}
+
 std::vector<MergedDim> merge(const Dims &dims, const std::vector<Dims> &strides, std::size_t leader) {
   std::vector<MergedDim> merged;
-  for (int d : nesting_order(dims, strides[leader])) {
-    const auto index = static_cast<std::size_t>(d);
-    if (dims[index] == 1) continue;
-    MergedDim next{dims[index], {}};
-    for (const Dims &operand : strides) next.strides.push_back(operand[index]);
-    bool joins = !merged.empty();
-    if (joins) {
-      const MergedDim &outer = merged.back();
-      for (std::size_t i = 0; i < strides.size(); ++i) joins = joins && outer.strides[i] == next.strides[i] * next.size;
-      joins = joins && outer.size * next.size <= kMaxDim;
-    }
-    if (joins) {
-      merged.back().size *= next.size;
-      merged.back().strides = next.strides;
-    } else {
-      merged.push_back(next);
-    }
-  }
+  for (int d : nesting_order(dims, strides[leader])) append(merged, dims, strides, static_cast<std::size_t>(d));
   return merged;
 }
 
 }  // namespace
 
-int64_t element_bytes(Dtype dtype) {
+int64_t element_bytes(Dtype dtype) { return static_cast<int64_t>(isa::bytes_of(dtype)); }
+
+bool is_integer(Dtype dtype) {
   switch (dtype) {
-    case Dtype::FP32:
+    case Dtype::INT8:
+    case Dtype::UINT8:
+    case Dtype::INT16:
+    case Dtype::UINT16:
     case Dtype::INT32:
-      return 4;
-    case Dtype::FP16:
-    case Dtype::BF16:
-      return 2;
+    case Dtype::UINT32:
     case Dtype::INT64:
-      return 8;
+    case Dtype::UINT64:
+      return true;
     default:
-      return 1;
+      return false;
   }
 }
 
@@ -161,6 +166,60 @@ void for_each_block(const Dims &dims, const std::vector<Dims> &strides, std::siz
       if (d == 0) return;
     }
     if (merged.empty()) return;
+  }
+}
+
+void for_each_axis_block(const Dims &dims, std::size_t axis, const std::vector<Dims> &strides, std::size_t leader,
+                         const std::function<void(const Block &, std::size_t)> &emit, bool axis_last) {
+  // The axis splits what lies around it: neighbours merge on its left and on its right, never across.
+  std::vector<int> before;
+  std::vector<int> after;
+  bool passed = false;
+  for (int d : nesting_order(dims, strides[leader])) {
+    if (static_cast<std::size_t>(d) == axis) {
+      passed = true;
+    } else {
+      (passed && !axis_last ? after : before).push_back(d);
+    }
+  }
+  const auto merged = [&](const std::vector<int> &which) {
+    std::vector<MergedDim> result;
+    for (int d : which) append(result, dims, strides, static_cast<std::size_t>(d));
+    return result;
+  };
+  std::vector<MergedDim> all = merged(before);
+  const std::size_t place = all.size();
+  for (const MergedDim &dim : merged(after)) all.push_back(dim);
+  const std::size_t looped = all.size() > 3 ? all.size() - 3 : 0;
+  const std::size_t used = all.size() - looped;
+  // Looped dimensions are the outermost ones, which may lie on both sides of the axis.
+  const std::size_t slot = 4 - used - 1 + (place > looped ? place - looped : 0);
+  std::vector<int64_t> step(all.size(), 1);
+  for (std::size_t d = looped; d < all.size(); ++d) step[d] = std::min(all[d].size, kMaxDim);
+  std::vector<int64_t> at(all.size(), 0);
+  for (;;) {
+    Block block;
+    block.dims.fill(1);
+    block.strides.assign(strides.size(), {});
+    block.offsets.assign(strides.size(), 0);
+    for (std::size_t d = 0; d < all.size(); ++d) {
+      for (std::size_t i = 0; i < strides.size(); ++i) block.offsets[i] += at[d] * all[d].strides[i];
+      if (d < looped) continue;
+      std::size_t s = 4 - used - 1 + (d - looped);
+      if (s >= slot) ++s;
+      block.dims[s] = std::min(step[d], all[d].size - at[d]);
+      for (std::size_t i = 0; i < strides.size(); ++i) block.strides[i][s] = all[d].strides[i];
+    }
+    for (std::size_t i = 0; i < strides.size(); ++i) block.strides[i][slot] = strides[i][axis];
+    emit(block, slot);
+    std::size_t d = all.size();
+    for (;;) {
+      if (d == 0) return;
+      --d;
+      at[d] += step[d];
+      if (at[d] < all[d].size) break;
+      at[d] = 0;
+    }
   }
 }
 

@@ -15,6 +15,8 @@ using Dtype = isa::DType;
 using Dims = std::vector<int64_t>;
 
 int64_t element_bytes(Dtype dtype);
+/// INT8 to UINT64; Bool is UINT8.
+bool is_integer(Dtype dtype);
 int64_t product(const Dims &dims);
 
 /// Strides (in elements) of dense memory in row-major order.
@@ -65,6 +67,12 @@ struct Block {
 /// last `rank` entries of a block are used.
 void for_each_block(const Dims &dims, const std::vector<Dims> &strides, std::size_t leader,
                     const std::function<void(const Block &)> &emit, std::size_t rank = 4);
+
+/// The same for operations along one dimension, in which operands may have different sizes: it is never merged, looped
+/// over or split. `emit` gets its place in the block, where dims is 1 (the caller sets each operand's) and strides are
+/// those of the operands. It is the innermost one if axis_last, else where it nests in `leader`.
+void for_each_axis_block(const Dims &dims, std::size_t axis, const std::vector<Dims> &strides, std::size_t leader,
+                         const std::function<void(const Block &, std::size_t)> &emit, bool axis_last = false);
 
 /// A view of `box`; `strides` and `base` as of the whole.
 int64_t box_offset(const Box &box, const Dims &strides);

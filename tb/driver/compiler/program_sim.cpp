@@ -72,8 +72,16 @@ float apply_unary(isa::Unary func, float x, float a, float b) {
       return std::sin(x);
     case U::COS:
       return std::cos(x);
-    default:
-      break;
+    case U::TRUNC:
+      return std::trunc(x);
+    case U::ATAN:
+      return std::atan(x);
+    case U::IS_NAN:
+      return std::isnan(x) ? 1 : 0;
+    case U::IS_INF:
+      return std::isinf(x) && (a == 0 || (a > 0) == (x > 0)) ? 1 : 0;
+    case U::NOT:
+      break;  // integers only
   }
   return std::numeric_limits<float>::quiet_NaN();
 }
@@ -103,10 +111,154 @@ float apply_binary(isa::Binary func, float a, float b) {
       return a < b ? 1 : 0;
     case B::LE:
       return a <= b ? 1 : 0;
-    default:
-      break;
+    case B::NE:
+      return a == b ? 0 : 1;
+    case B::MOD: {
+      const float rest = std::fmod(a, b);
+      return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+    }
+    case B::FMOD:
+      return std::fmod(a, b);
+    case B::AND:
+    case B::OR:
+    case B::XOR:
+    case B::SHL:
+    case B::SHR:
+      break;  // integers only
   }
   return std::numeric_limits<float>::quiet_NaN();
+}
+
+bool is_integer(isa::DType dtype) {
+  return dtype != isa::DType::FP64 && static_cast<unsigned>(dtype) >= static_cast<unsigned>(isa::DType::INT8);
+}
+
+bool is_unsigned(isa::DType dtype) {
+  return dtype == isa::DType::UINT8 || dtype == isa::DType::UINT16 || dtype == isa::DType::UINT32 ||
+         dtype == isa::DType::UINT64;
+}
+
+int64_t wrap(uint64_t value) { return static_cast<int64_t>(value); }
+
+int64_t integer_power(int64_t base, int64_t exponent, bool is_unsigned64) {
+  if (!is_unsigned64 && exponent < 0) {
+    if (base == 1) return 1;
+    if (base == -1) return exponent % 2 == 0 ? 1 : -1;
+    return 0;
+  }
+  uint64_t result = 1;
+  uint64_t factor = static_cast<uint64_t>(base);
+  for (uint64_t left = static_cast<uint64_t>(exponent); left != 0; left >>= 1U) {
+    if ((left & 1U) != 0) result *= factor;
+    factor *= factor;
+  }
+  return wrap(result);
+}
+
+int integer_order(int64_t a, int64_t b, isa::DType dtype) {
+  if (a == b) return 0;
+  if (dtype == isa::DType::UINT64) return static_cast<uint64_t>(a) < static_cast<uint64_t>(b) ? -1 : 1;
+  return a < b ? -1 : 1;
+}
+
+int64_t divide(int64_t a, int64_t b, isa::DType dtype, bool rest) {
+  if (b == 0) return rest ? a : -1;
+  if (dtype == isa::DType::UINT64) {
+    const auto x = static_cast<uint64_t>(a);
+    const auto y = static_cast<uint64_t>(b);
+    return wrap(rest ? x % y : x / y);
+  }
+  if (b == -1) return rest ? 0 : wrap(0 - static_cast<uint64_t>(a));
+  return rest ? a % b : a / b;
+}
+
+int64_t shift(int64_t a, int64_t b, isa::DType dtype, bool left) {
+  const int64_t width = 8 * size_of(dtype);
+  const bool beyond = b < 0 || b >= width;
+  if (left) return beyond ? 0 : wrap(static_cast<uint64_t>(a) << b);
+  if (is_unsigned(dtype)) return beyond ? 0 : wrap(static_cast<uint64_t>(a) >> b);
+  return a >> (beyond ? 63 : b);
+}
+
+/// dtype: of the operands, which are extended by their own sign.
+int64_t apply_binary(isa::Binary func, int64_t a, int64_t b, isa::DType dtype) {
+  using B = isa::Binary;
+  const int order = integer_order(a, b, dtype);
+  switch (func) {
+    case B::ADD:
+      return wrap(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+    case B::SUB:
+      return wrap(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
+    case B::MUL:
+      return wrap(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+    case B::DIV:
+      return divide(a, b, dtype, false);
+    case B::MAX:
+      return order < 0 ? b : a;
+    case B::MIN:
+      return order < 0 ? a : b;
+    case B::POW:
+      return integer_power(a, b, dtype == isa::DType::UINT64);
+    case B::EQ:
+      return order == 0 ? 1 : 0;
+    case B::NE:
+      return order != 0 ? 1 : 0;
+    case B::LT:
+      return order < 0 ? 1 : 0;
+    case B::LE:
+      return order <= 0 ? 1 : 0;
+    case B::AND:
+      return a & b;
+    case B::OR:
+      return a | b;
+    case B::XOR:
+      return a ^ b;
+    case B::SHL:
+      return shift(a, b, dtype, true);
+    case B::SHR:
+      return shift(a, b, dtype, false);
+    case B::FMOD:
+      return divide(a, b, dtype, true);
+    case B::MOD: {
+      const int64_t rest = divide(a, b, dtype, true);
+      if (b == 0 || rest == 0 || dtype == isa::DType::UINT64) return rest;
+      return (rest < 0) != (b < 0) ? rest + b : rest;
+    }
+    case B::PRELU:
+      break;
+  }
+  throw SimulationError("no such function of integers");
+}
+
+bool has_integers(isa::Unary func) {
+  using U = isa::Unary;
+  return func == U::COPY || func == U::NEG || func == U::ABS || func == U::RELU || func == U::CLAMP ||
+         func == U::SIGN || func == U::NOT;
+}
+
+int64_t apply_unary(isa::Unary func, int64_t x, float low, float high, isa::DType dtype) {
+  using U = isa::Unary;
+  const bool negative = x < 0 && dtype != isa::DType::UINT64;
+  switch (func) {
+    case U::COPY:
+      return x;
+    case U::NEG:
+      return wrap(0 - static_cast<uint64_t>(x));
+    case U::ABS:
+      return negative ? wrap(0 - static_cast<uint64_t>(x)) : x;
+    case U::RELU:
+      return negative ? 0 : x;
+    case U::SIGN:
+      return negative ? -1 : (x != 0 ? 1 : 0);
+    case U::NOT:
+      return ~x;
+    default: {  // CLAMP
+      const auto lo = static_cast<int64_t>(low);
+      const auto hi = static_cast<int64_t>(high);
+      if (integer_order(x, lo, dtype) < 0) x = lo;
+      return integer_order(x, hi, dtype) > 0 ? hi : x;
+    }
+  }
 }
 
 float start_of(isa::Reduce func) {
@@ -295,6 +447,20 @@ void ProgramSim::execute(int engine, const isa::Inst &inst) {
       return window(isa::VWindow::decode(inst));
     case isa::Opcode::V_SOFTMAX:
       return softmax(isa::VSoftmax::decode(inst));
+    case isa::Opcode::DMA_GATHER:
+      return dma_gather(isa::DmaGather::decode(inst));
+    case isa::Opcode::V_SELECT:
+      return select(isa::VSelect::decode(inst));
+    case isa::Opcode::V_GATHER:
+      return gather(isa::VGather::decode(inst));
+    case isa::Opcode::V_SCATTER:
+      return scatter(isa::VScatter::decode(inst));
+    case isa::Opcode::V_SCAN:
+      return scan(isa::VScan::decode(inst));
+    case isa::Opcode::V_ARG:
+      return arg(isa::VArg::decode(inst));
+    case isa::Opcode::V_TOPK:
+      return top(isa::VTopk::decode(inst));
     default:
       fail("unexpected instruction");
   }
@@ -365,12 +531,74 @@ std::byte *ProgramSim::segment(unsigned number, int64_t at, int64_t bytes, bool 
 }
 
 float ProgramSim::get(const isa::Tdesc &view, const Index &at) {
-  return num::decode(number(view.dtype), spm(place(view, at), size_of(view.dtype), false));
+  if (is_integer(view.dtype)) {
+    const int64_t value = get_integer(view, at);
+    return view.dtype == isa::DType::UINT64 ? static_cast<float>(static_cast<uint64_t>(value))
+                                            : static_cast<float>(value);
+  }
+  const std::byte *bytes = spm(place(view, at), size_of(view.dtype), false);
+  if (view.dtype == isa::DType::FP64) {
+    double value = 0;
+    std::memcpy(&value, bytes, sizeof value);
+    return static_cast<float>(value);
+  }
+  return num::decode(number(view.dtype), bytes);
+}
+
+int64_t ProgramSim::get_integer(const isa::Tdesc &view, const Index &at) {
+  const int64_t size = size_of(view.dtype);
+  uint64_t bits = 0;
+  std::memcpy(&bits, spm(place(view, at), size, false), static_cast<std::size_t>(size));
+  const auto unused = static_cast<unsigned>(64 - 8 * size);
+  if (is_unsigned(view.dtype)) return wrap(bits);
+  return wrap(bits << unused) >> unused;
+}
+
+void ProgramSim::put_integer(const isa::Tdesc &view, const Index &at, int64_t value) {
+  const int64_t size = size_of(view.dtype);
+  std::memcpy(spm(place(view, at), size, true), &value, static_cast<std::size_t>(size));
+}
+
+int ProgramSim::compare(const isa::Tdesc &view, const Index &a, const Index &b) {
+  if (is_integer(view.dtype)) return integer_order(get_integer(view, a), get_integer(view, b), view.dtype);
+  const float x = get(view, a);
+  const float y = get(view, b);
+  return x < y ? -1 : (x > y ? 1 : 0);
+}
+
+int64_t ProgramSim::index_at(const isa::Tdesc &idx, const Index &at, int64_t limit) {
+  if (idx.dtype != isa::DType::INT32 && idx.dtype != isa::DType::INT64) fail("indices of another type");
+  const int64_t index = get_integer(idx, at);
+  if (index < -limit || index >= limit) fail("index " + std::to_string(index) + " of " + std::to_string(limit));
+  return index < 0 ? index + limit : index;
 }
 
 void ProgramSim::put(const isa::Tdesc &view, const Index &at, float value) {
   if (view.dtype == isa::DType::FP16 && std::isfinite(value)) largest_half_ = std::max(largest_half_, std::fabs(value));
-  num::encode(number(view.dtype), value, spm(place(view, at), size_of(view.dtype), true));
+  if (is_integer(view.dtype)) {
+    // Rounded to nearest even, saturated; NaN is 0.
+    const int64_t bits = 8 * size_of(view.dtype);
+    const float low = is_unsigned(view.dtype) ? 0.0F : -std::ldexp(1.0F, static_cast<int>(bits) - 1);
+    const float beyond = std::ldexp(1.0F, static_cast<int>(is_unsigned(view.dtype) ? bits : bits - 1));
+    const float whole = std::nearbyint(value);
+    int64_t stored = 0;
+    if (whole >= beyond) {
+      stored = is_unsigned(view.dtype) ? -1 : wrap((uint64_t{1} << (bits - 1)) - 1);
+    } else if (whole >= 9223372036854775808.0F) {
+      stored = wrap(static_cast<uint64_t>(whole));
+    } else if (!std::isnan(whole)) {
+      stored = static_cast<int64_t>(std::max(whole, low));
+    }
+    put_integer(view, at, stored);
+    return;
+  }
+  std::byte *bytes = spm(place(view, at), size_of(view.dtype), true);
+  if (view.dtype == isa::DType::FP64) {
+    const double wide = value;
+    std::memcpy(bytes, &wide, sizeof wide);
+    return;
+  }
+  num::encode(number(view.dtype), value, bytes);
 }
 
 float ProgramSim::activate(isa::Activation act, float lo, float hi, float value) {
@@ -394,6 +622,19 @@ void ProgramSim::dma_load(const isa::DmaLoad &inst) {
     }
     const Index from{at[0], at[1] - inst.pad_top, at[2] - inst.pad_left, at[3]};
     std::memcpy(to, segment(src.segment, place(src, from), size, false), static_cast<std::size_t>(size));
+  });
+}
+
+void ProgramSim::dma_gather(const isa::DmaGather &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &idx = tensor(inst.idx);
+  const isa::Mdesc &src = memory(inst.src);
+  const int64_t size = size_of(dst.dtype);
+  for_each(dst, [&](const Index &at) {
+    Index from = at;
+    from[inst.axis] = index_at(idx, at, inst.limit);
+    std::memcpy(spm(place(dst, at), size, true), segment(src.segment, place(src, from), size, false),
+                static_cast<std::size_t>(size));
   });
 }
 
@@ -566,6 +807,11 @@ void ProgramSim::unary(const isa::VUnary &inst) {
       std::memmove(spm(place(dst, at), size, true), spm(place(src, at), size, false), static_cast<std::size_t>(size));
       return;
     }
+    if (is_integer(src.dtype) && is_integer(dst.dtype) && has_integers(inst.func)) {
+      put_integer(dst, at, apply_unary(inst.func, get_integer(src, at), inst.imm0, inst.imm1, src.dtype));
+      return;
+    }
+    if (inst.func == isa::Unary::NOT) fail("NOT of floats");
     put(dst, at, apply_unary(inst.func, get(src, at), inst.imm0, inst.imm1));
   });
 }
@@ -574,11 +820,164 @@ void ProgramSim::binary(const isa::VBinary &inst) {
   const isa::Tdesc &dst = tensor(inst.dst);
   const isa::Tdesc &a = tensor(inst.a);
   const isa::Tdesc *b = inst.b == 0xFF ? nullptr : &tensor(inst.b);
+  const bool compares = inst.func == isa::Binary::EQ || inst.func == isa::Binary::NE || inst.func == isa::Binary::LT ||
+                        inst.func == isa::Binary::LE;
+  const bool integers =
+      is_integer(a.dtype) && (b == nullptr || is_integer(b->dtype)) && inst.func != isa::Binary::PRELU;
+  if (integers && b != nullptr && a.dtype != b->dtype) fail("integers of two types");
+  if (integers && b == nullptr && inst.imm0 != std::trunc(inst.imm0)) fail("an immediate that is no whole number");
+  if (integers && inst.act != isa::Activation::NONE) fail("activation of integers");
+  const bool bitwise = inst.func >= isa::Binary::AND && inst.func <= isa::Binary::SHR;
+  if (bitwise && !(integers && is_integer(dst.dtype))) fail("a function of integers only");
   for_each(dst, [&](const Index &at) {
+    if (integers && (compares || is_integer(dst.dtype))) {
+      int64_t x = get_integer(a, at);
+      int64_t y = b != nullptr ? get_integer(*b, at) : static_cast<int64_t>(inst.imm0);
+      if (inst.swap != 0) std::swap(x, y);
+      const int64_t value = apply_binary(inst.func, x, y, a.dtype);
+      if (is_integer(dst.dtype)) {
+        put_integer(dst, at, value);
+      } else {
+        put(dst, at, static_cast<float>(value));
+      }
+      return;
+    }
     float x = get(a, at);
     float y = b != nullptr ? get(*b, at) : inst.imm0;
     if (inst.swap != 0) std::swap(x, y);
     put(dst, at, activate(inst.act, inst.lo, inst.hi, apply_binary(inst.func, x, y)));
+  });
+}
+
+void ProgramSim::select(const isa::VSelect &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &cond = tensor(inst.cond);
+  if (cond.dtype != isa::DType::INT8 && cond.dtype != isa::DType::UINT8) fail("a condition of another type");
+  const isa::Tdesc *a = inst.a == 0xFF ? nullptr : &tensor(inst.a);
+  const isa::Tdesc *b = inst.b == 0xFF ? nullptr : &tensor(inst.b);
+  if ((a != nullptr && a->dtype != dst.dtype) || (b != nullptr && b->dtype != dst.dtype)) fail("sides of other types");
+  const int64_t size = size_of(dst.dtype);
+  for_each(dst, [&](const Index &at) {
+    const bool first = get_integer(cond, at) != 0;
+    const isa::Tdesc *side = first ? a : b;
+    // A side that is not chosen is read all the same.
+    const isa::Tdesc *other = first ? b : a;
+    if (other != nullptr) spm(place(*other, at), size, false);
+    if (side == nullptr) {
+      put(dst, at, first ? inst.imm0 : inst.imm1);
+    } else {
+      std::memmove(spm(place(dst, at), size, true), spm(place(*side, at), size, false), static_cast<std::size_t>(size));
+    }
+  });
+}
+
+void ProgramSim::gather(const isa::VGather &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  const isa::Tdesc &idx = tensor(inst.idx);
+  if (dst.dtype != src.dtype) fail("gathers another type");
+  for (std::size_t d = 0; d < 4; ++d) {
+    if (idx.dims[d] != dst.dims[d] && idx.strides[d] != 0) fail("indices of another shape");
+    if (d != inst.axis && src.dims[d] != dst.dims[d] && src.strides[d] != 0) fail("source of another shape");
+  }
+  const int64_t size = size_of(dst.dtype);
+  for_each(dst, [&](const Index &at) {
+    Index from = at;
+    from[inst.axis] = index_at(idx, at, src.dims[inst.axis]);
+    std::memcpy(spm(place(dst, at), size, true), spm(place(src, from), size, false), static_cast<std::size_t>(size));
+  });
+}
+
+void ProgramSim::scatter(const isa::VScatter &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  const isa::Tdesc &idx = tensor(inst.idx);
+  if (dst.dtype != src.dtype) fail("scatters another type");
+  for (std::size_t d = 0; d < 4; ++d) {
+    if (idx.dims[d] != src.dims[d] && idx.strides[d] != 0) fail("indices of another shape");
+    if (d != inst.axis && src.dims[d] != dst.dims[d]) fail("destination of another shape");
+  }
+  const int64_t size = size_of(dst.dtype);
+  for_each(src, [&](const Index &at) {
+    Index to = at;
+    to[inst.axis] = index_at(idx, at, dst.dims[inst.axis]);
+    if (inst.func == isa::Scatter::SET) {
+      std::memcpy(spm(place(dst, to), size, true), spm(place(src, at), size, false), static_cast<std::size_t>(size));
+      return;
+    }
+    constexpr isa::Binary kFunctions[] = {isa::Binary::ADD, isa::Binary::ADD, isa::Binary::MUL, isa::Binary::MAX,
+                                          isa::Binary::MIN};
+    const isa::Binary func = kFunctions[static_cast<std::size_t>(inst.func)];
+    if (is_integer(dst.dtype)) {
+      put_integer(dst, to, apply_binary(func, get_integer(dst, to), get_integer(src, at), dst.dtype));
+    } else {
+      put(dst, to, apply_binary(func, get(dst, to), get(src, at)));
+    }
+  });
+}
+
+void ProgramSim::scan(const isa::VScan &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  if (dst.dims != src.dims) fail("shapes of the scan differ");
+  const bool integers = is_integer(dst.dtype) && is_integer(src.dtype);
+  isa::Tdesc heads = dst;
+  heads.dims[inst.axis] = 1;
+  for_each(heads, [&](const Index &head) {
+    float sum = 0;
+    uint64_t total = 0;
+    Index at = head;
+    for (int64_t n = 0; n < dst.dims[inst.axis]; ++n) {
+      at[inst.axis] = inst.reverse != 0 ? dst.dims[inst.axis] - 1 - n : n;
+      const float before = sum;
+      const uint64_t total_before = total;
+      if (integers) {
+        total += static_cast<uint64_t>(get_integer(src, at));
+        put_integer(dst, at, wrap(inst.exclusive != 0 ? total_before : total));
+      } else {
+        sum += get(src, at);
+        put(dst, at, inst.exclusive != 0 ? before : sum);
+      }
+    }
+  });
+}
+
+void ProgramSim::arg(const isa::VArg &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  for (std::size_t d = 0; d < 4; ++d) {
+    if (dst.dims[d] != (d == inst.axis ? 1 : src.dims[d])) fail("shapes differ");
+  }
+  const int sign = inst.order == isa::Order::LARGEST ? 1 : -1;
+  for_each(dst, [&](const Index &head) {
+    Index best = head;
+    Index at = head;
+    for (at[inst.axis] = 1; at[inst.axis] < src.dims[inst.axis]; ++at[inst.axis]) {
+      const int order = sign * compare(src, at, best);
+      if (order > 0 || (order == 0 && inst.last != 0)) best = at;
+    }
+    put_integer(dst, head, best[inst.axis]);
+  });
+}
+
+void ProgramSim::top(const isa::VTopk &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const isa::Tdesc &src = tensor(inst.src);
+  for (std::size_t d = 0; d < 3; ++d) {
+    if (dst.dims[d] != src.dims[d]) fail("shapes differ");
+  }
+  if (dst.dims[3] > src.dims[3]) fail("more indices than elements");
+  const int sign = inst.order == isa::Order::LARGEST ? 1 : -1;
+  isa::Tdesc heads = src;
+  heads.dims[3] = 1;
+  for_each(heads, [&](const Index &head) {
+    std::vector<Index> order;
+    for (int64_t i = 0; i < src.dims[3]; ++i) order.push_back({head[0], head[1], head[2], i});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const Index &a, const Index &b) { return sign * compare(src, a, b) > 0; });
+    for (int64_t i = 0; i < dst.dims[3]; ++i) {
+      put_integer(dst, {head[0], head[1], head[2], i}, order[static_cast<std::size_t>(i)][3]);
+    }
   });
 }
 

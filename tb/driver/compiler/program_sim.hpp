@@ -81,10 +81,17 @@ class ProgramSim {
   std::byte *spm(int64_t at, int64_t bytes, bool write);
   std::byte *segment(unsigned number, int64_t at, int64_t bytes, bool write);
   float get(const isa::Tdesc &view, const Index &at);
+  /// Two's complement of 64 bits.
+  int64_t get_integer(const isa::Tdesc &view, const Index &at);
+  void put_integer(const isa::Tdesc &view, const Index &at, int64_t value);
+  /// An element as the instructions compare it: -1, 0 or 1; of floats after widening.
+  int compare(const isa::Tdesc &view, const Index &a, const Index &b);
+  int64_t index_at(const isa::Tdesc &idx, const Index &at, int64_t limit);
   void put(const isa::Tdesc &view, const Index &at, float value);
   static float activate(isa::Activation act, float lo, float hi, float value);
 
   void dma_load(const isa::DmaLoad &inst);
+  void dma_gather(const isa::DmaGather &inst);
   void dma_store(const isa::DmaStore &inst);
   void load_weights(const isa::MmLdw &inst);
   void multiply(const isa::MmMul &inst);
@@ -95,6 +102,12 @@ class ProgramSim {
   void reduce(const isa::VReduce &inst);
   void window(const isa::VWindow &inst);
   void softmax(const isa::VSoftmax &inst);
+  void select(const isa::VSelect &inst);
+  void gather(const isa::VGather &inst);
+  void scatter(const isa::VScatter &inst);
+  void scan(const isa::VScan &inst);
+  void arg(const isa::VArg &inst);
+  void top(const isa::VTopk &inst);
 
   Target target_;
   Program program_;

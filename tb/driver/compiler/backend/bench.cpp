@@ -6,6 +6,7 @@
 
 #include "driver/compiler/backend/constants.hpp"
 #include "driver/compiler/calibration.hpp"
+#include "driver/compiler/frontend/elements.hpp"
 #include "driver/compiler/frontend/evaluate.hpp"
 #include "tb/driver/compiler/program_sim.hpp"
 #include "tb/driver/compiler/reference_eval.hpp"
@@ -208,7 +209,7 @@ Comparison compare(const Graph &graph, const Target &target, const CompileOption
     got.data = first[o];
     result.outputs.push_back(got);
     const Tensor &want = expected[static_cast<std::size_t>(graph.outputs[o])];
-    if (got.type != Type::F32 && got.type != Type::F16 && got.type != Type::BF16) {
+    if (!is_float(got.type)) {
       if (got.data != want.data) throw std::runtime_error("output " + got.name + " has other bytes");
       continue;
     }
