@@ -31,6 +31,16 @@ const char *name_of(GroupKind kind) {
       return "reduce";
     case GroupKind::softmax:
       return "softmax";
+    case GroupKind::take_along:
+      return "take_along";
+    case GroupKind::scatter_along:
+      return "scatter_along";
+    case GroupKind::scan:
+      return "scan";
+    case GroupKind::arg_reduce:
+      return "arg_reduce";
+    case GroupKind::top_k:
+      return "top_k";
     case GroupKind::elementwise:
       return "elementwise";
     case GroupKind::move:
