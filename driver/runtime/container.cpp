@@ -6,6 +6,7 @@
 //  60  u32 CRC-32 of header (this field 0) and section table
 // Section entry: u32 kind, u32 reserved, u64 offset, u64 bytes, u32 CRC-32 of its bytes, u32 reserved.
 // Sections follow the table in ascending kind, each at the next multiple of 64; the bytes between are zero.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fstream>
@@ -197,7 +198,7 @@ void validate(const Program &program) {
     throw InputError("architecture hash is " + hex(program.arch_hash) + ", expected that of the image, " +
                      hex(image.arch_hash));
   }
-  std::set<uint32_t> segments;
+  std::set<uint32_t> segments, updated;
   for (const auto *list : {&program.inputs, &program.outputs}) {
     std::set<std::string> names;
     for (const Binding &binding : *list) {
@@ -219,9 +220,25 @@ void validate(const Program &program) {
         throw InputError(what + " lies in segment " + std::to_string(binding.segment) + ", expected " +
                          std::to_string(kFirstBindingSegment) + " to " + std::to_string(image.segment_count - 1));
       }
-      if (!segments.insert(binding.segment).second) {
+      if (segments.insert(binding.segment).second) continue;
+      const auto input = std::find_if(program.inputs.begin(), program.inputs.end(), [&](const Binding &other) {
+        return other.segment == binding.segment && other.type == binding.type && other.shape == binding.shape;
+      });
+      // An output may update one input of its type and shape; no two outputs may update the same.
+      if (list == &program.inputs || input == program.inputs.end() || !updated.insert(binding.segment).second) {
         throw InputError(what + " shares segment " + std::to_string(binding.segment) + " with another tensor");
       }
+    }
+  }
+  if (program.constants) {
+    if (program.constants_segment < kFirstBindingSegment || program.constants_segment >= image.segment_count ||
+        segments.count(program.constants_segment)) {
+      throw InputError("the shared constants lie in segment " + std::to_string(program.constants_segment) +
+                       ", expected one of its own up to " + std::to_string(image.segment_count - 1));
+    }
+    if (program.constants_bytes > program.constants->bytes().size()) {
+      throw InputError("the program uses " + std::to_string(program.constants_bytes) +
+                       " bytes of shared constants, there are " + std::to_string(program.constants->bytes().size()));
     }
   }
   std::array<uint32_t, isa::kEngineCount> counts{};
@@ -238,6 +255,7 @@ void validate(const Program &program) {
 
 std::vector<std::byte> to_container(const Program &program) {
   validate(program);
+  if (program.constants) throw UsageError("program '" + program.name + "' shares its constants and cannot be stored");
   Writer names;
   names.text(program.name);
   names.text(program.precision);

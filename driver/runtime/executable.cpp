@@ -43,31 +43,130 @@ Executable::Executable(Device &device, Program program, const ExecutableOptions 
   image_ = device.allocate(program_.image.size(), ImageBuilder::kMaxAlign);
   device.upload(image_.address(), program_.image);
 
-  std::vector<cx_segment> table(parse_image(program_.image).segment_count);
-  table[kImageSegment] = {image_.address(), image_.size()};
+  segments_.resize(parse_image(program_.image).segment_count);
+  segments_[kImageSegment] = {image_.address(), image_.size()};
   if (program_.workspace_bytes) {
-    if (table.size() <= kWorkspaceSegment)
+    if (segments_.size() <= kWorkspaceSegment)
       throw InputError("program '" + program_.name + "' has a workspace but no segment for it");
     workspace_ = device.allocate(program_.workspace_bytes, ImageBuilder::kMaxAlign);
-    table[kWorkspaceSegment] = {workspace_.address(), workspace_.size()};
+    segments_[kWorkspaceSegment] = {workspace_.address(), workspace_.size()};
   }
-  auto bind = [&](const std::vector<Binding> &bindings, std::vector<Slot> &slots, bool device_writes) {
+  if (program_.constants) {
+    if (!options_.constants || &options_.constants->constants() != program_.constants.get()) {
+      throw UsageError("program '" + program_.name + "' needs the device copy of its shared constants");
+    }
+    options_.constants->update();
+  }
+  std::set<std::string> outside = options_.device_bound;
+  const auto make = [&](const std::vector<Binding> &bindings, std::vector<Slot> &slots, bool device_writes) {
     slots.reserve(bindings.size());
     for (const Binding &binding : bindings) {
-      Slot slot{&binding, {}, {}};
-      if (binding.bytes) {
+      Slot slot{&binding, {}, {}, {}, -1};
+      if (device_writes) {
+        for (size_t i = 0; i < inputs_.size(); ++i) {
+          if (inputs_[i].binding->segment == binding.segment) slot.updates = static_cast<int>(i);
+        }
+      }
+      const bool elsewhere = outside.erase(binding.name) != 0 || slot.updates >= 0;
+      if (binding.bytes && !elsewhere) {
         slot.device = device.allocate(binding.bytes, kBufferAlign);
         slot.host = device.allocate_host(binding.bytes, device_writes);
-        table[binding.segment] = {slot.device.address(), binding.bytes};
       }
       slots.push_back(std::move(slot));
     }
   };
-  bind(program_.inputs, inputs_, false);
-  bind(program_.outputs, outputs_, true);
-  segment_count_ = static_cast<uint32_t>(table.size());
-  segment_table_ = device.allocate(table.size() * sizeof(cx_segment));
-  device.upload(segment_table_.address(), std::as_bytes(std::span(table)));
+  make(program_.inputs, inputs_, false);
+  make(program_.outputs, outputs_, true);
+  if (!outside.empty()) {
+    throw InputError("'" + *outside.begin() + "' is neither an input nor an output of program '" + program_.name + "'");
+  }
+  segment_table_ = device.allocate(segments_.size() * sizeof(cx_segment));
+  segment_table_host_ = device.allocate_host(segments_.size() * sizeof(cx_segment), false);
+  update_segment_table();
+  device.upload(segment_table_.address(), std::as_bytes(std::span(segments_)));
+  table_current_ = true;
+}
+
+Executable::Slot &Executable::find(std::vector<Slot> &slots, const std::string &name, const char *kind) {
+  for (Slot &slot : slots) {
+    if (slot.binding->name == name) return slot;
+  }
+  throw InputError(std::string(kind) + " '" + name + "' is not an " + kind + " of program '" + program_.name +
+                   "', which has " + names_of(&slots == &inputs_ ? program_.inputs : program_.outputs));
+}
+
+void Executable::bind(Slot &slot, DeviceTensor tensor, const char *kind) {
+  const Binding &binding = *slot.binding;
+  if (tensor && (tensor.type() != binding.type || tensor.shape() != binding.shape)) {
+    throw InputError(std::string(kind) + " '" + binding.name + "' is " + binding.type + " " +
+                     shape_text(binding.shape) + ", the device tensor is " + tensor.type() + " " +
+                     shape_text(tensor.shape()));
+  }
+  slot.bound = std::move(tensor);
+}
+
+void Executable::bind_input(const std::string &name, DeviceTensor tensor) {
+  bind(find(inputs_, name, "input"), std::move(tensor), "input");
+}
+
+void Executable::bind_output(const std::string &name, DeviceTensor tensor) {
+  Slot &slot = find(outputs_, name, "output");
+  if (slot.updates >= 0) {
+    throw UsageError("output '" + name + "' updates input '" +
+                     inputs_[static_cast<size_t>(slot.updates)].binding->name +
+                     "' in place and lies where that lies: bind the input");
+  }
+  bind(slot, std::move(tensor), "output");
+}
+
+const Executable::Slot &Executable::memory_of(const Slot &slot) const {
+  return slot.updates >= 0 ? inputs_[static_cast<size_t>(slot.updates)] : slot;
+}
+
+uint64_t Executable::address_of(const Slot &slot) const {
+  const Slot &memory = memory_of(slot);
+  return memory.bound ? memory.bound.address() : memory.device.address();
+}
+
+bool Executable::update_segment_table() {
+  std::vector<cx_segment> table = segments_;
+  for (const auto *slots : {&inputs_, &outputs_}) {
+    for (const Slot &slot : *slots) {
+      const uint64_t address = address_of(slot);
+      table[slot.binding->segment] = {address, address ? slot.binding->bytes : 0};
+    }
+  }
+  if (program_.constants) {
+    table[program_.constants_segment] = {options_.constants->address(), program_.constants_bytes};
+  }
+  if (table_current_ && std::memcmp(table.data(), segments_.data(), table.size() * sizeof(cx_segment)) == 0)
+    return false;
+  table_current_ = false;
+  segments_ = std::move(table);
+  std::memcpy(segment_table_host_.data(), segments_.data(), segment_table_host_.size());
+  return true;
+}
+
+void Executable::check_memory() const {
+  for (const auto *slots : {&inputs_, &outputs_}) {
+    for (const Slot &slot : *slots) {
+      if (slot.binding->bytes && !address_of(slot)) {
+        throw InputError(std::string(slots == &inputs_ ? "input '" : "output '") + slot.binding->name +
+                         "' has no memory: bind it to a device tensor");
+      }
+    }
+  }
+  for (const Slot &output : outputs_) {
+    if (output.updates >= 0 || !output.bound) continue;
+    for (const auto *slots : {&inputs_, &outputs_}) {
+      for (const Slot &other : *slots) {
+        if (&other == &output || !other.bound.shares_memory(output.bound)) continue;
+        throw InputError("output '" + output.binding->name + "' and " + (slots == &inputs_ ? "input '" : "output '") +
+                         other.binding->name + "' are bound to the same memory, but program '" + program_.name +
+                         "' does not update in place");
+      }
+    }
+  }
 }
 
 void Executable::stage_inputs(std::span<const HostTensor> inputs) {
@@ -83,6 +182,7 @@ void Executable::stage_inputs(std::span<const HostTensor> inputs) {
     if (place) throw InputError("input '" + tensor.name + "' is given twice");
     place = &tensor;
     const Binding &binding = *slot->binding;
+    if (slot->bound) throw InputError("input '" + tensor.name + "' is bound to a device tensor and is given as well");
     if (tensor.type != binding.type) {
       throw InputError("input '" + tensor.name + "' has type " + tensor.type + ", expected " + binding.type);
     }
@@ -96,6 +196,7 @@ void Executable::stage_inputs(std::span<const HostTensor> inputs) {
     }
   }
   for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i].bound) continue;
     if (!found[i]) {
       const Binding &binding = *inputs_[i].binding;
       throw InputError("input '" + binding.name + "' (" + binding.type + " " + shape_text(binding.shape) +
@@ -106,37 +207,68 @@ void Executable::stage_inputs(std::span<const HostTensor> inputs) {
 }
 
 std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs) {
+  std::vector<Slot *> wanted;
+  for (Slot &slot : outputs_) {
+    if (!is_bound(slot)) wanted.push_back(&slot);
+  }
+  return run_slots(inputs, wanted);
+}
+
+std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs, std::span<const std::string> outputs) {
+  std::vector<Slot *> wanted;
+  for (const std::string &name : outputs) {
+    wanted.push_back(&find(outputs_, name, "output"));
+    if (std::count(wanted.begin(), wanted.end(), wanted.back()) > 1)
+      throw InputError("output '" + name + "' is asked for twice");
+  }
+  return run_slots(inputs, wanted);
+}
+
+std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs, const std::vector<Slot *> &wanted) {
   const auto wall_start = std::chrono::steady_clock::now();
+  check_memory();
   stage_inputs(inputs);
+  for (Slot *slot : wanted) {
+    if (!slot->host && slot->binding->bytes) slot->host = device_.allocate_host(slot->binding->bytes);
+  }
+  const bool new_table = update_segment_table();
   const Counters before = device_.counters();
 
   Queue &queue = device_.queue();
   std::vector<Fence> fences;
   RunReport report;
+  const auto copied_in = [](const Slot &slot) { return slot.binding->bytes != 0 && !slot.bound; };
   // Copies of one direction need not wait for each other. Only the last packet rings and interrupts.
-  size_t left = 1;
-  for (const auto *slots : {&inputs_, &outputs_}) {
-    left += static_cast<size_t>(
-        std::count_if(slots->begin(), slots->end(), [](const Slot &slot) { return bool{slot.host}; }));
-  }
+  size_t left = 1 + (new_table ? 1 : 0) +
+                static_cast<size_t>(std::count_if(inputs_.begin(), inputs_.end(), copied_in)) +
+                static_cast<size_t>(std::count_if(wanted.begin(), wanted.end(),
+                                                  [](const Slot *slot) { return slot->binding->bytes != 0; }));
   auto how = [&](bool barrier) {
     --left;
     return Submit{.barrier = barrier, .interrupt = left == 0, .ring = left == 0};
   };
+  if (new_table) {
+    fences.push_back(queue.copy_to_device(segment_table_.address(), segment_table_host_.iova(),
+                                          segment_table_host_.size(), how(true)));
+  }
   for (const Slot &slot : inputs_) {
-    if (!slot.host) continue;
+    if (slot.bound) report.resident_bytes += slot.binding->bytes;
+    if (!copied_in(slot)) continue;
     fences.push_back(
         queue.copy_to_device(slot.device.address(), slot.host.iova(), slot.host.size(), how(fences.empty())));
     report.input_bytes += slot.host.size();
   }
   const size_t launch = fences.size();
   fences.push_back(queue.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
-                                segment_count_, options_.timeout_kcycles, how(true)));
+                                static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, how(true)));
+  for (const Slot *slot : wanted) {
+    if (!slot->binding->bytes) continue;
+    fences.push_back(
+        queue.copy_to_host(slot->host.iova(), address_of(*slot), slot->host.size(), how(fences.size() == launch + 1)));
+    report.output_bytes += slot->host.size();
+  }
   for (const Slot &slot : outputs_) {
-    if (!slot.host) continue;
-    fences.push_back(queue.copy_to_host(slot.host.iova(), slot.device.address(), slot.host.size(),
-                                        how(fences.size() == launch + 1)));
-    report.output_bytes += slot.host.size();
+    if (slot.bound) report.resident_bytes += slot.binding->bytes;
   }
   fences.back().wait_status(options_.wait_limit_us);
   std::optional<size_t> failed;
@@ -155,6 +287,7 @@ std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs) {
     throw DeviceFault(record, message);
   }
 
+  table_current_ = true;
   const Completion first = fences.front().wait_status(), middle = fences[launch].wait_status(),
                    last = fences.back().wait_status();
   const Target &target = device_.target();
@@ -177,10 +310,10 @@ std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs) {
   report.device_peak_bytes = device_.memory_stats().peak;
 
   std::vector<HostTensor> outputs;
-  outputs.reserve(outputs_.size());
-  for (const Slot &slot : outputs_) {
-    HostTensor tensor{slot.binding->name, slot.binding->type, slot.binding->shape, {}};
-    if (slot.host) tensor.bytes.assign(slot.host.data(), slot.host.data() + slot.host.size());
+  outputs.reserve(wanted.size());
+  for (const Slot *slot : wanted) {
+    HostTensor tensor{slot->binding->name, slot->binding->type, slot->binding->shape, {}};
+    if (slot->host) tensor.bytes.assign(slot->host.data(), slot->host.data() + slot->host.size());
     outputs.push_back(std::move(tensor));
   }
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - wall_start).count();

@@ -2,15 +2,20 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "driver/runtime/device_tensor.hpp"
 #include "driver/runtime/program.hpp"
 #include "driver/runtime/report.hpp"
+#include "driver/runtime/shared_constants.hpp"
 #include "driver/runtime/tensor.hpp"
 #include "driver/umd/device.hpp"
+#include "hw/regs/gen/packets.h"
 
 namespace cx {
 
@@ -19,10 +24,19 @@ struct ExecutableOptions {
   bool skip_arch_check = false;
   uint32_t timeout_kcycles = 0;  ///< watchdog of a launch in units of 1024 core cycles; 0 takes the firmware's default
   uint64_t wait_limit_us = 0;    ///< of one run in simulated time; 0 takes the device's
+  /// Inputs and outputs that will be bound to device tensors before every run: the executable makes no memory for them.
+  std::set<std::string> device_bound = {};
+  /// Device copy of the program's shared constants; needed when the program has some.
+  std::shared_ptr<ResidentConstants> constants = {};
 };
 
 /// Uploads the image once; owns workspace, one device buffer and one pinned host buffer for each binding, and the
 /// segment table. Outlives no device. One thread at a time.
+///
+/// Inputs come from the host and outputs go to the host at each run, unless they are bound to device tensors: these
+/// stay where they are. A result is the next run's input without leaving the device when one tensor is bound as output
+/// of the one and as input of the other. An output that updates an input in place (see Program) always lies where the
+/// input lies.
 class Executable {
  public:
   /// Throws InputError when the program is not for this device's architecture or is inconsistent, OutOfMemoryError.
@@ -30,10 +44,18 @@ class Executable {
 
   const Program &program() const { return program_; }
 
-  /// Checks that inputs match the bindings by name, type, shape and bytes (any order, none missing, none left over),
-  /// copies them in, launches, copies outputs out, in the order of program().outputs. Throws InputError, DeviceFault,
-  /// TimeoutError; the executable remains usable.
+  /// From the next run on the input is read from, or the output written to, this tensor; an empty one ends that. Throws
+  /// InputError for an unknown name and another type or shape, UsageError for the output of an update in place.
+  void bind_input(const std::string &name, DeviceTensor tensor);
+  void bind_output(const std::string &name, DeviceTensor tensor);
+
+  /// Checks that inputs match the unbound inputs by name, type, shape and bytes (any order, none missing, none left
+  /// over), copies them in, launches, copies the unbound outputs out, in the order of program().outputs. Throws
+  /// InputError, also when an output's memory is that of another tensor of the run, DeviceFault, TimeoutError; the
+  /// executable remains usable.
   std::vector<HostTensor> run(std::span<const HostTensor> inputs);
+  /// The same, but copies out the named outputs, bound or not, in this order.
+  std::vector<HostTensor> run(std::span<const HostTensor> inputs, std::span<const std::string> outputs);
 
   /// Of the last run that succeeded.
   const RunReport &report() const { return report_; }
@@ -44,16 +66,29 @@ class Executable {
  private:
   struct Slot {
     const Binding *binding;
-    DeviceBuffer device;
-    HostBuffer host;
+    DeviceBuffer device;  // of its own, while nothing is bound
+    HostBuffer host;      // made when it is first copied, or with `device`
+    DeviceTensor bound;
+    int updates = -1;  // index of the input that this output updates in place
   };
+  Slot &find(std::vector<Slot> &slots, const std::string &name, const char *kind);
+  void bind(Slot &slot, DeviceTensor tensor, const char *kind);
+  const Slot &memory_of(const Slot &slot) const;
+  uint64_t address_of(const Slot &slot) const;
+  bool is_bound(const Slot &slot) const { return bool{memory_of(slot).bound}; }
   void stage_inputs(std::span<const HostTensor> inputs);
+  std::vector<HostTensor> run_slots(std::span<const HostTensor> inputs, const std::vector<Slot *> &wanted);
+  /// Whether the table differs from the device's; then it is in segment_table_host_, ready to be copied.
+  bool update_segment_table();
+  void check_memory() const;
 
   Device &device_;
   Program program_;
   ExecutableOptions options_;
   DeviceBuffer image_, workspace_, segment_table_;
-  uint32_t segment_count_ = 0;
+  HostBuffer segment_table_host_;
+  std::vector<cx_segment> segments_;
+  bool table_current_ = false;  // the device's table is segments_
   std::vector<Slot> inputs_, outputs_;
   RunReport report_;
 };

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "driver/runtime/shared_constants.hpp"
 #include "driver/umd/target.hpp"
 
 namespace cx {
@@ -29,7 +31,9 @@ struct DebugEntry {
   std::string node;
 };
 
-/// Segments of the device: 0 the image (header, streams, constants), 1 the workspace, then one for each binding.
+/// Segments of the device: 0 the image (header, streams, constants), 1 the workspace, then one for each binding, then
+/// that of the shared constants if there are any. An output in the segment of an input, whose type and shape it has, is
+/// that input updated in place.
 struct Program {
   std::string name;
   std::string precision;
@@ -40,6 +44,12 @@ struct Program {
   std::vector<Binding> outputs;
   std::vector<DebugEntry> debug;
   uint64_t macs = 0;  ///< multiply-accumulates of the model's convolutions and matrix products, without padding
+
+  /// Constants outside the image, in segment constants_segment, their first constants_bytes; null: all are in the
+  /// image. Such a program belongs to the process that compiled it and is not written to a file.
+  std::shared_ptr<const SharedConstants> constants;
+  uint32_t constants_segment = 0;
+  uint64_t constants_bytes = 0;
 };
 
 /// Whether products are of an 8-bit format, of which the DMMU may multiply several for each element and cycle.

@@ -25,6 +25,7 @@ void to_json(nlohmann::json &json, const RunReport &report) {
           {"bytes",
            {{"inputs", report.input_bytes},
             {"outputs", report.output_bytes},
+            {"resident", report.resident_bytes},
             {"pcie_to_device", c.pcie_to_device},
             {"pcie_to_host", c.pcie_to_host},
             {"dram_read", c.dram_read},

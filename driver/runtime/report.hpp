@@ -10,7 +10,7 @@ namespace cx {
 /// Device quantities are simulated; differences of the counters before the first input copy and after the last output
 /// copy.
 struct RunReport {
-  // Inference: from the start of the first input copy to the end of the last output copy.
+  // Inference: from the start of the first packet (an input copy, if there is one) to the end of the last one.
   double latency_us = 0;
   uint64_t cycles = 0;
   // The LAUNCH packet alone.
@@ -21,7 +21,8 @@ struct RunReport {
   uint64_t peak_macs_per_cycle = 0;            ///< of the DMMU in the program's precision
   double mac_utilisation = 0;                  ///< macs / (launch_cycles * peak_macs_per_cycle)
   std::array<double, kEngines> utilisation{};  ///< busy cycles / launch_cycles
-  uint64_t input_bytes = 0, output_bytes = 0;  ///< tensors bound
+  uint64_t input_bytes = 0, output_bytes = 0;  ///< tensors copied from and to the host
+  uint64_t resident_bytes = 0;                 ///< tensors bound that stayed on the device, an updated one once
 
   Counters counters;  ///< deltas
   uint64_t workspace_bytes = 0, image_bytes = 0, device_peak_bytes = 0;

@@ -1,7 +1,9 @@
 // A small program of every part that a container has.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -11,11 +13,16 @@
 
 namespace cx::test {
 
-/// One float32[elements] tensor in, one out: out = max(in + addend, 0), where addend is a constant of the image.
-inline Program sample_program(uint64_t arch_hash, uint32_t elements = 64, float addend = 1.5f) {
+/// One float32[elements] tensor in, one out: out = max(in + addend, 0), where addend is a constant of the image, or of
+/// `shared`. In place: the output is the input, updated.
+inline Program sample_program(uint64_t arch_hash, uint32_t elements = 64, float addend = 1.5f, bool in_place = false,
+                              const std::shared_ptr<SharedConstants> &shared = nullptr) {
   ImageBuilder builder;
   const std::vector<float> constants(16, addend);
-  const uint64_t constant_offset = builder.add_constants(std::as_bytes(std::span(constants)), 64);
+  const auto constant_bytes = std::as_bytes(std::span(constants));
+  const uint64_t constant_offset = shared ? shared->place(constant_bytes) : builder.add_constants(constant_bytes, 64);
+  const uint8_t output_segment = in_place ? 2 : 3;
+  const auto constant_segment = static_cast<uint8_t>(shared ? output_segment + 1 : 0);
   const auto n = static_cast<uint16_t>(elements);
   const int32_t row = static_cast<int32_t>(elements) * 4;
 
@@ -39,10 +46,10 @@ inline Program sample_program(uint64_t arch_hash, uint32_t elements = 64, float 
   input.strides = {row, row, row, 4};
   isa::Mdesc constant = input;
   constant.index = 1;
-  constant.segment = 0;
+  constant.segment = constant_segment;
   constant.offset = constant_offset;
   isa::Mdesc output = input;
-  output.segment = 3;
+  output.segment = output_segment;
 
   const auto load = [](uint8_t dst, uint8_t src) {
     isa::DmaLoad in;
@@ -90,10 +97,16 @@ inline Program sample_program(uint64_t arch_hash, uint32_t elements = 64, float 
   program.name = "sample";
   program.precision = "fp32";
   program.arch_hash = arch_hash;
-  program.image = builder.finish(arch_hash, 4);
+  program.image = builder.finish(arch_hash, std::max(output_segment, constant_segment) + 1u);
   program.workspace_bytes = 256;
   program.inputs = {{"x", "float32", {1, static_cast<int64_t>(elements)}, 2, uint64_t{elements} * 4}};
-  program.outputs = {{"y", "float32", {static_cast<int64_t>(elements)}, 3, uint64_t{elements} * 4}};
+  program.outputs = {{"y", "float32", {static_cast<int64_t>(elements)}, output_segment, uint64_t{elements} * 4}};
+  if (in_place) program.outputs[0].shape = program.inputs[0].shape;
+  if (shared) {
+    program.constants = shared;
+    program.constants_segment = constant_segment;
+    program.constants_bytes = shared->bytes().size();
+  }
   program.debug = {{0, 0, 8, "input"}, {3, 0, 5, "add"}, {3, 5, 1, "relu"}, {1, 0, 5, "output"}};
   program.macs = 12345;
   return program;

@@ -201,6 +201,28 @@ TEST_CASE("programs that contradict themselves are refused") {
   refuse([](Program &p) { p.inputs[0].segment = 4; }, "segment 4");
   refuse([](Program &p) { p.outputs[0].segment = 2; }, "shares segment 2");
   refuse([](Program &p) { p.outputs.push_back(p.outputs[0]); }, "exists twice");
+  validate(test::sample_program(5, 64, 1.5f, true));
+  const auto refuse_update = [](auto &&change, const char *message) {
+    Program program = test::sample_program(5, 64, 1.5f, true);
+    change(program);
+    REQUIRE_THROWS_WITH(validate(program), Catch::Contains(message));
+  };
+  refuse_update([](Program &p) { p.outputs[0].type = "int32"; }, "shares segment 2");
+  refuse_update(
+      [](Program &p) {
+        p.outputs.push_back(p.outputs[0]);
+        p.outputs[1].name = "z";
+      },
+      "shares segment 2");
+  const auto shared = std::make_shared<SharedConstants>();
+  Program sharing = test::sample_program(5, 64, 1.5f, false, shared);
+  validate(sharing);
+  REQUIRE_THROWS_WITH(to_container(sharing), Catch::Contains("shares its constants and cannot be stored"));
+  sharing.constants_segment = 3;
+  REQUIRE_THROWS_WITH(validate(sharing), Catch::Contains("lie in segment 3"));
+  sharing.constants_segment = 4;
+  sharing.constants_bytes = 65;
+  REQUIRE_THROWS_WITH(validate(sharing), Catch::Contains("uses 65 bytes of shared constants, there are 64"));
   refuse([](Program &p) { p.debug[0].count = 9; }, "debug entry");
   refuse([](Program &p) { p.debug[0].engine = 2; }, "debug entry");
   refuse([](Program &p) { p.image[0] ^= std::byte{1}; }, "magic");

@@ -125,3 +125,153 @@ TEST_CASE("runs are repeatable to the cycle") {
   };
   REQUIRE(run() == run());
 }
+
+namespace {
+
+// In and out of one shape, so that a result can be the next input.
+Program loop_program(const Device &device, bool in_place, const std::shared_ptr<SharedConstants> &shared = nullptr,
+                     float addend = 1.5f) {
+  Program program = test::sample_program(device.target().arch_hash, kElements, addend, in_place, shared);
+  program.outputs[0].shape = program.inputs[0].shape;
+  return program;
+}
+
+}  // namespace
+
+TEST_CASE("results stay on the device and become the next inputs") {
+  const auto device = Device::open(kChip);
+  ExecutableOptions options;
+  options.device_bound = {"x", "y"};
+  Executable executable(*device, loop_program(*device, false), options);
+  DeviceTensor a = DeviceTensor::from_host(*device, input_tensor(0));
+  DeviceTensor b = DeviceTensor::allocate(*device, "float32", {1, kElements});
+  for (int step = 0; step < 5; ++step) {
+    executable.bind_input("x", a);
+    executable.bind_output("y", b);
+    REQUIRE(executable.run({}).empty());
+    const RunReport &report = executable.report();
+    REQUIRE(report.input_bytes == 0);
+    REQUIRE(report.output_bytes == 0);
+    REQUIRE(report.resident_bytes == 2 * kElements * 4);
+    // The segment table and the launch; nothing of the tensors crosses PCIe.
+    REQUIRE(report.counters.packets == 2);
+    REQUIRE(report.counters.pcie_to_host < kElements * 4);
+    std::swap(a, b);
+  }
+  require_output(a.download(), 4 * 1.5f);
+  // Bound tensors that do not change cost no table.
+  executable.bind_input("x", a);
+  executable.bind_output("y", b);
+  executable.run({});
+  executable.run({});
+  REQUIRE(executable.report().counters.packets == 1);
+  // A bound output can be asked for.
+  const std::vector<std::string> names{"y"};
+  const auto outputs = executable.run({}, names);
+  REQUIRE(outputs.size() == 1);
+  require_output(outputs[0], 5 * 1.5f);
+  REQUIRE(executable.report().output_bytes == kElements * 4);
+}
+
+TEST_CASE("an input is updated in place over many runs") {
+  const auto device = Device::open(kChip);
+  Executable executable(*device, loop_program(*device, true));
+  const HostTensor input = input_tensor(-3);
+  require_output(executable.run({&input, 1})[0], -3);  // copied in, updated, copied out
+  DeviceTensor state = DeviceTensor::from_host(*device, input);
+  executable.bind_input("x", state);
+  for (int step = 0; step < 8; ++step) {
+    REQUIRE(executable.run({}).empty());
+    REQUIRE(executable.report().counters.packets == (step == 0 ? 2 : 1));
+    REQUIRE(executable.report().resident_bytes == kElements * 4);
+  }
+  const std::vector<std::string> names{"y"};
+  const auto outputs = executable.run({}, names);
+  for (uint32_t i = 0; i < kElements; ++i) {
+    // The first step cuts at 0, later ones only add.
+    const float first = std::max(static_cast<float>(i) - 3 + 1.5f, 0.0f);
+    float value = 0;
+    std::memcpy(&value, outputs[0].bytes.data() + 4 * i, 4);
+    REQUIRE(value == first + 8 * 1.5f);
+  }
+  REQUIRE(state.download().bytes == outputs[0].bytes);
+  executable.bind_input("x", {});
+  require_output(executable.run({&input, 1})[0], -3);
+}
+
+TEST_CASE("programs share constants that are uploaded once") {
+  const auto device = Device::open(kChip);
+  const auto constants = std::make_shared<SharedConstants>();
+  ExecutableOptions options;
+  options.constants = std::make_shared<ResidentConstants>(*device, constants);
+  Executable first(*device, loop_program(*device, false, constants), options);
+  Executable second(*device, loop_program(*device, true, constants), options);
+  REQUIRE(constants->bytes().size() == 64);
+  REQUIRE(constants->reused_bytes() == 64);
+  REQUIRE(options.constants->uploaded_bytes() == 64);
+  // A third program brings a constant of its own: the copy grows, and moves under the other programs.
+  const uint64_t before = options.constants->address();
+  const DeviceBuffer blocker = device->allocate(1 << 16);
+  Executable third(*device, loop_program(*device, false, constants, -4.0f), options);
+  REQUIRE(options.constants->uploaded_bytes() == 128);
+  REQUIRE(options.constants->address() != before);
+  const HostTensor input = input_tensor(0);
+  for (int round = 0; round < 2; ++round) {
+    require_output(first.run({&input, 1})[0], 0);
+    require_output(second.run({&input, 1})[0], 0);
+    require_output(third.run({&input, 1})[0], -5.5f);
+    REQUIRE(third.report().counters.packets == 3);
+  }
+  REQUIRE_THROWS_WITH(Executable(*device, loop_program(*device, false, constants)),
+                      Catch::Contains("needs the device copy of its shared constants"));
+}
+
+TEST_CASE("bindings to device tensors are checked") {
+  const auto device = Device::open(kChip);
+  Executable executable(*device, loop_program(*device, false));
+  Executable updating(*device, loop_program(*device, true));
+  const HostTensor input = input_tensor(0);
+  const DeviceTensor good = DeviceTensor::from_host(*device, input);
+  const DeviceTensor flat = DeviceTensor::allocate(*device, "float32", {kElements});
+  const DeviceTensor half = DeviceTensor::allocate(*device, "float16", {1, kElements});
+  REQUIRE_THROWS_WITH(executable.bind_input("z", good), Catch::Contains("'z' is not an input of program 'sample'"));
+  REQUIRE_THROWS_WITH(executable.bind_output("x", good), Catch::Contains("'x' is not an output of program 'sample'"));
+  REQUIRE_THROWS_WITH(executable.bind_input("x", flat),
+                      Catch::Contains("is float32 [1, 64], the device tensor is float32 [64]"));
+  REQUIRE_THROWS_WITH(executable.bind_output("y", half), Catch::Contains("the device tensor is float16 [1, 64]"));
+  REQUIRE_THROWS_WITH(updating.bind_output("y", good), Catch::Contains("bind the input"));
+  executable.bind_input("x", good);
+  REQUIRE_THROWS_WITH(executable.run({&input, 1}), Catch::Contains("bound to a device tensor and is given as well"));
+  executable.bind_output("y", good);
+  REQUIRE_THROWS_WITH(executable.run({}), Catch::Contains("bound to the same memory"));
+  executable.bind_output("y", {});
+  const std::vector<std::string> twice{"y", "y"}, unknown{"x"};
+  REQUIRE_THROWS_WITH(executable.run({}, twice), Catch::Contains("asked for twice"));
+  REQUIRE_THROWS_WITH(executable.run({}, unknown), Catch::Contains("'x' is not an output"));
+  require_output(executable.run({})[0], 0);
+  ExecutableOptions options;
+  options.device_bound = {"x"};
+  Executable waiting(*device, loop_program(*device, false), options);
+  REQUIRE_THROWS_WITH(waiting.run({}), Catch::Contains("input 'x' has no memory"));
+  options.device_bound = {"z"};
+  REQUIRE_THROWS_WITH(Executable(*device, loop_program(*device, false), options), Catch::Contains("'z' is neither"));
+  REQUIRE_THROWS_WITH(DeviceTensor::allocate(*device, "float32", {0, 3}), Catch::Contains("has no elements"));
+  DeviceTensor odd = DeviceTensor::allocate(*device, "int8", {7});
+  odd.upload(std::vector<std::byte>(7, std::byte{9}));
+  odd.clear();
+  REQUIRE(odd.download().bytes == std::vector<std::byte>(7));
+  REQUIRE_THROWS_WITH(odd.upload(std::vector<std::byte>(8)), Catch::Contains("upload of 8 bytes"));
+}
+
+TEST_CASE("a run that faults leaves bindings as they were") {
+  const auto device = Device::open(kChip);
+  Program program = loop_program(*device, false);
+  program.arch_hash = 3;
+  program.image = test::sample_program(3, kElements).image;
+  Executable executable(*device, program, {.skip_arch_check = true});
+  const DeviceTensor a = DeviceTensor::from_host(*device, input_tensor(0));
+  executable.bind_input("x", a);
+  REQUIRE_THROWS_AS(executable.run({}), DeviceFault);
+  REQUIRE_THROWS_AS(executable.run({}), DeviceFault);
+  REQUIRE(a.download().bytes == input_tensor(0).bytes);
+}
