@@ -13,11 +13,16 @@
 
 struct cx_device {
   std::unique_ptr<cx::Device> device;
-  size_t users = 0;  // executables
+  size_t users = 0;  // executables and device tensors
 };
 
 struct cx_program {
   cx::Program program;
+};
+
+struct cx_device_tensor {
+  cx_device *owner;
+  cx::DeviceTensor tensor;
 };
 
 struct cx_executable {
@@ -179,7 +184,7 @@ cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_c
 
 cx_result cx_device_close(cx_device *device) {
   return guarded([&] {
-    if (device && device->users) return fail(CX_ERROR_BUSY, "executables of this device exist");
+    if (device && device->users) return fail(CX_ERROR_BUSY, "executables or tensors of this device exist");
     delete device;
     return CX_SUCCESS;
   });
@@ -264,6 +269,50 @@ cx_result cx_program_get_binding(const cx_program *program, cx_direction directi
   });
 }
 
+cx_result cx_device_tensor_create(cx_device *device, const char *type, const int64_t *shape, size_t rank,
+                                  cx_device_tensor **tensor) {
+  return guarded([&] {
+    require(device && type && tensor, "device, type or tensor is NULL");
+    require(shape || rank == 0, "shape is NULL");
+    *tensor = nullptr;
+    auto handle = std::make_unique<cx_device_tensor>();
+    handle->owner = device;
+    handle->tensor = cx::DeviceTensor::allocate(*device->device, type, {shape, shape + rank});
+    ++device->users;
+    *tensor = handle.release();
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_tensor_free(cx_device_tensor *tensor) {
+  return guarded([&] {
+    if (tensor) --tensor->owner->users;
+    delete tensor;
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_tensor_write(cx_device_tensor *tensor, const void *data, uint64_t bytes) {
+  return guarded([&] {
+    require(tensor && data, "tensor or data is NULL");
+    tensor->tensor.upload({static_cast<const std::byte *>(data), bytes});
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_tensor_read(const cx_device_tensor *tensor, void *data, uint64_t bytes) {
+  return guarded([&] {
+    require(tensor && data, "tensor or data is NULL");
+    if (bytes != tensor->tensor.bytes()) {
+      throw cx::InputError("read of " + std::to_string(bytes) + " bytes from a device tensor of " +
+                           std::to_string(tensor->tensor.bytes()));
+    }
+    const cx::HostTensor host = tensor->tensor.download();
+    std::memcpy(data, host.bytes.data(), host.bytes.size());
+    return CX_SUCCESS;
+  });
+}
+
 cx_result cx_executable_create(cx_device *device, const cx_program *program, cx_executable **executable) {
   return guarded([&] {
     require(device && program && executable, "device, program or executable is NULL");
@@ -285,6 +334,22 @@ cx_result cx_executable_free(cx_executable *executable) {
   });
 }
 
+cx_result cx_executable_bind(cx_executable *executable, cx_direction direction, const char *name,
+                             const cx_device_tensor *tensor) {
+  return guarded([&] {
+    require(executable && name, "executable or name is NULL");
+    require(direction == CX_INPUT || direction == CX_OUTPUT, "direction is neither CX_INPUT nor CX_OUTPUT");
+    require(!tensor || tensor->owner == executable->owner, "executable and tensor are of different devices");
+    const cx::DeviceTensor bound = tensor ? tensor->tensor : cx::DeviceTensor();
+    if (direction == CX_INPUT) {
+      executable->executable->bind_input(name, bound);
+    } else {
+      executable->executable->bind_output(name, bound);
+    }
+    return CX_SUCCESS;
+  });
+}
+
 cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, size_t input_count,
                             const cx_tensor *outputs, size_t output_count, cx_run_info *info) {
   return guarded([&] {
@@ -301,7 +366,8 @@ cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, 
     }
     // Outputs are checked before the device works for them.
     const std::vector<cx::Binding> &bindings = executable->executable->program().outputs;
-    std::vector<std::pair<size_t, void *>> wanted;
+    std::vector<std::string> names;
+    std::vector<void *> places;
     for (size_t i = 0; i < output_count; ++i) {
       const cx_tensor tensor = take(outputs, output_stride, i);
       size_t index = 0;
@@ -320,11 +386,12 @@ cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, 
         throw cx::InputError("output '" + binding.name + "' has another shape, expected " +
                              cx::shape_text(binding.shape));
       }
-      wanted.emplace_back(index, tensor.data);
+      names.push_back(binding.name);
+      places.push_back(tensor.data);
     }
-    const std::vector<cx::HostTensor> results = executable->executable->run(given);
-    for (const auto &[index, data] : wanted) {
-      if (!results[index].bytes.empty()) std::memcpy(data, results[index].bytes.data(), results[index].bytes.size());
+    const std::vector<cx::HostTensor> results = executable->executable->run(given, names);
+    for (size_t i = 0; i < results.size(); ++i) {
+      if (!results[i].bytes.empty()) std::memcpy(places[i], results[i].bytes.data(), results[i].bytes.size());
     }
     if (info) {
       const cx::RunReport &report = executable->executable->report();

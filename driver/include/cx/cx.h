@@ -71,7 +71,7 @@ typedef struct cx_device_info {
 
 /* yaml: configuration of the card; sets: "key=value" overrides, may be NULL when set_count is 0. */
 cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device);
-/* CX_ERROR_BUSY while an executable of it exists. NULL is allowed. */
+/* CX_ERROR_BUSY while an executable or device tensor of it exists. NULL is allowed. */
 cx_result cx_device_close(cx_device *device);
 cx_result cx_device_get_info(cx_device *device, cx_device_info *info);
 
@@ -135,11 +135,29 @@ typedef struct cx_run_info {
   double wall_s;
 } cx_run_info;
 
+/* ---- tensors that stay on the device ---- */
+
+typedef struct cx_device_tensor cx_device_tensor;
+
+/* Row-major elements, contents undefined. Counts as a user of the device for cx_device_close(). */
+cx_result cx_device_tensor_create(cx_device *device, const char *type, const int64_t *shape, size_t rank,
+                                  cx_device_tensor **tensor);
+/* Executables that it is bound to keep its memory. NULL is allowed. */
+cx_result cx_device_tensor_free(cx_device_tensor *tensor);
+/* Copy the whole tensor; bytes is its size. */
+cx_result cx_device_tensor_write(cx_device_tensor *tensor, const void *data, uint64_t bytes);
+cx_result cx_device_tensor_read(const cx_device_tensor *tensor, void *data, uint64_t bytes);
+
 cx_result cx_executable_create(cx_device *device, const cx_program *program, cx_executable **executable);
 /* NULL is allowed. */
 cx_result cx_executable_free(cx_executable *executable);
-/* Inputs: all of the program's, matched by name. Outputs: the caller names those that it wants and gives memory of the
- * binding's size; type and shape may be NULL. info may be NULL. */
+/* From the next run on, the input is read from or the output written to the tensor, which stays on the device; NULL
+ * ends that. One tensor bound as output of one run and input of the next hands a result on. An output that updates an
+ * input in place lies where the input lies: bind the input. */
+cx_result cx_executable_bind(cx_executable *executable, cx_direction direction, const char *name,
+                             const cx_device_tensor *tensor);
+/* Inputs: all of the program's that are not bound, matched by name. Outputs: the caller names those that it wants,
+ * bound or not, and gives memory of the binding's size; type and shape may be NULL. info may be NULL. */
 cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, size_t input_count,
                             const cx_tensor *outputs, size_t output_count, cx_run_info *info);
 /* The last run's report as JSON. The caller frees it with cx_free(). */

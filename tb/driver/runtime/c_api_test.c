@@ -80,6 +80,53 @@ static void run(cx_device *device, const cx_program *program) {
   CHECK(cx_executable_free(executable) == CX_SUCCESS);
 }
 
+/* The result of one executable is the input of another; nothing of it passes the host. */
+static void run_on_device(cx_device *device, const cx_program *program) {
+  cx_executable *executable = NULL;
+  cx_device_tensor *x = NULL, *y = NULL;
+  float values[ELEMENTS], back[ELEMENTS];
+  const int64_t x_shape[] = {1, ELEMENTS}, y_shape[] = {ELEMENTS};
+  cx_run_info info;
+  cx_tensor output;
+  int i;
+
+  CHECK(cx_executable_create(device, program, &executable) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "float32", x_shape, 2, &x) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "float32", y_shape, 1, &y) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "float33", y_shape, 1, NULL) == CX_ERROR_USAGE);
+  for (i = 0; i < ELEMENTS; ++i) values[i] = (float)i - 32.0f;
+  CHECK(cx_device_tensor_write(x, values, sizeof values) == CX_SUCCESS);
+  CHECK(cx_device_tensor_write(x, values, 4) == CX_ERROR_INPUT);
+  CHECK(cx_executable_bind(executable, CX_INPUT, "y", x) == CX_ERROR_INPUT);
+  CHECK(cx_executable_bind(executable, CX_INPUT, "x", y) == CX_ERROR_INPUT);
+  CHECK(cx_executable_bind(executable, CX_INPUT, "x", x) == CX_SUCCESS);
+  CHECK(cx_executable_bind(executable, CX_OUTPUT, "y", y) == CX_SUCCESS);
+  info.struct_size = sizeof info;
+  CHECK(cx_executable_run(executable, NULL, 0, NULL, 0, &info) == CX_SUCCESS);
+  CHECK(info.packets == 2);
+  CHECK(cx_device_tensor_read(y, back, sizeof back) == CX_SUCCESS);
+  for (i = 0; i < ELEMENTS; ++i) {
+    const float sum = values[i] + 1.5f;
+    CHECK(back[i] == (sum > 0 ? sum : 0));
+  }
+  CHECK(cx_device_tensor_read(y, back, 8) == CX_ERROR_INPUT);
+  /* A tensor that is freed while it is bound lives on in the executable. */
+  CHECK(cx_device_tensor_free(y) == CX_SUCCESS);
+  memset(&output, 0, sizeof output);
+  output.struct_size = sizeof output;
+  output.name = "y";
+  output.data = values;
+  output.bytes = sizeof values;
+  CHECK(cx_executable_run(executable, NULL, 0, &output, 1, &info) == CX_SUCCESS);
+  CHECK(memcmp(values, back, sizeof back) == 0);
+  CHECK(cx_executable_bind(executable, CX_INPUT, "x", NULL) == CX_SUCCESS);
+  CHECK(cx_executable_run(executable, NULL, 0, &output, 1, &info) == CX_ERROR_INPUT);
+  CHECK(cx_executable_free(executable) == CX_SUCCESS);
+  CHECK(cx_device_close(device) == CX_ERROR_BUSY);
+  CHECK(cx_device_tensor_free(x) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(NULL) == CX_SUCCESS);
+}
+
 int main(int argc, char **argv) {
   const char *sets[] = {"spm.kib=256"};
   const char *bad_sets[] = {"spm.kib=-1"};
@@ -140,6 +187,7 @@ int main(int argc, char **argv) {
         binding.bytes == 4 * ELEMENTS);
   CHECK(cx_program_get_binding(program, CX_OUTPUT, 1, &binding) == CX_ERROR_USAGE);
   run(device, program);
+  run_on_device(device, program);
 
   CHECK(write_sample_program(argv[2], info.arch_hash + 1) == 0);
   CHECK(cx_program_load(argv[2], &other) == CX_SUCCESS);
