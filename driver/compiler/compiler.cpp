@@ -5,6 +5,7 @@
 
 #include "driver/compiler/backend/describe.hpp"
 #include "driver/compiler/backend/fusion.hpp"
+#include "driver/compiler/backend/in_place.hpp"
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/layout.hpp"
 #include "driver/compiler/backend/memory_plan.hpp"
@@ -216,16 +217,26 @@ void require_precision(const Target &target, Precision precision) {
 
 bool needs_ranges(Precision precision) { return is_8_bit(entry_of(precision).product); }
 
-Program compile(const Graph &graph, const Target &target, const CompileOptions &options,
+Program compile(const Graph &model, const Target &target, const CompileOptions &options,
                 CompileStatistics *statistics) {
   require_precision(target, options.precision);
   const Dtype product = entry_of(options.precision).product;
   const Dtype element = is_8_bit(product) ? Dtype::FP16 : product;
+  const Updates updates = find_updates(model, options.in_place);
+  const std::optional<Graph> ordered = updates.empty() ? std::nullopt : std::optional(order_updates(model, updates));
+  const Graph &graph = ordered ? *ordered : model;
   const std::vector<Group> groups = fuse(graph);
-  Layout layout(graph, groups, element);
+  Layout layout(graph, groups, element, updates);
+  verify_updates(graph, updates, groups, layout);
   const MemoryPlan plan = plan_memory(layout.storages());
   ImageBuilder image;
-  ConstantPool constants(image);
+  const auto bindings = static_cast<uint32_t>(graph.inputs.size() + graph.outputs.size() - updates.size());
+  const uint32_t segments = kFirstBindingSegment + bindings + (options.constants ? 1 : 0);
+  if (segments > 64) {
+    throw InputError("the model has " + std::to_string(bindings) + " inputs and outputs, at most " +
+                     (options.constants ? "61" : "62") + " fit");
+  }
+  ConstantPool constants(image, options.constants.get(), static_cast<int>(segments) - 1);
   Emitter emitter;
   Context context{
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
@@ -249,12 +260,18 @@ Program compile(const Graph &graph, const Target &target, const CompileOptions &
   program.workspace_bytes = static_cast<uint64_t>(plan.bytes);
   uint32_t segment = kFirstBindingSegment;
   for (TensorId id : graph.inputs) program.inputs.push_back(binding_of(graph[id], segment++));
-  for (TensorId id : graph.outputs) program.outputs.push_back(binding_of(graph[id], segment++));
-  if (segment > 64)
-    throw InputError("the model has " + std::to_string(segment - 2) + " inputs and outputs, at most 62 fit");
+  for (TensorId id : graph.outputs) {
+    program.outputs.push_back(
+        binding_of(graph[id], updates.count(id) != 0 ? static_cast<uint32_t>(layout.storage(id).segment) : segment++));
+  }
+  if (options.constants) {
+    program.constants = options.constants;
+    program.constants_segment = segments - 1;
+    program.constants_bytes = options.constants->bytes().size();
+  }
   program.macs = count_macs(graph);
   const uint64_t instructions = emitter.finish(target, image, program.debug);
-  program.image = image.finish(target.arch_hash, segment);
+  program.image = image.finish(target.arch_hash, segments);
   if (wants_steps(options.observer)) {
     options.observer->step("tiling", tilings);
     options.observer->step("streams", disassemble(program));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +34,12 @@ struct CompileOptions {
   /// Taken for the largest magnitude of every constant that a product multiplies. Absent: the constant's own, of
   /// weights that of each output channel.
   std::optional<float> constant_range;
+
+  /// Where the constants go, for programs that share them; null: into the program's image.
+  std::shared_ptr<SharedConstants> constants;
+  /// Outputs that update an input where it lies, {output, input} by name: see docs/compiler-backend.md for what a model
+  /// must look like. compile() refuses others.
+  std::map<std::string, std::string> in_place;
 
   /// Sees the groups, the layout, the memory plan, the tiling and the instruction streams.
   StepObserver *observer = nullptr;

@@ -73,7 +73,7 @@ int64_t ConstantPool::place(const std::vector<std::byte> &bytes) {
   const std::string key(reinterpret_cast<const char *>(bytes.data()), bytes.size());
   const auto found = places_.find(key);
   if (found != places_.end()) return found->second;
-  const auto offset = static_cast<int64_t>(image_.add_constants(bytes));
+  const auto offset = static_cast<int64_t>(shared_ ? shared_->place(bytes) : image_.add_constants(bytes));
   places_.emplace(key, offset);
   bytes_ += bytes.size();
   return offset;

@@ -10,6 +10,7 @@
 #include "driver/compiler/backend/views.hpp"
 #include "driver/compiler/graph.hpp"
 #include "driver/runtime/image_builder.hpp"
+#include "driver/runtime/shared_constants.hpp"
 
 namespace cx::compiler::backend {
 
@@ -22,13 +23,19 @@ std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dty
 class ConstantPool {
  public:
   explicit ConstantPool(ImageBuilder &image) : image_(image) {}
+  /// Of a program that shares its constants, in a segment of their own.
+  ConstantPool(ImageBuilder &image, SharedConstants *shared, int segment)
+      : image_(image), shared_(shared), segment_(shared ? segment : 0) {}
 
-  /// Offset of the bytes in the image (segment 0). Equal contents share one place.
+  /// Offset of the bytes in segment(). Equal contents share one place.
   int64_t place(const std::vector<std::byte> &bytes);
+  int segment() const { return segment_; }
   uint64_t bytes() const { return bytes_; }
 
  private:
   ImageBuilder &image_;
+  SharedConstants *shared_ = nullptr;
+  int segment_ = 0;  // the image
   std::map<std::string, int64_t> places_;
   uint64_t bytes_ = 0;
 };

@@ -86,7 +86,7 @@ std::optional<Value> view_through(const Graph &graph, const Node &node, const Va
   return std::nullopt;
 }
 
-Layout::Layout(const Graph &graph, const std::vector<Group> &groups, Dtype element)
+Layout::Layout(const Graph &graph, const std::vector<Group> &groups, Dtype element, const Updates &updates)
     : graph_(graph),
       element_(element),
       producer_(graph.tensors.size(), -1),
@@ -109,7 +109,14 @@ Layout::Layout(const Graph &graph, const std::vector<Group> &groups, Dtype eleme
     storages_.push_back(storage);
   };
   for (TensorId id : graph.inputs) bind(id);
-  for (TensorId id : graph.outputs) bind(id);
+  for (TensorId id : graph.outputs) {
+    const auto updated = updates.find(id);
+    if (updated == updates.end()) {
+      bind(id);
+    } else {
+      values_[static_cast<std::size_t>(id)] = values_[static_cast<std::size_t>(updated->second)];
+    }
+  }
   place_backwards();
   // Only values that leave their group have memory.
   for (const Group &group : groups) {

@@ -39,10 +39,13 @@ struct Value {
 constexpr int kWorkspaceSegment = 1;
 constexpr int kFirstBindingSegment = 2;
 
+/// Inputs that outputs update in place, by output.
+using Updates = std::map<TensorId, TensorId>;
+
 class Layout {
  public:
-  /// element: device type of FP32 tensors that are not bound.
-  Layout(const Graph &graph, const std::vector<Group> &groups, Dtype element);
+  /// element: device type of FP32 tensors that are not bound. An output of `updates` lies where its input lies.
+  Layout(const Graph &graph, const std::vector<Group> &groups, Dtype element, const Updates &updates = {});
 
   bool has_memory(TensorId id) const { return values_.at(static_cast<std::size_t>(id)).has_value(); }
   const Value &value(TensorId id) const { return values_.at(static_cast<std::size_t>(id)).value(); }

@@ -52,10 +52,10 @@ std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const
   return encode_floats(floats, dtype);
 }
 
-MemView dense_memory(const SpmView &buffer, int64_t offset) {
+MemView constant_memory(const Context &context, const SpmView &buffer, int64_t offset) {
   MemView view;
   view.dtype = buffer.dtype;
-  view.segment = 0;
+  view.segment = context.constants.segment();
   view.offset = offset;
   view.dims = buffer.dims;
   view.strides = buffer.strides;
@@ -127,7 +127,7 @@ SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box
     const SpmView buffer = allocate(arena, quantiser.dtype, box.size, order);
     if (context.emitter.dry()) return buffer;
     const int64_t offset = context.constants.place(pack_constant(tensor, box, order, quantiser));
-    context.emitter.load(buffer, dense_memory(buffer, offset));
+    context.emitter.load(buffer, constant_memory(context, buffer, offset));
     return buffer;
   }
   const MemView source = context.layout.view(id, box);
@@ -153,7 +153,7 @@ SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &va
   const SpmView buffer = allocate(arena, Dtype::FP32, {static_cast<int64_t>(values.size())}, {0});
   if (context.emitter.dry()) return buffer;
   const int64_t offset = context.constants.place(encode_floats(values, Dtype::FP32));
-  context.emitter.load(buffer, dense_memory(buffer, offset));
+  context.emitter.load(buffer, constant_memory(context, buffer, offset));
   return buffer;
 }
 
@@ -173,7 +173,8 @@ MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype
   dense.dims = box.size;
   dense.strides = row_major_strides(box.size);
   for (int64_t &stride : dense.strides) stride *= element_bytes(dtype);
-  return dense_memory(dense, context.constants.place(pack_constant(context.graph[id], box, order, {dtype, -1, {}})));
+  return constant_memory(context, dense,
+                         context.constants.place(pack_constant(context.graph[id], box, order, {dtype, -1, {}})));
 }
 
 Dtype temporary_dtype(const Context &context, TensorId id) {

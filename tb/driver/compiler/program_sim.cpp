@@ -308,7 +308,7 @@ ProgramSim::ProgramSim(const Program &program, const Target &target)
     stream.instructions.resize(entry.count);
     std::memcpy(stream.instructions.data(), program.image.data() + entry.offset, entry.count * sizeof(isa::Inst));
   }
-  segments_.resize(info.streams.empty() ? 2 : 2 + program.inputs.size() + program.outputs.size());
+  segments_.resize(std::max<std::size_t>(info.segment_count, 2));
   segments_[0].bytes = program.image;
   segments_[0].written.assign(program.image.size(), 1);
   segments_[1].bytes.resize(program.workspace_bytes);
@@ -318,7 +318,15 @@ ProgramSim::ProgramSim(const Program &program, const Target &target)
       Memory &memory = segments_.at(binding.segment);
       memory.bytes.resize(binding.bytes);
       memory.written.assign(binding.bytes, 0);
+      memory.read_only = bindings == &program.inputs;
     }
+  }
+  if (program.constants) {
+    Memory &memory = segments_.at(program.constants_segment);
+    const auto bytes = program.constants->bytes().first(program.constants_bytes);
+    memory.bytes.assign(bytes.begin(), bytes.end());
+    memory.written.assign(bytes.size(), 1);
+    memory.read_only = true;
   }
   accumulators_.resize(static_cast<std::size_t>(target.tiles) * target.tile_acc_rows * target.tile_cols);
 }
@@ -521,7 +529,7 @@ std::byte *ProgramSim::segment(unsigned number, int64_t at, int64_t bytes, bool 
   }
   uint8_t *written = memory.written.data() + at;
   if (write) {
-    if (number != 1 && number < 2 + program_.inputs.size()) fail("writes a read-only segment");
+    if (number == 0 || memory.read_only) fail("writes a read-only segment");
     std::fill_n(written, bytes, uint8_t{1});
   } else if (std::find(written, written + bytes, uint8_t{0}) != written + bytes) {
     fail("reads bytes from " + std::to_string(at) + " of segment " + std::to_string(number) +

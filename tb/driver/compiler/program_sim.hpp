@@ -64,6 +64,7 @@ class ProgramSim {
   struct Memory {
     std::vector<std::byte> bytes;
     std::vector<uint8_t> written;  ///< by byte
+    bool read_only = false;
   };
   using Index = std::array<int64_t, 4>;
 
