@@ -21,8 +21,7 @@ namespace {
 struct ProfileOptions {
   ChipOptions chip;
   std::string model, precision = "fp16";
-  InputOptions inputs;
-  uint64_t seed = 1;
+  InputOptions inputs;  ///< seeded with 1 where nothing else is said
   bool json = false;
 };
 
@@ -40,9 +39,7 @@ int profile(const ProfileOptions &options) {
   const auto begin = Clock::now();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
-  InputOptions input_options = options.inputs;
-  input_options.seed = options.seed;
-  const std::vector<HostTensor> values = input_values(options.model, input_options, nullptr);
+  const std::vector<HostTensor> values = input_values(options.model, options.inputs, nullptr);
   const SplitInputs inputs = split_inputs(values);
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
@@ -114,12 +111,8 @@ void add_profile(CLI::App &app, Invocation &invocation) {
       ->add_option("--precision", options->precision,
                    "Weights and activations on the device: " + compiler::precision_names())
       ->capture_default_str();
-  command->add_option("--input", options->inputs.inputs, "NAME=FILE: .npy, .npz or .pb")->take_all()->expected(1);
-  command->add_option("--shape", options->inputs.shapes, "NAME=1,3,224,224: binds the open dimensions of an input")
-      ->take_all()
-      ->expected(1);
-  command->add_option("--reference", options->inputs.reference, "Folder of input_K.pb to run on");
-  command->add_option("--seed", options->seed, "Of the values of inputs that have no file")->capture_default_str();
+  options->inputs.seed = 1;
+  add_input_options(*command, options->inputs);
   command->add_flag("--json", options->json, "Print JSON instead of the table");
   command->callback([options, &invocation] { invocation.action = [options] { return profile(*options); }; });
 }

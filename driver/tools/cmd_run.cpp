@@ -35,7 +35,8 @@ struct RunOptions {
 
 /// Ranges for a precision that needs them: from a file, or measured on the samples, or on `values` if there are none.
 std::optional<Calibration> ranges_for(compiler::Precision precision, Device &device, const std::string &model,
-                                      const std::string &file, const std::vector<std::string> &paths, const Task *task,
+                                      const std::string &file, const std::vector<std::string> &paths,
+                                      const InputOptions &from, const Task *task,
                                       const std::vector<HostTensor> *values) {
   if (!compiler::needs_ranges(precision)) {
     if (!file.empty() || !paths.empty()) {
@@ -46,7 +47,7 @@ std::optional<Calibration> ranges_for(compiler::Precision precision, Device &dev
   if (!file.empty() && !paths.empty()) throw InputError("--ranges and --calibrate exclude each other");
   if (!file.empty()) return load_ranges(file);
   std::vector<std::vector<HostTensor>> samples;
-  for (const std::string &path : paths) samples.push_back(load_sample(path, model, task));
+  for (const std::string &path : paths) samples.push_back(load_sample(path, model, from, task));
   if (samples.empty()) {
     if (values == nullptr) {
       throw InputError(std::string("precision ") + compiler::name_of(precision) +
@@ -136,7 +137,7 @@ int run(const RunOptions &options) {
   compiler::CompileOptions compile_options;
   compile_options.precision = precision;
   const std::optional<Calibration> calibration =
-      ranges_for(precision, *device, options.model, options.ranges, options.samples, task.get(), &values);
+      ranges_for(precision, *device, options.model, options.ranges, options.samples, options.from, task.get(), &values);
   if (calibration) compile_options.ranges = calibration->ranges;
   if (!options.save_ranges.empty()) {
     if (!calibration) throw InputError("--save-ranges: " + options.precision + " has no ranges");
@@ -216,7 +217,7 @@ int run(const RunOptions &options) {
 struct ConvertOptions {
   ChipOptions chip;
   std::string model, output, ranges, dump, precision = "fp32";
-  std::vector<std::string> shapes, samples;
+  std::vector<std::string> shapes, samples, pictures;
   bool json = false;
 };
 
@@ -234,11 +235,13 @@ int convert(const ConvertOptions &options) {
   compiler::ImportOptions import;
   for (auto &[name, shape] : parse_shapes(options.shapes)) import.input_shapes[name] = shape;
   import.observer = &steps;
+  InputOptions from;
+  from.pictures = options.pictures;
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
-  const std::optional<Calibration> calibration =
-      ranges_for(compile_options.precision, *device, options.model, options.ranges, options.samples, nullptr, nullptr);
+  const std::optional<Calibration> calibration = ranges_for(compile_options.precision, *device, options.model,
+                                                            options.ranges, options.samples, from, nullptr, nullptr);
   if (calibration) compile_options.ranges = calibration->ranges;
   compile_options.observer = &steps;
   compiler::CompileStatistics statistics;
@@ -282,6 +285,34 @@ int convert(const ConvertOptions &options) {
 
 }  // namespace
 
+void add_input_options(CLI::App &command, InputOptions &options) {
+  command
+      .add_option("--input", options.inputs,
+                  "NAME=SOURCE: a .npy, .npz or .pb file; a picture (.png, .jpg, .bmp), or several with commas between "
+                  "them for a batch; text:TEXT or a .txt file, with --tokenizer; fill:NUMBER for every element")
+      ->take_all()
+      ->expected(1);
+  command
+      .add_option(
+          "--picture", options.pictures,
+          "[NAME:]KEY=VALUE,...: how pictures are prepared. resize=stretch, letterbox, corner or crop; "
+          "order=rgb, bgr or grey; layout=nchw or nhwc; range=255 (of the brightest pixel); mean=, std=, or "
+          "scale=, shift=: one number or three with / between; pad=0 to 255; size=WxH where the model leaves it "
+          "open")
+      ->take_all()
+      ->expected(1);
+  command.add_option(
+      "--tokenizer", options.tokenizer,
+      "Turns text into tokens: a JSON list of characters, or a tokenizer.json (BPE, WordPiece, WordLevel)");
+  command.add_option("--shape", options.shapes, "NAME=1,3,224,224: shape of an input that no file gives one")
+      ->take_all()
+      ->expected(1);
+  command.add_option("--seed", options.seed,
+                     "Fill inputs that have no source with seeded values: in [-1, 1), integers in 0 to 7");
+  command.add_option("--reference", options.reference,
+                     "Folder of input_K.pb and output_K.pb: inputs that have no source, and outputs to check against");
+}
+
 void add_run(CLI::App &app, Invocation &invocation) {
   auto options = std::make_shared<RunOptions>();
   CLI::App *command = app.add_subcommand("run", "Compile an ONNX model and run it on the chip");
@@ -299,19 +330,10 @@ void add_run(CLI::App &app, Invocation &invocation) {
       ->expected(1);
   command->add_option("--ranges", options->ranges, "File of ranges to take instead of measuring them");
   command->add_option("--save-ranges", options->save_ranges, "File to write the ranges to (JSON)");
-  command->add_option("--input", options->from.inputs, "NAME=FILE: .npy, .npz, .pb, or a picture with --task")
-      ->take_all()
-      ->expected(1);
-  command->add_option("--shape", options->from.shapes, "NAME=1,3,224,224: shape of an input filled by --seed")
-      ->take_all()
-      ->expected(1);
-  command->add_option("--seed", options->from.seed,
-                      "Fill inputs that have no file with seeded values: in [-1, 1), integers in 0 to 7");
+  add_input_options(*command, options->from);
   command->add_option("--task", options->task,
                       "What pictures and outputs mean: ocr-line, ocr-direction, faces or classify");
   command->add_option("--labels", options->labels, "Labels of the task, one a line");
-  command->add_option("--reference", options->from.reference,
-                      "Folder of input_K.pb and output_K.pb to check the outputs against");
   command->add_option("--rtol", options->rtol, "Relative tolerance of the check")->capture_default_str();
   command->add_option("--atol", options->atol, "Absolute tolerance of the check")->capture_default_str();
   command->add_option("--check", options->check, "What the check compares: values, answer (of the task) or both")
@@ -340,6 +362,9 @@ void add_convert(CLI::App &app, Invocation &invocation) {
       ->add_option("--calibrate", options->samples,
                    "Inputs on which the ranges of an 8-bit precision are measured: a folder of input_K.pb, or a file "
                    "for a model with one input")
+      ->take_all()
+      ->expected(1);
+  command->add_option("--picture", options->pictures, "How pictures are prepared for --calibrate, as for cx run")
       ->take_all()
       ->expected(1);
   command->add_option("--ranges", options->ranges, "File of ranges (cx run --save-ranges) to take instead");

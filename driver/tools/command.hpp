@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "driver/tools/input_values.hpp"
 #include "driver/umd/device.hpp"
 
 namespace cx::tools {
@@ -28,6 +29,9 @@ struct ChipOptions {
 struct Invocation {
   std::function<int()> action;
 };
+
+/// --input, --picture, --tokenizer, --shape, --seed and --reference.
+void add_input_options(CLI::App &command, InputOptions &options);
 
 void add_run(CLI::App &app, Invocation &invocation);
 void add_convert(CLI::App &app, Invocation &invocation);

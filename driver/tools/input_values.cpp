@@ -5,11 +5,15 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <random>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/model_inputs.hpp"
+#include "driver/tools/picture_input.hpp"
 #include "driver/tools/tensor_file.hpp"
+#include "driver/tools/tokenizer.hpp"
 #include "hw/common/num/formats.hpp"
 
 namespace cx::tools {
@@ -36,11 +40,6 @@ std::vector<int64_t> parse_shape(const std::string &text) {
     at = end + 1;
   }
   return shape;
-}
-
-bool is_picture(const std::filesystem::path &path) {
-  const std::string extension = path.extension();
-  return extension == ".png" || extension == ".jpg" || extension == ".jpeg";
 }
 
 /// Uniform in [-1, 1), integers in 0 to 7, booleans either way; the same on every machine.
@@ -99,6 +98,211 @@ std::string declared_text(const compiler::InputInfo &info) {
   return text + "]";
 }
 
+std::vector<std::string> comma_list(const std::string &text) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
+HostTensor integer_tensor(const compiler::InputInfo &info, const std::vector<int64_t> &values) {
+  if (info.type != compiler::Type::I64 && info.type != compiler::Type::I32) {
+    throw InputError("input " + info.name + " is " + declared_text(info) + ": tokens are int64 or int32");
+  }
+  HostTensor tensor{info.name, numpy_name(info.type), {}, {}};
+  const std::size_t size = element_bytes(tensor.type);
+  for (const int64_t value : values) {
+    const auto *raw = reinterpret_cast<const std::byte *>(&value);
+    tensor.bytes.insert(tensor.bytes.end(), raw, raw + size);  // little-endian
+  }
+  return tensor;
+}
+
+/// All elements the same number.
+HostTensor filled_tensor(const compiler::InputInfo &info, const std::vector<int64_t> &shape, const std::string &text) {
+  double number = 0;
+  std::size_t used = 0;
+  try {
+    number = std::stod(text, &used);
+  } catch (const std::logic_error &) {
+  }
+  if (used == 0 || used != text.size()) throw InputError("--input " + info.name + "=fill:" + text + ": no number");
+  HostTensor tensor{info.name, numpy_name(info.type), shape, {}};
+  const std::size_t size = element_bytes(tensor.type);
+  std::vector<std::byte> element(size);
+  const auto put = [&](auto value) { std::memcpy(element.data(), &value, size); };
+  switch (info.type) {
+    case compiler::Type::F32:
+      put(static_cast<float>(number));
+      break;
+    case compiler::Type::F64:
+      put(number);
+      break;
+    case compiler::Type::F16:
+      put(num::encode_fp16(static_cast<float>(number)));
+      break;
+    case compiler::Type::BF16:
+      put(num::encode_bf16(static_cast<float>(number)));
+      break;
+    default: {
+      const auto integer = static_cast<int64_t>(number);
+      if (static_cast<double>(integer) != number ||
+          (info.type == compiler::Type::Bool && integer != 0 && integer != 1)) {
+        throw InputError("--input " + info.name + "=fill:" + text + ": the input is " + declared_text(info));
+      }
+      put(integer);
+    }
+  }
+  const uint64_t count = element_count(shape);
+  for (uint64_t i = 0; i < count; ++i) tensor.bytes.insert(tensor.bytes.end(), element.begin(), element.end());
+  return tensor;
+}
+
+/// Makes values for a model's inputs.
+class Gatherer {
+ public:
+  Gatherer(const std::string &model, const InputOptions &options, const Task *task)
+      : infos_(compiler::inspect_onnx(model)),
+        options_(options),
+        task_(task),
+        shapes_(parse_shapes(options.shapes)),
+        pictures_(parse_picture_options(options.pictures)) {
+    for (const std::string &text : options.inputs) {
+      auto [name, source] = split_pair(text, "--input");
+      require_input(name, "--input " + name);
+      if (!sources_.emplace(name, source).second) throw InputError("--input " + name + " is given twice");
+    }
+    for (const auto &[name, shape] : shapes_) require_input(name, "--shape " + name);
+    for (const auto &[name, picture] : pictures_) {
+      if (!name.empty()) require_input(name, "--picture " + name);
+    }
+    if (!options.tokenizer.empty()) tokenizer_ = load_tokenizer(options.tokenizer);
+  }
+
+  std::vector<HostTensor> run() {
+    std::vector<HostTensor> recorded;
+    if (!options_.reference.empty()) recorded = load_data_set(options_.reference, "input");
+    std::vector<HostTensor> values(infos_.size());
+    // Those first that bring their shape with them; it may bind dimensions of the others.
+    for (const bool shaped : {true, false}) {
+      for (std::size_t i = 0; i < infos_.size(); ++i) {
+        const compiler::InputInfo &info = infos_[i];
+        const auto source = sources_.find(info.name);
+        const bool from_source = source != sources_.end();
+        const bool fill = from_source && source->second.rfind("fill:", 0) == 0;
+        const bool brings_shape = (from_source && !fill) || (!from_source && i < recorded.size());
+        if (brings_shape != shaped) continue;
+        if (fill) {
+          values[i] = filled_tensor(info, shape_of(info), source->second.substr(5));
+        } else if (from_source) {
+          values[i] = from(info, source->second);
+        } else if (i < recorded.size()) {
+          values[i] = std::move(recorded[i]);
+        } else if (options_.seed) {
+          values[i] = seeded_tensor(info.name, info.type, shape_of(info), *options_.seed + i);
+        } else {
+          throw InputError("no value for input " + info.name + ", " + declared_text(info) + ": give --input " +
+                           info.name + "=FILE, --reference DIR or --seed N");
+        }
+        values[i].name = info.name;
+        if (brings_shape) bind(info, values[i].shape);
+      }
+    }
+    if (!pictures_.empty() && !took_picture_) throw InputError("--picture: no input is a picture");
+    if (tokenizer_ && !took_text_) throw InputError("--tokenizer: no input is text");
+    return values;
+  }
+
+ private:
+  void require_input(const std::string &name, const std::string &option) const {
+    std::string names;
+    for (const compiler::InputInfo &info : infos_) {
+      if (info.name == name) return;
+      names += (names.empty() ? "" : ", ") + info.name;
+    }
+    throw InputError(option + ": the model has no such input; it has " + names);
+  }
+
+  void bind(const compiler::InputInfo &info, const std::vector<int64_t> &shape) {
+    for (std::size_t d = 0; d < shape.size() && d < info.shape.size(); ++d) {
+      if (!info.shape[d].symbol.empty()) symbols_.emplace(info.shape[d].symbol, shape[d]);
+    }
+  }
+
+  /// From --shape, or as declared with the dimensions that other inputs bind.
+  std::vector<int64_t> shape_of(const compiler::InputInfo &info) const {
+    if (const auto given = shapes_.find(info.name); given != shapes_.end()) return given->second;
+    std::vector<int64_t> shape;
+    for (const compiler::Dimension &dimension : info.shape) {
+      const auto bound = symbols_.find(dimension.symbol);
+      const int64_t size = dimension.value < 0 && bound != symbols_.end() ? bound->second : dimension.value;
+      if (size < 0) {
+        throw InputError("input " + info.name + " is " + declared_text(info) + ": give --shape " + info.name + "=...");
+      }
+      shape.push_back(size);
+    }
+    return shape;
+  }
+
+  HostTensor from(const compiler::InputInfo &info, const std::string &source) {
+    if (source.rfind("text:", 0) == 0) return tokens(info, source.substr(5));
+    if (std::filesystem::path(source).extension() == ".txt") {
+      std::ifstream in(source, std::ios::binary);
+      if (!in) throw InputError(source + ": cannot be read");
+      return tokens(info, {std::istreambuf_iterator<char>(in), {}});
+    }
+    const std::vector<std::string> parts = comma_list(source);
+    if (!std::all_of(parts.begin(), parts.end(), is_picture)) return load_tensor(source);
+    std::vector<Picture> pictures;
+    for (const std::string &part : parts) pictures.push_back(load_picture(part));
+    took_picture_ = true;
+    const auto own = pictures_.find(info.name);
+    const auto all = pictures_.find("");
+    const bool told = own != pictures_.end() || all != pictures_.end();
+    if (!told && task_ != nullptr) {
+      if (pictures.size() > 1) throw InputError("input " + info.name + ": --task takes one picture");
+      return task_->prepare(pictures.front(), info.name, declared_shape(info));
+    }
+    const PictureOptions preparation = own != pictures_.end() ? own->second : told ? all->second : PictureOptions{};
+    std::vector<int64_t> shape = declared_shape(info);
+    if (const auto given = shapes_.find(info.name); given != shapes_.end()) shape = given->second;
+    return picture_tensor(pictures, preparation, info.name, numpy_name(info.type), shape);
+  }
+
+  HostTensor tokens(const compiler::InputInfo &info, const std::string &text) {
+    if (!tokenizer_) throw InputError("input " + info.name + " is text: give --tokenizer FILE");
+    took_text_ = true;
+    const std::vector<int64_t> numbers = tokenizer_->encode(text);
+    const auto count = static_cast<int64_t>(numbers.size());
+    if (count == 0) throw InputError("input " + info.name + ": the text has no tokens");
+    HostTensor tensor = integer_tensor(info, numbers);
+    const std::vector<int64_t> declared = declared_shape(info);
+    bool fits = !declared.empty() && (declared.back() < 0 || declared.back() == count);
+    for (std::size_t d = 0; d + 1 < declared.size(); ++d) fits = fits && (declared[d] < 0 || declared[d] == 1);
+    if (!fits) {
+      throw InputError(
+          fmt::format("input {} is {}: the text's {} tokens do not fit", info.name, declared_text(info), count));
+    }
+    tensor.shape.assign(declared.size(), 1);
+    tensor.shape.back() = count;
+    return tensor;
+  }
+
+  std::vector<compiler::InputInfo> infos_;
+  const InputOptions &options_;
+  const Task *task_;
+  std::map<std::string, std::vector<int64_t>> shapes_;
+  std::map<std::string, PictureOptions> pictures_;
+  std::map<std::string, std::string> sources_;
+  std::map<std::string, int64_t> symbols_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  bool took_picture_ = false;
+  bool took_text_ = false;
+};
+
 }  // namespace
 
 std::map<std::string, std::vector<int64_t>> parse_shapes(const std::vector<std::string> &options) {
@@ -111,70 +315,33 @@ std::map<std::string, std::vector<int64_t>> parse_shapes(const std::vector<std::
 }
 
 std::vector<HostTensor> input_values(const std::string &model, const InputOptions &options, const Task *task) {
-  const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model);
-  std::map<std::string, std::string> files;
-  for (const std::string &text : options.inputs) {
-    auto [name, file] = split_pair(text, "--input");
-    if (!files.emplace(name, file).second) throw InputError("--input " + name + " is given twice");
-  }
-  const std::map<std::string, std::vector<int64_t>> shapes = parse_shapes(options.shapes);
-  std::vector<HostTensor> recorded;
-  if (!options.reference.empty()) recorded = load_data_set(options.reference, "input");
-
-  std::vector<HostTensor> values;
-  for (std::size_t i = 0; i < infos.size(); ++i) {
-    const compiler::InputInfo &info = infos[i];
-    HostTensor value;
-    if (const auto file = files.find(info.name); file != files.end()) {
-      if (is_picture(file->second) && task != nullptr) {
-        value = task->prepare(load_picture(file->second), info.name, declared_shape(info));
-      } else {
-        value = load_tensor(file->second);
-      }
-      files.erase(file);
-    } else if (i < recorded.size()) {
-      value = recorded[i];
-    } else if (options.seed) {
-      std::vector<int64_t> shape = declared_shape(info);
-      if (const auto given = shapes.find(info.name); given != shapes.end()) shape = given->second;
-      for (const int64_t dim : shape) {
-        if (dim < 0)
-          throw InputError("input " + info.name + " is " + declared_text(info) + ": give --shape " + info.name +
-                           "=...");
-      }
-      value = seeded_tensor(info.name, info.type, shape, *options.seed + i);
-    } else {
-      throw InputError("no value for input " + info.name + ", " + declared_text(info) + ": give --input " + info.name +
-                       "=FILE, --reference DIR or --seed N");
-    }
-    value.name = info.name;
-    values.push_back(std::move(value));
-  }
-  if (!files.empty()) {
-    std::string names;
-    for (const compiler::InputInfo &info : infos) names += (names.empty() ? "" : ", ") + info.name;
-    throw InputError("--input " + files.begin()->first + ": the model has no such input; it has " + names);
-  }
-  return values;
+  return Gatherer(model, options, task).run();
 }
 
-std::vector<HostTensor> load_sample(const std::string &path, const std::string &model, const Task *task) {
+std::vector<HostTensor> load_sample(const std::string &path, const std::string &model, const InputOptions &options,
+                                    const Task *task) {
+  InputOptions from = options;
+  from.inputs.clear();
+  from.reference.clear();
+  from.seed.reset();
   const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model);
-  std::vector<HostTensor> values;
   if (std::filesystem::is_directory(path)) {
-    values = load_data_set(path, "input");
-  } else if (is_picture(path)) {
-    if (task == nullptr) throw InputError("--calibrate " + path + ": a picture needs --task");
-    values = {task->prepare(load_picture(path), infos.at(0).name, declared_shape(infos.at(0)))};
+    from.reference = path;
+    const std::size_t count = load_data_set(path, "input").size();
+    if (count != infos.size()) {
+      throw InputError(
+          fmt::format("--calibrate {}: holds {} values, the model has {} inputs", path, count, infos.size()));
+    }
+    from.pictures.clear();
+    from.tokenizer.clear();
   } else {
-    values = {load_tensor(path)};
+    if (infos.size() != 1) {
+      throw InputError(
+          fmt::format("--calibrate {}: the model has {} inputs; give a folder of input_K.pb", path, infos.size()));
+    }
+    from.inputs = {infos.front().name + "=" + path};
   }
-  if (values.size() != infos.size()) {
-    throw InputError(
-        fmt::format("--calibrate {}: holds {} values, the model has {} inputs", path, values.size(), infos.size()));
-  }
-  for (std::size_t i = 0; i < infos.size(); ++i) values[i].name = infos[i].name;
-  return values;
+  return input_values(model, from, task);
 }
 
 }  // namespace cx::tools

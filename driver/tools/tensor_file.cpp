@@ -227,10 +227,7 @@ HostTensor load_tensor(const std::filesystem::path &path) {
   }
   if (extension == ".npy") return parse_npy(read_file(path), path.string());
   if (extension == ".pb") return parse_pb(read_file(path), path.string());
-  throw InputError(path.string() + ": expected a .npy, .npz or .pb file" +
-                   (extension == ".png" || extension == ".jpg" || extension == ".jpeg"
-                        ? "; a picture needs --task, which says how to prepare it"
-                        : ""));
+  throw InputError(path.string() + ": expected a .npy, .npz or .pb file");
 }
 
 std::map<std::string, HostTensor> load_npz(const std::filesystem::path &path) {
