@@ -42,7 +42,42 @@ std::string read_file(const std::filesystem::path &path) {
 std::string header_value(const std::string &header, const std::string &key, const std::string &where) {
   const std::size_t at = header.find("'" + key + "':");
   if (at == std::string::npos) throw InputError(where + ": the .npy header has no '" + key + "'");
-  return header.substr(header.find_first_not_of(' ', at + key.size() + 3));
+  const std::size_t value = header.find_first_not_of(' ', at + key.size() + 3);
+  if (value == std::string::npos) throw InputError(where + ": the .npy header has no value of '" + key + "'");
+  return header.substr(value);
+}
+
+/// "(3, 4)", "(3,)", "()".
+std::vector<int64_t> parse_tuple(const std::string &text, const std::string &where) {
+  constexpr std::size_t kDigits = 18;
+  const std::size_t end = text.find(')');
+  if (text.empty() || text[0] != '(' || end == std::string::npos)
+    throw InputError(where + ": the .npy shape is no tuple");
+  std::vector<int64_t> shape;
+  for (std::size_t at = 1; at < end;) {
+    const std::size_t stop = std::min(text.find(',', at), end);
+    std::string item = text.substr(at, stop - at);
+    item.erase(0, std::min(item.find_first_not_of(' '), item.size()));
+    item.erase(std::min(item.find_last_not_of(' ') + 1, item.size()));
+    at = stop + 1;
+    if (item.empty() && stop == end) break;  // after the last comma
+    if (item.empty() || item.size() > kDigits || item.find_first_not_of("0123456789") != std::string::npos) {
+      throw InputError(where + ": the .npy shape has the dimension '" + item + "'");
+    }
+    shape.push_back(std::stoll(item));
+  }
+  return shape;
+}
+
+/// Bytes that a tensor's elements need, of which there are `present`.
+uint64_t require_bytes(const HostTensor &tensor, uint64_t present, const std::string &where) {
+  const uint64_t count = element_count(tensor.shape);
+  const uint64_t size = element_bytes(tensor.type);
+  if (count > present / size || count * size != present) {
+    throw InputError(fmt::format("{}: {} bytes of data, but shape {} of {} needs {} elements of {}", where, present,
+                                 shape_text(tensor.shape), tensor.type, count, size));
+  }
+  return present;
 }
 
 HostTensor parse_npy(const std::string &bytes, const std::string &where) {
@@ -69,22 +104,9 @@ HostTensor parse_npy(const std::string &bytes, const std::string &where) {
     if (type == entry.descr) tensor.type = entry.numpy;
   }
   if (tensor.type.empty()) throw InputError(where + ": element type '" + type + "' is not supported");
-  const std::string shape = header_value(header, "shape", where);
-  for (std::size_t i = 1; i < shape.size() && shape[i] != ')';) {
-    if (shape[i] >= '0' && shape[i] <= '9') {
-      std::size_t used = 0;
-      tensor.shape.push_back(std::stoll(shape.substr(i, 18), &used));
-      i += used;
-    } else {
-      ++i;
-    }
-  }
-  const uint64_t expected = element_count(tensor.shape) * element_bytes(tensor.type);
+  tensor.shape = parse_tuple(header_value(header, "shape", where), where);
   const std::size_t data = start + length;
-  if (bytes.size() - data != expected) {
-    throw InputError(fmt::format("{}: {} bytes of data, but shape {} of {} needs {}", where, bytes.size() - data,
-                                 shape_text(tensor.shape), tensor.type, expected));
-  }
+  const uint64_t expected = require_bytes(tensor, bytes.size() - data, where);
   tensor.bytes.resize(expected);
   std::memcpy(tensor.bytes.data(), bytes.data() + data, expected);
   return tensor;
@@ -112,7 +134,6 @@ HostTensor parse_pb(const std::string &bytes, const std::string &where) {
                                                       onnx::TensorProto::DataType_Name(proto.data_type())));
   }
   tensor.shape.assign(proto.dims().begin(), proto.dims().end());
-  const uint64_t expected = element_count(tensor.shape) * element_bytes(tensor.type);
   if (proto.has_raw_data()) {
     const std::string &raw = proto.raw_data();
     tensor.bytes.resize(raw.size());
@@ -150,10 +171,7 @@ HostTensor parse_pb(const std::string &bytes, const std::string &where) {
         break;
     }
   }
-  if (tensor.bytes.size() != expected) {
-    throw InputError(fmt::format("{}: {} bytes of data, but shape {} of {} needs {}", where, tensor.bytes.size(),
-                                 shape_text(tensor.shape), tensor.type, expected));
-  }
+  require_bytes(tensor, tensor.bytes.size(), where);
   return tensor;
 }
 
@@ -239,6 +257,8 @@ std::map<std::string, HostTensor> load_npz(const std::filesystem::path &path) {
   for (zip_int64_t i = 0; i < count; ++i) {
     zip_stat_t stat;
     if (zip_stat_index(archive.get(), i, 0, &stat) != 0) throw InputError(path.string() + ": damaged .npz directory");
+    constexpr zip_uint64_t kLargest = zip_uint64_t{1} << 34;
+    if (stat.size > kLargest) throw InputError(fmt::format("{}: member {} is too large", path.string(), stat.name));
     std::string bytes(stat.size, '\0');
     const std::unique_ptr<zip_file_t, decltype(&zip_fclose)> file(zip_fopen_index(archive.get(), i, 0), zip_fclose);
     if (!file || zip_fread(file.get(), bytes.data(), bytes.size()) != static_cast<zip_int64_t>(bytes.size())) {

@@ -1,6 +1,7 @@
 // Tensor files: round trips, damage, comparison.
 #include "driver/tools/tensor_file.hpp"
 
+#include <onnx/onnx_pb.h>
 #include <unistd.h>
 #include <zip.h>
 
@@ -92,9 +93,72 @@ TEST_CASE("what a .npy file may not hold is named") {
   with("<f4", "<c8");
   CHECK_THROWS_WITH(load_tensor(path), Catch::Contains("'c8'"));
   with("(2,)", "(3,)");
-  CHECK_THROWS_WITH(load_tensor(path), Catch::Contains("needs 12"));
+  CHECK_THROWS_WITH(load_tensor(path), Catch::Contains("needs 3 elements of 4"));
   CHECK_THROWS_WITH(load_tensor(folder.path / "absent.npy"), Catch::Contains("cannot be opened"));
   CHECK_THROWS_WITH(load_tensor(folder.path / "t.txt"), Catch::Contains(".npy, .npz or .pb"));
+}
+
+TEST_CASE("shapes in a .npy header that are none are refused") {
+  const Folder folder;
+  const fs::path path = folder.path / "t.npy";
+  const auto with_shape = [&](const std::string &shape) {
+    std::string header = "{'descr': '<f8', 'fortran_order': False, 'shape': " + shape + ", }\n";
+    std::string file("\x93NUMPY\x01\x00", 8);
+    file += static_cast<char>(header.size());
+    file += '\0';
+    write(path, file + header + std::string(8, '\0'));
+    return load_tensor(path);
+  };
+  CHECK(with_shape("(1,)").shape == std::vector<int64_t>{1});
+  CHECK(with_shape("( 1 , 1 )").shape == std::vector<int64_t>{1, 1});
+  CHECK(with_shape("()").shape.empty());
+  // 2^61 doubles would need 2^64 bytes, which is none in 64 bits.
+  for (const char *shape : {"(-1,)", "(1", "1", "[1]", "(1,,1)", "(a,)", "(2,)", "(0,)", "(1000000000000000000001,)",
+                            "(2305843009213693952,)", "(4611686018427387904, 4611686018427387904)"}) {
+    INFO(shape);
+    CHECK_THROWS_AS(with_shape(shape), cx::InputError);
+  }
+  write(path, std::string("\x93NUMPY\x01\x00\x0c\x00{'descr':    ", 22));
+  CHECK_THROWS_AS(load_tensor(path), cx::InputError);
+}
+
+TEST_CASE("what a .pb file may not hold is named") {
+  const Folder folder;
+  const fs::path path = folder.path / "t.pb";
+  const auto saved = [&](onnx::TensorProto proto) {
+    write(path, proto.SerializeAsString());
+    return load_tensor(path);
+  };
+  onnx::TensorProto good;
+  good.set_data_type(onnx::TensorProto::DOUBLE);
+  good.add_dims(2);
+  good.add_double_data(1);
+  good.add_double_data(2);
+  CHECK(saved(good).bytes.size() == 16);
+  onnx::TensorProto bad = good;
+  bad.set_data_type(onnx::TensorProto::STRING);
+  CHECK_THROWS_WITH(saved(bad), Catch::Contains("STRING"));
+  bad = good;
+  bad.set_data_type(onnx::TensorProto::COMPLEX64);
+  CHECK_THROWS_AS(saved(bad), cx::UnsupportedError);
+  bad = good;
+  bad.set_data_type(77);
+  CHECK_THROWS_AS(saved(bad), cx::InputError);
+  bad = good;
+  bad.set_dims(0, 3);
+  CHECK_THROWS_WITH(saved(bad), Catch::Contains("needs 3 elements"));
+  bad.set_dims(0, -2);
+  CHECK_THROWS_AS(saved(bad), cx::InputError);
+  bad.clear_double_data();
+  bad.set_dims(0, int64_t{1} << 61);
+  CHECK_THROWS_AS(saved(bad), cx::InputError);
+  bad = good;
+  bad.clear_double_data();
+  bad.set_raw_data(std::string(15, 'x'));
+  CHECK_THROWS_AS(saved(bad), cx::InputError);
+  bad.clear_raw_data();
+  bad.set_data_location(onnx::TensorProto::EXTERNAL);
+  CHECK_THROWS_AS(saved(bad), cx::InputError);
 }
 
 TEST_CASE("the members of a .npz are found by name") {
@@ -115,8 +179,12 @@ TEST_CASE("the members of a .npz are found by name") {
   CHECK(members.at("a").shape == std::vector<int64_t>{2});
   CHECK(members.at("b").type == "int32");
   CHECK_THROWS_WITH(load_tensor(path), Catch::Contains("holds 2 arrays"));
-  write(path, read(path).substr(0, 40));
-  CHECK_THROWS_AS(load_npz(path), cx::InputError);
+  const std::string whole = read(path);
+  for (std::size_t length = 0; length < whole.size(); length += 7) {
+    write(path, whole.substr(0, length));
+    INFO("cut to " << length);
+    CHECK_THROWS_AS(load_npz(path), cx::InputError);
+  }
 }
 
 TEST_CASE("comparison counts what is out of tolerance and treats NaN and infinity exactly") {
