@@ -163,6 +163,16 @@ std::unique_ptr<Kernel> make_kernel(Context &context, const Group &group) {
       return lower_reduce(context, group);
     case GroupKind::softmax:
       return lower_softmax(context, group);
+    case GroupKind::take_along:
+      return lower_take_along(context, group);
+    case GroupKind::scatter_along:
+      return lower_scatter_along(context, group);
+    case GroupKind::scan:
+      return lower_scan(context, group);
+    case GroupKind::arg_reduce:
+      return lower_arg_reduce(context, group);
+    case GroupKind::top_k:
+      return lower_top_k(context, group);
     default:
       return lower_elementwise(context, group);
   }

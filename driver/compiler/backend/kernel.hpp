@@ -69,6 +69,11 @@ std::unique_ptr<Kernel> lower_pool(Context &context, const Group &group);
 std::unique_ptr<Kernel> lower_depthwise(Context &context, const Group &group);
 std::unique_ptr<Kernel> lower_reduce(Context &context, const Group &group);
 std::unique_ptr<Kernel> lower_softmax(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_take_along(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_scatter_along(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_scan(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_arg_reduce(Context &context, const Group &group);
+std::unique_ptr<Kernel> lower_top_k(Context &context, const Group &group);
 std::unique_ptr<Kernel> lower_elementwise(Context &context, const Group &group);
 
 /// True for a convolution that the VPU computes: one channel in, one channel out.

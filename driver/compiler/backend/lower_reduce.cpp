@@ -1,5 +1,6 @@
-// Reductions and softmax: the reduced dimensions of a tile are whole.
+// Reductions and softmax: the reduced dimensions of a tile are whole, or go by piece by piece where they do not fit.
 #include <algorithm>
+#include <limits>
 
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/include/cx/error.hpp"
@@ -97,14 +98,21 @@ class ReduceKernel : public Kernel {
         tail_(context, group),
         source_(context.graph[node_.inputs[0]].shape),
         order_(context.layout.order(node_.inputs[0])),
-        reduced_(source_.size(), false) {
+        reduced_(source_.size(), false),
+        kind_(node_.text("kind", "")),
+        type_(context.layout.dtype(node_.inputs[0])) {
     for (int64_t axis : node_.integers("axes")) reduced_[static_cast<std::size_t>(axis)] = true;
+    choose_pieces();
   }
 
   Shape shape() const override { return group_.shape; }
 
   std::vector<Tiling> tilings() const override {
-    std::vector<Tiling> result = free_tilings(source_, order_, kTileElements, reduced_);
+    Shape seen = source_;
+    for (std::size_t d = 0; d < seen.size(); ++d) {
+      if (reduced_[d]) seen[d] = piece_[d];
+    }
+    std::vector<Tiling> result = free_tilings(seen, order_, kTileElements, reduced_);
     for (Tiling &tiling : result) {
       for (std::size_t d = 0; d < tiling.size(); ++d) {
         if (reduced_[d]) tiling[d] = 1;
@@ -117,45 +125,162 @@ class ReduceKernel : public Kernel {
 
   void tile(Arena &arena, const Box &box) override {
     Box input = box;
+    Tiling pieces = box.size;
     for (std::size_t d = 0; d < input.size.size(); ++d) {
       if (!reduced_[d]) continue;
       input.start[d] = 0;
       input.size[d] = source_[d];
+      pieces[d] = piece_[d];
     }
-    const SpmView source = load_box(context_, arena, node_.inputs[0], input, std::nullopt, order_);
+    const std::vector<Box> parts = split(input, pieces);
+    if (parts.size() == 1) {
+      const SpmView source = load_box(context_, arena, node_.inputs[0], input, std::nullopt, order_);
+      const SpmView result = tail_.anchor_buffer(arena, box, order_);
+      reduce(arena, result, source, kind_ == "mean" ? count() : 1);
+      tail_.run(arena, box, result, order_);
+      return;
+    }
     const SpmView result = tail_.anchor_buffer(arena, box, order_);
-    if (!context_.emitter.dry()) emit(result, source);
+    const Dtype type = is_integer(type_) ? type_ : Dtype::FP32;
+    const SpmView total = allocate(arena, type, box.size, order_);
+    Arena probe(0, std::numeric_limits<int64_t>::max() / 2);
+    const bool was_dry = context_.emitter.dry();
+    context_.emitter.set_dry(true);
+    reduce_piece(probe, total, parts.front(), false);
+    context_.emitter.set_dry(was_dry);
+    const int64_t first = arena.take(2 * probe.used());
+    for (std::size_t n = 0; n < parts.size(); ++n) {
+      const int64_t begin = first + static_cast<int64_t>(n % 2) * probe.used();
+      Arena buffer(begin, begin + probe.used());
+      reduce_piece(buffer, total, parts[n], n == 0);
+    }
+    if (kind_ == "mean") {
+      context_.emitter.binary_scalar(isa::Binary::DIV, result, total, count(), false);
+    } else {
+      context_.emitter.unary(isa::Unary::COPY, result, total);
+    }
     tail_.run(arena, box, result, order_);
   }
 
  private:
-  void emit(const SpmView &result, const SpmView &source) {
-    const std::string kind = node_.text("kind", "");
-    float divisor = 1;
-    if (kind == "mean") {
-      for (std::size_t d = 0; d < source_.size(); ++d) {
-        if (reduced_[d]) divisor *= static_cast<float>(source_[d]);
-      }
+  /// Reduced dimensions are whole unless one result's share of the source would leave no room for tiles.
+  void choose_pieces() {
+    piece_ = source_;
+    int64_t line = 1;
+    int64_t longest = 1;
+    for (std::size_t d = 0; d < source_.size(); ++d) {
+      if (!reduced_[d]) continue;
+      line *= source_[d];
+      longest = std::max(longest, source_[d]);
     }
-    const isa::Reduce func = function(kind);
-    std::vector<Run> runs = merge_runs(source, result, reduced_);
+    const int64_t room = static_cast<int64_t>(context_.target.spm_bytes) / 8;
+    if (line * element_bytes(type_) <= room && longest <= 65535) return;
+    int64_t bound = std::min<int64_t>(kTileElements, room / element_bytes(type_));
+    for (int d : order_) {
+      const auto index = static_cast<std::size_t>(d);
+      if (!reduced_[index]) continue;
+      const int64_t rest = line / source_[index];
+      piece_[index] = std::clamp<int64_t>(bound / rest, 1, source_[index]);
+      line = rest * piece_[index];
+    }
+  }
+
+  float count() const {
+    int64_t result = 1;
+    for (std::size_t d = 0; d < source_.size(); ++d) {
+      if (reduced_[d]) result *= source_[d];
+    }
+    if (result >= int64_t{1} << 24 && is_integer(type_)) {
+      throw UnsupportedError("Reduce", "node " + node_.name + ": an integer mean of 2^24 elements or more");
+    }
+    return static_cast<float>(result);
+  }
+
+  isa::Binary combination() const {
+    if (kind_ == "max") return isa::Binary::MAX;
+    if (kind_ == "min") return isa::Binary::MIN;
+    return kind_ == "prod" ? isa::Binary::MUL : isa::Binary::ADD;
+  }
+
+  /// Adds one piece of the source to the total, or starts it.
+  void reduce_piece(Arena &arena, const SpmView &total, const Box &part, bool first) {
+    const SpmView source = load_box(context_, arena, node_.inputs[0], part, std::nullopt, order_);
+    const SpmView partial = first ? total : allocate(arena, total.dtype, total.dims, order_);
+    reduce(arena, partial, source, 1);
+    if (!first) context_.emitter.binary(combination(), total, total, partial);
+  }
+
+  void reduce(Arena &arena, const SpmView &result, const SpmView &source, float divisor) {
+    const isa::Reduce func = function();
+    const bool extreme = func == isa::Reduce::MAX || func == isa::Reduce::MIN;
+    // V_REDUCE computes in FP32, which holds extremes of 16 bits.
+    if (is_integer(source.dtype) && !(extreme && element_bytes(source.dtype) <= 2)) {
+      reduce_integers(arena, result, source, divisor);
+      return;
+    }
+    SpmView from = source;
+    std::vector<Run> runs = merge_runs(from, result, reduced_);
+    if (std::count_if(runs.begin(), runs.end(), [](const Run &run) { return run.reduced; }) > 3 && runs.size() > 4) {
+      // Reduced dimensions that lie apart are brought together.
+      std::vector<int> order = order_;
+      std::stable_partition(order.begin(), order.end(), [&](int d) { return !reduced_[static_cast<std::size_t>(d)]; });
+      from = allocate(arena, source.dtype, source.dims, order);
+      context_.emitter.unary(isa::Unary::COPY, from, source);
+      runs = merge_runs(from, result, reduced_);
+    }
+    if (context_.emitter.dry()) return;
     // At least one axis has to be named; one of size 1 changes nothing.
     if (std::none_of(runs.begin(), runs.end(), [](const Run &run) { return run.reduced; })) {
       runs.insert(runs.begin(), Run{1, 0, 0, true});
     }
-    for_each_reduction(runs, source, result, [&](const Descriptor &dst, const Descriptor &src, unsigned axes) {
+    for_each_reduction(runs, from, result, [&](const Descriptor &dst, const Descriptor &src, unsigned axes) {
       context_.emitter.reduce(func, dst, src, axes, divisor);
     });
   }
 
-  isa::Reduce function(const std::string &kind) const {
-    if (kind == "sum" || kind == "mean") return isa::Reduce::SUM;
-    if (kind == "max") return isa::Reduce::MAX;
-    if (kind == "min") return isa::Reduce::MIN;
-    if (kind == "prod") return isa::Reduce::PROD;
-    if (kind == "sumsq") return isa::Reduce::SUMSQ;
-    if (kind == "abssum") return isa::Reduce::ABSSUM;
-    throw UnsupportedError("Reduce", "node " + node_.name + ": unknown reduction " + kind);
+  /// The upper half of each dimension is combined with the lower one until one element is left, exactly.
+  void reduce_integers(Arena &arena, const SpmView &result, const SpmView &source, float divisor) {
+    Emitter &emitter = context_.emitter;
+    SpmView rest = source;
+    bool repeated = false;
+    for (std::size_t d = 0; d < rest.dims.size(); ++d)
+      repeated = repeated || (rest.dims[d] > 1 && rest.strides[d] == 0);
+    if (repeated || kind_ == "sumsq" || kind_ == "abssum") {
+      rest = allocate(arena, source.dtype, source.dims, order_);
+      if (kind_ == "sumsq") {
+        emitter.binary(isa::Binary::MUL, rest, source, source);
+      } else {
+        emitter.unary(kind_ == "abssum" ? isa::Unary::ABS : isa::Unary::COPY, rest, source);
+      }
+    }
+    const isa::Binary func = combination();
+    for (std::size_t d = 0; d < rest.dims.size(); ++d) {
+      while (reduced_[d] && rest.dims[d] > 1) {
+        const int64_t half = rest.dims[d] / 2;
+        const int64_t kept = rest.dims[d] - half;
+        SpmView lower = rest;
+        lower.dims[d] = half;
+        SpmView upper = lower;
+        upper.base += kept * rest.strides[d];
+        emitter.binary(func, lower, lower, upper);
+        rest.dims[d] = kept;
+      }
+    }
+    if (divisor == 1) {
+      emitter.unary(isa::Unary::COPY, result, rest);
+    } else {
+      emitter.binary_scalar(isa::Binary::DIV, result, rest, divisor, false);
+    }
+  }
+
+  isa::Reduce function() const {
+    if (kind_ == "sum" || kind_ == "mean") return isa::Reduce::SUM;
+    if (kind_ == "max") return isa::Reduce::MAX;
+    if (kind_ == "min") return isa::Reduce::MIN;
+    if (kind_ == "prod") return isa::Reduce::PROD;
+    if (kind_ == "sumsq") return isa::Reduce::SUMSQ;
+    if (kind_ == "abssum") return isa::Reduce::ABSSUM;
+    throw UnsupportedError("Reduce", "node " + node_.name + ": unknown reduction " + kind_);
   }
 
   Context &context_;
@@ -165,6 +290,9 @@ class ReduceKernel : public Kernel {
   Shape source_;
   std::vector<int> order_;
   std::vector<bool> reduced_;
+  std::string kind_;
+  Dtype type_;  ///< of the source
+  Dims piece_;  ///< of the source, that is reduced at once
 };
 
 class SoftmaxKernel : public Kernel {
