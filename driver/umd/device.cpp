@@ -604,7 +604,11 @@ std::string Device::describe(const DeviceFault::Record &record) {
     text << "; engine " << (record.engine < kEngines ? kEngineNames[record.engine] : "?") << " instruction "
          << record.pc;
   }
-  if (record.address) text << "; address " << hex(record.address);
+  if (record.status == CX_STATUS_INDEX_RANGE) {
+    text << "; index " << static_cast<int64_t>(record.address);
+  } else if (record.address) {
+    text << "; address " << hex(record.address);
+  }
   return text.str();
 }
 

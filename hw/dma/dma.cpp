@@ -19,6 +19,8 @@ constexpr std::uint64_t kBurstBytes = 64;
 constexpr std::uint64_t kKeptBursts = 64;
 // Largest transfer of one instruction.
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 32;
+// Indices of one gather, where the scratchpad is not larger.
+constexpr std::uint64_t kMaxIndices = std::uint64_t{1} << 24;
 
 // Bytes that memory transfers for a strided view that starts at `address`.
 std::uint64_t bytes_on_memory(std::uint64_t address, const Dims &dims, const Strides &strides,
@@ -91,16 +93,28 @@ DmaEngine::DmaEngine(sc_core::sc_module_name name, isa::Engine id, const EngineC
     : Engine(name, checked(id, params), context), params_(params), datapath_(params.bytes_per_cycle) {}
 
 Timing DmaEngine::execute(const isa::Inst &inst) {
-  return engine_id() == isa::Engine::LOAD ? load(isa::DmaLoad::decode(inst)) : store(isa::DmaStore::decode(inst));
+  switch (isa::opcode_of(inst)) {
+    case isa::Opcode::DMA_LOAD:
+      return load(isa::DmaLoad::decode(inst));
+    case isa::Opcode::DMA_STORE:
+      return store(isa::DmaStore::decode(inst));
+    case isa::Opcode::DMA_GATHER:
+      return gather(isa::DmaGather::decode(inst));
+    default:
+      throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, 0);
+  }
 }
 
 // Checks the view against its segment; throws SEGMENT_FAULT with the address before anything moves.
 DmaEngine::MemorySide DmaEngine::memory_side(const MemoryView &view, const Dims &dims, std::uint32_t element_bytes) {
   const Segment &record = segment(view.segment);
   if (view.offset > record.bytes) throw UnitFault(CX_STATUS_SEGMENT_FAULT, record.base + view.offset);
-  const Extent around = extent_of(0, dims, view.strides, element_bytes);
-  const auto below = static_cast<std::uint64_t>(-around.first);
-  const auto above = static_cast<std::uint64_t>(around.end);
+  std::uint64_t below = 0;
+  std::uint64_t above = element_bytes;
+  for (unsigned d = 0; d < 4; ++d) {
+    const auto step = static_cast<std::uint64_t>(std::abs(std::int64_t{view.strides[d]}));
+    (view.strides[d] < 0 ? below : above) += (std::uint64_t{dims[d]} - 1) * step;
+  }
   if (below > view.offset) throw UnitFault(CX_STATUS_SEGMENT_FAULT, record.base + view.offset - below);
   if (above > record.bytes - view.offset) {
     const std::uint64_t first = std::max(record.bytes, view.offset - below);
@@ -115,8 +129,8 @@ DmaEngine::MemorySide DmaEngine::memory_side(const MemoryView &view, const Dims 
 }
 
 // The rule is in README.md.
-Timing DmaEngine::price(std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory, bool to_memory) {
-  const Cycles begin = now_cycles() + params_.setup_cycles;
+Timing DmaEngine::price(Cycles begin, std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory,
+                        bool to_memory) {
   const auto generation = static_cast<Cycles>(std::ceil(static_cast<double>(runs) * params_.element_cycles));
   const Cycles datapath = BandwidthServer::ceil(datapath_.duration_fine(scratchpad_bytes));
   const Cycles spm_end = reserve_spm(begin, scratchpad_bytes, !to_memory) - spm_latency();
@@ -200,7 +214,7 @@ Timing DmaEngine::load(const isa::DmaLoad &inst) {
     count_read(std::uint64_t{inner[0]} * inner[1] * inner[2] * inner[3] * dst.element_bytes);
   }
   count_written(dst.total_bytes());
-  return price(runs, dst.total_bytes(), has_source ? &memory : nullptr, false);
+  return price(now_cycles() + params_.setup_cycles, runs, dst.total_bytes(), has_source ? &memory : nullptr, false);
 }
 
 Timing DmaEngine::store(const isa::DmaStore &inst) {
@@ -225,7 +239,88 @@ Timing DmaEngine::store(const isa::DmaStore &inst) {
   count_operations(src.elements());
   count_read(src.total_bytes());
   count_written(src.total_bytes());
-  return price(runs, src.total_bytes(), &memory, true);
+  return price(now_cycles() + params_.setup_cycles, runs, src.total_bytes(), &memory, true);
+}
+
+// Fills offsets_ with one offset for each index over `dims`, row-major, dimensions with stride 0 once.
+void DmaEngine::resolve_indices(const TensorView &idx, const Dims &dims, std::int64_t limit, std::int64_t stride) {
+  offsets_.clear();
+  for_each_element(dims, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+    const std::byte *at = spm() + idx.base + offset_of(idx.strides, i, j, k, l);
+    std::int64_t index = 0;
+    if (idx.dtype == isa::DType::INT32) {
+      std::int32_t narrow = 0;
+      std::memcpy(&narrow, at, sizeof narrow);
+      index = narrow;
+    } else {
+      std::memcpy(&index, at, sizeof index);
+    }
+    if (index < -limit || index >= limit) throw UnitFault(CX_STATUS_INDEX_RANGE, static_cast<std::uint64_t>(index));
+    offsets_.push_back((index < 0 ? index + limit : index) * stride);
+  });
+}
+
+Timing DmaEngine::gather(const isa::DmaGather &inst) {
+  const TensorView &dst = tensor(inst.dst);
+  const MemoryView &view = memory_view(inst.src);
+  const TensorView &idx = tensor_unchecked(inst.idx);
+  require_moderate(dst, inst.dst);
+  if (idx.dtype != isa::DType::INT32 && idx.dtype != isa::DType::INT64) {
+    throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, inst.idx);
+  }
+  Dims indices = dst.dims;  // distinct ones
+  for (unsigned d = 0; d < 4; ++d) {
+    if (idx.dims[d] != dst.dims[d] && idx.strides[d] != 0) throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, inst.idx);
+    if (idx.strides[d] == 0) indices[d] = 1;
+  }
+  const std::uint64_t index_count = std::uint64_t{indices[0]} * indices[1] * indices[2] * indices[3];
+  if (index_count > std::max<std::uint64_t>(kMaxIndices, spm_bytes())) {
+    throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, inst.idx);
+  }
+  require_spm(extent_of(idx.base, indices, idx.strides, idx.element_bytes));
+  Dims reach = dst.dims;
+  reach[inst.axis] = inst.limit;
+  MemorySide memory = memory_side(view, reach, dst.element_bytes);
+  resolve_indices(idx, indices, inst.limit, view.strides[inst.axis]);
+
+  // Everything but the indexed dimension lies as the descriptor says.
+  Strides src = view.strides;
+  src[inst.axis] = 0;
+  Strides table{};  // entries of offsets_
+  std::int32_t step = 1;
+  for (int d = 3; d >= 0; --d) {
+    table[d] = indices[d] == 1 ? 0 : step;
+    step *= static_cast<std::int32_t>(indices[d]);
+  }
+  // The innermost dimensions that share an index move together.
+  Dims inner{1, 1, 1, 1};
+  Dims outer = dst.dims;
+  const Extent extent = extent_of(dst.base, dst.dims, dst.strides, dst.element_bytes);
+  const bool simple = surely_disjoint(dst.dims, dst.strides, dst.element_bytes) &&
+                      !overlap(spm() + extent.first, static_cast<std::uint64_t>(extent.end - extent.first),
+                               device_memory(memory.address, memory.span), memory.span);
+  for (int d = 3; simple && d >= 0 && indices[d] == 1; --d) std::swap(inner[d], outer[d]);
+  const RunNest nest(inner, dst.strides, src, dst.element_bytes);
+  for_each_element(outer, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+    std::byte *to = spm() + dst.base + offset_of(dst.strides, i, j, k, l);
+    const std::byte *from =
+        memory.element0 + offset_of(src, i, j, k, l) + offsets_[static_cast<std::size_t>(offset_of(table, i, j, k, l))];
+    if (nest.depth == 0) {
+      std::memmove(to, from, nest.run_bytes);
+    } else {
+      copy_strided(to, dst.strides, from, src, inner, dst.element_bytes);
+    }
+  });
+
+  const std::uint64_t runs = std::uint64_t{outer[0]} * outer[1] * outer[2] * outer[3] * nest.runs();
+  const std::uint64_t first = segment(view.segment).base + view.offset;
+  memory.moved = runs * ((first % kBurstBytes + nest.run_bytes + kBurstBytes - 1) / kBurstBytes * kBurstBytes);
+  const std::uint64_t index_bytes = index_count * idx.element_bytes;
+  count_operations(dst.elements());
+  count_read(dst.total_bytes() + index_bytes);
+  count_written(dst.total_bytes());
+  const Cycles begin = reserve_spm(now_cycles() + params_.setup_cycles, index_bytes, false);
+  return price(begin, runs, dst.total_bytes(), &memory, false);
 }
 
 }  // namespace cx::hw

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <systemc>
+#include <vector>
 
 #include "hw/dma/strided.hpp"
 #include "hw/engine/engine.hpp"
@@ -35,11 +36,15 @@ class DmaEngine : public Engine {
 
   Timing load(const isa::DmaLoad &inst);
   Timing store(const isa::DmaStore &inst);
+  Timing gather(const isa::DmaGather &inst);
   MemorySide memory_side(const MemoryView &view, const Dims &dims, std::uint32_t element_bytes);
-  Timing price(std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory, bool to_memory);
+  Timing price(Cycles begin, std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory,
+               bool to_memory);
+  void resolve_indices(const TensorView &idx, const Dims &dims, std::int64_t limit, std::int64_t stride);
 
   DmaParams params_;
-  BandwidthServer datapath_;  // gives durations only
+  BandwidthServer datapath_;           // gives durations only
+  std::vector<std::int64_t> offsets_;  // of a gather: byte offset along the axis for every index
 };
 
 }  // namespace cx::hw

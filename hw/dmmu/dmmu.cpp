@@ -518,7 +518,7 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   const TensorView &view = operand(in.dst);
   const uint32_t n = view.dims[3];
   const uint64_t m = rows_of_view(view);
-  if (view.dtype == isa::DType::INT64 || n > in.n_split * shape_.cols) illegal(kDrainDst);
+  if (view.dtype > isa::DType::INT32 || n > in.n_split * shape_.cols) illegal(kDrainDst);
   if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kDrainAccRow);
   const bool scaled = in.scale != kNone, biased = in.bias != kNone;
 

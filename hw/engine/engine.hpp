@@ -162,6 +162,7 @@ class Engine : public sc_core::sc_module {
 
   Cycles spm_latency() const { return context_.spm.params().latency_cycles; }
   std::byte *spm() { return context_.spm.data(); }
+  std::uint64_t spm_bytes() const { return context_.spm.bytes(); }
   // Prices a scratchpad access on this engine's port; see Spm::reserve.
   Cycles reserve_spm(Cycles start, std::uint64_t bytes, bool write) {
     return context_.spm.reserve(spm_port_, start, bytes, write);

@@ -1,6 +1,7 @@
 // Included by one file for each backend, inside an unnamed namespace. The backend supplies GCC vector types F, I, U of
-// kLanes lanes and fma, floor, ceil, round on F. Nothing inline from the standard library is used here: code compiled
-// for a newer host could replace the one that the rest of the program runs.
+// kLanes lanes and fma, floor, ceil, round, trunc on F, and includes integers.inl before. Nothing inline from the
+// standard library is used here: code compiled for a newer host could replace the one that the rest of the program
+// runs.
 
 template <class B>
 struct Rows {
@@ -36,6 +37,12 @@ struct Rows {
   static inline F min(F a, F b) {
     const F r = (a < b) ? a : ((a == b) ? (F)((U)a | (U)b) : b);
     return ((a != a) | (b != b)) ? nan() : r;
+  }
+  /// a - trunc(a / b) * b, which is a number of the format.
+  static inline F remainder(F a, F b) {
+    F r;
+    for (size_t i = 0; i < kLanes; ++i) r[i] = __builtin_fmodf(a[i], b[i]);
+    return r;
   }
   static inline F flag(I mask) { return (F)((U)mask & 0x3F800000u); }
 
@@ -87,6 +94,16 @@ struct Rows {
           const F r = (v > zero) ? one : ((v < zero) ? -one : zero);
           return (v != v) ? v : r;
         });
+      case Unary::TRUNC:
+        return map(x, out, n, [](F v) { return B::trunc(v); });
+      case Unary::IS_NAN:
+        return map(x, out, n, [](F v) { return flag(v != v); });
+      case Unary::IS_INF: {
+        const F inf = set(__builtin_inff());
+        if (imm0 > 0.0f) return map(x, out, n, [=](F v) { return flag(v == inf); });
+        if (imm0 < 0.0f) return map(x, out, n, [=](F v) { return flag(v == -inf); });
+        return map(x, out, n, [=](F v) { return flag(abs(v) == inf); });
+      }
       default:
         return;
     }
@@ -113,6 +130,16 @@ struct Rows {
         return map(a, b, out, n, [](F v, F w) { return flag(v < w); });
       case Binary::LE:
         return map(a, b, out, n, [](F v, F w) { return flag(v <= w); });
+      case Binary::NE:
+        return map(a, b, out, n, [](F v, F w) { return flag(v != w); });
+      case Binary::MOD:
+        return map(a, b, out, n, [](F v, F w) {
+          const F r = remainder(v, w);
+          const I other = ((I)r ^ (I)w) < 0;
+          return (r == 0.0f) ? (F)((U)w & 0x80000000u) : ((other & (r == r)) ? r + w : r);
+        });
+      case Binary::FMOD:
+        return map(a, b, out, n, [](F v, F w) { return remainder(v, w); });
       default:
         return;
     }
@@ -244,5 +271,22 @@ struct Rows {
     }
   }
 
-  static constexpr Kernels table() { return {unary, binary, activate, canonicalise, accumulate, partials, window}; }
+  static constexpr Kernels table() {
+    return {unary,
+            binary,
+            activate,
+            canonicalise,
+            accumulate,
+            partials,
+            window,
+            Integers::extend,
+            Integers::truncate,
+            Integers::unary,
+            Integers::binary,
+            Integers::accumulate,
+            Integers::select,
+            Integers::keys_of_floats,
+            Integers::keys_of_integers,
+            Integers::extreme};
+  }
 };

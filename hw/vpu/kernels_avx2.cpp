@@ -8,6 +8,7 @@
 namespace cx::hw::vpu {
 namespace {
 
+#include "hw/vpu/integers.inl"
 #include "hw/vpu/kernels.inl"
 
 struct Avx2 {
@@ -19,6 +20,7 @@ struct Avx2 {
   static inline F floor(F a) { return (F)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
   static inline F ceil(F a) { return (F)_mm256_round_ps((__m256)a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
   static inline F round(F a) { return (F)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static inline F trunc(F a) { return (F)_mm256_round_ps((__m256)a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 namespace cx::hw::vpu {
 namespace {
 
+#include "hw/vpu/integers.inl"
 #include "hw/vpu/kernels.inl"
 
 struct Portable {
@@ -19,6 +20,7 @@ struct Portable {
   }
   static F floor(F a) { return F{std::floor(a[0]), std::floor(a[1]), std::floor(a[2]), std::floor(a[3])}; }
   static F ceil(F a) { return F{std::ceil(a[0]), std::ceil(a[1]), std::ceil(a[2]), std::ceil(a[3])}; }
+  static F trunc(F a) { return F{std::trunc(a[0]), std::trunc(a[1]), std::trunc(a[2]), std::trunc(a[3])}; }
   static F round(F a) {
     return F{std::nearbyint(a[0]), std::nearbyint(a[1]), std::nearbyint(a[2]), std::nearbyint(a[3])};
   }

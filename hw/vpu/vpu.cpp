@@ -20,6 +20,18 @@ const VpuParams &checked(const VpuParams &params) {
 
 uint64_t divide_up(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
+uint32_t status_of(vpu::OperandError::Kind kind) {
+  switch (kind) {
+    case vpu::OperandError::Kind::SPM:
+      return CX_STATUS_SPM_FAULT;
+    case vpu::OperandError::Kind::INDEX:
+      return CX_STATUS_INDEX_RANGE;
+    case vpu::OperandError::Kind::ILLEGAL:
+      break;
+  }
+  return CX_STATUS_ILLEGAL_INSTRUCTION;
+}
+
 /// Descriptor fields of an instruction, in the order of its encoding; 0xFF is no operand.
 std::array<unsigned, 4> operands_of(const isa::Inst &inst) {
   constexpr unsigned kNone = 0xFF;
@@ -32,6 +44,18 @@ std::array<unsigned, 4> operands_of(const isa::Inst &inst) {
       const auto in = isa::VWindow::decode(inst);
       return {in.dst, in.src, in.w, in.bias};
     }
+    case isa::Opcode::V_SELECT: {
+      const auto in = isa::VSelect::decode(inst);
+      return {in.dst, in.cond, in.a, in.b};
+    }
+    case isa::Opcode::V_GATHER: {
+      const auto in = isa::VGather::decode(inst);
+      return {in.dst, in.src, in.idx, kNone};
+    }
+    case isa::Opcode::V_SCATTER: {
+      const auto in = isa::VScatter::decode(inst);
+      return {in.dst, in.src, in.idx, kNone};
+    }
     default:
       return {inst[2], inst[3], kNone, kNone};
   }
@@ -43,8 +67,8 @@ Cycles vpu_compute_cycles(const VpuParams &params, const vpu::Work &work) {
   const uint64_t steps = divide_up(work.elements, params.lanes);
   const uint64_t divided = divide_up(work.divided_results, params.lanes);
   const double special = static_cast<double>(steps * work.special_passes + divided) * params.special_cycles;
-  return params.startup_cycles + steps * work.simple_passes + static_cast<Cycles>(std::ceil(special)) +
-         kTreeLevels * work.trees;
+  return params.startup_cycles + std::max(steps * work.simple_passes, work.addresses) +
+         static_cast<Cycles>(std::ceil(special)) + kTreeLevels * work.trees;
 }
 
 Vpu::Vpu(sc_core::sc_module_name name, const EngineContext &context, const VpuParams &params)
@@ -61,8 +85,7 @@ Timing Vpu::execute(const isa::Inst &inst) {
   try {
     work = unit_.run({spm(), scratchpad_.bytes()}, views, inst);
   } catch (const vpu::OperandError &error) {
-    const bool spm_fault = error.kind == vpu::OperandError::Kind::SPM;
-    throw UnitFault(spm_fault ? CX_STATUS_SPM_FAULT : CX_STATUS_ILLEGAL_INSTRUCTION, error.where);
+    throw UnitFault(status_of(error.kind), error.where);
   }
   count_operations(work.operations);
   count_read(work.bytes_read);

@@ -1,4 +1,4 @@
-// The vector unit: an engine that executes V_UNARY, V_BINARY, V_REDUCE, V_WINDOW and V_SOFTMAX on the scratchpad.
+// The vector unit: an engine that executes the V_ instructions on the scratchpad.
 #pragma once
 
 #include <cstdint>

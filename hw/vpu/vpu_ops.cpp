@@ -6,294 +6,12 @@
 
 #include "hw/common/vmath/vmath.hpp"
 #include "hw/vpu/kernels.hpp"
+#include "hw/vpu/operands.hpp"
 
 namespace cx::hw::vpu {
 namespace {
 
 using num::DType;
-using Dims = std::array<uint64_t, 4>;
-using Strides = std::array<int64_t, 4>;
-using Kind = OperandError::Kind;
-
-constexpr unsigned kNoOperand = 0xFF;
-// Elements that one step of the loops loads, computes and stores; a multiple of kPartials that keeps the row buffers in
-// the host's first-level cache.
-constexpr uint64_t kChunk = 1024;
-// Bounds that only views with broadcast or overlapping dimensions can reach: elements of a reduction, and elements that
-// a window holds in line buffers or as weights (where the scratchpad is larger, its bytes).
-constexpr uint64_t kMaxReduced = uint64_t{1} << 32;
-constexpr uint64_t kMaxHeld = uint64_t{1} << 24;
-
-// ---- operands ----
-
-/// A view in place: where its elements lie in host memory.
-struct Operand {
-  std::byte *base = nullptr;
-  DType dtype = DType::FP32;
-  int64_t bytes = 4;  ///< of an element
-  Strides strides{};
-};
-
-std::string label(const char *role, unsigned index) {
-  return std::string(role) + " (descriptor " + std::to_string(index) + ")";
-}
-
-/// The defined, computable view `index`.
-const View &view_of(const Views &views, unsigned index, const char *role) {
-  if (index >= views.size() || !views[index]) {
-    throw OperandError(Kind::ILLEGAL, index, label(role, index) + " is not defined");
-  }
-  const View &view = *views[index];
-  if (!num::is_valid(view.dtype) || view.dtype == DType::INT64) {
-    throw OperandError(Kind::ILLEGAL, index, label(role, index) + " has a data type without arithmetic");
-  }
-  return view;
-}
-
-void require_inside(std::span<std::byte> spm, int64_t base, const Dims &dims, const Strides &strides, int64_t bytes,
-                    const std::string &what) {
-  int64_t first = base;
-  int64_t end = base + bytes;
-  for (unsigned d = 0; d < 4; ++d) {
-    const int64_t reach = (static_cast<int64_t>(dims[d]) - 1) * strides[d];
-    (reach < 0 ? first : end) += reach;
-  }
-  const auto size = static_cast<int64_t>(spm.size());
-  if (first < 0 || end > size) {
-    const int64_t where = first < 0 ? first : std::max(first, size);
-    throw OperandError(Kind::SPM, static_cast<uint64_t>(where), what + " leaves the scratchpad");
-  }
-}
-
-Operand bind(std::span<std::byte> spm, const View &view, const Dims &dims, unsigned index, const char *role) {
-  Operand op;
-  op.dtype = view.dtype;
-  op.bytes = static_cast<int64_t>(num::bytes_of(view.dtype));
-  std::copy(view.strides.begin(), view.strides.end(), op.strides.begin());
-  require_inside(spm, view.base, dims, op.strides, op.bytes, label(role, index));
-  op.base = spm.data() + view.base;
-  return op;
-}
-
-Dims dims_of(const View &view) { return {view.dims[0], view.dims[1], view.dims[2], view.dims[3]}; }
-
-/// A destination: elements of one dimension must not fall on one another, nor can more elements than fit be distinct.
-Operand bind_destination(std::span<std::byte> spm, const View &view, unsigned index) {
-  for (unsigned d = 0; d < 4; ++d) {
-    if (view.dims[d] > 1 && view.strides[d] == 0) {
-      throw OperandError(Kind::ILLEGAL, index, label("dst", index) + " has stride 0 in dimension " + std::to_string(d));
-    }
-  }
-  const Operand op = bind(spm, view, dims_of(view), index, "dst");
-  if (view.elements() > spm.size() / num::bytes_of(view.dtype)) {
-    throw OperandError(Kind::ILLEGAL, index, label("dst", index) + " has more elements than the scratchpad holds");
-  }
-  return op;
-}
-
-/// A source over the dims of the destination: equal dims, or stride 0.
-Operand bind_source(std::span<std::byte> spm, const View &view, const Dims &dims, unsigned index, const char *role) {
-  for (unsigned d = 0; d < 4; ++d) {
-    if (view.dims[d] != dims[d] && view.strides[d] != 0) {
-      throw OperandError(Kind::ILLEGAL, index,
-                         label(role, index) + ": dimension " + std::to_string(d) + " is " +
-                             std::to_string(view.dims[d]) + ", expected " + std::to_string(dims[d]) + " (or stride 0)");
-    }
-  }
-  return bind(spm, view, dims, index, role);
-}
-
-uint64_t product(const Dims &dims) { return dims[0] * dims[1] * dims[2] * dims[3]; }
-
-/// Bytes of the distinct elements of an operand: dimensions with stride 0 count once.
-uint64_t distinct_bytes(const Operand &op, const Dims &dims) {
-  uint64_t n = static_cast<uint64_t>(op.bytes);
-  for (unsigned d = 0; d < 4; ++d) n *= op.strides[d] == 0 ? 1 : dims[d];
-  return n;
-}
-
-// ---- loops ----
-
-/// Merges dimensions that are one in every operand's strides; the merged dimensions move to the inner end.
-template <size_t N>
-void coalesce(Dims &dims, std::array<Operand, N> &ops) {
-  Dims d{1, 1, 1, 1};
-  std::array<Strides, N> s{};
-  int top = 4;  // dims top..3 of the result are filled
-  for (int i = 3; i >= 0; --i) {
-    if (dims[i] == 1) continue;
-    bool merge = top < 4;
-    for (size_t k = 0; merge && k < N; ++k) {
-      merge = ops[k].strides[i] == s[k][top] * static_cast<int64_t>(d[top]);
-    }
-    if (merge) {
-      d[top] *= dims[i];
-    } else {
-      --top;
-      d[top] = dims[i];
-      for (size_t k = 0; k < N; ++k) s[k][top] = ops[k].strides[i];
-    }
-  }
-  dims = d;
-  for (size_t k = 0; k < N; ++k) ops[k].strides = s[k];
-}
-
-/// A block of rows * cols elements of an operand.
-struct Block {
-  std::byte *at;
-  uint64_t rows, cols;
-  int64_t row_stride, col_stride;
-};
-
-/// Covers dims with blocks of at most kChunk elements in row-major order; f(offset of each operand, rows, cols).
-template <size_t N, class Function>
-void for_each_block(const Dims &dims, const std::array<Operand, N> &ops, Function f) {
-  const uint64_t cols = std::min(dims[3], kChunk);
-  const uint64_t rows = std::max<uint64_t>(1, dims[3] > kChunk ? 1 : kChunk / dims[3]);
-  std::array<int64_t, N> at{};
-  for (uint64_t i0 = 0; i0 < dims[0]; ++i0) {
-    for (uint64_t i1 = 0; i1 < dims[1]; ++i1) {
-      for (uint64_t i2 = 0; i2 < dims[2]; i2 += rows) {
-        for (uint64_t i3 = 0; i3 < dims[3]; i3 += cols) {
-          for (size_t k = 0; k < N; ++k) {
-            const Strides &s = ops[k].strides;
-            at[k] = static_cast<int64_t>(i0) * s[0] + static_cast<int64_t>(i1) * s[1] +
-                    static_cast<int64_t>(i2) * s[2] + static_cast<int64_t>(i3) * s[3];
-          }
-          f(at, std::min(rows, dims[2] - i2), std::min(cols, dims[3] - i3));
-        }
-      }
-    }
-  }
-}
-
-Block block_of(const Operand &op, int64_t offset, uint64_t rows, uint64_t cols) {
-  return {op.base + offset, rows, cols, op.strides[2], op.strides[3]};
-}
-
-template <size_t kBytes>
-void gather(const Block &b, std::byte *out) {
-  for (uint64_t r = 0; r < b.rows; ++r) {
-    const std::byte *row = b.at + static_cast<int64_t>(r) * b.row_stride;
-    for (uint64_t c = 0; c < b.cols; ++c) {
-      std::memcpy(out, row + static_cast<int64_t>(c) * b.col_stride, kBytes);
-      out += kBytes;
-    }
-  }
-}
-
-template <size_t kBytes>
-void scatter(const Block &b, const std::byte *in) {
-  for (uint64_t r = 0; r < b.rows; ++r) {
-    std::byte *row = b.at + static_cast<int64_t>(r) * b.row_stride;
-    for (uint64_t c = 0; c < b.cols; ++c) {
-      std::memcpy(row + static_cast<int64_t>(c) * b.col_stride, in, kBytes);
-      in += kBytes;
-    }
-  }
-}
-
-bool contiguous(const Block &b, int64_t bytes) {
-  return (b.cols == 1 || b.col_stride == bytes) &&
-         (b.rows == 1 || b.row_stride == static_cast<int64_t>(b.cols) * bytes);
-}
-
-/// Elements of a block in row-major order, packed.
-void pack(const Block &b, int64_t bytes, std::byte *out) {
-  if (b.col_stride == bytes || b.cols == 1) {
-    const size_t row = b.cols * static_cast<size_t>(bytes);
-    if (row >= 32) {
-      for (uint64_t r = 0; r < b.rows; ++r) {
-        std::memcpy(out + r * row, b.at + static_cast<int64_t>(r) * b.row_stride, row);
-      }
-      return;
-    }
-  }
-  if (bytes == 4) return gather<4>(b, out);
-  if (bytes == 2) return gather<2>(b, out);
-  return gather<1>(b, out);
-}
-
-void unpack(const Block &b, int64_t bytes, const std::byte *in) {
-  if (b.col_stride == bytes || b.cols == 1) {
-    const size_t row = b.cols * static_cast<size_t>(bytes);
-    if (row >= 32) {
-      for (uint64_t r = 0; r < b.rows; ++r) {
-        std::memcpy(b.at + static_cast<int64_t>(r) * b.row_stride, in + r * row, row);
-      }
-      return;
-    }
-  }
-  if (bytes == 4) return scatter<4>(b, in);
-  if (bytes == 2) return scatter<2>(b, in);
-  return scatter<1>(b, in);
-}
-
-bool aligned_floats(const std::byte *p) { return reinterpret_cast<uintptr_t>(p) % alignof(float) == 0; }
-
-/// Widens a block. Returns `buffer`, or the block itself where it already is a row of floats.
-/// raw: scratch of rows * cols elements.
-const float *load(DType dtype, const Block &b, float *buffer, std::byte *raw) {
-  const auto bytes = static_cast<int64_t>(num::bytes_of(dtype));
-  const uint64_t n = b.rows * b.cols;
-  if (contiguous(b, bytes)) {
-    if (dtype == DType::FP32 && aligned_floats(b.at)) return reinterpret_cast<const float *>(b.at);
-    num::widen(dtype, b.at, buffer, n);
-    return buffer;
-  }
-  if (b.rows > 1 && b.row_stride == 0) {
-    const float *row = load(dtype, {b.at, 1, b.cols, 0, b.col_stride}, buffer, raw);
-    if (row != buffer) std::memcpy(buffer, row, b.cols * sizeof(float));
-    if (b.cols == 1) {
-      std::fill(buffer + 1, buffer + n, buffer[0]);
-      return buffer;
-    }
-    for (uint64_t done = b.cols; done < n; done *= 2) {
-      std::memcpy(buffer + done, buffer, std::min(done, n - done) * sizeof(float));
-    }
-    return buffer;
-  }
-  if (b.cols > 1 && b.col_stride == 0) {
-    // One value a row; widened into the end of the buffer, from where they spread without overtaking themselves.
-    float *values = buffer + n - b.rows;
-    const float *row = load(dtype, {b.at, 1, b.rows, 0, b.row_stride}, values, raw);
-    for (uint64_t r = 0; r < b.rows; ++r) {
-      const float value = row[r];
-      std::fill(buffer + r * b.cols, buffer + (r + 1) * b.cols, value);
-    }
-    return buffer;
-  }
-  if (dtype == DType::FP32) {
-    pack(b, bytes, reinterpret_cast<std::byte *>(buffer));
-    return buffer;
-  }
-  pack(b, bytes, raw);
-  num::widen(dtype, raw, buffer, n);
-  return buffer;
-}
-
-/// Narrows rows * cols packed values into a block. values is overwritten.
-void store(DType dtype, const Block &b, float *values, std::byte *raw) {
-  const auto bytes = static_cast<int64_t>(num::bytes_of(dtype));
-  const uint64_t n = b.rows * b.cols;
-  if (dtype == DType::FP32) {
-    if (contiguous(b, bytes) && aligned_floats(b.at)) {
-      return kernels().canonicalise(values, reinterpret_cast<float *>(b.at), n);
-    }
-    kernels().canonicalise(values, values, n);
-    return unpack(b, bytes, reinterpret_cast<const std::byte *>(values));
-  }
-  if (contiguous(b, bytes)) return num::narrow(dtype, values, b.at, n);
-  num::narrow(dtype, values, raw, n);
-  unpack(b, bytes, raw);
-}
-
-void reserve(std::vector<float> &v, uint64_t n) {
-  if (v.size() < n) v.resize(n);
-}
-void reserve(std::vector<std::byte> &v, uint64_t n) {
-  if (v.size() < n) v.resize(n);
-}
 
 // ---- functions ----
 
@@ -324,9 +42,76 @@ std::optional<vmath::Unary> special(isa::Unary f) {
       return vmath::Unary::SIN;
     case isa::Unary::COS:
       return vmath::Unary::COS;
+    case isa::Unary::ATAN:
+      return vmath::Unary::ATAN;
     default:
       return std::nullopt;
   }
+}
+
+/// Functions that compute on integers if all operands are.
+bool has_integers(isa::Unary f) {
+  switch (f) {
+    case isa::Unary::COPY:
+    case isa::Unary::NEG:
+    case isa::Unary::ABS:
+    case isa::Unary::RELU:
+    case isa::Unary::CLAMP:
+    case isa::Unary::SIGN:
+    case isa::Unary::NOT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool compares(isa::Binary f) {
+  return f == isa::Binary::EQ || f == isa::Binary::NE || f == isa::Binary::LT || f == isa::Binary::LE;
+}
+
+bool needs_integers(isa::Binary f) {
+  switch (f) {
+    case isa::Binary::AND:
+    case isa::Binary::OR:
+    case isa::Binary::XOR:
+    case isa::Binary::SHL:
+    case isa::Binary::SHR:
+      return true;
+    default:
+      return false;
+  }
+}
+
+uint32_t special_passes(isa::Binary f) {
+  switch (f) {
+    case isa::Binary::DIV:
+      return 1;
+    case isa::Binary::POW:
+    case isa::Binary::MOD:
+    case isa::Binary::FMOD:
+      return 2;
+    default:
+      return 0;
+  }
+}
+
+void require_integer(const View &view, unsigned index, const char *role) {
+  if (!num::is_integer(view.dtype)) illegal(index, label(role, index) + " must be an integer type for this function");
+}
+
+/// Bounds of an activation on integers.
+struct Bounds {
+  int64_t lo = 0, hi = 0;
+};
+Bounds integer_bounds(isa::Activation act, float lo, float hi, bool unsigned64, unsigned lo_field, unsigned hi_field) {
+  if (act != isa::Activation::CLAMP) return {};
+  return {whole_bound(lo, unsigned64, lo_field), whole_bound(hi, unsigned64, hi_field)};
+}
+
+void activate(isa::Activation act, bool unsigned64, int64_t *x, size_t n, const Bounds &bounds) {
+  if (act == isa::Activation::NONE) return;
+  const isa::Unary f = act == isa::Activation::RELU ? isa::Unary::RELU : isa::Unary::CLAMP;
+  kernels().integer_unary(f, unsigned64, x, x, n, bounds.lo, bounds.hi);
 }
 
 float identity(isa::Reduce f) {
@@ -343,6 +128,22 @@ float identity(isa::Reduce f) {
       break;
   }
   return 0.0f;
+}
+
+int64_t integer_identity(isa::Reduce f, bool unsigned64) {
+  switch (f) {
+    case isa::Reduce::MAX:
+      return unsigned64 ? 0 : std::numeric_limits<int64_t>::min();
+    case isa::Reduce::MIN:
+      return unsigned64 ? -1 : std::numeric_limits<int64_t>::max();
+    case isa::Reduce::PROD:
+      return 1;
+    case isa::Reduce::SUM:
+    case isa::Reduce::SUMSQ:
+    case isa::Reduce::ABSSUM:
+      break;
+  }
+  return 0;
 }
 
 /// What joins partial results: squares and absolute values are already taken.
@@ -377,8 +178,20 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::In
       return run(spm, views, isa::VWindow::decode(inst));
     case isa::Opcode::V_SOFTMAX:
       return run(spm, views, isa::VSoftmax::decode(inst));
+    case isa::Opcode::V_SELECT:
+      return run(spm, views, isa::VSelect::decode(inst));
+    case isa::Opcode::V_GATHER:
+      return run(spm, views, isa::VGather::decode(inst));
+    case isa::Opcode::V_SCATTER:
+      return run(spm, views, isa::VScatter::decode(inst));
+    case isa::Opcode::V_SCAN:
+      return run(spm, views, isa::VScan::decode(inst));
+    case isa::Opcode::V_ARG:
+      return run(spm, views, isa::VArg::decode(inst));
+    case isa::Opcode::V_TOPK:
+      return run(spm, views, isa::VTopk::decode(inst));
     default:
-      throw OperandError(Kind::ILLEGAL, 0, "not an instruction of the vector unit");
+      illegal(0, "not an instruction of the vector unit");
   }
 }
 
@@ -388,6 +201,16 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VU
   Dims dims = dims_of(dst_view);
   std::array<Operand, 2> ops{bind_destination(spm, dst_view, inst.dst),
                              bind_source(spm, src_view, dims, inst.src, "src")};
+  if (inst.func == isa::Unary::NOT) {
+    require_integer(dst_view, inst.dst, "dst");
+    require_integer(src_view, inst.src, "src");
+  }
+  const bool integers = has_integers(inst.func) && num::is_integer(dst_view.dtype) && num::is_integer(src_view.dtype);
+  const bool unsigned64 = src_view.dtype == DType::UINT64;
+  Bounds bounds;
+  if (integers && inst.func == isa::Unary::CLAMP) {
+    bounds = integer_bounds(isa::Activation::CLAMP, inst.imm0, inst.imm1, unsigned64, 8, 12);
+  }
   const std::optional<vmath::Unary> function = special(inst.func);
 
   Work work;
@@ -396,17 +219,28 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VU
   work.operations = work.elements;
   work.bytes_read = distinct_bytes(ops[1], dims);
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
+  count_wide(work, ops);
 
   coalesce(dims, ops);
   reserve(a_, kChunk);
   reserve(out_, kChunk);
-  reserve(raw_, kChunk * sizeof(float));
+  reserve(raw_, kChunk * kWidest);
   const Operand &dst = ops[0];
   const Operand &src = ops[1];
   if (inst.func == isa::Unary::COPY && dst.dtype == src.dtype) {
     for_each_block(dims, ops, [&](const auto &at, uint64_t rows, uint64_t cols) {
       pack(block_of(src, at[1], rows, cols), src.bytes, raw_.data());
       unpack(block_of(dst, at[0], rows, cols), dst.bytes, raw_.data());
+    });
+    return work;
+  }
+  if (integers) {
+    reserve(integers_a_, kChunk);
+    reserve(integers_out_, kChunk);
+    for_each_block(dims, ops, [&](const auto &at, uint64_t rows, uint64_t cols) {
+      const int64_t *x = load(src.dtype, block_of(src, at[1], rows, cols), integers_a_.data(), raw_.data());
+      kernels().integer_unary(inst.func, unsigned64, x, integers_out_.data(), rows * cols, bounds.lo, bounds.hi);
+      store(dst.dtype, block_of(dst, at[0], rows, cols), integers_out_.data(), raw_.data());
     });
     return work;
   }
@@ -433,20 +267,64 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VB
   std::array<Operand, 3> ops{bind_destination(spm, dst_view, inst.dst), bind_source(spm, a_view, dims, inst.a, "a"),
                              Operand{}};
   if (!immediate) ops[2] = bind_source(spm, view_of(views, inst.b, "b"), dims, inst.b, "b");
+  const bool integer_sources = num::is_integer(ops[1].dtype) && (immediate || num::is_integer(ops[2].dtype));
+  if (needs_integers(inst.func)) {
+    require_integer(dst_view, inst.dst, "dst");
+    require_integer(a_view, inst.a, "a");
+    if (!immediate) require_integer(*views[inst.b], inst.b, "b");
+  }
+  if (!immediate && integer_sources && ops[1].dtype != ops[2].dtype) {
+    illegal(inst.b, label("b", inst.b) + " must have the integer type of a");
+  }
+  const bool integer_result = num::is_integer(ops[0].dtype);
+  const bool integers = integer_sources && (compares(inst.func) || (integer_result && inst.func != isa::Binary::PRELU));
+  const bool unsigned64 = ops[1].dtype == DType::UINT64;
+  int64_t integer_immediate = 0;
+  Bounds bounds;
+  if (integers) {
+    if (immediate) integer_immediate = whole(inst.imm0, unsigned64, 8);
+    if (integer_result) bounds = integer_bounds(inst.act, inst.lo, inst.hi, unsigned64, 12, 16);
+  }
 
   Work work;
   work.elements = product(dims);
-  work.special_passes = inst.func == isa::Binary::POW ? 2 : inst.func == isa::Binary::DIV ? 1 : 0;
+  work.special_passes = special_passes(inst.func);
   work.simple_passes = work.special_passes == 0 ? 1 : 0;
   work.operations = work.elements;
   work.bytes_read = distinct_bytes(ops[1], dims) + (immediate ? 0 : distinct_bytes(ops[2], dims));
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
+  count_wide(work, ops);
 
   coalesce(dims, ops);
   reserve(a_, kChunk);
   reserve(b_, kChunk);
   reserve(out_, kChunk);
-  reserve(raw_, kChunk * sizeof(float));
+  reserve(raw_, kChunk * kWidest);
+  if (integers) {
+    reserve(integers_a_, kChunk);
+    reserve(integers_b_, kChunk);
+    reserve(integers_out_, kChunk);
+    if (immediate) std::fill(integers_b_.begin(), integers_b_.begin() + kChunk, integer_immediate);
+    const auto width = static_cast<unsigned>(8 * ops[1].bytes);
+    for_each_block(dims, ops, [&](const auto &at, uint64_t rows, uint64_t cols) {
+      const uint64_t n = rows * cols;
+      int64_t *out = integers_out_.data();
+      const int64_t *first = load(ops[1].dtype, block_of(ops[1], at[1], rows, cols), integers_a_.data(), raw_.data());
+      const int64_t *second = integers_b_.data();
+      if (!immediate) second = load(ops[2].dtype, block_of(ops[2], at[2], rows, cols), integers_b_.data(), raw_.data());
+      if (inst.swap != 0) std::swap(first, second);
+      kernels().integer_binary(inst.func, unsigned64, width, first, second, out, n);
+      const Block block = block_of(ops[0], at[0], rows, cols);
+      if (integer_result) {
+        activate(inst.act, unsigned64, out, n, bounds);
+        return store(ops[0].dtype, block, out, raw_.data());
+      }
+      for (uint64_t i = 0; i < n; ++i) out_[i] = static_cast<float>(out[i]);  // 0 or 1
+      kernels().activate(inst.act, out_.data(), n, inst.lo, inst.hi);
+      store(ops[0].dtype, block, out_.data(), raw_.data());
+    });
+    return work;
+  }
   if (immediate) std::fill(b_.begin(), b_.begin() + kChunk, inst.imm0);
   for_each_block(dims, ops, [&](const auto &at, uint64_t rows, uint64_t cols) {
     const uint64_t n = rows * cols;
@@ -477,15 +355,15 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
     if ((inst.axes >> d & 1) != 0) std::swap(kept[d], reduced[d]);
   }
   if (dims_of(dst_view) != kept) {
-    throw OperandError(Kind::ILLEGAL, inst.dst,
-                       label("dst", inst.dst) + ": dimensions must be those of src with 1 where it is reduced");
+    illegal(inst.dst, label("dst", inst.dst) + ": dimensions must be those of src with 1 where it is reduced");
   }
   const Operand dst = bind_destination(spm, dst_view, inst.dst);
-  if (product(dims) > kMaxReduced) {
-    throw OperandError(Kind::ILLEGAL, inst.src, label("src", inst.src) + " has more than 2^32 elements");
-  }
+  if (product(dims) > kMaxElements) illegal(inst.src, label("src", inst.src) + " has more than 2^32 elements");
   const Operand src = bind(spm, src_view, dims, inst.src, "src");
   const bool innermost = (inst.axes & 8) != 0;
+  const bool integers = num::is_integer(dst.dtype) && num::is_integer(src.dtype);
+  const bool unsigned64 = src.dtype == DType::UINT64;
+  const int64_t divisor = integers ? whole(inst.div, unsigned64, 8) : 1;
 
   Work work;
   work.elements = product(dims);
@@ -495,15 +373,16 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
   work.operations = work.elements;
   work.bytes_read = distinct_bytes(src, dims);
   work.bytes_written = product(kept) * static_cast<uint64_t>(dst.bytes);
+  count_wide(work, std::array{dst, src});
 
+  if (integers) {
+    reduce_integers(inst, dst, src, kept, reduced, divisor);
+    return work;
+  }
   reserve(a_, kChunk);
   reserve(b_, kChunk);
   reserve(out_, kChunk);
-  reserve(raw_, kChunk * sizeof(float));
-  const auto offset = [](const Strides &s, uint64_t i0, uint64_t i1, uint64_t i2, uint64_t i3) {
-    return static_cast<int64_t>(i0) * s[0] + static_cast<int64_t>(i1) * s[1] + static_cast<int64_t>(i2) * s[2] +
-           static_cast<int64_t>(i3) * s[3];
-  };
+  reserve(raw_, kChunk * kWidest);
   const auto finish = [&](const Block &block) {
     const uint64_t n = block.rows * block.cols;
     if (inst.div != 1.0f) {
@@ -525,8 +404,8 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
             for (uint64_t k = 0; k < count; k += rows_at_once) {
               const uint64_t rows = std::min(rows_at_once, count - k);
               const float *x =
-                  load(src.dtype, block_of(src, offset(src.strides, k0, k1, first + k, 0), rows, reduced[3]), a_.data(),
-                       raw_.data());
+                  load(src.dtype, block_of(src, offset_of(src.strides, k0, k1, first + k, 0), rows, reduced[3]),
+                       a_.data(), raw_.data());
               for (uint64_t r = 0; r < rows; ++r) out_[k + r] = reduce_row(inst.func, x + r * reduced[3], reduced[3]);
             }
           } else {
@@ -538,7 +417,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
                   for (uint64_t r2 = 0; r2 < reduced[2]; ++r2) {
                     for (uint64_t r3 = 0; r3 < reduced[3]; r3 += kChunk) {
                       const uint64_t n = std::min(kChunk, reduced[3] - r3);
-                      const int64_t at = offset(src.strides, k0 + r0, k1 + r1, first + k + r2, r3);
+                      const int64_t at = offset_of(src.strides, k0 + r0, k1 + r1, first + k + r2, r3);
                       const float *x = load(src.dtype, block_of(src, at, 1, n), a_.data(), raw_.data());
                       kernels().partials(inst.func, partials, x, n);
                     }
@@ -548,7 +427,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
               out_[k] = join_partials(inst.func, partials);
             }
           }
-          finish({dst.base + offset(dst.strides, k0, k1, first, 0), 1, count, 0, dst.strides[2]});
+          finish({dst.base + offset_of(dst.strides, k0, k1, first, 0), 1, count, 0, dst.strides[2]});
         }
       }
     }
@@ -565,7 +444,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
     for (uint64_t r0 = 0; r0 < reduced[0]; ++r0) {
       for (uint64_t r1 = 0; r1 < reduced[1]; ++r1) {
         for (uint64_t r2 = 0; r2 < reduced[2]; r2 += step) {
-          const int64_t from = at[1] + offset(src.strides, r0, r1, r2, 0);
+          const int64_t from = at[1] + offset_of(src.strides, r0, r1, r2, 0);
           const uint64_t together = rows_reduced ? std::min(step, reduced[2] - r2) : rows;
           const float *x = load(src.dtype, block_of(src, from, together, cols), a_.data(), raw_.data());
           if (rows_reduced) {
@@ -581,6 +460,58 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
   return work;
 }
 
+/// Sums of integers do not depend on their order: rows over dims[3], reduced in themselves or added up.
+void VectorUnit::reduce_integers(const isa::VReduce &inst, const Operand &dst, const Operand &src, const Dims &kept,
+                                 const Dims &reduced, int64_t divisor) {
+  const bool unsigned64 = src.dtype == DType::UINT64;
+  const isa::Reduce join = joining(inst.func);
+  const int64_t start = integer_identity(inst.func, unsigned64);
+  const bool innermost = (inst.axes & 8) != 0;
+  reserve(integers_a_, kChunk);
+  reserve(integers_b_, kChunk);
+  reserve(integers_out_, kChunk);
+  reserve(raw_, kChunk * kWidest);
+  std::fill(integers_b_.begin(), integers_b_.begin() + kChunk, divisor);
+  const uint64_t length = innermost ? reduced[3] : kept[3];
+  int64_t *acc = integers_out_.data();
+  for (uint64_t k0 = 0; k0 < kept[0]; ++k0) {
+    for (uint64_t k1 = 0; k1 < kept[1]; ++k1) {
+      for (uint64_t k2 = 0; k2 < kept[2]; ++k2) {
+        for (uint64_t first = 0; first < kept[3]; first += kChunk) {
+          const uint64_t lanes = std::min(kChunk, length - first);
+          std::fill(acc, acc + lanes, start);
+          for (uint64_t r0 = 0; r0 < reduced[0]; ++r0) {
+            for (uint64_t r1 = 0; r1 < reduced[1]; ++r1) {
+              for (uint64_t r2 = 0; r2 < reduced[2]; ++r2) {
+                for (uint64_t r3 = first; r3 < (innermost ? length : first + lanes); r3 += lanes) {
+                  const uint64_t n = std::min(lanes, length - r3);
+                  const int64_t at = offset_of(src.strides, k0 + r0, k1 + r1, k2 + r2, r3);
+                  const int64_t *x = load(src.dtype, block_of(src, at, 1, n), integers_a_.data(), raw_.data());
+                  kernels().integer_accumulate(inst.func, unsigned64, acc, x, n);
+                }
+              }
+            }
+          }
+          uint64_t results = lanes;
+          if (innermost) {
+            for (results = 1; results * 2 <= lanes; results *= 2) {
+            }
+            if (lanes > results) kernels().integer_accumulate(join, unsigned64, acc, acc + results, lanes - results);
+            for (results /= 2; results > 0; results /= 2) {
+              kernels().integer_accumulate(join, unsigned64, acc, acc + results, results);
+            }
+            results = 1;
+          }
+          if (divisor != 1) {
+            kernels().integer_binary(isa::Binary::DIV, unsigned64, 64, acc, integers_b_.data(), acc, results);
+          }
+          store(dst.dtype, block_of(dst, offset_of(dst.strides, k0, k1, k2, first), 1, results), acc, raw_.data());
+        }
+      }
+    }
+  }
+}
+
 Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VWindow &inst) {
   const bool mac = inst.func == isa::Window::MAC;
   const View &dst_view = view_of(views, inst.dst, "dst");
@@ -592,10 +523,9 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
   const uint64_t channels = dims[3];
   for (unsigned d : {0u, 3u}) {
     if (src_view.dims[d] != dims[d] && src_view.strides[d] != 0) {
-      throw OperandError(Kind::ILLEGAL, inst.src,
-                         label("src", inst.src) + ": dimension " + std::to_string(d) + " is " +
-                             std::to_string(src_view.dims[d]) + ", expected " + std::to_string(dims[d]) +
-                             " (or stride 0)");
+      illegal(inst.src, label("src", inst.src) + ": dimension " + std::to_string(d) + " is " +
+                            std::to_string(src_view.dims[d]) + ", expected " + std::to_string(dims[d]) +
+                            " (or stride 0)");
     }
   }
   // Rows and columns that the windows span.
@@ -603,15 +533,14 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
   const uint64_t reach_x = (dims[2] - 1) * inst.stride_x + (kernel_x - 1) * inst.dil_x + 1;
   const Operand src = bind(spm, src_view, {dims[0], reach_y, reach_x, channels}, inst.src, "src");
 
-  if (mac != (inst.w != kNoOperand)) throw OperandError(Kind::ILLEGAL, 4, "w belongs to MAC, and to MAC only");
-  if (!mac && inst.bias != kNoOperand) throw OperandError(Kind::ILLEGAL, 5, "bias belongs to MAC only");
+  if (mac != (inst.w != kNoOperand)) illegal(4, "w belongs to MAC, and to MAC only");
+  if (!mac && inst.bias != kNoOperand) illegal(5, "bias belongs to MAC only");
   Operand w;
   const Dims w_dims{1, kernel_y, kernel_x, channels};
   if (mac) {
     const View &w_view = view_of(views, inst.w, "w");
     if (dims_of(w_view) != w_dims) {
-      throw OperandError(Kind::ILLEGAL, inst.w,
-                         label("w", inst.w) + ": dimensions must be 1, kernel_y, kernel_x and the channels of dst");
+      illegal(inst.w, label("w", inst.w) + ": dimensions must be 1, kernel_y, kernel_x and the channels of dst");
     }
     w = bind(spm, w_view, w_dims, inst.w, "w");
   }
@@ -621,26 +550,29 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
   if (with_bias) {
     const View &bias_view = view_of(views, inst.bias, "bias");
     if (bias_view.dtype != DType::FP32) {
-      throw OperandError(Kind::ILLEGAL, inst.bias, label("bias", inst.bias) + " must be FP32");
+      illegal(inst.bias, label("bias", inst.bias) + " must be FP32");
     }
     bias = bind_source(spm, bias_view, bias_dims, inst.bias, "bias");
   }
 
   const uint64_t taps = kernel_y * kernel_x;
+  const bool integers = inst.func == isa::Window::MAX && num::is_integer(dst.dtype) && num::is_integer(src.dtype);
+  const bool unsigned64 = src.dtype == DType::UINT64;
+  const Bounds bounds = integers ? integer_bounds(inst.act, inst.lo, inst.hi, unsigned64, 20, 24) : Bounds{};
   // Rows of src that are not rows of floats as they lie are widened into line buffers, one for each row that a window
   // spans; neighbouring windows find their rows there. A broadcast row or column is kept once.
   const bool direct = src.dtype == DType::FP32 && (channels == 1 || src.strides[3] == 4) && src.strides[2] % 4 == 0 &&
-                      src.strides[1] % 4 == 0 && src.strides[0] % 4 == 0 && aligned_floats(src.base);
+                      src.strides[1] % 4 == 0 && src.strides[0] % 4 == 0 && aligned<float>(src.base);
   const uint64_t line_pixels = src.strides[2] == 0 ? 1 : reach_x;
   const uint64_t line_floats = line_pixels * channels;
   const uint64_t line_count = direct ? 0 : (kernel_y - 1) * inst.dil_y + 1;
   const uint64_t pixels_at_once = std::max<uint64_t>(1, kChunk / channels);
   const uint64_t most_held = std::max<uint64_t>(kMaxHeld, spm.size());
   if (line_count * line_floats > most_held) {
-    throw OperandError(Kind::ILLEGAL, inst.src, label("src", inst.src) + ": windows span too many elements");
+    illegal(inst.src, label("src", inst.src) + ": windows span too many elements");
   }
   if (mac && taps * channels > most_held) {
-    throw OperandError(Kind::ILLEGAL, inst.w, label("w", inst.w) + " has too many elements");
+    illegal(inst.w, label("w", inst.w) + " has too many elements");
   }
 
   Work work;
@@ -651,10 +583,40 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
   work.bytes_read = distinct_bytes(src, touched) + (mac ? distinct_bytes(w, w_dims) : 0) +
                     (with_bias ? distinct_bytes(bias, bias_dims) : 0);
   work.bytes_written = work.elements * static_cast<uint64_t>(dst.bytes);
+  count_wide(work, std::array{dst, src, w});
+
+  // FP32 has every integer of 16 bits: only other ones need 64.
+  if (integers && (dst.dtype != src.dtype || src.bytes > 2)) {
+    reserve(integers_a_, kChunk);
+    reserve(integers_out_, kChunk);
+    reserve(raw_, kChunk * kWidest);
+    for (uint64_t batch = 0; batch < dims[0]; ++batch) {
+      for (uint64_t y = 0; y < dims[1]; ++y) {
+        for (uint64_t x = 0; x < dims[2]; ++x) {
+          for (uint64_t c = 0; c < channels; c += kChunk) {
+            const uint64_t n = std::min(kChunk, channels - c);
+            int64_t *acc = integers_out_.data();
+            std::fill(acc, acc + n, integer_identity(isa::Reduce::MAX, unsigned64));
+            for (uint64_t i = 0; i < kernel_y; ++i) {
+              for (uint64_t j = 0; j < kernel_x; ++j) {
+                const int64_t at = offset_of(src.strides, batch, y * inst.stride_y + i * inst.dil_y,
+                                             x * inst.stride_x + j * inst.dil_x, c);
+                const int64_t *tap = load(src.dtype, block_of(src, at, 1, n), integers_a_.data(), raw_.data());
+                kernels().integer_accumulate(isa::Reduce::MAX, unsigned64, acc, tap, n);
+              }
+            }
+            activate(inst.act, unsigned64, acc, n, bounds);
+            store(dst.dtype, block_of(dst, offset_of(dst.strides, batch, y, x, c), 1, n), acc, raw_.data());
+          }
+        }
+      }
+    }
+    return work;
+  }
 
   if (mac) {
     reserve(weights_, taps * channels);
-    reserve(raw_, std::max<uint64_t>(kernel_x * channels, kChunk) * sizeof(float));
+    reserve(raw_, std::max<uint64_t>(kernel_x * channels, kChunk) * kWidest);
     for (uint64_t i = 0; i < kernel_y; ++i) {
       float *row = weights_.data() + i * kernel_x * channels;
       const Block block = block_of(w, static_cast<int64_t>(i) * w.strides[1], kernel_x, channels);
@@ -664,13 +626,13 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
   }
   if (with_bias) {
     reserve(bias_, channels);
-    reserve(raw_, channels * sizeof(float));
+    reserve(raw_, channels * kWidest);
     const float *loaded = load(bias.dtype, block_of(bias, 0, 1, channels), bias_.data(), raw_.data());
     if (loaded != bias_.data()) std::memcpy(bias_.data(), loaded, channels * sizeof(float));
   }
 
   reserve(lines_, line_count * line_floats);
-  reserve(raw_, std::max(line_floats, pixels_at_once * channels) * sizeof(float));
+  reserve(raw_, std::max(line_floats, pixels_at_once * channels) * kWidest);
   reserve(out_, pixels_at_once * channels);
   std::vector<int64_t> held(line_count, -1);
   std::vector<const float *> row_start(kernel_y);
@@ -742,6 +704,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   work.operations = 4 * work.elements;
   work.bytes_read = distinct_bytes(ops[1], dims);
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
+  count_wide(work, ops);
 
   // Whole rows, several where they are short.
   const uint64_t length = dims[3];
@@ -750,7 +713,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   reserve(a_, room);
   reserve(b_, room);
   reserve(out_, room);
-  reserve(raw_, room * sizeof(float));
+  reserve(raw_, room * kWidest);
   for (uint64_t i0 = 0; i0 < dims[0]; ++i0) {
     for (uint64_t i1 = 0; i1 < dims[1]; ++i1) {
       for (uint64_t i2 = 0; i2 < dims[2]; i2 += rows_at_once) {

@@ -34,6 +34,7 @@ struct OperandError : std::runtime_error {
   enum class Kind : uint8_t {
     ILLEGAL,  ///< where: descriptor index, or byte offset of the field for an operand that must not be given
     SPM,      ///< where: first offset outside the scratchpad (two's complement below 0)
+    INDEX,    ///< where: an index outside its dimension, in two's complement
   };
   OperandError(Kind k, uint64_t w, const std::string &text) : std::runtime_error(text), kind(k), where(w) {}
   Kind kind;
@@ -43,8 +44,9 @@ struct OperandError : std::runtime_error {
 /// How much an instruction did; the timing rule prices it.
 struct Work {
   uint64_t elements = 0;         ///< elements that go through the lanes
-  uint32_t simple_passes = 0;    ///< passes over them at one cycle for each lanes-wide step
-  uint32_t special_passes = 0;   ///< passes at the cost of a special function
+  uint64_t simple_passes = 0;    ///< passes over them at one cycle for each lanes-wide step
+  uint64_t special_passes = 0;   ///< passes at the cost of a special function
+  uint64_t addresses = 0;        ///< accesses by index: one a cycle, beside the passes
   uint64_t divided_results = 0;  ///< results of a reduction that go through the divider
   uint32_t trees = 0;            ///< times that 16 partial results are combined
   uint64_t operations = 0;       ///< counter OPS
@@ -52,14 +54,16 @@ struct Work {
   uint64_t bytes_written = 0;
 };
 
+struct Operand;
+
 /// Executes instructions. Holds scratch memory only: no state passes from one instruction to the next.
 ///
-/// A destination may be exactly an operand (same base, dtype and strides); other overlaps of a destination with an
-/// operand have no defined result.
+/// A destination may be exactly an operand (same base, dtype and strides) but those of V_GATHER, V_SCATTER, V_ARG and
+/// V_TOPK; other overlaps of a destination with an operand have no defined result.
 class VectorUnit {
  public:
-  /// inst is V_UNARY, V_BINARY, V_REDUCE, V_WINDOW or V_SOFTMAX and passes isa::validate(); other opcodes throw
-  /// OperandError (ILLEGAL), as do undefined or unsuitable operands.
+  /// inst is an instruction of the vector unit and passes isa::validate(); other opcodes throw OperandError (ILLEGAL),
+  /// as do undefined or unsuitable operands.
   Work run(std::span<std::byte> spm, const Views &views, const isa::Inst &inst);
 
   Work run(std::span<std::byte> spm, const Views &views, const isa::VUnary &inst);
@@ -67,10 +71,22 @@ class VectorUnit {
   Work run(std::span<std::byte> spm, const Views &views, const isa::VReduce &inst);
   Work run(std::span<std::byte> spm, const Views &views, const isa::VWindow &inst);
   Work run(std::span<std::byte> spm, const Views &views, const isa::VSoftmax &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VSelect &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VGather &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VScatter &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VScan &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VArg &inst);
+  Work run(std::span<std::byte> spm, const Views &views, const isa::VTopk &inst);
 
  private:
+  void reduce_integers(const isa::VReduce &inst, const Operand &dst, const Operand &src,
+                       const std::array<uint64_t, 4> &kept, const std::array<uint64_t, 4> &reduced, int64_t divisor);
+  const int64_t *keys(const Operand &src, int64_t offset, uint64_t n, bool smallest);
+
   std::vector<float> a_, b_, out_, lines_, weights_, bias_;
-  std::vector<std::byte> raw_;
+  std::vector<int64_t> integers_a_, integers_b_, integers_out_, offsets_, best_;
+  std::vector<uint32_t> ranks_;
+  std::vector<std::byte> raw_, raw_b_, raw_c_;
 };
 
 }  // namespace cx::hw::vpu

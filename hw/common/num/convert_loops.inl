@@ -99,6 +99,27 @@ inline int32_t narrow_int32(float value) {
   return above ? INT32_MAX : static_cast<int32_t>(rounded);
 }
 
+/// Nearest even for |value| < 2^64. Beyond 2^23 every value is an integer; below, adding and subtracting 2^23 with the
+/// value's sign rounds.
+inline float round_whole(float value) {
+  const float magic = as_float((as_bits(value) & 0x80000000u) | 0x4B000000u);
+  const bool fraction = (as_bits(value) & 0x7FFFFFFFu) < 0x4B000000u;
+  return fraction ? (value + magic) - magic : value;
+}
+
+/// The type's range is [low, 2^bits).
+template <typename T>
+inline T narrow_wide(float value, float low, float above) {
+  const float number = round_whole(value == value ? value : 0.0f);
+  if (number >= above) return static_cast<T>(~uint64_t{0} >> (64 - 8 * sizeof(T) + (low < 0.0f ? 1 : 0)));
+  return number <= low ? static_cast<T>(low) : static_cast<T>(number);
+}
+
+inline float widen_fp64(double value) { return value == value ? static_cast<float>(value) : as_float(kCanonicalNan); }
+inline double narrow_fp64(float value) {
+  return value == value ? static_cast<double>(value) : __builtin_bit_cast(double, 0x7FF8000000000000ull);
+}
+
 /// FP32 copies; FP16 is the including file's.
 inline void widen_common(DType type, const void *source, float *target, size_t n) {
   switch (type) {
@@ -117,8 +138,19 @@ inline void widen_common(DType type, const void *source, float *target, size_t n
       return widen_loop<uint8_t>(source, target, n, [](uint8_t v) { return static_cast<float>(v); });
     case DType::INT32:
       return widen_loop<int32_t>(source, target, n, [](int32_t v) { return static_cast<float>(v); });
-    case DType::FP16:
     case DType::INT64:
+      return widen_loop<int64_t>(source, target, n, [](int64_t v) { return static_cast<float>(v); });
+    case DType::INT16:
+      return widen_loop<int16_t>(source, target, n, [](int16_t v) { return static_cast<float>(v); });
+    case DType::UINT16:
+      return widen_loop<uint16_t>(source, target, n, [](uint16_t v) { return static_cast<float>(v); });
+    case DType::UINT32:
+      return widen_loop<uint32_t>(source, target, n, [](uint32_t v) { return static_cast<float>(v); });
+    case DType::UINT64:
+      return widen_loop<uint64_t>(source, target, n, [](uint64_t v) { return static_cast<float>(v); });
+    case DType::FP64:
+      return widen_loop<double>(source, target, n, [](double v) { return widen_fp64(v); });
+    case DType::FP16:
       return;
   }
 }
@@ -147,8 +179,20 @@ inline void narrow_common(DType type, const float *source, void *target, size_t 
       return narrow_loop<uint8_t>(source, target, n, [](float v) { return narrow_integer(v, 0.0f, 255.0f); });
     case DType::INT32:
       return narrow_loop<int32_t>(source, target, n, [](float v) { return narrow_int32(v); });
-    case DType::FP16:
     case DType::INT64:
+      return narrow_loop<int64_t>(source, target, n,
+                                  [](float v) { return narrow_wide<int64_t>(v, -0x1p63f, 0x1p63f); });
+    case DType::INT16:
+      return narrow_loop<int16_t>(source, target, n, [](float v) { return narrow_integer(v, -32768.0f, 32767.0f); });
+    case DType::UINT16:
+      return narrow_loop<uint16_t>(source, target, n, [](float v) { return narrow_integer(v, 0.0f, 65535.0f); });
+    case DType::UINT32:
+      return narrow_loop<uint32_t>(source, target, n, [](float v) { return narrow_wide<uint32_t>(v, 0.0f, 0x1p32f); });
+    case DType::UINT64:
+      return narrow_loop<uint64_t>(source, target, n, [](float v) { return narrow_wide<uint64_t>(v, 0.0f, 0x1p64f); });
+    case DType::FP64:
+      return narrow_loop<double>(source, target, n, [](float v) { return narrow_fp64(v); });
+    case DType::FP16:
       return;
   }
 }

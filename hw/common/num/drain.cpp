@@ -41,7 +41,7 @@ bool copies(const DrainStage &stage) {
 }
 
 void check(const DrainStage &stage) {
-  if (!is_valid(stage.out) || stage.out == DType::INT64) {
+  if (stage.out > DType::INT32) {
     throw std::invalid_argument("no accumulator drains to data type " + std::string(name_of(stage.out)));
   }
   if (stage.act > DrainStage::Act::kClamp) {

@@ -160,7 +160,7 @@ void drain_row(const DrainStage &stage, const uint32_t *words, void *out, size_t
       return drain<DType::UINT8>(stage, words, to, n);
     case DType::INT32:
       return drain<DType::INT32>(stage, words, to, n);
-    case DType::INT64:
+    default:
       __builtin_unreachable();
   }
 }

@@ -163,7 +163,19 @@ float decode(DType type, const void *source) {
     case DType::INT32:
       return static_cast<float>(load<int32_t>(source));
     case DType::INT64:
-      break;
+      return static_cast<float>(load<int64_t>(source));
+    case DType::INT16:
+      return load<int16_t>(source);
+    case DType::UINT16:
+      return load<uint16_t>(source);
+    case DType::UINT32:
+      return static_cast<float>(load<uint32_t>(source));
+    case DType::UINT64:
+      return static_cast<float>(load<uint64_t>(source));
+    case DType::FP64: {
+      const auto value = load<double>(source);
+      return std::isnan(value) ? std::bit_cast<float>(kCanonicalNan) : static_cast<float>(value);
+    }
   }
   refuse(type);
 }
@@ -187,7 +199,17 @@ void encode(DType type, float value, void *target, Overflow overflow) {
     case DType::INT32:
       return store(target, encode_int32(value));
     case DType::INT64:
-      break;
+      return store(target, encode_integer<int64_t>(value));
+    case DType::INT16:
+      return store(target, encode_integer<int16_t>(value));
+    case DType::UINT16:
+      return store(target, encode_integer<uint16_t>(value));
+    case DType::UINT32:
+      return store(target, encode_integer<uint32_t>(value));
+    case DType::UINT64:
+      return store(target, encode_integer<uint64_t>(value));
+    case DType::FP64:
+      return store(target, std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(value));
   }
   refuse(type);
 }
@@ -214,7 +236,7 @@ Path best_path() {
 }
 
 void widen(Path path, DType type, const void *source, float *target, size_t n) {
-  if (!is_valid(type) || type == DType::INT64) refuse(type);
+  if (!is_valid(type)) refuse(type);
   if (n == 0) return;
   switch (path) {
     case Path::kScalar:
@@ -227,7 +249,7 @@ void widen(Path path, DType type, const void *source, float *target, size_t n) {
 }
 
 void narrow(Path path, DType type, const float *source, void *target, size_t n, Overflow overflow) {
-  if (!is_valid(type) || type == DType::INT64) refuse(type);
+  if (!is_valid(type)) refuse(type);
   if (n == 0) return;
   switch (path) {
     case Path::kScalar:

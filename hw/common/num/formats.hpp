@@ -5,6 +5,8 @@
 //  - Narrowing rounds to nearest even and keeps subnormals and the sign of zero.
 //  - A NaN narrows to the positive quiet NaN (FP16 7E00, BF16 7FC0, E4M3 7F, E5M2 7E) and to 0 for integers.
 //  - FP16 and BF16 overflow to infinity. FP8 follows OCP OFP8 in the chosen Overflow mode. Integers saturate.
+//  - Integers of 32 and 64 bits and FP64 widen to the nearest FP32, ties to even; FP64 beyond FP32 to infinity. FP32
+//    becomes FP64 exactly, its NaN 7FF8000000000000.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +27,13 @@ enum class DType : uint8_t {
   UINT8 = 6,
   INT32 = 7,
   INT64 = 8,
+  INT16 = 9,
+  UINT16 = 10,
+  UINT32 = 11,
+  UINT64 = 12,
+  FP64 = 13,
 };
-inline constexpr unsigned kDTypes = 9;
+inline constexpr unsigned kDTypes = 14;
 
 /// What FP8 does beyond its largest value: saturating clamps (infinities too, NaN stays NaN); otherwise E4M3 becomes
 /// NaN and E5M2 infinity. Has no influence on other formats.
@@ -38,20 +45,26 @@ constexpr bool is_valid(DType type) { return static_cast<unsigned>(type) < kDTyp
 
 /// Bytes of one element; 0 for values outside the enumeration.
 constexpr size_t bytes_of(DType type) {
-  constexpr uint8_t kBytes[kDTypes] = {4, 2, 2, 1, 1, 1, 1, 4, 8};
+  constexpr uint8_t kBytes[kDTypes] = {4, 2, 2, 1, 1, 1, 1, 4, 8, 2, 2, 4, 8, 8};
   return is_valid(type) ? kBytes[static_cast<unsigned>(type)] : 0;
 }
 
 /// "FP32", "FP8_E4M3", ...; "?" for values outside the enumeration.
 constexpr std::string_view name_of(DType type) {
-  constexpr std::string_view kNames[kDTypes] = {"FP32", "FP16",  "BF16",  "FP8_E4M3", "FP8_E5M2",
-                                                "INT8", "UINT8", "INT32", "INT64"};
+  constexpr std::string_view kNames[kDTypes] = {"FP32",  "FP16",  "BF16",  "FP8_E4M3", "FP8_E5M2", "INT8",   "UINT8",
+                                                "INT32", "INT64", "INT16", "UINT16",   "UINT32",   "UINT64", "FP64"};
   return is_valid(type) ? kNames[static_cast<unsigned>(type)] : std::string_view("?");
 }
 
 std::optional<DType> dtype_from_name(std::string_view name);
 
-constexpr bool is_float(DType type) { return static_cast<unsigned>(type) <= static_cast<unsigned>(DType::FP8_E5M2); }
+constexpr bool is_float(DType type) {
+  return static_cast<unsigned>(type) <= static_cast<unsigned>(DType::FP8_E5M2) || type == DType::FP64;
+}
+constexpr bool is_integer(DType type) { return is_valid(type) && !is_float(type); }
+constexpr bool is_unsigned(DType type) {
+  return type == DType::UINT8 || type == DType::UINT16 || type == DType::UINT32 || type == DType::UINT64;
+}
 
 /// Scalar conversions, written for clarity.
 float decode_fp16(uint16_t bits);
@@ -66,14 +79,13 @@ int8_t encode_int8(float value);
 uint8_t encode_uint8(float value);
 int32_t encode_int32(float value);
 
-/// One element at `source` (any alignment) as FP32. INT32 rounds to nearest even. Throws std::invalid_argument for
-/// INT64.
+/// One element at `source` (any alignment) as FP32. Throws std::invalid_argument for values outside the enumeration,
+/// as all below.
 float decode(DType type, const void *source);
-/// Stores one element at `target` (any alignment). Throws std::invalid_argument for INT64.
+/// Stores one element at `target` (any alignment).
 void encode(DType type, float value, void *target, Overflow overflow = Overflow::kSaturate);
 
 /// n contiguous elements to FP32 and back, any alignment; source and target do not overlap.
-/// Throws std::invalid_argument for INT64.
 void widen(DType type, const void *source, float *target, size_t n);
 void narrow(DType type, const float *source, void *target, size_t n, Overflow overflow = Overflow::kSaturate);
 

@@ -216,6 +216,23 @@ struct Definition {
   static inline F sin(F x) { return sin_shifted<0>(x); }
   static inline F cos(F x) { return sin_shifted<1>(x); }
 
+  static inline F atan(F x) {
+    // atan(t), t = min(a, 1 / a), and pi / 2 - atan(t) above 1 with what pi / 2 - t loses.
+    const F a = abs(x);
+    const I outer = a > 1.0f;
+    const F t = outer ? 1.0f / a : a;
+    static constexpr float c[] = {-0x1.555552p-2f, 0x1.999824p-3f,  -0x1.2476c8p-3f, 0x1.c51c2ep-4f,  -0x1.6981a4p-4f,
+                                  0x1.157c0ap-4f,  -0x1.71d65ep-5f, 0x1.7790ccp-6f,  -0x1.eb4446p-8f, 0x1.2d39a6p-10f};
+    const F z = t * t;
+    const F cubic = t * z;
+    const F p = poly(z, c);
+    const F half_pi = set(0x1.921fb6p+0f);
+    const F r = half_pi - t;
+    const F rest = ((half_pi - r) - t) - 0x1.777a5cp-25f;
+    const F large = r + fma(-cubic, p, rest);
+    return canonical(x, with_sign(outer ? large : fma(cubic, p, t), x));
+  }
+
   static inline F pow(F x, F y) {
     const F ax = abs(x);
     const F ay = abs(y);
@@ -316,6 +333,7 @@ constexpr Kernels make_kernels() {
   using D = Definition<B>;
   return {{run_unary<B, D::exp>, run_unary<B, D::log>, run_unary<B, D::sqrt>, run_unary<B, D::recip>,
            run_unary<B, D::sigmoid>, run_unary<B, D::tanh>, run_unary<B, D::erf>, run_unary<B, D::silu>,
-           run_unary<B, D::gelu>, run_unary<B, D::softplus>, run_unary<B, D::sin>, run_unary<B, D::cos>},
+           run_unary<B, D::gelu>, run_unary<B, D::softplus>, run_unary<B, D::sin>, run_unary<B, D::cos>,
+           run_unary<B, D::atan>},
           {run_binary<B, D::pow>, run_binary<B, D::div>}};
 }

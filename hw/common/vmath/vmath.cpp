@@ -72,8 +72,8 @@ const Kernels &kernels() {
 }
 
 const char *name(Unary f) {
-  static constexpr const char *kNames[kUnaryCount] = {"EXP", "LOG",  "SQRT", "RECIP",    "SIGMOID", "TANH",
-                                                      "ERF", "SILU", "GELU", "SOFTPLUS", "SIN",     "COS"};
+  static constexpr const char *kNames[kUnaryCount] = {"EXP",  "LOG",  "SQRT",     "RECIP", "SIGMOID", "TANH", "ERF",
+                                                      "SILU", "GELU", "SOFTPLUS", "SIN",   "COS",     "ATAN"};
   return kNames[static_cast<size_t>(f)];
 }
 

@@ -9,8 +9,8 @@ namespace cx::vmath {
 
 inline constexpr uint32_t kCanonicalNan = 0x7FC00000u;
 
-enum class Unary : uint8_t { EXP, LOG, SQRT, RECIP, SIGMOID, TANH, ERF, SILU, GELU, SOFTPLUS, SIN, COS };
-inline constexpr size_t kUnaryCount = 12;
+enum class Unary : uint8_t { EXP, LOG, SQRT, RECIP, SIGMOID, TANH, ERF, SILU, GELU, SOFTPLUS, SIN, COS, ATAN };
+inline constexpr size_t kUnaryCount = 13;
 enum class Binary : uint8_t { POW, DIV };
 inline constexpr size_t kBinaryCount = 2;
 

@@ -125,9 +125,9 @@ enum class Binary : uint8_t {
   AND = 12,  // bitwise, integers only, as OR, XOR, SHL, SHR
   OR = 13,
   XOR = 14,
-  SHL = 15,  // shifts by the width of the type or more give 0 (SHR of a negative number -1)
+  SHL = 15,  // shifts by the width of the operands' type or more, or by a negative number, give 0 (SHR of a negative number -1)
   SHR = 16,  // arithmetic for signed types
-  MOD = 17,  // a - floor(a / b) * b, with the sign of b; integers: by 0 gives a
+  MOD = 17,  // a - floor(a / b) * b, with the sign of b: FMOD, plus b (rounded) if that is neither 0 nor of the sign of b; integers: by 0 gives a
   FMOD = 18,  // a - trunc(a / b) * b, exact, with the sign of a; integers: by 0 gives a
 };
 inline constexpr unsigned kBinaryCount = 19;
@@ -716,7 +716,7 @@ struct MmMulOs {
   bool operator==(const MmMulOs &) const = default;
 };
 
-// dst[i] = func(src[i]) over the dims of dst; src uses its own strides (0 broadcasts). Loads widen to FP32 (integers above 2^24 and FP64 are rounded to nearest even), arithmetic is FP32, stores round to nearest even; integer stores saturate. COPY between equal dtypes copies bits. Integer operations: if sources and destination are all integers, COPY NEG ABS RELU CLAMP SIGN NOT, and of V_BINARY ADD SUB MUL DIV MAX MIN POW AND OR XOR SHL SHR MOD FMOD, compute on two's complement of 64 bits (operands are extended by their own sign, UINT64 compares and divides unsigned) and store the low bits. Comparisons of integers are exact whatever the destination. Two integer operands of V_BINARY have the same dtype; an immediate is a whole number.
+// dst[i] = func(src[i]) over the dims of dst; src uses its own strides (0 broadcasts). Loads widen to FP32 (integers above 2^24 and FP64 are rounded to nearest even), arithmetic is FP32, stores round to nearest even; integer stores saturate. COPY between equal dtypes copies bits. So floats become integers by COPY to nearest, by TRUNC toward zero, saturating, NaN 0; integers become floats rounded once to FP32 and once to a narrower type; among integers COPY keeps the low bits. Integer operations: if sources and destination are all integers, COPY NEG ABS RELU CLAMP SIGN NOT, and of V_BINARY ADD SUB MUL DIV MAX MIN POW AND OR XOR SHL SHR MOD FMOD, compute on two's complement of 64 bits (operands are extended by their own sign, UINT64 compares and divides unsigned) and store the low bits. Comparisons of integers are exact whatever the destination. Two integer operands of V_BINARY have the same dtype, whatever the destination; an immediate is a whole number in the range of INT64, with UINT64 operands of UINT64 (bounds of CLAMP, of the activation too, may be beyond or infinite and then are its ends). The lowest INT64 by -1 is itself, the remainder 0. The activation of V_BINARY works on the 64 bits before they are stored. All other functions, and operations with a float among sources or destination, are FP32.
 struct VUnary {
   static constexpr Opcode kOpcode = Opcode::V_UNARY;
   Unary func{};
@@ -790,7 +790,7 @@ struct VBinary {
   bool operator==(const VBinary &) const = default;
 };
 
-// Reduces src over the dims whose bit is set in axes (bit 3 = innermost). dst has the same dims with 1 at reduced ones. Order: if dims[3] is not reduced, sequentially in row-major order of the reduced indices. If dims[3] is reduced, 16 partial results by innermost index modulo 16, each sequential, then combined pairwise: i with i+8, i+4, i+2, i+1. The result is divided by div when div is not 1.
+// Reduces src over the dims whose bit is set in axes (bit 3 = innermost). dst has the same dims with 1 at reduced ones. Order: if dims[3] is not reduced, sequentially in row-major order of the reduced indices. If dims[3] is reduced, 16 partial results by innermost index modulo 16, each sequential, then combined pairwise: i with i+8, i+4, i+2, i+1. The result is divided by div when div is not 1. If src and dst are integers the results are exact in 64 bits as in V_UNARY, squares and absolute values too, and DIV of V_BINARY divides by div, a whole number.
 struct VReduce {
   static constexpr Opcode kOpcode = Opcode::V_REDUCE;
   Reduce func{};
@@ -821,7 +821,7 @@ struct VReduce {
   bool operator==(const VReduce &) const = default;
 };
 
-// dst[b, y, x, c] over windows of src: src address = base + b*stride0 + (y*stride_y + i*dil_y)*stride1 + (x*stride_x + j*dil_x)*stride2 + c*stride3 for i < kernel_y, j < kernel_x, in that order. MAC: weight descriptor w has dims [1, kernel_y, kernel_x, C] and the sum starts at +0; bias (FP32[C], 0xFF none) is added at the end; then the activation.
+// dst[b, y, x, c] over windows of src: src address = base + b*stride0 + (y*stride_y + i*dil_y)*stride1 + (x*stride_x + j*dil_x)*stride2 + c*stride3 for i < kernel_y, j < kernel_x, in that order. MAC: weight descriptor w has dims [1, kernel_y, kernel_x, C] and the sum starts at +0; bias (FP32[C], 0xFF none) is added at the end; then the activation. MAX of integers into integers is exact as in V_UNARY; everything else is FP32.
 struct VWindow {
   static constexpr Opcode kOpcode = Opcode::V_WINDOW;
   Window func{};
@@ -966,7 +966,7 @@ struct VGather {
   bool operator==(const VGather &) const = default;
 };
 
-// For every element i of src, in row-major order: dst[i with coordinate axis replaced by idx[i]] = func(that element, src[i]). Indices as in V_GATHER, over the dims of src. Arithmetic as in V_BINARY. dst and src have the same dtype; other elements of dst stay.
+// For every element i of src, in row-major order: dst[i with coordinate axis replaced by idx[i]] = func(that element, src[i]). Indices as in V_GATHER, over the dims of src, counted from dst.dims[axis]; the other dims of src are at most dst's. Arithmetic as in V_BINARY, stored in dst's dtype each time. dst and src have the same dtype; other elements of dst stay.
 struct VScatter {
   static constexpr Opcode kOpcode = Opcode::V_SCATTER;
   Scatter func{};
@@ -1031,7 +1031,7 @@ struct VScan {
   bool operator==(const VScan &) const = default;
 };
 
-// Index of the largest or smallest element along one dimension; of equal ones the first, or the last. dst has the dims of src with 1 at axis and is INT32 or INT64. -0 equals +0.
+// Index of the largest or smallest element along one dimension; of equal ones the first, or the last. dst has the dims of src with 1 at axis and is INT32 or INT64. Integers are compared exactly, others as FP32; -0 equals +0, NaN equals NaN.
 struct VArg {
   static constexpr Opcode kOpcode = Opcode::V_ARG;
   Order order{};
@@ -1062,7 +1062,7 @@ struct VArg {
   bool operator==(const VArg &) const = default;
 };
 
-// Indices of the first k = dst.dims[3] elements of src along dims[3] in the given order; equal ones by rising index. The other dims of dst and src are the same; dst is INT32 or INT64.
+// Indices of the first k = dst.dims[3] elements of src along dims[3] in the given order; equal ones by rising index, compared as in V_ARG. The other dims of dst and src are the same; dst is INT32 or INT64.
 struct VTopk {
   static constexpr Opcode kOpcode = Opcode::V_TOPK;
   Order order{};

@@ -344,6 +344,28 @@ TEST_CASE("programs that go wrong fault with engine and instruction") {
     fails(one_stream(*device, Engine::VPU, {tensor(0, device->target().spm_bytes - 32, 16).encode(), copy.encode()}),
           CX_STATUS_SPM_FAULT, 3, 1);
   }
+  SECTION("index outside its dimension") {
+    isa::Tdesc index = tensor(1, 1024, 1);
+    index.dtype = isa::DType::INT32;
+    isa::VUnary value;  // 0 * x - 17
+    value.dst = value.src = 2;
+    value.func = isa::Unary::AFFINE;
+    value.imm1 = -17;
+    isa::VGather gather;
+    gather.dst = 2;
+    gather.idx = 1;
+    gather.axis = 3;
+    isa::VUnary convert;
+    convert.dst = 1;
+    convert.src = 2;
+    const auto image = one_stream(*device, Engine::VPU,
+                                  {tensor(0, 0, 16).encode(), index.encode(), tensor(2, 512, 1).encode(),
+                                   value.encode(), convert.encode(), gather.encode()});
+    fails(image, CX_STATUS_INDEX_RANGE, 3, 5);
+    const Launch launch(*device, image, 4096);
+    REQUIRE_THROWS_WITH(launch.submit(queue).wait(),
+                        Catch::Contains("INDEX_RANGE") && Catch::Contains("; engine vpu instruction 5; index -17"));
+  }
   SECTION("semaphore that does not exist") {
     isa::SemPost post;
     post.sem = 255;

@@ -123,10 +123,10 @@ TEST_CASE("bad stages are refused") {
   const uint32_t word = 0;
   uint64_t out = 0;
   DrainStage stage;
-  stage.out = DType::INT64;
-  CHECK_THROWS_AS(drain_row(stage, &word, &out, 1), std::invalid_argument);
-  stage.out = static_cast<DType>(9);
-  CHECK_THROWS_AS(drain_row(stage, &word, &out, 1), std::invalid_argument);
+  for (unsigned type = static_cast<unsigned>(DType::INT64); type <= kDTypes; ++type) {
+    stage.out = static_cast<DType>(type);
+    CHECK_THROWS_AS(drain_row(stage, &word, &out, 1), std::invalid_argument);
+  }
   stage.out = DType::FP32;
   stage.act = static_cast<Act>(3);
   CHECK_THROWS_AS(drain_row(stage, &word, &out, 1), std::invalid_argument);

@@ -15,8 +15,9 @@ using cx::test::Random;
 
 namespace {
 
-constexpr DType kConvertible[] = {DType::FP32,     DType::FP16, DType::BF16,  DType::FP8_E4M3,
-                                  DType::FP8_E5M2, DType::INT8, DType::UINT8, DType::INT32};
+constexpr DType kConvertible[] = {DType::FP32,   DType::FP16,   DType::BF16,   DType::FP8_E4M3, DType::FP8_E5M2,
+                                  DType::INT8,   DType::UINT8,  DType::INT32,  DType::INT64,    DType::INT16,
+                                  DType::UINT16, DType::UINT32, DType::UINT64, DType::FP64};
 
 uint32_t bits(float value) { return std::bit_cast<uint32_t>(value); }
 float real(uint32_t value) { return std::bit_cast<float>(value); }
@@ -27,15 +28,17 @@ TEST_CASE("names and sizes follow the instruction set") {
   CHECK(bytes_of(DType::FP32) == 4);
   CHECK(bytes_of(DType::BF16) == 2);
   CHECK(bytes_of(DType::INT64) == 8);
-  CHECK(bytes_of(static_cast<DType>(9)) == 0);
+  CHECK(bytes_of(DType::UINT16) == 2);
+  CHECK(bytes_of(DType::FP64) == 8);
+  CHECK(bytes_of(static_cast<DType>(14)) == 0);
   for (unsigned i = 0; i < kDTypes; ++i) {
     const auto dtype = static_cast<DType>(i);
     CHECK(dtype_from_name(name_of(dtype)) == dtype);
   }
   CHECK_FALSE(dtype_from_name("FP12").has_value());
   float value = 0;
-  CHECK_THROWS_AS(widen(DType::INT64, &value, &value, 1), std::invalid_argument);
-  CHECK_THROWS_AS(narrow(DType::INT64, &value, &value, 1), std::invalid_argument);
+  CHECK_THROWS_AS(widen(static_cast<DType>(14), &value, &value, 1), std::invalid_argument);
+  CHECK_THROWS_AS(narrow(static_cast<DType>(14), &value, &value, 1), std::invalid_argument);
 }
 
 TEST_CASE("16-bit and 8-bit floats survive the way to FP32 and back") {
@@ -161,6 +164,46 @@ TEST_CASE("conversions agree with TestFloat") {
   }
 }
 
+TEST_CASE("wide integers and FP64 against known values") {
+  const auto widened = [](DType type, auto value) { return decode(type, &value); };
+  // 2^24 + 1 and 2^62 + 2^38 lie halfway: to even.
+  CHECK(widened(DType::INT64, int64_t{16777217}) == 16777216.0f);
+  CHECK(widened(DType::INT64, int64_t{16777219}) == 16777220.0f);
+  CHECK(widened(DType::INT64, -((int64_t{1} << 62) + (int64_t{1} << 38))) == -0x1p62f);
+  CHECK(widened(DType::INT64, std::numeric_limits<int64_t>::min()) == -0x1p63f);
+  CHECK(widened(DType::INT64, std::numeric_limits<int64_t>::max()) == 0x1p63f);
+  CHECK(widened(DType::UINT64, ~uint64_t{0}) == 0x1p64f);
+  // 1 above halfway: a conversion over FP64 would round twice.
+  CHECK(widened(DType::UINT64, (uint64_t{1} << 63) + (uint64_t{1} << 39) + 1) == 0x1.000002p63f);
+  CHECK(widened(DType::UINT32, ~uint32_t{0}) == 0x1p32f);
+  CHECK(widened(DType::INT16, int16_t{-32768}) == -32768.0f);
+  CHECK(widened(DType::UINT16, uint16_t{65535}) == 65535.0f);
+  CHECK(widened(DType::FP64, 1.0 + 0x1p-24) == 1.0f);
+  CHECK(widened(DType::FP64, 1.0 + 0x1p-24 + 0x1p-50) == 1.0f + 0x1p-23f);
+  CHECK(widened(DType::FP64, -1e300) == -std::numeric_limits<float>::infinity());
+  CHECK(bits(widened(DType::FP64, std::bit_cast<double>(0xFFF0000000000001u))) == kCanonicalNan);
+  const auto narrowed = [](DType type, float value) {
+    uint64_t out = 0;
+    encode(type, value, &out);
+    return out;
+  };
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  CHECK(narrowed(DType::INT64, 0x1p63f) == 0x7FFFFFFFFFFFFFFFu);
+  CHECK(narrowed(DType::INT64, -kInf) == 0x8000000000000000u);
+  CHECK(narrowed(DType::INT64, -2.5f) == static_cast<uint64_t>(-2));
+  CHECK(narrowed(DType::INT64, std::nanf("")) == 0);
+  CHECK(narrowed(DType::UINT64, kInf) == ~uint64_t{0});
+  CHECK(narrowed(DType::UINT64, 0x1.fffffep63f) == 0xFFFFFF0000000000u);
+  CHECK(narrowed(DType::UINT64, -3.0f) == 0);
+  CHECK(narrowed(DType::UINT32, 0x1p32f) == 0xFFFFFFFFu);
+  CHECK(narrowed(DType::UINT32, 3.5f) == 4);
+  CHECK(narrowed(DType::INT16, -40000.0f) == 0x8000);
+  CHECK(narrowed(DType::INT16, 32767.5f) == 0x7FFF);
+  CHECK(narrowed(DType::UINT16, 65534.5f) == 65534);
+  CHECK(narrowed(DType::FP64, 0x1p-149f) == std::bit_cast<uint64_t>(0x1p-149));
+  CHECK(narrowed(DType::FP64, -std::nanf("")) == 0x7FF8000000000000u);
+}
+
 TEST_CASE("every path converts as the scalar one") {
   Random random(cx::test::logged_seed(1));
   std::vector<float> values;
@@ -175,7 +218,8 @@ TEST_CASE("every path converts as the scalar one") {
     }
   }
   for (int i = -600; i <= 600; ++i) values.push_back(static_cast<float>(i) * 0.5f);
-  for (float limit : {2147483648.0f, 2147483520.0f, 8388608.0f, 8388607.5f, 4194304.0f, 4194303.5f}) {
+  for (float limit : {2147483648.0f, 2147483520.0f, 8388608.0f, 8388607.5f, 4194304.0f, 4194303.5f, 0x1p32f,
+                      0x1.fffffep31f, 0x1p63f, 0x1.fffffep62f, 0x1p64f, 0x1.fffffep63f, 32767.5f, 65535.5f}) {
     values.push_back(limit);
     values.push_back(-limit);
   }
@@ -190,9 +234,14 @@ TEST_CASE("every path converts as the scalar one") {
         INFO(name_of(dtype) << " path " << static_cast<int>(path));
         CHECK((want == got));
       }
-      std::vector<uint8_t> raw(4 * 65536);
+      std::vector<uint8_t> raw(8 * 65536);
       for (uint32_t i = 0; i < 65536; ++i) {
-        const uint32_t word = bytes_of(dtype) == 4 ? random.bits() : i;
+        uint64_t word = bytes_of(dtype) >= 4 ? uint64_t{random.bits()} << 32 | random.bits() : i;
+        if (bytes_of(dtype) == 8 && i % 2 != 0) {  // integers of any size, ordinary numbers
+          word = dtype == DType::FP64
+                     ? std::bit_cast<uint64_t>(static_cast<double>(real(random.fp32())) * (1 + 0x1p-30 * i))
+                     : static_cast<uint64_t>(static_cast<int64_t>(word) >> i % 64);
+        }
         std::memcpy(&raw[i * bytes_of(dtype)], &word, bytes_of(dtype));
       }
       std::vector<float> want(65536), got(65536);

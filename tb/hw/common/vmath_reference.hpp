@@ -37,6 +37,8 @@ inline double value(Unary f, double x) {
       return std::sin(x);
     case Unary::COS:
       return std::cos(x);
+    case Unary::ATAN:
+      return std::atan(x);
   }
   return std::numeric_limits<double>::quiet_NaN();
 }

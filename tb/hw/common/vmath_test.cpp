@@ -28,6 +28,8 @@ double bound(Unary f) {
     case Unary::COS:
     case Unary::ERF:
       return 1.1;
+    case Unary::ATAN:
+      return 1.2;
     case Unary::SIGMOID:
     case Unary::TANH:
       return 1.5;
@@ -128,10 +130,10 @@ TEST_CASE("vmath: the definition's bits") {
     for (const float v : y) h = (h ^ bits(v)) * 0x100000001b3u;
     return h;
   };
-  const uint64_t expected[kUnaryCount] = {0xd168abc1ebcee868ull, 0x0be303cb4aa60e0bull, 0x0d9408eccb2177f1ull,
-                                          0x3685e09f7a7d6470ull, 0x16777cdbe455b9bfull, 0xce77823a64d8d330ull,
-                                          0xb4c6a061e04f3721ull, 0xe3575b356d82dfa1ull, 0xd5e5d5a22f6f088full,
-                                          0x938f624e9ccf745dull, 0xad953f7195878448ull, 0x61cc532c2b5a7714ull};
+  const uint64_t expected[kUnaryCount] = {
+      0xd168abc1ebcee868ull, 0x0be303cb4aa60e0bull, 0x0d9408eccb2177f1ull, 0x3685e09f7a7d6470ull, 0x16777cdbe455b9bfull,
+      0xce77823a64d8d330ull, 0xb4c6a061e04f3721ull, 0xe3575b356d82dfa1ull, 0xd5e5d5a22f6f088full, 0x938f624e9ccf745dull,
+      0xad953f7195878448ull, 0x61cc532c2b5a7714ull, 0x571d6c1961871700ull};
   for (size_t f = 0; f < kUnaryCount; ++f) {
     std::vector<float> y(x.size());
     apply(static_cast<Unary>(f), x.data(), y.data(), x.size());
@@ -183,7 +185,8 @@ TEST_CASE("vmath: special values") {
     CHECK(apply(odd, kInf) == 1.0f);
     CHECK(apply(odd, -kInf) == -1.0f);
   }
-  for (const Unary keeps_zero : {Unary::TANH, Unary::ERF, Unary::SIN, Unary::SQRT, Unary::SILU, Unary::GELU}) {
+  for (const Unary keeps_zero :
+       {Unary::TANH, Unary::ERF, Unary::SIN, Unary::SQRT, Unary::SILU, Unary::GELU, Unary::ATAN}) {
     INFO(name(keeps_zero));
     CHECK(bits(apply(keeps_zero, 0.0f)) == 0u);
     CHECK(bits(apply(keeps_zero, -0.0f)) == 0x80000000u);
@@ -191,6 +194,9 @@ TEST_CASE("vmath: special values") {
   CHECK(bits(apply(Unary::SIN, kInf)) == kCanonicalNan);
   CHECK(bits(apply(Unary::COS, -kInf)) == kCanonicalNan);
   CHECK(apply(Unary::COS, 0.0f) == 1.0f);
+  CHECK(apply(Unary::ATAN, kInf) == 0x1.921fb6p+0f);
+  CHECK(apply(Unary::ATAN, -kInf) == -0x1.921fb6p+0f);
+  CHECK(apply(Unary::ATAN, kTiny) == kTiny);
   CHECK(apply(Unary::RECIP, -0.0f) == -kInf);
   CHECK(bits(apply(Unary::SQRT, -1.0f)) == kCanonicalNan);
   CHECK(apply(Unary::SOFTPLUS, -kInf) == 0.0f);

@@ -87,6 +87,54 @@ void reference(const Transfer &transfer, bool store, std::byte *spm, std::byte *
   }
 }
 
+struct Gather {
+  isa::Tdesc spm, indices;
+  isa::Mdesc memory;
+  isa::DmaGather gather;
+
+  Gather() {
+    indices.index = 1;
+    indices.dtype = isa::DType::INT64;
+    gather.idx = 1;
+  }
+  std::vector<isa::Inst> program() const {
+    return {spm.encode(), indices.encode(), memory.encode(), gather.encode(), isa::End{}.encode()};
+  }
+};
+
+void put_index(std::byte *spm, const isa::Tdesc &indices, std::int64_t offset, std::int64_t value) {
+  std::memcpy(spm + indices.base + offset, &value, isa::bytes_of(indices.dtype));
+}
+
+// The indices are read before anything moves.
+void reference(const Gather &g, std::byte *spm, const std::byte *segment) {
+  const auto &dims = g.spm.dims;
+  const std::uint32_t bytes = isa::bytes_of(g.spm.dtype);
+  const std::vector<std::byte> before(spm, spm + (1 << 16));
+  for (int i = 0; i < dims[0]; ++i) {
+    for (int j = 0; j < dims[1]; ++j) {
+      for (int k = 0; k < dims[2]; ++k) {
+        for (int l = 0; l < dims[3]; ++l) {
+          const std::byte *from = &before[static_cast<std::size_t>(g.indices.base + at(g.indices.strides, i, j, k, l))];
+          std::int64_t index = 0;
+          if (g.indices.dtype == isa::DType::INT32) {
+            std::int32_t narrow = 0;
+            std::memcpy(&narrow, from, 4);
+            index = narrow;
+          } else {
+            std::memcpy(&index, from, 8);
+          }
+          if (index < 0) index += g.gather.limit;
+          std::array<std::int64_t, 4> c{i, j, k, l};
+          c[g.gather.axis] = index;
+          std::memcpy(spm + g.spm.base + at(g.spm.strides, i, j, k, l),
+                      segment + g.memory.offset + at(g.memory.strides, c[0], c[1], c[2], c[3]), bytes);
+        }
+      }
+    }
+  }
+}
+
 class Generator {
  public:
   explicit Generator(unsigned seed) : random_(seed) {}
@@ -96,9 +144,10 @@ class Generator {
   Transfer transfer() {
     for (;;) {
       Transfer t;
-      static constexpr isa::DType kTypes[] = {isa::DType::INT8,  isa::DType::UINT8, isa::DType::FP8_E4M3,
-                                              isa::DType::FP16,  isa::DType::BF16,  isa::DType::FP32,
-                                              isa::DType::INT32, isa::DType::INT64};
+      static constexpr isa::DType kTypes[] = {isa::DType::INT8,   isa::DType::UINT8, isa::DType::FP8_E4M3,
+                                              isa::DType::FP16,   isa::DType::BF16,  isa::DType::FP32,
+                                              isa::DType::INT32,  isa::DType::INT64, isa::DType::INT16,
+                                              isa::DType::UINT32, isa::DType::FP64};
       t.spm.dtype = kTypes[below(std::size(kTypes))];
       const auto bytes = static_cast<std::int32_t>(isa::bytes_of(t.spm.dtype));
       for (auto &dim : t.spm.dims) dim = static_cast<std::uint16_t>(1 + (below(3) == 0 ? 0 : below(below(4) ? 9 : 80)));
@@ -119,6 +168,55 @@ class Generator {
       t.spm.base = static_cast<std::uint32_t>(offset);
       if (!place(t.spm.dims, t.memory.strides, bytes, kArenaBytes, t.memory.offset)) continue;
       return t;
+    }
+  }
+
+  // With its indices written to `spm`.
+  Gather gather(std::byte *spm) {
+    for (;;) {
+      Gather g;
+      const Transfer t = transfer();
+      g.spm = t.spm;
+      const auto bytes = static_cast<std::int32_t>(isa::bytes_of(g.spm.dtype));
+      g.gather.axis = static_cast<std::uint8_t>(below(4));
+      g.gather.limit = static_cast<std::uint32_t>(1 + below(60));
+      auto reach = g.spm.dims;
+      reach[g.gather.axis] = static_cast<std::uint16_t>(g.gather.limit);
+      g.memory.strides = strides(reach, bytes);
+      if (!place(reach, g.memory.strides, bytes, kArenaBytes, g.memory.offset)) continue;
+      g.indices.dtype = below(2) ? isa::DType::INT32 : isa::DType::INT64;
+      const auto index_bytes = static_cast<std::int32_t>(isa::bytes_of(g.indices.dtype));
+      g.indices.dims = g.spm.dims;
+      g.indices.strides = strides(g.spm.dims, index_bytes);
+      // One index for each element, for rows, or for all.
+      const std::uint64_t shared = below(3) == 0 ? 15 : below(2) ? below(16) : 14;
+      for (unsigned d = 0; d < 4; ++d) {
+        if (shared >> d & 1) {
+          g.indices.strides[d] = 0;
+          if (below(2)) g.indices.dims[d] = 1;
+        } else if (std::abs(g.indices.strides[d]) < index_bytes) {
+          g.indices.strides[d] = 0;
+        }
+      }
+      std::uint64_t base = 0;
+      if (!place(g.spm.dims, g.indices.strides, index_bytes, 1 << 16, base)) continue;
+      g.indices.base = static_cast<std::uint32_t>(base);
+      for (int i = 0; i < g.spm.dims[0]; ++i) {
+        for (int j = 0; j < g.spm.dims[1]; ++j) {
+          for (int k = 0; k < g.spm.dims[2]; ++k) {
+            for (int l = 0; l < g.spm.dims[3]; ++l) {
+              const auto value = static_cast<std::int64_t>(below(2 * g.gather.limit)) - g.gather.limit;
+              put_index(spm, g.indices, at(g.indices.strides, i, j, k, l), value);
+            }
+          }
+        }
+      }
+      // Strides that reach from one dimension into another may have left parts of indices.
+      if (!std::all_of(g.indices.strides.begin(), g.indices.strides.end(),
+                       [&](std::int32_t s) { return s % index_bytes == 0; })) {
+        continue;
+      }
+      return g;
     }
   }
 
@@ -205,6 +303,134 @@ TEST_CASE("random strided transfers equal the reference") {
     REQUIRE(std::memcmp(spm.data(), t.spm.data(), spm.size()) == 0);
     REQUIRE(std::memcmp(arena.data(), t.dram_at(kArena), arena.size()) == 0);
   }
+}
+
+TEST_CASE("random gathers equal the reference") {
+  Bench &t = bench();
+  const unsigned seed = GENERATE(4u, 91u);
+  INFO("seed " << seed);
+  Generator generator(seed);
+  randomise(t.spm.data(), t.spm.bytes(), seed + 1);
+  randomise(t.dram_at(kArena), kArenaBytes, seed + 2);
+  std::vector<std::byte> spm(t.spm.bytes());
+  for (unsigned trial = 0; trial < 400; ++trial) {
+    INFO("trial " << trial);
+    const Gather g = generator.gather(t.spm.data());
+    std::memcpy(spm.data(), t.spm.data(), spm.size());
+    t.l.segments({{kArena, kArenaBytes}});
+    t.l.launch(g.program());
+    t.run(1);  // the interrupt of the launch before falls
+    t.l.finish(10'000'000);
+    REQUIRE(t.l.done());
+    reference(g, spm.data(), t.dram_at(kArena));
+    REQUIRE(std::memcmp(spm.data(), t.spm.data(), spm.size()) == 0);
+  }
+}
+
+TEST_CASE("gathers that fault move nothing") {
+  Bench &t = bench();
+  Gather g;  // rows of 8 bytes of a table of 10
+  g.spm.dtype = isa::DType::FP16;
+  g.spm.dims = {1, 1, 6, 4};
+  g.spm.strides = {0, 0, 8, 2};
+  g.memory.strides = {0, 0, 8, 2};
+  g.indices.base = 1024;
+  g.indices.dims = {1, 1, 6, 1};
+  g.indices.strides = {0, 0, 8, 0};
+  g.gather.axis = 2;
+  g.gather.limit = 10;
+  std::uint64_t segment = 80;
+  const auto index = [&](int i, std::int64_t value) { put_index(t.spm.data(), g.indices, 8 * i, value); };
+  const auto faults = [&](std::uint32_t status, std::uint64_t address) {
+    const std::vector<std::byte> before(t.spm.data(), t.spm.data() + t.spm.bytes());
+    t.l.segments({{kArena, segment}});
+    t.l.launch(g.program());
+    t.run(1);
+    t.l.expect_fault(status, 3, address);
+    CHECK(std::equal(before.begin(), before.end(), t.spm.data()));
+    CHECK(t.l.read64(Reg::OPS_LO) == 0);
+  };
+  SECTION("sound") {
+    index(5, -10);
+    index(4, 9);
+    t.l.segments({{kArena, segment}});
+    t.l.launch(g.program());
+    t.l.finish();
+    CHECK(t.l.done());
+    CHECK(t.l.read64(Reg::OPS_LO) == 24);
+    CHECK(t.l.read64(Reg::RD_LO) == 48 + 48);
+    CHECK(t.l.read64(Reg::WR_LO) == 48);
+  }
+  SECTION("index beyond") {
+    index(5, 11);
+    index(3, 10);
+    faults(CX_STATUS_INDEX_RANGE, 10);
+  }
+  SECTION("index below") {
+    index(5, -11);
+    faults(CX_STATUS_INDEX_RANGE, static_cast<std::uint64_t>(-11));
+  }
+  SECTION("index of INT32 below") {
+    g.indices.dtype = isa::DType::INT32;
+    index(5, -11);
+    faults(CX_STATUS_INDEX_RANGE, static_cast<std::uint64_t>(-11));
+  }
+  SECTION("the whole table has to lie in the segment") {
+    segment = 79;
+    faults(CX_STATUS_SEGMENT_FAULT, kArena + 79);
+    segment = 4096;
+    g.gather.limit = 0xFFFFFFFF;
+    g.memory.strides[2] = 0x7FFFFFFF;
+    faults(CX_STATUS_SEGMENT_FAULT, kArena + 4096);
+    g.memory.strides[2] = -8;
+    g.memory.offset = 64;
+    g.gather.limit = 10;
+    faults(CX_STATUS_SEGMENT_FAULT, kArena - 8);
+  }
+  SECTION("undefined descriptors") {
+    g.gather.idx = 9;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 9);
+    g.gather.idx = 1;
+    g.gather.src = 8;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 8);
+    g.gather.src = 0;
+    g.gather.dst = 7;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 7);
+  }
+  SECTION("type of the indices") {
+    g.indices.dtype = isa::DType::UINT32;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 1);
+    g.indices.dtype = isa::DType::FP32;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 1);
+  }
+  SECTION("dimensions of the indices") {
+    g.indices.dims[2] = 5;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 1);
+    g.indices.dims[2] = 7;
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 1);
+  }
+  SECTION("indices outside the scratchpad") {
+    g.indices.base = static_cast<std::uint32_t>(t.spm.bytes()) - 47;
+    faults(CX_STATUS_SPM_FAULT, t.spm.bytes());
+  }
+  SECTION("destination outside the scratchpad") {
+    g.spm.base = static_cast<std::uint32_t>(t.spm.bytes()) - 47;
+    faults(CX_STATUS_SPM_FAULT, t.spm.bytes());
+  }
+  SECTION("more indices than an engine holds") {
+    g.spm.dtype = isa::DType::INT8;
+    g.spm.dims = g.indices.dims = {1, 1, 8000, 4000};
+    g.spm.strides = g.indices.strides = {0, 0, 1, 1};
+    faults(CX_STATUS_ILLEGAL_INSTRUCTION, 1);
+  }
+}
+
+TEST_CASE("the store engine does not gather") {
+  Bench &t = bench();
+  t.s.segments({{kArena, 64}});
+  t.s.launch(Gather{}.program());
+  t.s.finish();
+  CHECK(t.s.read(Reg::FAULT_CODE) == CX_STATUS_ILLEGAL_INSTRUCTION);
 }
 
 TEST_CASE("large transposing transfers equal the reference") {
@@ -420,6 +646,44 @@ TEST_CASE("timing by hand") {
     transfer.spm.strides = {1024, 256, 64, 4};
     transfer.load.pad_top = 4;
     CHECK(complete_cycles(t, transfer, false) == 8 + 32 + 3);
+  }
+}
+
+// Beside those above: the port reads 32 bytes of indices a cycle, and they are there 3 cycles later.
+TEST_CASE("timing of gathers by hand") {
+  Bench &t = bench();
+  Gather g;
+  g.spm.dtype = isa::DType::FP32;
+  g.indices.base = 32768;
+  g.gather.limit = 64;
+  const auto cycles = [&] {
+    t.l.segments({{kArena, kArenaBytes}});
+    t.l.launch(g.program());
+    const Cycles total = t.l.finish();
+    REQUIRE(t.l.done());
+    return total - first_issue(5) - 3;
+  };
+  SECTION("rows: the scratchpad port decides") {
+    // 16 rows of 1 KiB, 128 bytes of indices.
+    g.spm.dims = {1, 1, 16, 256};
+    g.spm.strides = {0, 0, 1024, 4};
+    g.memory.strides = {0, 0, 1024, 4};
+    g.indices.dims = {1, 1, 16, 1};
+    g.indices.strides = {0, 0, 8, 0};
+    g.gather.axis = 2;
+    CHECK(cycles() == 8 + 4 + 3 + 512 + 96 + 3);
+    CHECK(t.dram.bytes_read() == 64 + 192 + 16384);
+  }
+  SECTION("elements: one burst each") {
+    // 500 indices of 8 bytes in 125 cycles, then a run a cycle; 500 bursts are 500 cycles of DRAM.
+    g.spm.dims = {1, 1, 1, 500};
+    g.spm.strides = {0, 0, 0, 4};
+    g.memory.strides = {0, 0, 0, 4};
+    g.indices.dims = {1, 1, 1, 500};
+    g.indices.strides = {0, 0, 0, 8};
+    g.gather.axis = 3;
+    CHECK(cycles() >= 8 + 125 + 3 + 500 + 96 + 3);
+    CHECK(t.dram.bytes_read() == 64 + 192 + 500 * 64);
   }
 }
 

@@ -221,7 +221,9 @@ TEST_CASE("every check of an operand faults") {
     illegal({out, drain(2)}, 8);
     illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 1)}, 8);
     illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 250)}, 8);
-    illegal({w, a, tdesc(2, DType::INT64, 8192, {1, 1, 16, 8}), ldw(0), mul(1, 8), drain(2)}, 2);
+    for (const DType type : {DType::INT64, DType::INT16, DType::UINT16, DType::UINT32, DType::UINT64, DType::FP64}) {
+      illegal({w, a, tdesc(2, type, 8192, {1, 1, 16, 8}), ldw(0), mul(1, 8), drain(2)}, 2);
+    }
     illegal({w, a, tdesc(2, DType::FP32, 8192, {1, 1, 16, 9}), ldw(0), mul(1, 8), drain(2)}, 2);
     illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 5, 1)}, 6);
     illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 1, 1, 9)}, 9);

@@ -157,6 +157,87 @@ TEST_CASE("timing and counters, calculated by hand") {
     softmax.src = 0;
     CHECK(measure({a, out, softmax.encode()}) == Counters{57, 256, 256, 256});
   }
+  SECTION("division of integers; elements of 64 bits take every pass twice") {
+    isa::VBinary div;
+    div.func = isa::Binary::DIV;
+    div.dst = 1;
+    div.a = 0;
+    div.b = 0;
+    const auto typed = [&](isa::DType type) {
+      return std::vector<isa::Inst>{dense(0, 0, {1, 2, 4, 8}, type), dense(1, 4096, {1, 2, 4, 8}, type), div.encode()};
+    };
+    CHECK(measure(typed(isa::DType::INT32)) == Counters{29, 64, 512, 256});
+    CHECK(measure(typed(isa::DType::INT64)) == Counters{10 + 32 + 3, 64, 1024, 512});
+  }
+  SECTION("selection") {
+    // 64 * 4 bytes of each value and 64 of the condition: (512 + 64) / 32 + 3.
+    isa::VSelect select;
+    select.dst = 1;
+    select.cond = 2;
+    select.a = select.b = 0;
+    CHECK(measure({a, out, dense(2, 8192, {1, 2, 4, 8}, isa::DType::INT8), select.encode()}) ==
+          Counters{21, 64, 576, 256});
+  }
+  SECTION("gather: one address a cycle for elements, runs or scattered ones") {
+    isa::VGather gather;
+    gather.dst = 1;
+    gather.src = 0;
+    gather.idx = 2;
+    gather.axis = 3;
+    CHECK(measure({a, out, dense(2, 8192, {1, 2, 4, 8}, isa::DType::INT32), gather.encode()}) ==
+          Counters{10 + 64 + 3, 64, 512, 256});
+    // Rows of 8 elements: 8 addresses, 4 steps; bound by writing.
+    gather.axis = 2;
+    isa::Tdesc rows;
+    rows.index = 2;
+    rows.dtype = isa::DType::INT32;
+    rows.base = 8192;
+    rows.dims = {1, 2, 4, 1};
+    rows.strides = {0, 16, 4, 0};
+    CHECK(measure({a, out, rows.encode(), gather.encode()}) == Counters{21, 64, 288, 256});
+  }
+  SECTION("scatter: reads and writes again unless it sets") {
+    isa::VScatter scatter;
+    scatter.dst = 1;
+    scatter.src = 0;
+    scatter.idx = 2;
+    scatter.axis = 3;
+    const isa::Inst idx = dense(2, 8192, {1, 2, 4, 8}, isa::DType::INT32);
+    CHECK(measure({a, out, idx, scatter.encode()}) == Counters{10 + 64 + 3, 64, 512, 256});
+    scatter.func = isa::Scatter::ADD;
+    CHECK(measure({a, out, idx, scatter.encode()}) == Counters{10 + 128 + 3, 64, 768, 256});
+  }
+  SECTION("scan: a lane for each line") {
+    isa::VScan scan;
+    scan.dst = 1;
+    scan.src = 0;
+    scan.axis = 3;  // 8 lines of 8
+    CHECK(measure({a, out, scan.encode()}) == Counters{21, 64, 256, 256});
+    scan.axis = 2;
+    CHECK(measure({dense(0, 0, {1, 1, 64, 32}), dense(1, 8192, {1, 1, 64, 32}), scan.encode()}) ==
+          Counters{269, 2048, 8192, 8192});
+    CHECK(measure({dense(0, 0, {1, 1, 64, 3}, isa::DType::INT8), dense(1, 8192, {1, 1, 64, 3}, isa::DType::INT8),
+                   scan.encode()}) == Counters{10 + 64 + 3, 192, 192, 192});
+  }
+  SECTION("arg") {
+    // as the sum over the same dimension; a tree along the innermost
+    isa::VArg arg;
+    arg.dst = 1;
+    arg.src = 0;
+    arg.axis = 2;
+    CHECK(measure({a, dense(1, 4096, {1, 2, 1, 8}, isa::DType::INT32), arg.encode()}) == Counters{17, 64, 256, 64});
+    arg.axis = 3;
+    CHECK(measure({a, dense(1, 4096, {1, 2, 4, 1}, isa::DType::INT64), arg.encode()}) == Counters{21, 64, 256, 64});
+  }
+  SECTION("top-k: an element a cycle for every 16 that are kept") {
+    isa::VTopk topk;
+    topk.dst = 1;
+    topk.src = 0;
+    CHECK(measure({dense(0, 0, {1, 1, 2, 40}), dense(1, 4096, {1, 1, 2, 16}, isa::DType::INT32), topk.encode()}) ==
+          Counters{10 + 80 + 3, 80, 320, 128});
+    CHECK(measure({dense(0, 0, {1, 1, 2, 40}), dense(1, 4096, {1, 1, 2, 17}, isa::DType::INT32), topk.encode()}) ==
+          Counters{10 + 160 + 3, 80, 320, 136});
+  }
   SECTION("instructions follow one another without overlap") {
     CHECK(measure({a, out, unary(isa::Unary::NEG, 1, 0), unary(isa::Unary::NEG, 1, 0)}) == Counters{42, 128, 512, 512});
   }
@@ -206,7 +287,7 @@ TEST_CASE("faults stop the engine and name the operand") {
     d.expect_fault(illegal, 2, 0);
   }
   SECTION("data type") {
-    launch({dense(0, 0, {1, 2, 4, 8}, isa::DType::INT64), out, neg});
+    launch({a, dense(1, 4096, {1, 2, 4, 8}, isa::DType::INT64), unary(isa::Unary::NOT, 1, 0)});
     d.expect_fault(illegal, 2, 0);
   }
   SECTION("operand of another function") {
@@ -233,6 +314,38 @@ TEST_CASE("faults stop the engine and name the operand") {
     max.dil_y = 5;
     launch({a, out, max.encode()});
     d.expect_fault(CX_STATUS_SPM_FAULT, 2, 65536);
+  }
+  SECTION("index outside") {
+    isa::VGather gather;
+    gather.dst = 1;
+    gather.src = 0;
+    gather.idx = 2;
+    gather.axis = 3;
+    const int64_t index = -9;
+    float words[2];
+    std::memcpy(words, &index, sizeof index);
+    isa::Tdesc one;
+    one.index = 2;
+    one.dtype = isa::DType::INT64;
+    launch({a, out, one.encode(), gather.encode()}, {words[0], words[1]});
+    d.expect_fault(CX_STATUS_INDEX_RANGE, 3, static_cast<uint64_t>(-9));
+  }
+  SECTION("every operand of a selection is looked up") {
+    isa::VSelect select;
+    select.dst = 1;
+    select.cond = 7;
+    launch({a, out, select.encode()});
+    d.expect_fault(illegal, 2, 7);
+    tb::Memories::run(1);
+    select.cond = 0;
+    select.a = 8;
+    launch({a, out, select.encode()});
+    d.expect_fault(illegal, 2, 8);
+    tb::Memories::run(1);
+    select.a = 0;
+    select.b = 9;
+    launch({a, out, select.encode()});
+    d.expect_fault(illegal, 2, 9);
   }
   SECTION("instruction of another engine") {
     launch({a, isa::MmLdw{}.encode()});

@@ -179,6 +179,13 @@ def main():
         a = 3 * (1 + u) / (1 - u)
         return erfcx(a / np.sqrt(L(2))) / 2 / (1 - u)
     fit("GELU: S(u)", s_of_u, lambda u: 1 / s_of_u(u), -1, L(15 - 3) / L(15 + 3), range(11))
+    # atan on [0, 1]: (atan(t) / t - 1) / t^2, z = t^2
+    def atan_tail(z):
+        big = z > L(0.02)
+        t = np.sqrt(np.where(big, z, L(1)))
+        taylor = series(z, 0, 14, lambda k: (-1)**(k + 1) / L(2 * k + 3))
+        return np.where(big, (np.arctan(t) / t - 1) / (t * t), taylor)
+    fit("ATAN: (atan(t) / t - 1) / z", atan_tail, lambda z: z, 0, L(1), range(10))
 
 
 if __name__ == "__main__":
