@@ -9,6 +9,7 @@
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/layout.hpp"
 #include "driver/compiler/backend/memory_plan.hpp"
+#include "driver/compiler/backend/residency.hpp"
 #include "driver/compiler/calibration.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -32,6 +33,12 @@ constexpr PrecisionEntry kPrecisions[] = {
     {Precision::fp8_e5m2, "fp8_e5m2", Dtype::FP8_E5M2},
     {Precision::int8, "int8", Dtype::INT8},
 };
+
+/// Sixteenths of the scratchpad that tensors may take between groups, by turns until every group fits.
+constexpr int64_t kResidentShares[] = {10, 6, 0};
+
+/// Device type of FP32 tensors in memory.
+Dtype element_of(Dtype product) { return is_8_bit(product) ? Dtype::FP16 : product; }
 
 const PrecisionEntry &entry_of(Precision precision) {
   for (const PrecisionEntry &entry : kPrecisions) {
@@ -198,46 +205,14 @@ Binding binding_of(const Tensor &tensor, uint32_t segment) {
   return binding;
 }
 
-}  // namespace
-
-const char *name_of(Precision precision) { return entry_of(precision).name; }
-
-Precision precision_from(const std::string &text) {
-  for (const PrecisionEntry &entry : kPrecisions) {
-    if (text == entry.name) return entry.precision;
-  }
-  throw UsageError("unknown precision " + text + "; known are " + precision_names());
-}
-
-std::string precision_names() {
-  std::string names;
-  for (const PrecisionEntry &entry : kPrecisions) names += (names.empty() ? "" : ", ") + std::string(entry.name);
-  return names;
-}
-
-void require_precision(const Target &target, Precision precision) {
-  if (multiplies(target, entry_of(precision).product)) return;
-  std::string known;
-  for (const PrecisionEntry &entry : kPrecisions) {
-    if (multiplies(target, entry.product)) known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw InputError(std::string("the target's DMMU does not multiply ") + name_of(precision) + "; it has " +
-                   (known.empty() ? "none of the compiler's precisions" : known));
-}
-
-bool needs_ranges(Precision precision) { return is_8_bit(entry_of(precision).product); }
-
-Program compile(const Graph &model, const Target &target, const CompileOptions &options,
-                CompileStatistics *statistics) {
-  require_precision(target, options.precision);
+/// `most`: bytes of the scratchpad that tensors may take between groups.
+Program emit_program(const Graph &graph, const std::vector<Group> &groups, const Updates &updates, const Target &target,
+                     const CompileOptions &options, int64_t most, CompileStatistics *statistics) {
   const Dtype product = entry_of(options.precision).product;
-  const Dtype element = is_8_bit(product) ? Dtype::FP16 : product;
-  const Updates updates = find_updates(model, options.in_place);
-  const std::optional<Graph> ordered = updates.empty() ? std::nullopt : std::optional(order_updates(model, updates));
-  const Graph &graph = ordered ? *ordered : model;
-  const std::vector<Group> groups = fuse(graph);
+  const Dtype element = element_of(product);
   Layout layout(graph, groups, element, updates);
   verify_updates(graph, updates, groups, layout);
+  const Residency residency = plan_residency(graph, groups, layout, most);
   const MemoryPlan plan = plan_memory(layout.storages());
   ImageBuilder image;
   const auto bindings = static_cast<uint32_t>(graph.inputs.size() + graph.outputs.size() - updates.size());
@@ -252,15 +227,21 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   GroupEmitter group_emitter(context);
   std::string tilings;
+  if (wants_steps(options.observer)) context.tilings = &tilings;
+  if (!groups.empty()) emitter.set_node(groups.front().name);
+  prepare_borders(context);
+  const auto scratchpad = static_cast<int64_t>(target.spm_bytes);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (options.observer != nullptr) options.observer->progress("emitting", g, groups.size());
+    group_emitter.set_region({residency.floor[g], scratchpad}, {residency.quiet_floor[g], scratchpad});
+    context.emitter.set_node(groups[g].name);
+    fill_borders(context, static_cast<int>(g));
+    emit_group(context, group_emitter, groups[g]);
+  }
   if (wants_steps(options.observer)) {
     options.observer->step("groups", describe_groups(graph, groups));
     options.observer->step("layout", describe_layout(graph, layout));
     options.observer->step("memory_plan", describe_plan(layout, plan));
-    context.tilings = &tilings;
-  }
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    if (options.observer != nullptr) options.observer->progress("emitting", g, groups.size());
-    emit_group(context, group_emitter, groups[g]);
   }
 
   Program program;
@@ -293,12 +274,60 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
     statistics->constant_bytes = constants.bytes();
     statistics->workspace_bytes = program.workspace_bytes;
     statistics->workspace_bytes_no_reuse = static_cast<uint64_t>(plan.bytes_no_reuse);
+    statistics->scratchpad_bytes = static_cast<uint64_t>(residency.bytes);
     statistics->dma_load_bytes = emitter.load_bytes();
     statistics->dma_store_bytes = emitter.store_bytes();
     statistics->details = details_of(graph, groups, element, product);
     for (const GroupStatistics &detail : statistics->details) statistics->minimum_bytes += detail.minimum_bytes;
   }
   return program;
+}
+
+}  // namespace
+
+const char *name_of(Precision precision) { return entry_of(precision).name; }
+
+Precision precision_from(const std::string &text) {
+  for (const PrecisionEntry &entry : kPrecisions) {
+    if (text == entry.name) return entry.precision;
+  }
+  throw UsageError("unknown precision " + text + "; known are " + precision_names());
+}
+
+std::string precision_names() {
+  std::string names;
+  for (const PrecisionEntry &entry : kPrecisions) names += (names.empty() ? "" : ", ") + std::string(entry.name);
+  return names;
+}
+
+void require_precision(const Target &target, Precision precision) {
+  if (multiplies(target, entry_of(precision).product)) return;
+  std::string known;
+  for (const PrecisionEntry &entry : kPrecisions) {
+    if (multiplies(target, entry.product)) known += (known.empty() ? "" : ", ") + std::string(entry.name);
+  }
+  throw InputError(std::string("the target's DMMU does not multiply ") + name_of(precision) + "; it has " +
+                   (known.empty() ? "none of the compiler's precisions" : known));
+}
+
+bool needs_ranges(Precision precision) { return is_8_bit(entry_of(precision).product); }
+
+Program compile(const Graph &model, const Target &target, const CompileOptions &options,
+                CompileStatistics *statistics) {
+  require_precision(target, options.precision);
+  const Updates updates = find_updates(model, options.in_place);
+  const std::optional<Graph> ordered = updates.empty() ? std::nullopt : std::optional(order_updates(model, updates));
+  const Graph &graph = ordered ? *ordered : model;
+  const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision));
+  // Tensors that stay in the scratchpad leave less of it for the largest layers.
+  for (const int64_t share : kResidentShares) {
+    try {
+      return emit_program(graph, groups, updates, target, options, target.spm_bytes * share / 16, statistics);
+    } catch (const DoesNotFit &) {
+      if (share == 0) throw;
+    }
+  }
+  throw Error("a graph is tried without residents");
 }
 
 Program compile_onnx(const std::filesystem::path &path, const ImportOptions &import, const Target &target,

@@ -72,6 +72,7 @@ struct CompileStatistics {
   uint64_t constant_bytes = 0;
   uint64_t workspace_bytes = 0;           ///< DRAM for intermediate tensors, memory reused when a tensor dies
   uint64_t workspace_bytes_no_reuse = 0;  ///< the same if every tensor had memory of its own
+  uint64_t scratchpad_bytes = 0;          ///< that tensors take at most between groups
   uint64_t dma_load_bytes = 0;
   uint64_t dma_store_bytes = 0;
   /// That any program for this graph moves between DRAM and chip: constants, bound inputs and outputs, each once.

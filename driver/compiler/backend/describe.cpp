@@ -14,7 +14,8 @@ std::string typed(const Graph &graph, TensorId id) {
 
 std::string storage_text(const Storage &storage, std::size_t index) {
   std::string text = "storage " + std::to_string(index) + " (" + std::string(isa::to_string(storage.dtype)) + ", ";
-  return text + (storage.place == Place::binding ? "segment " + std::to_string(storage.segment) : "workspace") + ")";
+  if (storage.place == Place::binding) return text + "segment " + std::to_string(storage.segment) + ")";
+  return text + (storage.place == Place::scratchpad ? "scratchpad)" : "workspace)");
 }
 
 }  // namespace
@@ -86,7 +87,7 @@ std::string describe_plan(const Layout &layout, const MemoryPlan &plan) {
   const std::vector<Storage> &storages = layout.storages();
   for (std::size_t s = 0; s < storages.size(); ++s) {
     const Storage &storage = storages[s];
-    if (storage.place != Place::workspace || storage.first_use < 0) continue;
+    if (storage.place == Place::binding || storage.first_use < 0) continue;
     out << storage_text(storage, s) << ": " << storage.bytes << " bytes at " << storage.offset << ", groups "
         << storage.first_use << " to " << storage.last_use << '\n';
   }

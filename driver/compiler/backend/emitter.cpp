@@ -1,6 +1,7 @@
 #include "driver/compiler/backend/emitter.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "driver/compiler/backend/hazards.hpp"
@@ -54,6 +55,41 @@ std::pair<int64_t, int64_t> extent(int64_t base, const std::array<uint16_t, 4> &
 
 uint64_t count(const std::array<uint16_t, 4> &dims) {
   return static_cast<uint64_t>(dims[0]) * dims[1] * dims[2] * dims[3];
+}
+
+/// Bytes of one transfer. Others, instruction fetches among them, wait for memory behind it.
+constexpr int64_t kTransferBytes = 32 << 10;
+
+/// Cuts a block into transfers of at most kTransferBytes, along its outer dimensions.
+void for_each_transfer(const Block &block, int64_t size, const std::function<void(const Block &)> &emit,
+                       std::size_t slot = 0) {
+  int64_t inner = size;
+  for (std::size_t d = slot + 1; d < 4; ++d) inner *= block.dims[d];
+  if (slot == 4 || inner * block.dims[slot] <= kTransferBytes) {
+    emit(block);
+    return;
+  }
+  const int64_t step = std::max<int64_t>(kTransferBytes / inner, 1);
+  Block piece = block;
+  for (int64_t at = 0; at < block.dims[slot]; at += step) {
+    piece.dims[slot] = std::min(step, block.dims[slot] - at);
+    for (std::size_t i = 0; i < block.offsets.size(); ++i) {
+      piece.offsets[i] = block.offsets[i] + at * block.strides[i][slot];
+    }
+    if (step == 1) {
+      for_each_transfer(piece, size, emit, slot + 1);
+    } else {
+      emit(piece);
+    }
+  }
+}
+
+bool same_elements(const SpmView &a, const SpmView &b) {
+  if (a.base != b.base || a.dtype != b.dtype) return false;
+  for (std::size_t d = 0; d < a.dims.size(); ++d) {
+    if (a.dims[d] != 1 && a.strides[d] != b.strides[d]) return false;
+  }
+  return true;
 }
 
 int semaphore(int from, int to) { return from * 3 + (to < from ? to : to - 1); }
@@ -168,24 +204,36 @@ void Emitter::use_memory(Operation &op, uint8_t at, const MemDescriptor &memory,
 }
 
 void Emitter::load(const SpmView &dst, const MemView &src) {
+  if (const auto there = in_scratchpad(src)) {
+    unary(isa::Unary::COPY, dst, *there);
+    return;
+  }
   if (dry_) return;
   for_each_block(src.dims, {dst.strides, src.strides}, 1, [&](const Block &block) {
-    const Descriptor view = descriptor_of(block, 0, dst.dtype, dst.base);
-    Operation &op = add(isa::Engine::LOAD, isa::DmaLoad{}.encode());
-    use(op, 2, view, true);
-    use_memory(op, 3, memory_of(block, 1, src), view.dims, element_bytes(src.dtype), false);
-    load_bytes_ += count(view.dims) * static_cast<uint64_t>(element_bytes(src.dtype));
+    for_each_transfer(block, element_bytes(src.dtype), [&](const Block &piece) {
+      const Descriptor view = descriptor_of(piece, 0, dst.dtype, dst.base);
+      Operation &op = add(isa::Engine::LOAD, isa::DmaLoad{}.encode());
+      use(op, 2, view, true);
+      use_memory(op, 3, memory_of(piece, 1, src), view.dims, element_bytes(src.dtype), false);
+      load_bytes_ += count(view.dims) * static_cast<uint64_t>(element_bytes(src.dtype));
+    });
   });
 }
 
 void Emitter::store(const MemView &dst, const SpmView &src) {
+  if (const auto there = in_scratchpad(dst)) {
+    if (!same_elements(*there, src)) unary(isa::Unary::COPY, *there, src);
+    return;
+  }
   if (dry_) return;
   for_each_block(dst.dims, {dst.strides, src.strides}, 0, [&](const Block &block) {
-    const Descriptor view = descriptor_of(block, 1, src.dtype, src.base);
-    Operation &op = add(isa::Engine::STORE, isa::DmaStore{}.encode());
-    use(op, 2, view, false);
-    use_memory(op, 3, memory_of(block, 0, dst), view.dims, element_bytes(dst.dtype), true);
-    store_bytes_ += count(view.dims) * static_cast<uint64_t>(element_bytes(dst.dtype));
+    for_each_transfer(block, element_bytes(dst.dtype), [&](const Block &piece) {
+      const Descriptor view = descriptor_of(piece, 1, src.dtype, src.base);
+      Operation &op = add(isa::Engine::STORE, isa::DmaStore{}.encode());
+      use(op, 2, view, false);
+      use_memory(op, 3, memory_of(piece, 0, dst), view.dims, element_bytes(dst.dtype), true);
+      store_bytes_ += count(view.dims) * static_cast<uint64_t>(element_bytes(dst.dtype));
+    });
   });
 }
 

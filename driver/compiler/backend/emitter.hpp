@@ -74,7 +74,8 @@ class Emitter {
   /// What the tile has emitted so far loads and converts operands; its products follow.
   void operands_ready();
 
-  /// Views of equal dims and element size, of any rank. Loads and stores move bytes.
+  /// Views of equal dims and element size, of any rank. Loads and stores move bytes, in transfers of moderate size.
+  /// Where the memory is the scratchpad itself the VPU copies, and nothing happens if both views are the same.
   void load(const SpmView &dst, const MemView &src);
   void store(const MemView &dst, const SpmView &src);
   void fill(const SpmView &dst, uint32_t pattern);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "driver/compiler/backend/constants.hpp"
+#include "driver/compiler/calibration.hpp"
 #include "driver/compiler/frontend/elements.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -282,6 +283,60 @@ std::optional<Activation> as_activation(const Graph &graph, const Step &step) {
   return std::nullopt;
 }
 
+/// The scalar that a step multiplies with, exactly as if it were a product.
+std::optional<float> as_factor(const Step &step) {
+  if (step.kind != StepKind::binary || step.b != kNoTensor || !std::isfinite(step.imm0)) return std::nullopt;
+  if (step.binary == isa::Binary::MUL) return step.imm0;
+  // The reciprocal of a power of two is exact.
+  int exponent = 0;
+  const bool power = std::fabs(std::frexp(step.imm0, &exponent)) == 0.5F;
+  if (step.binary == isa::Binary::DIV && !step.swap && power && std::abs(exponent) < 100) return 1 / step.imm0;
+  return std::nullopt;
+}
+
+/// The constant that a step adds to the channels of a product: its only dimension above 1 is the channels'.
+TensorId as_bias(const Graph &graph, const Group &group, const Step &step) {
+  if (step.kind != StepKind::binary || step.binary != isa::Binary::ADD || step.b == kNoTensor) return kNoTensor;
+  const TensorId other = step.a == group.anchor_result ? step.b : step.a;
+  if (other == group.anchor_result || !graph[other].is_constant() || graph[other].type != Type::F32) return kNoTensor;
+  const Shape &shape = graph[other].shape;
+  const std::size_t rank = group.shape.size();
+  const std::size_t channel = group.kind == GroupKind::convolution ? 1 : rank - 1;
+  if (shape.size() > rank || channel < rank - shape.size()) return kNoTensor;
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    const std::size_t of_result = rank - shape.size() + d;
+    if (shape[d] != (of_result == channel ? group.shape[channel] : 1)) return kNoTensor;
+  }
+  return other;
+}
+
+/// Lets the drain of a product scale its sums and add a constant for each channel, where these are their only uses.
+void merge_affine(const Graph &graph, Group &group, bool scales) {
+  const Node &node = graph.nodes[static_cast<std::size_t>(group.nodes.front())];
+  if (!is_dmmu_product(graph, node) || graph[group.anchor_result].type != Type::F32) return;
+  bool has_bias = node.inputs.size() > 2 && node.inputs[2] != kNoTensor;
+  bool has_scale = !scales;
+  while (!group.steps.empty()) {
+    const Step &step = group.steps.front();
+    const bool takes = step.a == group.anchor_result || step.b == group.anchor_result;
+    if (!takes || graph.consumers(group.anchor_result).size() != 1 || graph.is_output(group.anchor_result)) return;
+    if (step.act.kind != isa::Activation::NONE) return;
+    const std::optional<float> factor = as_factor(step);
+    const TensorId bias = as_bias(graph, group, step);
+    if (factor && !has_scale && !has_bias) {
+      group.anchor_scale = *factor;
+      has_scale = true;
+    } else if (bias != kNoTensor && !has_bias) {
+      group.anchor_bias = bias;
+      has_bias = true;
+    } else {
+      return;
+    }
+    group.anchor_result = step.result;
+    group.steps.erase(group.steps.begin());
+  }
+}
+
 /// Lets the operation that makes a value apply the relu or clamp that is its only use.
 void merge_activations(const Graph &graph, Group &group) {
   const auto only_used_here = [&](TensorId id) { return graph.consumers(id).size() == 1 && !graph.is_output(id); };
@@ -324,7 +379,7 @@ void require_arithmetic(const Graph &graph, const Node &node) {
   }
 }
 
-Group make_group(const Graph &graph, const std::vector<int> &nodes) {
+Group make_group(const Graph &graph, const std::vector<int> &nodes, bool scales) {
   Group group;
   const Node &first = graph.nodes[static_cast<std::size_t>(nodes.front())];
   group.kind = kind_of(first);
@@ -334,6 +389,7 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes) {
   const bool anchored = group.kind != GroupKind::elementwise;
   if (anchored) group.anchor_result = first.outputs[0];
   for (std::size_t i = anchored ? 1 : 0; i < nodes.size(); ++i) group.steps.push_back(step_of(graph, nodes[i]));
+  if (anchored) merge_affine(graph, group, scales);
   merge_activations(graph, group);
   const auto needed_outside = [&](TensorId id) {
     if (graph.is_output(id)) return true;
@@ -351,10 +407,10 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes) {
 
 }  // namespace
 
-std::vector<Group> fuse(const Graph &graph) {
+std::vector<Group> fuse(const Graph &graph, bool scales) {
   for (const Node &node : graph.nodes) require_arithmetic(graph, node);
   std::vector<Group> groups;
-  for (const std::vector<int> &nodes : Grouper(graph).ordered()) groups.push_back(make_group(graph, nodes));
+  for (const std::vector<int> &nodes : Grouper(graph).ordered()) groups.push_back(make_group(graph, nodes, scales));
   return groups;
 }
 

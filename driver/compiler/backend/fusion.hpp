@@ -52,12 +52,16 @@ struct Group {
   std::vector<int> nodes;  ///< in graph order; the anchor is the first
   Shape shape;             ///< of every value that the group computes
   TensorId anchor_result = kNoTensor;
+  /// What the anchor's instruction does to its sums, in this order.
+  float anchor_scale = 1;
+  TensorId anchor_bias = kNoTensor;  ///< a constant with one value for each channel, if the node has no bias itself
   Activation anchor_act;
   std::vector<Step> steps;
   std::vector<TensorId> outputs;  ///< values that others need, in order of computation
 };
 
-/// All groups in an order in which they can run. Nothing moves across a dependence.
-std::vector<Group> fuse(const Graph &graph);
+/// All groups in an order in which they can run. Nothing moves across a dependence. scales: the sums of products may be
+/// multiplied before they are stored.
+std::vector<Group> fuse(const Graph &graph, bool scales);
 
 }  // namespace cx::compiler::backend

@@ -10,8 +10,6 @@ namespace cx::compiler::backend {
 namespace {
 
 constexpr int64_t kMaxSlots = 8;
-/// Tiles of a pass that let loads, arithmetic and stores, also those of neighbouring groups, overlap.
-constexpr int64_t kWantedTiles = 4;
 
 Box whole_box(const Shape &shape) { return {Dims(shape.size(), 0), shape}; }
 
@@ -68,7 +66,10 @@ GroupEmitter::Need GroupEmitter::measure(Kernel &kernel, const Tiling &tiling) {
     pass.size[d] = std::min(tiling[d], shape[d]);
   }
   Need need;
-  need.tiles = 1;
+  if (kernel.pass_dimension() >= 0) {
+    const auto d = static_cast<std::size_t>(kernel.pass_dimension());
+    need.passes = (shape[d] + pass.size[d] - 1) / pass.size[d];
+  }
   for (std::size_t d = 0; d < shape.size(); ++d) need.tiles *= (pass.size[d] + tiling[d] - 1) / tiling[d];
   const bool was_dry = context_.emitter.dry();
   context_.emitter.set_dry(true);
@@ -89,13 +90,18 @@ GroupEmitter::Need GroupEmitter::measure(Kernel &kernel, const Tiling &tiling) {
   return need;
 }
 
-Tiling GroupEmitter::choose(const std::string &name, Kernel &kernel, Need &need) {
-  const auto bytes = static_cast<int64_t>(context_.target.spm_bytes);
-  int64_t smallest = std::numeric_limits<int64_t>::max();
+GroupEmitter::GroupEmitter(Context &context)
+    : context_(context), free_{0, static_cast<int64_t>(context.target.spm_bytes)}, quiet_(free_), region_(free_) {}
+
+void GroupEmitter::set_region(const Region &free, const Region &quiet) {
+  free_ = free;
+  quiet_ = quiet;
+}
+
+std::optional<Tiling> GroupEmitter::choose(Kernel &kernel, int64_t bytes, Need &need, int64_t &smallest) {
   std::optional<Tiling> single;
   Need single_need;
   std::optional<Tiling> best;
-  Need best_need;
   const int pass = kernel.pass_dimension();
   for (const Tiling &tiling : kernel.tilings()) {
     if (best) {
@@ -108,42 +114,50 @@ Tiling GroupEmitter::choose(const std::string &name, Kernel &kernel, Need &need)
     smallest = std::min(smallest, once);
     if (once + (here.tiles > 1 ? here.tile : 0) <= bytes) {
       best = tiling;
-      best_need = here;
-      if (here.tiles >= kWantedTiles) break;
+      need = here;
+      if (here.tiles * here.passes >= kernel.wanted_tiles()) break;
     } else if (!single && once <= bytes) {
       single = tiling;
       single_need = here;
     }
   }
-  if (best) {
-    need = best_need;
-    return *best;
-  }
-  if (!single) {
-    throw InputError("node " + name + " needs at least " + std::to_string(smallest) +
-                     " bytes of scratchpad, the target has " + std::to_string(bytes));
-  }
+  if (best || !single) return best;
   need = single_need;
-  return *single;
+  return single;
 }
 
 void GroupEmitter::emit_pass(Kernel &kernel, const Tiling &tiling, const Need &need, const Box &range) {
-  const auto bytes = static_cast<int64_t>(context_.target.spm_bytes);
-  const bool high = residents_high_;
-  residents_high_ = !residents_high_;
-  const int64_t resident_begin = high ? bytes - need.resident : 0;
-  Arena residents(resident_begin, resident_begin + need.resident);
-  kernel.resident(residents, range);
-  // Room for the residents of the next pass, at the other end, is left alone while two tile buffers remain.
   const int64_t tile_bytes = std::max<int64_t>(need.tile, 1);
-  int64_t slots = (bytes - 2 * need.resident) / tile_bytes;
-  if (slots < 2) slots = (bytes - need.resident) / tile_bytes;
-  slots = std::clamp<int64_t>(slots, 1, kMaxSlots);
-  const int64_t first = high ? bytes - need.resident - slots * need.tile : need.resident;
+  // Room for the residents of the next pass is left alone while two tile buffers remain.
+  int64_t slots = (region_.size() - 2 * need.resident) / tile_bytes;
+  if (slots < 2) slots = (region_.size() - need.resident) / tile_bytes;
+  slots = std::clamp<int64_t>(slots, 1, std::min(kMaxSlots, need.tiles));
+  if (cursor_ < region_.begin || cursor_ + need.resident > region_.end) cursor_ = region_.begin;
+  int64_t resident = cursor_;
+  // The tile buffers follow; if there is no room for them, they begin again below the residents.
+  int64_t first = resident + need.resident;
+  const int64_t above = (region_.end - first) / tile_bytes;
+  const int64_t below = (resident - region_.begin) / tile_bytes;
+  if (above >= slots || above >= below) {
+    slots = std::min(slots, above);
+  } else {
+    first = region_.begin;
+    slots = std::min(slots, below);
+  }
+  if (slots == 0) {
+    // The residents lie where neither side has room.
+    resident = region_.begin;
+    first = resident + need.resident;
+    slots = 1;
+  }
+  cursor_ = first + slots * need.tile;
+  Arena residents(resident, resident + need.resident);
+  kernel.resident(residents, range);
   context_.emitter.begin_pass();
+  int64_t slot = 0;
   for (const Box &box : split(range, tiling)) {
     context_.emitter.begin_tile();
-    const int64_t begin = first + (next_slot_++ % slots) * need.tile;
+    const int64_t begin = first + (slot++ % slots) * need.tile;
     Arena arena(begin, begin + need.tile);
     kernel.tile(arena, box);
   }
@@ -151,7 +165,18 @@ void GroupEmitter::emit_pass(Kernel &kernel, const Tiling &tiling, const Need &n
 
 void GroupEmitter::emit(const std::string &name, Kernel &kernel) {
   Need need;
-  const Tiling tiling = choose(name, kernel, need);
+  int64_t smallest = std::numeric_limits<int64_t>::max();
+  region_ = quiet_;
+  std::optional<Tiling> chosen = choose(kernel, region_.size(), need, smallest);
+  if (!chosen) {
+    region_ = free_;
+    chosen = choose(kernel, region_.size(), need, smallest);
+  }
+  if (!chosen) {
+    throw DoesNotFit("node " + name + " needs at least " + std::to_string(smallest) +
+                     " bytes of scratchpad, the target has " + std::to_string(context_.target.spm_bytes));
+  }
+  const Tiling tiling = *chosen;
   const Shape shape = kernel.shape();
   if (context_.tilings != nullptr) {
     *context_.tilings += name + ": " + to_text(shape) + " in tiles of " + to_text(tiling) + ", " +

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "driver/compiler/backend/tile.hpp"
+#include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
 
@@ -26,33 +27,55 @@ class Kernel {
   virtual std::vector<Tiling> tilings() const = 0;
   /// Elements of the group's shape below which a tile costs more than overlapping with others gains.
   virtual int64_t smallest_useful_tile() const { return 8192; }
+  /// Tiles of the group that let loads, arithmetic and stores, also those of neighbouring groups, overlap.
+  virtual int64_t wanted_tiles() const { return 4; }
   /// Loads what all tiles of a pass share.
   virtual void resident(Arena &arena, const Box &range) = 0;
   /// Loads, computes and stores one tile.
   virtual void tile(Arena &arena, const Box &box) = 0;
 };
 
-/// Emits a group. Scratchpad: residents at one end, the rest a ring of tile buffers; the end changes from pass to pass
-/// so that the next pass can load ahead.
+/// A part of the scratchpad: [begin, end).
+struct Region {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+/// No tiling of a group fits the scratchpad that is left for it.
+class DoesNotFit : public InputError {
+ public:
+  using InputError::InputError;
+};
+
+/// Emits groups. What a pass holds and the ring of its tile buffers come one after the other in the free part of the
+/// scratchpad, pass after pass, round and round: what is overwritten is what was used longest ago, so that the loads of
+/// the next passes and groups can run ahead.
 class GroupEmitter {
  public:
-  explicit GroupEmitter(Context &context) : context_(context) {}
-  /// Throws InputError naming the node if no tiling fits the scratchpad.
+  explicit GroupEmitter(Context &context);
+  /// The free part of the scratchpad for the groups that follow; `quiet` is the part of it that neighbouring groups
+  /// leave free too, taken if it is large enough.
+  void set_region(const Region &free, const Region &quiet);
+  /// Throws DoesNotFit naming the node if no tiling fits the scratchpad.
   void emit(const std::string &name, Kernel &kernel);
 
  private:
   struct Need {
     int64_t resident = 0;
     int64_t tile = 0;
-    int64_t tiles = 1;  ///< of a pass
+    int64_t tiles = 1;   ///< of a pass
+    int64_t passes = 1;  ///< of the group
   };
   Need measure(Kernel &kernel, const Tiling &tiling);
-  Tiling choose(const std::string &name, Kernel &kernel, Need &need);
+  std::optional<Tiling> choose(Kernel &kernel, int64_t bytes, Need &need, int64_t &smallest);
   void emit_pass(Kernel &kernel, const Tiling &tiling, const Need &need, const Box &range);
 
   Context &context_;
-  bool residents_high_ = false;
-  int64_t next_slot_ = 0;
+  Region free_;
+  Region quiet_;
+  Region region_;       ///< of the group
+  int64_t cursor_ = 0;  ///< where the next pass begins
 };
 
 /// All boxes of `tiling` that cover `range`, in row-major order.

@@ -198,6 +198,61 @@ Value Layout::new_storage(TensorId id) {
   return {static_cast<int>(storages_.size()) - 1, 0, ordered_strides(shape, preferred_order(id))};
 }
 
+std::optional<Maps> Layout::maps_of(std::size_t storage) const {
+  std::optional<Maps> maps;
+  for (const auto &[node, value] : scratch_) {
+    if (static_cast<std::size_t>(value.storage) == storage) return std::nullopt;
+  }
+  for (std::size_t id = 0; id < values_.size(); ++id) {
+    if (!values_[id] || static_cast<std::size_t>(values_[id]->storage) != storage) continue;
+    const Shape &shape = graph_.tensors[id].shape;
+    const Value &value = *values_[id];
+    if (shape.size() != 4 || elements(shape) == 0) return std::nullopt;
+    // Where a map is one pixel wide or high, its neighbours' distance follows from the other tensors or the channels.
+    const int64_t pixel = shape[3] > 1 ? value.strides[3]
+                          : shape[2] > 1
+                              ? value.strides[2]
+                              : storages_[storage].bytes / element_bytes(storages_[storage].dtype) / shape[0];
+    const Maps here{shape[0], shape[2], shape[3], pixel};
+    const bool nests = (shape[1] == 1 || value.strides[1] == 1) && value.offset + shape[1] <= pixel &&
+                       (shape[2] == 1 || value.strides[2] == shape[3] * pixel) &&
+                       (shape[0] == 1 || value.strides[0] == shape[2] * shape[3] * pixel);
+    if (!nests) return std::nullopt;
+    if (maps && (maps->images != here.images || maps->height != here.height || maps->width != here.width ||
+                 maps->pixel != here.pixel)) {
+      return std::nullopt;
+    }
+    maps = here;
+  }
+  if (maps && maps->images * maps->height * maps->width * maps->pixel * element_bytes(storages_[storage].dtype) !=
+                  storages_[storage].bytes) {
+    return std::nullopt;
+  }
+  return maps;
+}
+
+int64_t Layout::bytes_with(std::size_t storage, const Border &border) const {
+  const std::optional<Maps> maps = maps_of(storage);
+  if (!maps) return 0;
+  return maps->images * (maps->height + border.top + border.bottom) * (maps->width + border.left + border.right) *
+         maps->pixel * element_bytes(storages_[storage].dtype);
+}
+
+void Layout::add_border(std::size_t index, const Border &border) {
+  const Maps maps = maps_of(index).value();
+  Storage &storage = storages_[index];
+  storage.bytes = bytes_with(index, border);
+  storage.border = border;
+  storage.maps = maps;
+  const int64_t row = (maps.width + border.left + border.right) * maps.pixel;
+  const int64_t image = (maps.height + border.top + border.bottom) * row;
+  for (std::optional<Value> &value : values_) {
+    if (!value || static_cast<std::size_t>(value->storage) != index) continue;
+    value->strides = {image, 1, row, maps.pixel};
+    value->offset += border.top * row + border.left * maps.pixel;
+  }
+}
+
 std::optional<Value> Layout::scratch(int node) const {
   const auto found = scratch_.find(node);
   return found == scratch_.end() ? std::nullopt : std::optional<Value>(found->second);
@@ -238,6 +293,20 @@ bool Layout::only_reshaped(TensorId id, const std::vector<int> &order) const {
   });
 }
 
+std::optional<std::vector<int>> Layout::transposed_order(TensorId id) const {
+  const std::vector<int> consumers = graph_.consumers(id);
+  if (consumers.size() != 1) return std::nullopt;
+  const Node &transpose = graph_.nodes[static_cast<std::size_t>(consumers[0])];
+  if (transpose.op != "Transpose") return std::nullopt;
+  const std::vector<int> next = graph_.consumers(transpose.outputs[0]);
+  const bool reshaped = !next.empty() && std::all_of(next.begin(), next.end(), [&](int n) {
+    return graph_.nodes[static_cast<std::size_t>(n)].op == "Reshape";
+  });
+  if (!reshaped) return std::nullopt;
+  const auto perm = transpose.integers("perm");
+  return std::vector<int>(perm.begin(), perm.end());
+}
+
 std::vector<int> Layout::compute_preferred_order(TensorId id) {
   const Shape &shape = graph_[id].shape;
   const std::size_t rank = shape.size();
@@ -248,7 +317,7 @@ std::vector<int> Layout::compute_preferred_order(TensorId id) {
   if (node.op == "Conv" || node.op == "Pool") {
     order = kChannelsLast;
   } else if (node.op == "MatMul") {
-    return order;
+    return transposed_order(id).value_or(order);
   } else if (node.op == "Transpose") {
     const std::vector<int> in = preferred_order(node.inputs[0]);
     const auto perm = node.integers("perm");
@@ -299,7 +368,9 @@ MemView Layout::view(const Value &value, const Dims &dims) const {
   const int64_t size = element_bytes(storage.dtype);
   MemView view;
   view.dtype = storage.dtype;
-  view.segment = storage.place == Place::workspace ? kWorkspaceSegment : storage.segment;
+  view.segment = storage.place == Place::workspace    ? kWorkspaceSegment
+                 : storage.place == Place::scratchpad ? kScratchpadSegment
+                                                      : storage.segment;
   view.offset = storage.offset + value.offset * size;
   view.dims = dims;
   for (int64_t stride : value.strides) view.strides.push_back(stride * size);

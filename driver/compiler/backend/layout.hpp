@@ -16,14 +16,34 @@
 
 namespace cx::compiler::backend {
 
-enum class Place { workspace, binding };
+enum class Place { workspace, binding, scratchpad };
+
+/// Elements around every map of [N, C, H, W] that hold 0 or minus infinity, so that windows may reach over its edge.
+struct Border {
+  int64_t top = 0;
+  int64_t bottom = 0;
+  int64_t left = 0;
+  int64_t right = 0;
+  bool minus_infinity = false;
+  bool any() const { return top != 0 || bottom != 0 || left != 0 || right != 0; }
+};
+
+/// Maps that lie one after the other, each row by row, pixel by pixel. In elements.
+struct Maps {
+  int64_t images = 0;
+  int64_t height = 0;
+  int64_t width = 0;
+  int64_t pixel = 0;  ///< elements of all channels
+};
 
 struct Storage {
   Place place = Place::workspace;
   int segment = 0;  ///< of a binding
   Dtype dtype{};
   int64_t bytes = 0;
-  int64_t offset = 0;  ///< in the segment; of the workspace: set by plan_memory()
+  int64_t offset = 0;  ///< in the segment; of the workspace and the scratchpad: set by plan_memory(), plan_residency()
+  Border border;       ///< part of `bytes`; its elements belong to no tensor
+  Maps maps;           ///< inside the border, where there is one
   int first_use = -1;  ///< groups, in order of execution
   int last_use = -1;
 };
@@ -62,11 +82,18 @@ class Layout {
   std::vector<Storage> &storages() { return storages_; }
   const std::vector<Storage> &storages() const { return storages_; }
 
+  /// Bytes of a storage with a border around its maps; 0 if its tensors are not all whole maps that nest channels last.
+  int64_t bytes_with(std::size_t storage, const Border &border) const;
+  /// Moves a storage's tensors apart for the border. bytes_with() must have allowed it.
+  void add_border(std::size_t storage, const Border &border);
+
   /// Row-major memory between the two copies of a Reshape that neither side can view as the other; empty for other
   /// nodes.
   std::optional<Value> scratch(int node) const;
 
  private:
+  std::optional<Maps> maps_of(std::size_t storage) const;
+
   struct Placement {
     TensorId parent = kNoTensor;  ///< the tensor is part of, or another view of, this one
     int node = -1;                ///< by way of this node
@@ -79,6 +106,8 @@ class Layout {
   Value new_storage(TensorId id);
   std::vector<int> preferred_order(TensorId id);
   std::vector<int> compute_preferred_order(TensorId id);
+  /// How a product nests that is only transposed and then reshaped, so that both are views.
+  std::optional<std::vector<int>> transposed_order(TensorId id) const;
   bool only_reshaped(TensorId id, const std::vector<int> &order) const;
   Dtype storage_dtype(TensorId id) const;
   void note_uses(const std::vector<Group> &groups);

@@ -22,7 +22,7 @@ class ConvKernel : public Kernel {
         node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
         tail_(context, group),
         weights_id_(node_.inputs[1]),
-        bias_id_(node_.inputs.size() > 2 ? node_.inputs[2] : kNoTensor),
+        bias_id_(anchor_bias(group, node_)),
         input_quantiser_(quantiser_of(context, node_.inputs[0])),
         weight_quantiser_(quantiser_of(context, weights_id_, 0)),
         groups_(node_.integer("group", 1)),
@@ -34,6 +34,7 @@ class ConvKernel : public Kernel {
                                  : Depth{channels_, window_.kernel_y * window_.kernel_x};
     require_exact_sums(context, node_, depth.run_length * depth.runs);
     split_ = choose_split(context.target, context.product, rows, outputs_, depth);
+    in_place_ = reads_in_place(context, node_.inputs[0], window_, group.shape, false, joined());
   }
 
   Shape shape() const override { return group_.shape; }
@@ -57,21 +58,23 @@ class ConvKernel : public Kernel {
     return rows_per_useful_tile(context_.target, split_) * tiled_columns();
   }
 
+  int64_t wanted_tiles() const override { return on_chip() && group_.steps.empty() ? 1 : Kernel::wanted_tiles(); }
+
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
     load_weights(arena, range);
     if (bias_id_ != kNoTensor) {
-      const Box box{{range.start[1]}, {range.size[1]}};
-      bias_ = load_box(context_, arena, bias_id_, box, Dtype::FP32, {0});
+      bias_ = load_channels(context_, arena, bias_id_, range.start[1], range.size[1]);
     }
-    const std::vector<float> scales = drain_scales(input_quantiser_, weight_quantiser_, range.start[1], range.size[1]);
+    const std::vector<float> scales =
+        drain_scales(input_quantiser_, weight_quantiser_, group_.anchor_scale, range.start[1], range.size[1]);
     if (!scales.empty()) scale_ = load_floats(context_, arena, scales);
     tail_.load_resident(arena, range);
   }
 
   void tile(Arena &arena, const Box &box) override {
-    const Patch patch =
-        load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false, input_quantiser_);
+    const Patch patch = load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false,
+                                   input_quantiser_, in_place_);
     context_.emitter.operands_ready();
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
@@ -84,11 +87,19 @@ class ConvKernel : public Kernel {
   /// Kernel columns and channels of one kernel row lie together.
   bool joined() const { return groups_ == 1 && window_.dilation_x == 1; }
 
+  /// Tiles load nothing but weights.
+  bool on_chip() const {
+    return in_place_ && context_.layout.dtype(node_.inputs[0]) == input_quantiser_.dtype &&
+           input_quantiser_.tensor_factor() == 1;
+  }
+
   std::vector<int64_t> channel_parts() const {
     std::vector<int64_t> parts{group_.shape[1]};
     if (groups_ != 1) return parts;
     const auto columns = static_cast<int64_t>(context_.target.tile_cols);
-    int64_t part = (group_.shape[1] + columns - 1) / columns * columns;
+    // Small passes overlap best with their weights' loads; others would load the input once for each.
+    if (on_chip()) parts[0] = std::min(parts[0], split_.n * columns);
+    int64_t part = (parts[0] + columns - 1) / columns * columns;
     while (part > columns) {
       part = (part / 2 + columns - 1) / columns * columns;
       if (part < parts.back()) parts.push_back(part);
@@ -185,6 +196,7 @@ class ConvKernel : public Kernel {
   int64_t outputs_;   ///< of one group
   WindowShape window_;
   TileSplit split_;
+  bool in_place_ = false;  ///< the input is in the scratchpad as windows need it
   Box range_;
   std::vector<SpmView> weights_;  ///< one per group
   int64_t weight_columns_ = 0;

@@ -24,7 +24,7 @@ class MatMulKernel : public Kernel {
         rank_(group.shape.size()),
         a_shape_(context.graph[node_.inputs[0]].shape),
         b_shape_(context.graph[node_.inputs[1]].shape),
-        bias_id_(node_.inputs.size() > 2 ? node_.inputs[2] : kNoTensor),
+        bias_id_(anchor_bias(group, node_)),
         transposed_(node_.integer("trans_b", 0) != 0),
         a_quantiser_(quantiser_of(context, node_.inputs[0])),
         b_quantiser_(quantiser_of(context, node_.inputs[1], static_cast<int>(b_shape_.size()) - (transposed_ ? 2 : 1))),
@@ -42,7 +42,10 @@ class MatMulKernel : public Kernel {
   std::vector<Tiling> tilings() const override {
     std::vector<Tiling> result;
     const auto columns = static_cast<int64_t>(context_.target.tile_cols);
-    for (int64_t n = group_.shape.back();;) {
+    int64_t n = group_.shape.back();
+    // Small passes overlap best with their weights' loads; others would load the left operand once for each.
+    if (shared_ && on_chip()) n = std::min(n, split_.n * columns);
+    for (;;) {
       row_tilings(n, result);
       if (n <= columns) return result;
       n = (n / 2 + columns - 1) / columns * columns;
@@ -53,13 +56,18 @@ class MatMulKernel : public Kernel {
     return rows_per_useful_tile(context_.target, split_) * tiled_columns();
   }
 
+  int64_t wanted_tiles() const override {
+    return shared_ && on_chip() && group_.steps.empty() ? 1 : Kernel::wanted_tiles();
+  }
+
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
     if (shared_) weights_ = load_weights(arena, range);
     if (bias_id_ != kNoTensor) {
-      bias_ = load_box(context_, arena, bias_id_, {{range.start.back()}, {range.size.back()}}, Dtype::FP32, {0});
+      bias_ = load_channels(context_, arena, bias_id_, range.start.back(), range.size.back());
     }
-    const std::vector<float> scales = drain_scales(a_quantiser_, b_quantiser_, range.start.back(), range.size.back());
+    const std::vector<float> scales =
+        drain_scales(a_quantiser_, b_quantiser_, group_.anchor_scale, range.start.back(), range.size.back());
     if (!scales.empty()) scale_ = load_floats(context_, arena, scales);
     tail_.load_resident(arena, range);
   }
@@ -81,6 +89,13 @@ class MatMulKernel : public Kernel {
 
  private:
   int64_t tiled_columns() const { return group_.shape.back(); }
+
+  /// Tiles load nothing but weights.
+  bool on_chip() const {
+    const TensorId a = node_.inputs[0];
+    return !context_.graph[a].is_constant() && context_.layout.storage(a).place == Place::scratchpad &&
+           context_.layout.dtype(a) == a_quantiser_.dtype && a_quantiser_.tensor_factor() == 1;
+  }
 
   void row_tilings(int64_t n, std::vector<Tiling> &result) const {
     const int64_t most = rows_per_tile(context_.target, split_);

@@ -38,14 +38,26 @@ class CopyKernel : public Kernel {
   void resident(Arena &, const Box &) override {}
   void tile(Arena &arena, const Box &box) override {
     const MemView from = part(source_, box);
-    SpmView buffer = dense_buffer(arena, source_.dtype, from);
-    context_.emitter.load(buffer, from);
+    const MemView to = part(target_, box);
+    const std::optional<SpmView> source_here = in_scratchpad(from);
+    const std::optional<SpmView> target_here = in_scratchpad(to);
+    if (source_here && target_here) {
+      context_.emitter.unary(isa::Unary::COPY, *target_here, *source_here);
+      return;
+    }
+    SpmView buffer;
+    if (source_here) {
+      buffer = *source_here;
+    } else {
+      buffer = target_here && source_.dtype == target_.dtype ? *target_here : dense_buffer(arena, source_.dtype, from);
+      context_.emitter.load(buffer, from);
+    }
     if (source_.dtype != target_.dtype) {
-      const SpmView converted = dense_buffer(arena, target_.dtype, from);
+      const SpmView converted = target_here ? *target_here : dense_buffer(arena, target_.dtype, from);
       context_.emitter.unary(isa::Unary::COPY, converted, buffer);
       buffer = converted;
     }
-    context_.emitter.store(part(target_, box), buffer);
+    context_.emitter.store(to, buffer);
   }
 
  private:
@@ -73,7 +85,8 @@ class PadKernel : public Kernel {
   void resident(Arena &, const Box &) override {}
   void tile(Arena &arena, const Box &box) override {
     const MemView to = part(target_, box);
-    SpmView buffer = dense_buffer(arena, source_.dtype, to);
+    const std::optional<SpmView> there = in_scratchpad(to);
+    SpmView buffer = there && source_.dtype == target_.dtype ? *there : dense_buffer(arena, source_.dtype, to);
     fill(buffer);
     Box inside;  // of the source
     SpmView window = buffer;

@@ -46,14 +46,18 @@ class WindowKernel : public Kernel {
   }
 
   void tile(Arena &arena, const Box &box) override {
-    const Patch patch = load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
-                                   fills_with_minus_infinity(), {context_.layout.dtype(node_.inputs[0]), -1, {}});
+    const Patch patch =
+        load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
+                   fills_with_minus_infinity(), {context_.layout.dtype(node_.inputs[0]), -1, {}}, in_place());
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
     if (!context_.emitter.dry()) emit(result, patch);
     tail_.run(arena, box, result, kChannelsLast);
   }
 
  protected:
+  bool in_place() const {
+    return reads_in_place(context_, node_.inputs[0], window_, group_.shape, fills_with_minus_infinity(), false);
+  }
   virtual void load_operands(Arena &, const Box &) {}
   virtual bool fills_with_minus_infinity() const { return false; }
   virtual isa::VWindow instruction() const = 0;

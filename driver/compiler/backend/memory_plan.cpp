@@ -16,9 +16,9 @@ MemoryPlan plan_memory(std::vector<Storage> &storages) {
   std::vector<Storage *> todo;
   MemoryPlan plan;
   for (Storage &storage : storages) {
-    if (storage.place != Place::workspace || storage.first_use < 0) continue;
-    todo.push_back(&storage);
+    if (storage.place == Place::binding || storage.first_use < 0) continue;
     plan.bytes_no_reuse += aligned(storage.bytes);
+    if (storage.place == Place::workspace) todo.push_back(&storage);
   }
   // Largest first, each at the lowest place that is free while it lives.
   std::stable_sort(todo.begin(), todo.end(), [](const Storage *a, const Storage *b) { return a->bytes > b->bytes; });

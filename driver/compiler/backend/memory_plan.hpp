@@ -10,7 +10,7 @@ namespace cx::compiler::backend {
 
 struct MemoryPlan {
   int64_t bytes = 0;           ///< of the workspace
-  int64_t bytes_no_reuse = 0;  ///< if every storage had memory of its own
+  int64_t bytes_no_reuse = 0;  ///< if every storage had memory of its own and none stayed in the scratchpad
 };
 
 /// Sets the offsets of all workspace storages.

@@ -74,7 +74,7 @@ void fetch(Context &context, const SpmView &patch, const MemView &source, const 
     context.emitter.fill(patch, padding.fill);
     return;
   }
-  const bool fits = *std::max_element(patch.dims.begin(), patch.dims.end()) <= 65535;
+  const bool fits = *std::max_element(patch.dims.begin(), patch.dims.end()) <= 65535 && !in_scratchpad(source);
   const bool channels_last = patch.dims[1] == 1 || source.strides[1] == element_bytes(patch.dtype);
   if (padding.any() && fits && planar) {
     load_padded(context, patch, source, padding, {1, 2, 3, 0});
@@ -98,8 +98,38 @@ WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x) {
   return {kernel_y, kernel_x, strides[0], strides[1], dilations[0], dilations[1], pads[0], pads[1]};
 }
 
+Border window_border(const WindowShape &window, const Shape &map, const Shape &outputs, bool minus_infinity) {
+  const auto beyond = [](int64_t count, int64_t stride, int64_t kernel, int64_t dilation, int64_t pad, int64_t size) {
+    return std::max<int64_t>((count - 1) * stride + (kernel - 1) * dilation + 1 - pad - size, 0);
+  };
+  Border border;
+  border.top = window.pad_top;
+  border.left = window.pad_left;
+  border.bottom = beyond(outputs[2], window.stride_y, window.kernel_y, window.dilation_y, window.pad_top, map[2]);
+  border.right = beyond(outputs[3], window.stride_x, window.kernel_x, window.dilation_x, window.pad_left, map[3]);
+  border.minus_infinity = minus_infinity;
+  return border;
+}
+
+bool reads_in_place(const Context &context, TensorId input, const WindowShape &window, const Shape &outputs,
+                    bool minus_infinity, bool adjacent) {
+  if (context.graph[input].is_constant()) return false;
+  const Storage &storage = context.layout.storage(input);
+  if (storage.place != Place::scratchpad) return false;
+  const Shape &map = context.graph[input].shape;
+  const Dims &strides = context.layout.value(input).strides;
+  if (map[1] > 1 && strides[1] != 1) return false;
+  if (adjacent && window.kernel_x > 1 && strides[3] != map[1]) return false;
+  const Border need = window_border(window, map, outputs, minus_infinity);
+  const Border &have = storage.border;
+  if (!need.any()) return true;
+  return have.minus_infinity == need.minus_infinity && have.top >= need.top && have.bottom >= need.bottom &&
+         have.left >= need.left && have.right >= need.right;
+}
+
 Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
-                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted) {
+                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted,
+                 bool in_place) {
   const Shape &map = context.graph[input].shape;
   const Dtype stored = context.layout.dtype(input);
   const Line rows =
@@ -107,6 +137,20 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
   const Line columns =
       line_of(box.size[3], box.start[3], window.kernel_x, window.stride_x, window.dilation_x, window.pad_left, map[3]);
   const Dims dims{1, channels, rows.count, columns.count};
+  Patch result{{}, box.size[2] == 1 ? 1 : window.dilation_y, box.size[3] == 1 ? 1 : window.dilation_x};
+  if (in_place) {
+    MemView source = context.layout.view(input);
+    source.offset += box_offset({{box.start[0], first_channel, rows.start, columns.start}, {}}, source.strides);
+    source.dims = dims;
+    source.strides[2] *= rows.step;
+    source.strides[3] *= columns.step;
+    result.view = in_scratchpad(source).value();
+    if (wanted.dtype == stored && wanted.tensor_factor() == 1) return result;
+    const SpmView converted = allocate(arena, wanted.dtype, dims, kChannelsLast);
+    convert(context, converted, result.view, wanted.tensor_factor());
+    result.view = converted;
+    return result;
+  }
   // Channels that lie apart in memory come plane by plane in long runs; the VPU brings them together.
   const bool planar = channels > 1 && map[3] > 1 && context.layout.value(input).strides[3] == 1;
   const std::vector<int> rows_first{0, 1, 2, 3};
@@ -136,7 +180,7 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
       fetch(context, patch, source, {rows.before, rows.after, columns.before, columns.after, fill}, planar);
     }
   }
-  Patch result{patch, box.size[2] == 1 ? 1 : window.dilation_y, box.size[3] == 1 ? 1 : window.dilation_x};
+  result.view = patch;
   if (wanted.dtype != type || wanted.tensor_factor() != 1 || planar) {
     result.view = allocate(arena, wanted.dtype, dims, kChannelsLast);
     convert(context, result.view, patch, wanted.tensor_factor());

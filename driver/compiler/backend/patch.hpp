@@ -27,11 +27,20 @@ struct Patch {
   int64_t dilation_x = 1;
 };
 
+/// What all windows of a map together see beyond its edge. outputs: [.., .., OH, OW]; map: [.., .., H, W].
+Border window_border(const WindowShape &window, const Shape &map, const Shape &outputs, bool minus_infinity);
+
+/// Whether windows can read the map where it is: it stays in the scratchpad, channels last, with a border that is wide
+/// enough. adjacent: the channels of neighbouring columns have to follow one another.
+bool reads_in_place(const Context &context, TensorId input, const WindowShape &window, const Shape &outputs,
+                    bool minus_infinity, bool adjacent);
+
 /// Loads the patch of channels [first, first + count) for the windows of `box` (in the output's [N, C, OH, OW]; one
 /// image). Outside the map: fill, 0 or minus infinity. Where the box is one output high or wide, only rows or columns
 /// that the kernel meets are loaded, and the dilation in the scratchpad is 1. Elements come as wanted.dtype, times its
-/// tensor factor.
+/// tensor factor. in_place: reads_in_place(); a map that needs no conversion either is its own patch.
 Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
-                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted);
+                 int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted,
+                 bool in_place);
 
 }  // namespace cx::compiler::backend

@@ -83,11 +83,15 @@ Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
   return result;
 }
 
-std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, int64_t first, int64_t count) {
+std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, float scale, int64_t first,
+                                int64_t count) {
   std::vector<float> scales;
-  if (weights.factors.empty()) return scales;
+  if (weights.factors.empty()) {
+    if (scale != 1) scales.assign(static_cast<std::size_t>(count), scale);
+    return scales;
+  }
   for (int64_t n = first; n < first + count; ++n) {
-    scales.push_back(static_cast<float>(1 / (activations.factor(0) * weights.factor(n))));
+    scales.push_back(static_cast<float>(scale / (activations.factor(0) * weights.factor(n))));
   }
   return scales;
 }

@@ -33,9 +33,10 @@ struct Quantiser {
 /// tensors one. Throws InputError naming a constant that is not finite.
 Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis = -1);
 
-/// What a sum of products of output channels [first, first + count) is multiplied with; empty in formats that have no
-/// factors.
-std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, int64_t first, int64_t count);
+/// What a sum of products of output channels [first, first + count) is multiplied with: what undoes the factors of its
+/// operands, times `scale`; empty where that is 1.
+std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, float scale, int64_t first,
+                                int64_t count);
 
 /// Throws UnsupportedError naming the node when a sum of `depth` products may leave the accumulator.
 void require_exact_sums(const Context &context, const Node &node, int64_t depth);

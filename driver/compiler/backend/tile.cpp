@@ -137,16 +137,43 @@ SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box
     if (source.strides[d] == 0) sizes[d] = 1;
   }
   const std::vector<int> nesting = nesting_order(box.size, source.strides);
-  SpmView buffer = allocate(arena, source.dtype, sizes, nesting);
   MemView fetched = source;
   fetched.dims = sizes;
-  context.emitter.load(buffer, fetched);
+  SpmView buffer;
+  if (const auto there = in_scratchpad(fetched)) {
+    buffer = *there;
+  } else {
+    buffer = allocate(arena, source.dtype, sizes, nesting);
+    context.emitter.load(buffer, fetched);
+  }
   if (quantiser.dtype != source.dtype || quantiser.tensor_factor() != 1) {
     const SpmView converted = allocate(arena, quantiser.dtype, sizes, nesting);
     convert(context, converted, buffer, quantiser.tensor_factor());
     buffer = converted;
   }
   return broadcast(buffer, box.size);
+}
+
+TensorId anchor_bias(const Group &group, const Node &node) {
+  if (group.anchor_bias != kNoTensor) return group.anchor_bias;
+  return node.inputs.size() > 2 ? node.inputs[2] : kNoTensor;
+}
+
+SpmView load_channels(Context &context, Arena &arena, TensorId id, int64_t first, int64_t count) {
+  const Shape &shape = context.graph[id].shape;
+  Box box{Dims(shape.size(), 0), shape};
+  const auto channel = static_cast<std::size_t>(
+      std::find_if(shape.begin(), shape.end(), [](int64_t size) { return size != 1; }) - shape.begin());
+  std::vector<int> order(shape.size());
+  for (std::size_t d = 0; d < order.size(); ++d) order[d] = static_cast<int>(d);
+  if (channel < shape.size()) {
+    box.start[channel] = first;
+    box.size[channel] = count;
+  }
+  SpmView view = load_box(context, arena, id, box, Dtype::FP32, order);
+  view.dims = {count};
+  view.strides = {4};
+  return view;
 }
 
 SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &values) {
@@ -220,6 +247,7 @@ bool Tail::used_after(TensorId id, std::size_t step) const {
 }
 
 SpmView Tail::output_buffer(Arena &arena, TensorId id, const Box &box) const {
+  if (const auto there = in_scratchpad(context_.layout.view(id, box))) return *there;
   return allocate(arena, context_.layout.dtype(id), box.size,
                   nesting_order(box.size, context_.layout.value(id).strides));
 }

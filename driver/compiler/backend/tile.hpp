@@ -67,6 +67,12 @@ SpmView load_box(Context &context, Arena &arena, TensorId id, const Box &box, st
 SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box, const Quantiser &quantiser,
                      const std::vector<int> &order);
 
+/// The node's bias, or the constant of the group that is one.
+TensorId anchor_bias(const Group &group, const Node &node);
+
+/// FP32 values [first, first + count) of a tensor with one value for each channel, of any rank, dense.
+SpmView load_channels(Context &context, Arena &arena, TensorId id, int64_t first, int64_t count);
+
 /// Dense FP32 values from the image.
 SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &values);
 

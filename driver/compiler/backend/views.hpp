@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "driver/compiler/graph.hpp"
@@ -54,6 +55,16 @@ struct MemView {
   Dims dims;
   Dims strides;
 };
+
+/// Segment number of views whose memory is the scratchpad itself: tensors that stay there between groups. Their offset
+/// is a scratchpad address.
+constexpr int kScratchpadSegment = -1;
+
+/// The view as one of the scratchpad; empty if its memory is elsewhere.
+inline std::optional<SpmView> in_scratchpad(const MemView &view) {
+  if (view.segment != kScratchpadSegment) return std::nullopt;
+  return SpmView{view.dtype, view.offset, view.dims, view.strides};
+}
 
 /// At most four dimensions, each at most 65535: what descriptors hold. dims[3] is innermost.
 struct Block {
