@@ -205,6 +205,16 @@ Binding binding_of(const Tensor &tensor, uint32_t segment) {
   return binding;
 }
 
+/// About what a program's image takes.
+uint64_t expected_bytes(const Graph &graph, Dtype product) {
+  constexpr uint64_t kStreams = 1 << 20;
+  int64_t bytes = 0;
+  for (const Tensor &tensor : graph.tensors) {
+    if (tensor.is_constant()) bytes += elements(tensor.shape) * std::max<int64_t>(element_bytes(product), 2);
+  }
+  return static_cast<uint64_t>(bytes) + static_cast<uint64_t>(bytes) / 16 + kStreams;
+}
+
 /// `most`: bytes of the scratchpad that tensors may take between groups.
 Program emit_program(const Graph &graph, const std::vector<Group> &groups, const Updates &updates, const Target &target,
                      const CompileOptions &options, int64_t most, CompileStatistics *statistics) {
@@ -221,6 +231,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     throw InputError("the model has " + std::to_string(bindings) + " inputs and outputs, at most " +
                      (options.constants ? "61" : "62") + " fit");
   }
+  if (!options.constants) image.reserve(expected_bytes(graph, product));
   ConstantPool constants(image, options.constants.get(), static_cast<int>(segments) - 1);
   Emitter emitter;
   Context context{
@@ -236,6 +247,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     group_emitter.set_region({residency.floor[g], scratchpad}, {residency.quiet_floor[g], scratchpad});
     context.emitter.set_node(groups[g].name);
     fill_borders(context, static_cast<int>(g));
+    load_copies(context, residency, static_cast<int>(g));
     emit_group(context, group_emitter, groups[g]);
   }
   if (wants_steps(options.observer)) {
@@ -318,7 +330,7 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
   const Updates updates = find_updates(model, options.in_place);
   const std::optional<Graph> ordered = updates.empty() ? std::nullopt : std::optional(order_updates(model, updates));
   const Graph &graph = ordered ? *ordered : model;
-  const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision));
+  const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision), !updates.empty());
   // Tensors that stay in the scratchpad leave less of it for the largest layers.
   for (const int64_t share : kResidentShares) {
     try {

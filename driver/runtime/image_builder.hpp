@@ -26,6 +26,12 @@ class ImageBuilder {
   /// Appends bytes (may be empty) and returns their offset, a multiple of `align` (a power of two up to kMaxAlign).
   uint64_t add_constants(std::span<const std::byte> bytes, uint64_t align = 64);
 
+  /// Room for so many bytes of constants and instructions, so that adding them does not move what is there.
+  void reserve(uint64_t bytes) { bytes_.reserve(bytes_.size() + bytes); }
+
+  /// What offsets count from. Valid until more is added.
+  const std::byte *constants() const { return bytes_.data(); }
+
   /// engine: isa engine number; each may be added once. Throws UsageError for an unknown or repeated engine, an empty
   /// stream, or one that does not end in END.
   void add_stream(uint32_t engine, std::span<const Encoded> instructions);

@@ -1,6 +1,8 @@
 #include "driver/compiler/backend/constants.hpp"
 
 #include <cstring>
+#include <functional>
+#include <string_view>
 
 #include "driver/include/cx/error.hpp"
 #include "hw/common/num/formats.hpp"
@@ -70,11 +72,19 @@ std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dty
 }
 
 int64_t ConstantPool::place(const std::vector<std::byte> &bytes) {
-  const std::string key(reinterpret_cast<const char *>(bytes.data()), bytes.size());
-  const auto found = places_.find(key);
-  if (found != places_.end()) return found->second;
+  const uint64_t key =
+      std::hash<std::string_view>{}(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
+  const auto [first, last] = places_.equal_range(key);
+  const std::byte *all = shared_ != nullptr ? shared_->bytes().data() : image_.constants();
+  for (auto it = first; it != last; ++it) {
+    const Place &place = it->second;
+    if (place.bytes == bytes.size() &&
+        (bytes.empty() || std::memcmp(all + place.offset, bytes.data(), bytes.size()) == 0)) {
+      return place.offset;
+    }
+  }
   const auto offset = static_cast<int64_t>(shared_ ? shared_->place(bytes) : image_.add_constants(bytes));
-  places_.emplace(key, offset);
+  places_.emplace(key, Place{offset, bytes.size()});
   bytes_ += bytes.size();
   return offset;
 }

@@ -33,10 +33,14 @@ class ConstantPool {
   uint64_t bytes() const { return bytes_; }
 
  private:
+  struct Place {
+    int64_t offset = 0;
+    std::size_t bytes = 0;
+  };
   ImageBuilder &image_;
   SharedConstants *shared_ = nullptr;
-  int segment_ = 0;  // the image
-  std::map<std::string, int64_t> places_;
+  int segment_ = 0;                        // the image
+  std::multimap<uint64_t, Place> places_;  ///< by a hash of the content
   uint64_t bytes_ = 0;
 };
 

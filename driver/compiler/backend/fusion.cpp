@@ -188,8 +188,9 @@ class Grouper {
     for (std::size_t n = 0; n < graph.nodes.size(); ++n) place(static_cast<int>(n));
   }
 
-  /// Member nodes of the groups, groups in a topological order.
-  std::vector<std::vector<int>> ordered() const {
+  /// Member nodes of the groups in the order in which the groups were made, which is topological but for groups that
+  /// were joined later: those wait.
+  std::vector<std::vector<int>> in_order() const {
     std::vector<std::vector<int>> result;
     std::vector<bool> done(members_.size(), false);
     std::vector<std::set<int>> needs(members_.size());
@@ -203,6 +204,56 @@ class Grouper {
         done[g] = true;
         result.push_back(members_[g]);
       }
+    }
+    return result;
+  }
+
+  /// The same in a topological order in which a group's operands come late, the one with the longest way to it first:
+  /// what the others need of one engine runs while the long way keeps another one busy.
+  std::vector<std::vector<int>> late() const {
+    const std::size_t count = members_.size();
+    std::vector<std::vector<int>> needs(count);
+    std::vector<bool> needed(count, false);
+    for (std::size_t g = 0; g < count; ++g) {
+      const std::set<int> set = predecessors(static_cast<int>(g));
+      needs[g].assign(set.begin(), set.end());
+      for (int n : needs[g]) needed[static_cast<std::size_t>(n)] = true;
+    }
+    std::vector<int> way(count, -1);  // groups on the longest way to this one
+    std::vector<std::vector<int>> result;
+    // Depth first, twice: the first visit finds the ways, the second one follows them.
+    const auto visit = [&](std::size_t root, std::vector<bool> &seen, const auto &leave) {
+      std::vector<std::pair<std::size_t, std::size_t>> stack{{root, 0}};
+      if (seen[root]) return;
+      seen[root] = true;
+      while (!stack.empty()) {
+        auto &[group, next] = stack.back();
+        if (next == needs[group].size()) {
+          leave(group);
+          stack.pop_back();
+          continue;
+        }
+        const auto operand = static_cast<std::size_t>(needs[group][next++]);
+        if (seen[operand]) continue;
+        seen[operand] = true;
+        stack.emplace_back(operand, 0);
+      }
+    };
+    std::vector<bool> seen(count, false);
+    for (std::size_t g = 0; g < count; ++g) {
+      visit(g, seen, [&](std::size_t group) {
+        way[group] = 0;
+        for (int n : needs[group]) way[group] = std::max(way[group], way[static_cast<std::size_t>(n)] + 1);
+      });
+    }
+    for (std::vector<int> &operands : needs) {
+      std::stable_sort(operands.begin(), operands.end(), [&](int a, int b) {
+        return way[static_cast<std::size_t>(a)] > way[static_cast<std::size_t>(b)];
+      });
+    }
+    seen.assign(count, false);
+    for (std::size_t g = 0; g < count; ++g) {
+      if (!needed[g]) visit(g, seen, [&](std::size_t group) { result.push_back(members_[group]); });
     }
     return result;
   }
@@ -407,10 +458,13 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes, bool scales)
 
 }  // namespace
 
-std::vector<Group> fuse(const Graph &graph, bool scales) {
+std::vector<Group> fuse(const Graph &graph, bool scales, bool keep_order) {
   for (const Node &node : graph.nodes) require_arithmetic(graph, node);
   std::vector<Group> groups;
-  for (const std::vector<int> &nodes : Grouper(graph).ordered()) groups.push_back(make_group(graph, nodes, scales));
+  const Grouper grouper(graph);
+  for (const std::vector<int> &nodes : keep_order ? grouper.in_order() : grouper.late()) {
+    groups.push_back(make_group(graph, nodes, scales));
+  }
   return groups;
 }
 

@@ -61,7 +61,7 @@ struct Group {
 };
 
 /// All groups in an order in which they can run. Nothing moves across a dependence. scales: the sums of products may be
-/// multiplied before they are stored.
-std::vector<Group> fuse(const Graph &graph, bool scales);
+/// multiplied before they are stored. keep_order: independent groups stay in the graph's order.
+std::vector<Group> fuse(const Graph &graph, bool scales, bool keep_order);
 
 }  // namespace cx::compiler::backend

@@ -253,6 +253,12 @@ void Layout::add_border(std::size_t index, const Border &border) {
   }
 }
 
+void Layout::move(std::size_t from, std::size_t to) {
+  for (std::optional<Value> &value : values_) {
+    if (value && static_cast<std::size_t>(value->storage) == from) value->storage = static_cast<int>(to);
+  }
+}
+
 std::optional<Value> Layout::scratch(int node) const {
   const auto found = scratch_.find(node);
   return found == scratch_.end() ? std::nullopt : std::optional<Value>(found->second);

@@ -87,6 +87,9 @@ class Layout {
   /// Moves a storage's tensors apart for the border. bytes_with() must have allowed it.
   void add_border(std::size_t storage, const Border &border);
 
+  /// Gives all tensors of a storage the same places in another one.
+  void move(std::size_t from, std::size_t to);
+
   /// Row-major memory between the two copies of a Reshape that neither side can view as the other; empty for other
   /// nodes.
   std::optional<Value> scratch(int node) const;

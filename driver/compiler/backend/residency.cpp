@@ -73,13 +73,16 @@ class Planner {
       if (layout.has_memory(id)) tensors_[storage_of(id)].push_back(id);
     }
     for (const Group &group : groups) note(group);
+    find_inputs();
   }
 
   std::vector<Candidate> candidates() const {
     std::vector<Candidate> result;
     for (std::size_t s = 0; s < layout_.storages().size(); ++s) {
       const Storage &storage = layout_.storages()[s];
-      if (storage.place != Place::workspace || storage.first_use < 0 || !eligible_[s]) continue;
+      if (storage.first_use < 0 || !eligible_[s]) continue;
+      const bool copies = storage.place == Place::binding;
+      if (copies && (!only_read_[s] || uses_[s] < 2)) continue;
       if (!vpu_copies(storage.dtype) || storage.bytes == 0) continue;
       Candidate candidate{s, storage.bytes, common_border(s), 0};
       if (candidate.border.any()) {
@@ -128,6 +131,19 @@ class Planner {
     return result;
   }
 
+  /// Inputs that nothing writes and no window reads: windows load their part of a map with the padding.
+  void find_inputs() {
+    only_read_.assign(layout_.storages().size(), false);
+    for (TensorId id : graph_.inputs) only_read_[storage_of(id)] = true;
+    for (const Group &group : groups_) {
+      for (TensorId id : group.outputs) only_read_[storage_of(id)] = false;
+      const Node &node = graph_.nodes[static_cast<std::size_t>(group.nodes.front())];
+      const bool window = node.op == "Conv" || node.op == "Pool";
+      const TensorId map = node.inputs.empty() ? kNoTensor : node.inputs[0];
+      if (window && layout_.has_memory(map)) only_read_[storage_of(map)] = false;
+    }
+  }
+
   Border border_of(const Node &node, const Shape &map) const {
     int64_t kernel_y = 0;
     int64_t kernel_x = 0;
@@ -149,13 +165,16 @@ class Planner {
   Layout &layout_;
   std::vector<int> uses_;  ///< groups, by storage
   std::vector<bool> eligible_;
+  std::vector<bool> only_read_;
   std::vector<std::vector<TensorId>> tensors_;
 };
 
 /// Lowest place that is free while the storage lives; -1 if there is none below `most`.
-int64_t lowest_place(const std::vector<const Storage *> &placed, const Storage &storage, int64_t bytes, int64_t most) {
+int64_t lowest_place(const std::vector<Storage> &storages, const std::vector<std::size_t> &placed,
+                     const Storage &storage, int64_t bytes, int64_t most) {
   std::vector<const Storage *> rivals;
-  for (const Storage *other : placed) {
+  for (const std::size_t index : placed) {
+    const Storage *other = &storages[index];
     if (other->first_use <= storage.last_use && storage.first_use <= other->last_use) rivals.push_back(other);
   }
   std::sort(rivals.begin(), rivals.end(), [](const Storage *a, const Storage *b) { return a->offset < b->offset; });
@@ -184,23 +203,34 @@ SpmView pattern_view(const Border &border, Dtype dtype) {
 }  // namespace
 
 Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, Layout &layout, int64_t most) {
-  std::vector<const Storage *> placed;
+  Residency result;
+  std::vector<std::size_t> placed;
   if (most > kPatternBytes) {
     for (const Candidate &candidate : Planner(graph, groups, layout).candidates()) {
-      Storage &storage = layout.storages()[candidate.storage];
-      const int64_t offset = lowest_place(placed, storage, candidate.bytes, most);
+      std::size_t index = candidate.storage;
+      const Storage found = layout.storages()[index];
+      const int64_t offset = lowest_place(layout.storages(), placed, found, candidate.bytes, most);
       if (offset < 0) continue;
-      if (candidate.border.any()) layout.add_border(candidate.storage, candidate.border);
-      storage.place = Place::scratchpad;
-      storage.offset = offset;
-      placed.push_back(&storage);
+      if (found.place == Place::binding) {
+        const Dims dims{found.bytes / element_bytes(found.dtype)};
+        const Dims strides{element_bytes(found.dtype)};
+        result.copies.push_back(
+            {found.first_use, {found.dtype, offset, dims, strides}, {found.dtype, found.segment, 0, dims, strides}});
+        layout.storages().push_back(found);
+        index = layout.storages().size() - 1;
+        layout.move(candidate.storage, index);
+      }
+      if (candidate.border.any()) layout.add_border(index, candidate.border);
+      layout.storages()[index].place = Place::scratchpad;
+      layout.storages()[index].offset = offset;
+      placed.push_back(index);
     }
   }
-  Residency result;
   const auto count = static_cast<int>(groups.size());
   result.floor.assign(groups.size(), placed.empty() ? 0 : kPatternBytes);
   result.quiet_floor = result.floor;
-  for (const Storage *storage : placed) {
+  for (const std::size_t index : placed) {
+    const Storage *storage = &layout.storages()[index];
     const int64_t end = aligned(storage->offset + storage->bytes);
     result.bytes = std::max(result.bytes, end);
     const auto raise = [&](std::vector<int64_t> &floor, int before, int after) {
@@ -228,6 +258,12 @@ void prepare_borders(Context &context) {
   for (Dtype dtype : kInfinities) {
     cell.base += 4;
     context.emitter.fill(cell, infinity_bits(dtype));
+  }
+}
+
+void load_copies(Context &context, const Residency &residency, int group) {
+  for (const InputCopy &copy : residency.copies) {
+    if (copy.group == group) context.emitter.load(copy.target, copy.source);
   }
 }
 

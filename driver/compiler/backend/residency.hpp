@@ -9,6 +9,13 @@
 
 namespace cx::compiler::backend {
 
+/// A graph input that several groups read and that is loaded once, before the first of them.
+struct InputCopy {
+  int group = 0;
+  SpmView target;
+  MemView source;
+};
+
 struct Residency {
   int64_t bytes = 0;  ///< of the scratchpad, from its begin, at most
   /// By group: first byte above everything that is resident while the group runs.
@@ -16,6 +23,7 @@ struct Residency {
   /// The same with what is resident shortly before and after, so that buffers above it need not wait for it and loads
   /// can run ahead.
   std::vector<int64_t> quiet_floor;
+  std::vector<InputCopy> copies;
 };
 
 /// Gives storages a place in the first `most` bytes of the scratchpad, those first whose bytes are used most often for
@@ -26,5 +34,7 @@ Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, L
 void prepare_borders(Context &context);
 /// Fills the borders of storages that come to life with the group.
 void fill_borders(Context &context, int group);
+/// Loads the inputs of which the group is the first reader.
+void load_copies(Context &context, const Residency &residency, int group);
 
 }  // namespace cx::compiler::backend

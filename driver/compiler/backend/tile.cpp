@@ -13,43 +13,92 @@ constexpr int64_t kAlign = 64;
 /// Constants up to this size stay in the scratchpad while a group runs.
 constexpr int64_t kResidentElements = 8192;
 
+/// Copies a box of a dense row-major tensor into dense memory that nests otherwise. Strides in elements.
+template <typename T>
+void gather(const T *source, const Dims &source_strides, T *target, const Dims &target_strides, const Dims &size) {
+  if (product(size) == 0) return;
+  // Writes are contiguous along one dimension, reads follow the tensor's order in as many places as a block is long.
+  constexpr int64_t kBlock = 16;
+  std::size_t inner = size.size();
+  std::vector<std::size_t> outer;
+  for (std::size_t d = 0; d < size.size(); ++d) {
+    if (size[d] != 1 && target_strides[d] == 1) inner = d;
+  }
+  for (std::size_t d = 0; d < size.size(); ++d) {
+    if (size[d] != 1 && d != inner) outer.push_back(d);
+  }
+  const int64_t count = inner < size.size() ? size[inner] : 1;
+  const int64_t step = inner < size.size() ? source_strides[inner] : 1;
+  const int64_t block = step == 1 ? count : kBlock;
+  std::vector<int64_t> at(outer.size(), 0);
+  for (int64_t first = 0; first < count; first += block) {
+    const int64_t length = std::min(block, count - first);
+    const T *from = source + first * step;
+    T *to = target + first;
+    for (bool more = true; more;) {
+      if (step == 1) {
+        std::copy(from, from + length, to);
+      } else {
+        for (int64_t i = 0; i < length; ++i) to[i] = from[i * step];
+      }
+      more = false;
+      for (std::size_t d = outer.size(); d-- > 0;) {
+        const std::size_t dimension = outer[d];
+        from += source_strides[dimension];
+        to += target_strides[dimension];
+        if (++at[d] < size[dimension]) {
+          more = true;
+          break;
+        }
+        from -= size[dimension] * source_strides[dimension];
+        to -= size[dimension] * target_strides[dimension];
+        at[d] = 0;
+      }
+    }
+  }
+}
+
+template <typename T>
+std::vector<T> gather(const std::byte *source, const Shape &shape, const Box &box, const std::vector<int> &order) {
+  const Dims strides = row_major_strides(shape);
+  std::vector<T> result(static_cast<std::size_t>(product(box.size)));
+  gather(reinterpret_cast<const T *>(source) + box_offset(box, strides), strides, result.data(),
+         ordered_strides(box.size, order), box.size);
+  return result;
+}
+
+template <typename T>
+std::vector<std::byte> bytes_of(const std::vector<T> &values) {
+  std::vector<std::byte> bytes(values.size() * sizeof(T));
+  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
 /// Elements of a box of a constant, in the order of `order`, as bytes of the device type.
 std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order,
                                      const Quantiser &quantiser) {
   const Dtype dtype = quantiser.dtype;
-  const Dims source = row_major_strides(tensor.shape);
-  const Dims target = ordered_strides(box.size, order);
+  const std::byte *data = tensor.data.value().data();
   const bool numeric = !quantiser.factors.empty() || bound_dtype(tensor.type, tensor.name) != dtype;
-  const auto size = static_cast<std::size_t>(numeric ? 4 : element_bytes(dtype));
-  std::vector<std::byte> input;
-  if (numeric) {
-    std::vector<float> floats = constant_as_floats(tensor);
-    quantiser.scale(floats, tensor.shape);
-    input.resize(floats.size() * 4);
-    std::memcpy(input.data(), floats.data(), input.size());
-  } else {
-    input = tensor.data.value();
-  }
-  std::vector<std::byte> output(static_cast<std::size_t>(product(box.size)) * size);
-  Dims at(box.size.size(), 0);
-  for (int64_t n = product(box.size); n > 0; --n) {
-    int64_t from = 0;
-    int64_t to = 0;
-    for (std::size_t d = 0; d < at.size(); ++d) {
-      from += (box.start[d] + at[d]) * source[d];
-      to += at[d] * target[d];
-    }
-    std::memcpy(output.data() + static_cast<std::size_t>(to) * size,
-                input.data() + static_cast<std::size_t>(from) * size, size);
-    for (std::size_t d = at.size(); d-- > 0;) {
-      if (++at[d] < box.size[d]) break;
-      at[d] = 0;
+  if (!numeric) {
+    switch (element_bytes(dtype)) {
+      case 1:
+        return bytes_of(gather<uint8_t>(data, tensor.shape, box, order));
+      case 2:
+        return bytes_of(gather<uint16_t>(data, tensor.shape, box, order));
+      case 4:
+        return bytes_of(gather<uint32_t>(data, tensor.shape, box, order));
+      default:
+        return bytes_of(gather<uint64_t>(data, tensor.shape, box, order));
     }
   }
-  if (!numeric) return output;
-  std::vector<float> floats(output.size() / 4);
-  std::memcpy(floats.data(), output.data(), output.size());
-  return encode_floats(floats, dtype);
+  if (tensor.type == Type::F32 && quantiser.factors.empty()) {
+    return encode_floats(gather<float>(data, tensor.shape, box, order), dtype);
+  }
+  std::vector<float> floats = constant_as_floats(tensor);
+  quantiser.scale(floats, tensor.shape);
+  return encode_floats(gather<float>(reinterpret_cast<const std::byte *>(floats.data()), tensor.shape, box, order),
+                       dtype);
 }
 
 MemView constant_memory(const Context &context, const SpmView &buffer, int64_t offset) {

@@ -10,6 +10,7 @@ using namespace cx::tb;
 
 namespace {
 
+constexpr uint32_t kDmmu = 2;
 constexpr uint32_t kVpu = 3;
 
 CompileStatistics compiled(const Graph &graph, const Target &target, Precision precision) {
@@ -297,6 +298,20 @@ TEST_CASE("attention moves nothing") {
     options.precision = Precision::fp16;
     const Program program = compile(m.graph, card_target(), options);
     CHECK(program.workspace_bytes == 0);
+    // The input is loaded once for its three readers.
+    const CompileStatistics statistics = compiled(m.graph, card_target(), Precision::fp16);
+    CHECK(statistics.dma_load_bytes <= statistics.constant_bytes + static_cast<uint64_t>(tokens * width) * 4);
+    // The last product before the softmax's result is needed runs while the softmax does.
+    std::vector<std::string> products;
+    for (const Node &node : m.graph.nodes) {
+      if (node.op == "MatMul") products.push_back(node.name);
+    }
+    const auto place = [&](const std::string &name) {
+      return std::find_if(program.debug.begin(), program.debug.end(),
+                          [&](const DebugEntry &entry) { return entry.engine == kDmmu && entry.node == name; });
+    };
+    CHECK(place(products[3]) < place(products[2]));
+    CHECK(place(products[0]) < place(products[3]));
     for (const Node &node : m.graph.nodes) {
       if (node.op != "Reshape" && node.op != "Transpose") continue;
       for (uint32_t engine = 0; engine < 4; ++engine) CHECK(instructions(program, engine, node.name) == 0);
