@@ -11,54 +11,52 @@ namespace cx::compiler::backend {
 
 namespace {
 
-template <typename T, typename Convert>
-std::vector<float> convert(const std::vector<std::byte> &data, Convert to_float) {
-  std::vector<float> result(data.size() / sizeof(T));
-  for (std::size_t i = 0; i < result.size(); ++i) {
-    T value;
-    std::memcpy(&value, data.data() + i * sizeof(T), sizeof(T));
-    result[i] = to_float(value);
-  }
-  return result;
-}
-
 template <typename T>
-std::vector<float> convert(const std::vector<std::byte> &data) {
-  return convert<T>(data, [](T value) { return static_cast<float>(value); });
+T read(const std::byte *element) {
+  T value;
+  std::memcpy(&value, element, sizeof value);
+  return value;
 }
 
 }  // namespace
 
-std::vector<float> constant_as_floats(const Tensor &tensor) {
-  const std::vector<std::byte> &data = tensor.data.value();
-  switch (tensor.type) {
+float element_as_float(Type type, const std::byte *element) {
+  switch (type) {
     case Type::F32:
-      return convert<float>(data);
+      return read<float>(element);
     case Type::F64:
-      return convert<double>(data);
+      return static_cast<float>(read<double>(element));
     case Type::F16:
-      return convert<uint16_t>(data, num::decode_fp16);
+      return num::decode_fp16(read<uint16_t>(element));
     case Type::BF16:
-      return convert<uint16_t>(data, num::decode_bf16);
+      return num::decode_bf16(read<uint16_t>(element));
     case Type::I8:
-      return convert<int8_t>(data);
+      return read<int8_t>(element);
     case Type::U8:
     case Type::Bool:
-      return convert<uint8_t>(data);
+      return read<uint8_t>(element);
     case Type::I16:
-      return convert<int16_t>(data);
+      return read<int16_t>(element);
     case Type::U16:
-      return convert<uint16_t>(data);
+      return read<uint16_t>(element);
     case Type::I32:
-      return convert<int32_t>(data);
+      return static_cast<float>(read<int32_t>(element));
     case Type::U32:
-      return convert<uint32_t>(data);
+      return static_cast<float>(read<uint32_t>(element));
     case Type::I64:
-      return convert<int64_t>(data);
+      return static_cast<float>(read<int64_t>(element));
     case Type::U64:
-      return convert<uint64_t>(data);
+      return static_cast<float>(read<uint64_t>(element));
   }
-  throw Error("constant " + tensor.name + " has an unknown type");
+  throw Error("a constant has an unknown type");
+}
+
+std::vector<float> constant_as_floats(const Tensor &tensor) {
+  const std::vector<std::byte> &data = tensor.data.value();
+  const std::size_t size = bytes_of(tensor.type);
+  std::vector<float> result(data.size() / size);
+  for (std::size_t i = 0; i < result.size(); ++i) result[i] = element_as_float(tensor.type, data.data() + i * size);
+  return result;
 }
 
 std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dtype) {

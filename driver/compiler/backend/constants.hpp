@@ -17,6 +17,8 @@ namespace cx::compiler::backend {
 /// Elements of a constant of any numeric type as floats.
 std::vector<float> constant_as_floats(const Tensor &tensor);
 
+float element_as_float(Type type, const std::byte *element);
+
 /// Floats as elements of a floating-point or 8-bit device type, rounded to nearest even; 8-bit types saturate.
 std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dtype);
 

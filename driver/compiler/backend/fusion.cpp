@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <functional>
+#include <queue>
 #include <set>
 
 #include "driver/compiler/backend/constants.hpp"
@@ -177,6 +179,19 @@ Step step_of(const Graph &graph, int index) {
   return step;
 }
 
+/// Nodes that use each tensor, each once, in order.
+std::vector<std::vector<int>> consumers_of(const Graph &graph) {
+  std::vector<std::vector<int>> consumers(graph.tensors.size());
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    for (TensorId id : graph.nodes[n].inputs) {
+      if (id == kNoTensor) continue;
+      std::vector<int> &users = consumers[static_cast<std::size_t>(id)];
+      if (users.empty() || users.back() != static_cast<int>(n)) users.push_back(static_cast<int>(n));
+    }
+  }
+  return consumers;
+}
+
 /// Assigns nodes to groups one by one; a group is a set of nodes, in order.
 class Grouper {
  public:
@@ -192,17 +207,20 @@ class Grouper {
   /// were joined later: those wait.
   std::vector<std::vector<int>> in_order() const {
     std::vector<std::vector<int>> result;
-    std::vector<bool> done(members_.size(), false);
-    std::vector<std::set<int>> needs(members_.size());
-    for (std::size_t g = 0; g < members_.size(); ++g) needs[g] = predecessors(static_cast<int>(g));
-    while (result.size() < members_.size()) {
-      for (std::size_t g = 0; g < members_.size(); ++g) {
-        if (done[g]) continue;
-        const bool ready =
-            std::all_of(needs[g].begin(), needs[g].end(), [&](int n) { return done[static_cast<std::size_t>(n)]; });
-        if (!ready) continue;
-        done[g] = true;
-        result.push_back(members_[g]);
+    std::vector<std::vector<int>> successors(groups_.size());
+    std::vector<std::size_t> waits(groups_.size());
+    std::priority_queue<int, std::vector<int>, std::greater<>> ready;
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      waits[g] = groups_[g].needs.size();
+      for (int need : groups_[g].needs) successors[static_cast<std::size_t>(need)].push_back(static_cast<int>(g));
+      if (waits[g] == 0) ready.push(static_cast<int>(g));
+    }
+    while (!ready.empty()) {
+      const auto g = static_cast<std::size_t>(ready.top());
+      ready.pop();
+      result.push_back(groups_[g].members);
+      for (int next : successors[g]) {
+        if (--waits[static_cast<std::size_t>(next)] == 0) ready.push(next);
       }
     }
     return result;
@@ -211,12 +229,11 @@ class Grouper {
   /// The same in a topological order in which a group's operands come late, the one with the longest way to it first:
   /// what the others need of one engine runs while the long way keeps another one busy.
   std::vector<std::vector<int>> late() const {
-    const std::size_t count = members_.size();
+    const std::size_t count = groups_.size();
     std::vector<std::vector<int>> needs(count);
     std::vector<bool> needed(count, false);
     for (std::size_t g = 0; g < count; ++g) {
-      const std::set<int> set = predecessors(static_cast<int>(g));
-      needs[g].assign(set.begin(), set.end());
+      needs[g].assign(groups_[g].needs.begin(), groups_[g].needs.end());
       for (int n : needs[g]) needed[static_cast<std::size_t>(n)] = true;
     }
     std::vector<int> way(count, -1);  // groups on the longest way to this one
@@ -253,74 +270,87 @@ class Grouper {
     }
     seen.assign(count, false);
     for (std::size_t g = 0; g < count; ++g) {
-      if (!needed[g]) visit(g, seen, [&](std::size_t group) { result.push_back(members_[group]); });
+      if (!needed[g]) visit(g, seen, [&](std::size_t group) { result.push_back(groups_[group].members); });
     }
     return result;
   }
 
  private:
+  struct Members {
+    std::vector<int> members;
+    std::set<int> needs;  ///< groups
+  };
+
   const Node &node(int index) const { return graph_.nodes[static_cast<std::size_t>(index)]; }
+  const Members &group(int index) const { return groups_[static_cast<std::size_t>(index)]; }
   int producer_group(TensorId id) const {
     if (id == kNoTensor) return -1;
     const int producer = producer_[static_cast<std::size_t>(id)];
     return producer < 0 ? -1 : group_of_[static_cast<std::size_t>(producer)];
   }
-  const Shape &shape_of(int group) const {
-    return graph_[node(members_[static_cast<std::size_t>(group)].front()).outputs[0]].shape;
-  }
+  const Shape &shape_of(int index) const { return graph_[node(group(index).members.front()).outputs[0]].shape; }
 
-  std::set<int> predecessors(int group) const {
-    std::set<int> result;
-    for (int member : members_[static_cast<std::size_t>(group)]) {
-      for (TensorId id : node(member).inputs) {
-        const int from = producer_group(id);
-        if (from >= 0 && from != group) result.insert(from);
+  /// Whether one of `from` needs a value of `ancestor`. True as well where that takes long to find out.
+  bool depend_on(std::vector<int> from, int ancestor) const {
+    // What needs a group has a node behind the group's first one.
+    const int first = group(ancestor).members.front();
+    std::set<int> seen(from.begin(), from.end());
+    while (!from.empty()) {
+      const int here = from.back();
+      from.pop_back();
+      if (here == ancestor) return true;
+      if (group(here).members.back() < first) continue;
+      if (seen.size() > kMostVisits) return true;
+      for (int need : group(here).needs) {
+        if (seen.insert(need).second) from.push_back(need);
       }
     }
-    return result;
+    return false;
   }
 
-  /// Whether `group` needs a value of `ancestor`.
-  bool depends_on(int group, int ancestor, std::set<int> &seen) const {
-    if (group == ancestor) return true;
-    if (!seen.insert(group).second) return false;
-    const std::set<int> needs = predecessors(group);
-    return std::any_of(needs.begin(), needs.end(), [&](int n) { return depends_on(n, ancestor, seen); });
-  }
-
-  bool can_join(int index, int group) const {
-    const std::vector<int> &members = members_[static_cast<std::size_t>(group)];
+  bool can_join(int index, int to) const {
+    const std::vector<int> &members = group(to).members;
     if (members.size() >= kMaxNodes || kind_of(node(members.front())) == GroupKind::move) return false;
-    if (shape_of(group) != graph_[node(index).outputs[0]].shape) return false;
+    if (shape_of(to) != graph_[node(index).outputs[0]].shape) return false;
+    std::vector<int> others;
     for (TensorId id : node(index).inputs) {
       const int from = producer_group(id);
-      if (from < 0 || from == group) continue;
-      std::set<int> seen;
-      if (depends_on(from, group, seen)) return false;
+      if (from >= 0 && from != to) others.push_back(from);
     }
-    return true;
+    return !depend_on(std::move(others), to);
   }
 
   void place(int index) {
     int best = -1;
     if (kind_of(node(index)) == GroupKind::elementwise) {
-      for (TensorId id : node(index).inputs) {
-        const int group = producer_group(id);
-        if (group > best && can_join(index, group)) best = group;
+      std::set<int, std::greater<>> candidates;
+      for (TensorId id : node(index).inputs) candidates.insert(producer_group(id));
+      for (int candidate : candidates) {
+        if (candidate < 0 || !can_join(index, candidate)) continue;
+        best = candidate;
+        break;
       }
     }
     if (best < 0) {
-      best = static_cast<int>(members_.size());
-      members_.emplace_back();
+      best = static_cast<int>(groups_.size());
+      groups_.emplace_back();
     }
-    members_[static_cast<std::size_t>(best)].push_back(index);
+    Members &joined = groups_[static_cast<std::size_t>(best)];
+    joined.members.push_back(index);
+    for (TensorId id : node(index).inputs) {
+      const int from = producer_group(id);
+      if (from >= 0 && from != best) joined.needs.insert(from);
+    }
     group_of_[static_cast<std::size_t>(index)] = best;
   }
+
+  /// Groups that a search for a dependence looks at: what lies further apart is not fused.
+  static constexpr std::size_t kMostVisits = 512;
 
   const Graph &graph_;
   std::vector<int> group_of_;
   std::vector<int> producer_;
-  std::vector<std::vector<int>> members_;
+  std::vector<Members> groups_;
 };
 
 bool takes_activation(const Group &group) {
@@ -362,7 +392,7 @@ TensorId as_bias(const Graph &graph, const Group &group, const Step &step) {
 }
 
 /// Lets the drain of a product scale its sums and add a constant for each channel, where these are their only uses.
-void merge_affine(const Graph &graph, Group &group, bool scales) {
+void merge_affine(const Graph &graph, const std::vector<std::vector<int>> &consumers, Group &group, bool scales) {
   const Node &node = graph.nodes[static_cast<std::size_t>(group.nodes.front())];
   if (!is_dmmu_product(graph, node) || graph[group.anchor_result].type != Type::F32) return;
   bool has_bias = node.inputs.size() > 2 && node.inputs[2] != kNoTensor;
@@ -370,7 +400,8 @@ void merge_affine(const Graph &graph, Group &group, bool scales) {
   while (!group.steps.empty()) {
     const Step &step = group.steps.front();
     const bool takes = step.a == group.anchor_result || step.b == group.anchor_result;
-    if (!takes || graph.consumers(group.anchor_result).size() != 1 || graph.is_output(group.anchor_result)) return;
+    const auto anchor = static_cast<std::size_t>(group.anchor_result);
+    if (!takes || consumers[anchor].size() != 1 || graph.is_output(group.anchor_result)) return;
     if (step.act.kind != isa::Activation::NONE) return;
     const std::optional<float> factor = as_factor(step);
     const TensorId bias = as_bias(graph, group, step);
@@ -389,8 +420,10 @@ void merge_affine(const Graph &graph, Group &group, bool scales) {
 }
 
 /// Lets the operation that makes a value apply the relu or clamp that is its only use.
-void merge_activations(const Graph &graph, Group &group) {
-  const auto only_used_here = [&](TensorId id) { return graph.consumers(id).size() == 1 && !graph.is_output(id); };
+void merge_activations(const Graph &graph, const std::vector<std::vector<int>> &consumers, Group &group) {
+  const auto only_used_here = [&](TensorId id) {
+    return consumers[static_cast<std::size_t>(id)].size() == 1 && !graph.is_output(id);
+  };
   std::vector<Step> kept;
   for (const Step &step : group.steps) {
     const std::optional<Activation> act = as_activation(graph, step);
@@ -430,7 +463,8 @@ void require_arithmetic(const Graph &graph, const Node &node) {
   }
 }
 
-Group make_group(const Graph &graph, const std::vector<int> &nodes, bool scales) {
+Group make_group(const Graph &graph, const std::vector<std::vector<int>> &consumers, const std::vector<int> &nodes,
+                 bool scales) {
   Group group;
   const Node &first = graph.nodes[static_cast<std::size_t>(nodes.front())];
   group.kind = kind_of(first);
@@ -440,11 +474,11 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes, bool scales)
   const bool anchored = group.kind != GroupKind::elementwise;
   if (anchored) group.anchor_result = first.outputs[0];
   for (std::size_t i = anchored ? 1 : 0; i < nodes.size(); ++i) group.steps.push_back(step_of(graph, nodes[i]));
-  if (anchored) merge_affine(graph, group, scales);
-  merge_activations(graph, group);
+  if (anchored) merge_affine(graph, consumers, group, scales);
+  merge_activations(graph, consumers, group);
   const auto needed_outside = [&](TensorId id) {
     if (graph.is_output(id)) return true;
-    for (int consumer : graph.consumers(id)) {
+    for (int consumer : consumers[static_cast<std::size_t>(id)]) {
       if (std::find(nodes.begin(), nodes.end(), consumer) == nodes.end()) return true;
     }
     return false;
@@ -461,9 +495,10 @@ Group make_group(const Graph &graph, const std::vector<int> &nodes, bool scales)
 std::vector<Group> fuse(const Graph &graph, bool scales, bool keep_order) {
   for (const Node &node : graph.nodes) require_arithmetic(graph, node);
   std::vector<Group> groups;
+  const std::vector<std::vector<int>> consumers = consumers_of(graph);
   const Grouper grouper(graph);
   for (const std::vector<int> &nodes : keep_order ? grouper.in_order() : grouper.late()) {
-    groups.push_back(make_group(graph, nodes, scales));
+    groups.push_back(make_group(graph, consumers, nodes, scales));
   }
   return groups;
 }

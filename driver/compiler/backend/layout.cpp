@@ -96,6 +96,12 @@ Layout::Layout(const Graph &graph, const std::vector<Group> &groups, Dtype eleme
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     for (TensorId out : graph.nodes[n].outputs) producer_[static_cast<std::size_t>(out)] = static_cast<int>(n);
   }
+  users_.resize(graph.tensors.size());
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    for (TensorId id : graph.nodes[n].inputs) {
+      if (id != kNoTensor) users_[static_cast<std::size_t>(id)].push_back(static_cast<int>(n));
+    }
+  }
   int segment = kFirstBindingSegment;
   const auto bind = [&](TensorId id) {
     const Tensor &tensor = graph[id];
@@ -118,6 +124,9 @@ Layout::Layout(const Graph &graph, const std::vector<Group> &groups, Dtype eleme
     }
   }
   place_backwards();
+  // In an order in which what a tensor asks for is known: chains of any length need no deep recursion.
+  for (const Node &node : graph.nodes) preferred_order(node.outputs[0]);
+  resolve_placements();
   // Only values that leave their group have memory.
   for (const Group &group : groups) {
     for (TensorId id : group.outputs) resolve(id);
@@ -145,6 +154,17 @@ void Layout::place_backwards() {
       if (maker.op == "Slice" || maker.op == "Expand") continue;
       placements_[static_cast<std::size_t>(in)] = {out, static_cast<int>(n)};
     }
+  }
+}
+
+void Layout::resolve_placements() {
+  for (std::size_t n = graph_.nodes.size(); n-- > 0;) {
+    const TensorId id = graph_.nodes[n].outputs[0];
+    const TensorId parent = placements_[static_cast<std::size_t>(id)].parent;
+    std::optional<Value> &value = values_[static_cast<std::size_t>(id)];
+    if (parent == kNoTensor || value) continue;
+    resolve(parent);
+    value = inside_parent(id);
   }
 }
 
@@ -288,9 +308,9 @@ std::vector<int> Layout::preferred_order(TensorId id) {
 }
 
 bool Layout::only_reshaped(TensorId id, const std::vector<int> &order) const {
-  const std::vector<int> consumers = graph_.consumers(id);
-  if (consumers.empty()) return false;
-  return std::all_of(consumers.begin(), consumers.end(), [&](int n) {
+  const std::vector<int> &users = users_[static_cast<std::size_t>(id)];
+  if (users.empty()) return false;
+  return std::all_of(users.begin(), users.end(), [&](int n) {
     const Node &node = graph_.nodes[static_cast<std::size_t>(n)];
     if (node.op != "Reshape") return false;
     Dims ignored;

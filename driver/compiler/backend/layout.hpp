@@ -103,6 +103,7 @@ class Layout {
   };
 
   void place_backwards();
+  void resolve_placements();
   bool can_be_placed(TensorId id) const;
   Value resolve(TensorId id);
   std::optional<Value> inside_parent(TensorId id);
@@ -119,6 +120,7 @@ class Layout {
   const Graph &graph_;
   Dtype element_;
   std::vector<int> producer_;
+  std::vector<std::vector<int>> users_;  ///< nodes, by tensor
   std::vector<Placement> placements_;
   std::vector<std::optional<Value>> values_;
   std::vector<std::optional<std::vector<int>>> preferred_;

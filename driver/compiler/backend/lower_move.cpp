@@ -122,6 +122,7 @@ class PadKernel : public Kernel {
     if (context_.emitter.dry()) return;
     MemView element;
     element.dtype = buffer.dtype;
+    element.segment = context_.constants.segment();
     element.offset = context_.constants.place(value_);
     element.dims = buffer.dims;
     element.strides.assign(buffer.dims.size(), 0);

@@ -55,18 +55,6 @@ std::vector<float> constant_ranges(const Tensor &tensor, int axis) {
 
 bool is_8_bit(Dtype dtype) { return dtype == Dtype::INT8 || dtype == Dtype::FP8_E4M3 || dtype == Dtype::FP8_E5M2; }
 
-void Quantiser::scale(std::vector<float> &values, const Shape &shape) const {
-  if (factors.empty()) return;
-  int64_t inner = 1;
-  for (std::size_t d = axis < 0 ? shape.size() : static_cast<std::size_t>(axis) + 1; d < shape.size(); ++d) {
-    inner *= shape[d];
-  }
-  const int64_t count = axis < 0 ? 1 : shape[static_cast<std::size_t>(axis)];
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = static_cast<float>(values[i] * factor(static_cast<int64_t>(i) / inner % count));
-  }
-}
-
 Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
   Quantiser result;
   result.dtype = context.product;

@@ -23,8 +23,6 @@ struct Quantiser {
   double factor(int64_t index) const {
     return factors.empty() ? 1 : factors[axis < 0 ? 0 : static_cast<size_t>(index)];
   }
-  /// Multiplies a tensor's elements by their factors.
-  void scale(std::vector<float> &values, const Shape &shape) const;
   /// The factor of a tensor that is converted on the device.
   float tensor_factor() const { return static_cast<float>(factor(0)); }
 };

@@ -95,10 +95,31 @@ std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const
   if (tensor.type == Type::F32 && quantiser.factors.empty()) {
     return encode_floats(gather<float>(data, tensor.shape, box, order), dtype);
   }
-  std::vector<float> floats = constant_as_floats(tensor);
-  quantiser.scale(floats, tensor.shape);
-  return encode_floats(gather<float>(reinterpret_cast<const std::byte *>(floats.data()), tensor.shape, box, order),
-                       dtype);
+  // Work is that of the box, not of the tensor.
+  const auto width = compiler::bytes_of(tensor.type);
+  const Dims source = row_major_strides(tensor.shape);
+  const Dims target = ordered_strides(box.size, order);
+  const auto axis = static_cast<std::size_t>(std::max(quantiser.axis, 0));
+  std::vector<float> floats(static_cast<std::size_t>(product(box.size)));
+  Dims at(box.size.size(), 0);
+  for (std::size_t n = 0; n < floats.size(); ++n) {
+    int64_t from = 0;
+    int64_t to = 0;
+    for (std::size_t d = 0; d < at.size(); ++d) {
+      from += (box.start[d] + at[d]) * source[d];
+      to += at[d] * target[d];
+    }
+    float value = element_as_float(tensor.type, data + static_cast<std::size_t>(from) * width);
+    if (!quantiser.factors.empty()) {
+      value = static_cast<float>(value * quantiser.factor(quantiser.axis < 0 ? 0 : box.start[axis] + at[axis]));
+    }
+    floats[static_cast<std::size_t>(to)] = value;
+    for (std::size_t d = at.size(); d-- > 0;) {
+      if (++at[d] < box.size[d]) break;
+      at[d] = 0;
+    }
+  }
+  return encode_floats(floats, dtype);
 }
 
 MemView constant_memory(const Context &context, const SpmView &buffer, int64_t offset) {
