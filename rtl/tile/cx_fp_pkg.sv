@@ -84,7 +84,6 @@ package cx_fp_pkg;
   // Operands trade places, and numbers change sign, by exclusive or with a mask: as branches of a simulation they would
   // be mispredicted half of the time.
   function automatic logic [31:0] fma(input logic [31:0] a, input logic [31:0] b, input logic [31:0] c);
-    // verilator no_inline_task
     logic        sum_leads, sign, subtract, negative;
     int unsigned exp_p, exp_c, exp, distance;
     logic [63:0] sig_a, sig_b, sig_c, product, addend, exchanged, sum, magnitude;

@@ -1,10 +1,10 @@
 cx_tile_pkg.sv
 cx_fp_pkg.sv
 cx_cvt_pkg.sv
-cx_widen.sv
+cx_widen_pkg.sv
 cx_pe_pkg.sv
 cx_array.sv
-cx_acc_column.sv
+cx_acc.sv
 cx_post.sv
 cx_tile_counters.sv
 cx_tile_ctrl.sv

@@ -55,13 +55,11 @@ module cx_tile
   output logic [Cols-1:0][31:0] d_row_o,
   // accumulator parity
   input  logic                  acc_inject_i,      // words written now get a wrong bit
-  output logic                  acc_error_o,       // a word was read with wrong parity
+  output logic                  acc_error_o,       // words were read with wrong parity, a cycle ago
   // counters
   input  logic [3:0]            count_sel_i,
   output logic [CountW-1:0]     count_o
 );
-
-  localparam int unsigned Descend = Rows * Stages;
 
   logic            w_take, w_load, w_scale, w_bank, w_stall, a_take, a_stall, a_scaled;
   logic [3:0]      w_fmt, a_fmt;
@@ -130,71 +128,39 @@ module cx_tile
   );
 
   // ---- weights: converted once, then written to the shadow bank of their row or sent into the array ----
-  logic [31:0]     w_word   [Cols];
-  logic [31:0]     w_next   [Cols];
-  logic [31:0]     p_word   [Cols];
-  logic [31:0]     w_word_q [Cols];
-  logic [Rows-1:0] w_we_q;
-  logic            w_scale_q, w_bank_q;
-
-  for (genvar c = 0; c < int'(Cols); c++) begin : gen_w_widen
-    cx_widen #(
-      .Pack (Pack)
-    ) u_widen (
-      .fmt_i   (w_fmt),
-      .raw_i   (w_row_i[c]),
-      .lanes_i (w_lanes),
-      .word_o  (w_word[c]),
-      .zero_o  (),
-      .neg_o   ()
-    );
-    assign w_next[c] = w_scale ? w_row_i[c] : w_word[c];
-    assign p_word[c] = p_row_i[c];
-  end
+  logic [Cols-1:0][31:0] w_word_q;
+  logic [Rows-1:0]       w_we_q;
+  logic                  w_scale_q, w_bank_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
       w_we_q    <= '0;
       w_scale_q <= 1'b0;
     end else begin
-      for (int unsigned r = 0; r < Rows; r++) w_we_q[r] <= w_load && w_row == DimW'(r);
+      w_we_q    <= w_load ? Rows'(1) << w_row : '0;
       w_scale_q <= w_scale;
     end
   end
 
+  function automatic logic [Cols-1:0][31:0] w_widened();
+    for (int unsigned c = 0; c < Cols; c++) begin
+      w_widened[c] = cx_widen_pkg::widened(Pack, w_scale ? FmtFp32 : w_fmt, 4'(w_lanes), w_row_i[c]);
+    end
+  endfunction
+
   always_ff @(posedge clk_i) begin
     if (w_take) begin
-      w_word_q <= w_next;
       w_bank_q <= w_bank;
+      w_word_q <= w_widened();
     end
-  end
-
-  // ---- activations ----
-  logic [31:0]     a_word [Rows];
-  logic [Rows-1:0] a_zero, a_neg, a_gated;
-
-  for (genvar r = 0; r < int'(Rows); r++) begin : gen_a_widen
-    logic [Pack-1:0] lanes;
-    for (genvar l = 0; l < int'(Pack); l++) begin : gen_lane
-      assign lanes[l] = a_wave.os ? a_lanes[l] : KW'(r * int'(Pack) + l) < a_k;
-    end
-    cx_widen #(
-      .Pack (Pack)
-    ) u_widen (
-      .fmt_i   (a_fmt),
-      .raw_i   (a_row_i[r]),
-      .lanes_i (lanes),
-      .word_o  (a_word[r]),
-      .zero_o  (a_zero[r]),
-      .neg_o   (a_neg[r])
-    );
-    assign a_gated[r] = a_zero[r] && DimW'(r) < a_wave.rows;
   end
 
   // ---- the array ----
-  logic [Cols-1:0] shift;
-  logic [DimW-1:0] depth [Cols];
-  logic [31:0]     psum  [Cols];
+  logic [Cols-1:0]           shift;
+  logic [Cols-1:0][DimW-1:0] depth;
+  logic [Cols-1:0][31:0]     psum, drained;
+  logic [2*DimW-1:0]         gated;
+  logic [CountW-1:0]         errors;
 
   cx_array #(
     .Rows    (Rows),
@@ -205,42 +171,51 @@ module cx_tile
   ) u_array (
     .clk_i,
     .rst_ni,
-    .wave_i     (a_wave),
-    .act_zero_i (a_zero),
-    .act_neg_i  (a_neg),
-    .act_word_i (a_word),
-    .w_we_i     (w_we_q),
-    .w_bank_i   (w_bank_q),
-    .w_word_i   (w_word_q),
-    .shift_i    (shift),
-    .depth_i    (depth),
-    .psum_o     (psum)
+    .wave_i      (a_wave),
+    .act_fmt_i   (a_fmt),
+    .act_k_i     (a_k),
+    .act_lanes_i (a_lanes),
+    .act_row_i   (a_row_i),
+    .gated_o     (gated),
+    .w_we_i      (w_we_q),
+    .w_bank_i    (w_bank_q),
+    .w_word_i    (w_word_q),
+    .shift_i     (shift),
+    .depth_i     (depth),
+    .psum_o      (psum)
   );
 
-  // ---- accumulators: the tag of a row waits while its sums go down ----
-  tag_t               tag_delay_q [Descend];
-  logic [31:0]        row_scale_q [Descend];
-  logic [Descend-1:0] tag_valid_q;
-
-  always_ff @(posedge clk_i or negedge rst_ni) begin
-    if (!rst_ni) tag_valid_q <= '0;
-    else tag_valid_q <= Descend'({tag_valid_q, a_tag.valid});
-  end
-
-  always_ff @(posedge clk_i) begin
-    tag_delay_q[0]           <= a_tag;
-    row_scale_q[0]           <= a_scaled ? a_scale_i : cx_fp_pkg::One;
-    tag_delay_q[1:Descend-1] <= tag_delay_q[0:Descend-2];
-    row_scale_q[1:Descend-1] <= row_scale_q[0:Descend-2];
-  end
+  // ---- accumulators ----
+  cx_acc #(
+    .Cols    (Cols),
+    .AccRows (AccRows),
+    .Descend (Rows * Stages)
+  ) u_acc (
+    .clk_i,
+    .rst_ni,
+    .tag_i        (a_tag),
+    .row_scale_i  (a_scaled ? a_scale_i : cx_fp_pkg::One),
+    .psum_i       (psum),
+    .shift_o      (shift),
+    .depth_o      (depth),
+    .scale_we_i   (w_scale_q),
+    .scale_bank_i (w_bank_q),
+    .scale_i      (w_word_q),
+    .drain_en_i   (drain_en),
+    .drain_row_i  (drain_row),
+    .drain_cols_i (drain_cols),
+    .drain_word_o (drained),
+    .inject_i     (acc_inject_i),
+    .error_o      (acc_error_o),
+    .errors_o     (errors)
+  );
 
   // ---- drain: constants of the command, parameters of the columns ----
-  logic [3:0]  drain_fmt_q;
-  logic        drain_integer_q, drain_has_scale_q, drain_has_bias_q;
-  logic [1:0]  drain_act_q;
-  logic [31:0] drain_lo_q, drain_hi_q;
-  logic [31:0] drain_scale_q [Cols];
-  logic [31:0] drain_bias_q  [Cols];
+  logic [3:0]            drain_fmt_q;
+  logic                  drain_integer_q, drain_has_scale_q, drain_has_bias_q;
+  logic [1:0]            drain_act_q;
+  logic [31:0]           drain_lo_q, drain_hi_q;
+  logic [Cols-1:0][31:0] drain_scale_q, drain_bias_q;
 
   always_ff @(posedge clk_i) begin
     if (drain_start) begin
@@ -255,87 +230,40 @@ module cx_tile
   end
 
   always_ff @(posedge clk_i) begin
-    if (p_valid_i && p_ready_o && p_scale) drain_scale_q <= p_word;
-    if (p_valid_i && p_ready_o && !p_scale) drain_bias_q <= p_word;
+    if (p_valid_i && p_ready_o && p_scale) drain_scale_q <= p_row_i;
+    if (p_valid_i && p_ready_o && !p_scale) drain_bias_q <= p_row_i;
   end
 
-  // ---- columns: accumulator memory and drain ----
-  logic [Cols-1:0] acc_error;
-
-  for (genvar c = 0; c < int'(Cols); c++) begin : gen_acc
-    tag_t        tag_in, tag_out;
-    logic [31:0] scale_in, scale_out, drained;
-    logic        error;
-
-    if (c == 0) begin : gen_first
-      always_comb begin
-        tag_in       = tag_delay_q[Descend-1];
-        tag_in.valid = tag_valid_q[Descend-1];
-        scale_in     = row_scale_q[Descend-1];
-      end
-    end else begin : gen_next
-      assign tag_in   = gen_acc[c-1].tag_out;
-      assign scale_in = gen_acc[c-1].scale_out;
-    end
-
-    cx_acc_column #(
-      .AccRows (AccRows)
-    ) u_acc (
-      .clk_i,
-      .rst_ni,
-      .tag_i        (tag_in),
-      .row_scale_i  (scale_in),
-      .tag_o        (tag_out),
-      .row_scale_o  (scale_out),
-      .psum_i       (psum[c]),
-      .shift_o      (shift[c]),
-      .depth_o      (depth[c]),
-      .scale_we_i   (w_scale_q),
-      .scale_bank_i (w_bank_q),
-      .scale_i      (w_word_q[c]),
-      .drain_en_i   (drain_en && DimW'(c) < drain_cols),
-      .drain_row_i  (drain_row),
-      .drain_word_o (drained),
-      .inject_i     (acc_inject_i),
-      .error_o      (error)
-    );
-    assign acc_error[c] = error;
-
-    cx_post u_post (
-      .clk_i,
-      .en_i        (post_en),
-      .word_i      (drained),
-      .is_int_i    (drain_integer_q),
-      .has_scale_i (drain_has_scale_q),
-      .scale_i     (drain_scale_q[c]),
-      .has_bias_i  (drain_has_bias_q),
-      .bias_i      (drain_bias_q[c]),
-      .act_i       (drain_act_q),
-      .lo_i        (drain_lo_q),
-      .hi_i        (drain_hi_q),
-      .fmt_i       (drain_fmt_q),
-      .word_o      (d_row_o[c])
-    );
-  end
-
-  assign acc_error_o = |acc_error;
-
-  cx_tile_counters #(
-    .Rows (Rows),
+  cx_post #(
     .Cols (Cols)
-  ) u_counters (
+  ) u_post (
+    .clk_i,
+    .en_i        (post_en),
+    .word_i      (drained),
+    .is_int_i    (drain_integer_q),
+    .has_scale_i (drain_has_scale_q),
+    .scale_i     (drain_scale_q),
+    .has_bias_i  (drain_has_bias_q),
+    .bias_i      (drain_bias_q),
+    .act_i       (drain_act_q),
+    .lo_i        (drain_lo_q),
+    .hi_i        (drain_hi_q),
+    .fmt_i       (drain_fmt_q),
+    .word_o      (d_row_o)
+  );
+
+  cx_tile_counters u_counters (
     .clk_i,
     .rst_ni,
     .busy_i    (!idle_o),
     .w_take_i  (w_take),
     .a_take_i  (a_take),
-    .a_gated_i (a_gated),
-    .a_cols_i  (a_wave.cols),
+    .gated_i   (gated),
     .d_take_i  (d_valid_o && d_ready_i),
     .w_stall_i (w_stall),
     .a_stall_i (a_stall),
     .d_stall_i (d_valid_o && !d_ready_i),
-    .error_i   (acc_error),
+    .errors_i  (errors),
     .sel_i     (count_sel_i),
     .count_o
   );

@@ -1,36 +1,23 @@
 // Event counters of the tile, read one at a time.
 module cx_tile_counters
   import cx_tile_pkg::*;
-#(
-  parameter int unsigned Rows = 8,
-  parameter int unsigned Cols = 8
-) (
+(
   input  logic              clk_i,
   input  logic              rst_ni,
   input  logic              busy_i,          // anything in flight
   input  logic              w_take_i,        // a row of weights or scales
   input  logic              a_take_i,        // a row of activations, or a step of an output-stationary pass
-  input  logic [Rows-1:0]   a_gated_i,       // of those, rows of the array that a zero keeps still
-  input  logic [DimW-1:0]   a_cols_i,        // columns that take part
+  input  logic [2*DimW-1:0] gated_i,         // element steps that zeros keep still
   input  logic              d_take_i,        // a drained row
   input  logic              w_stall_i,       // a load waits for its row
   input  logic              a_stall_i,       // a pass waits for its row
   input  logic              d_stall_i,       // a drained row waits to leave
-  input  logic [Cols-1:0]   error_i,         // words read with wrong parity
+  input  logic [CountW-1:0] errors_i,        // words read with wrong parity, counted elsewhere
   input  logic [3:0]        sel_i,           // counter to read
   output logic [CountW-1:0] count_o
 );
 
-  logic [CountW-1:0] busy_q, w_rows_q, a_rows_q, gated_q, d_rows_q, w_stall_q, a_stall_q, d_stall_q, errors_q;
-  logic [CountW-1:0] gated, errors;
-
-  always_comb begin
-    gated = '0;
-    for (int unsigned r = 0; r < Rows; r++) gated = gated + CountW'(a_gated_i[r]);
-    gated = gated * CountW'(a_cols_i);
-    errors = '0;
-    for (int unsigned c = 0; c < Cols; c++) errors = errors + CountW'(error_i[c]);
-  end
+  logic [CountW-1:0] busy_q, w_rows_q, a_rows_q, gated_q, d_rows_q, w_stall_q, a_stall_q, d_stall_q;
 
   always_ff @(posedge clk_i or negedge rst_ni) begin
     if (!rst_ni) begin
@@ -42,17 +29,15 @@ module cx_tile_counters
       w_stall_q <= '0;
       a_stall_q <= '0;
       d_stall_q <= '0;
-      errors_q  <= '0;
     end else begin
       if (busy_i)    busy_q    <= busy_q + CountW'(1);
       if (w_take_i)  w_rows_q  <= w_rows_q + CountW'(1);
       if (a_take_i)  a_rows_q  <= a_rows_q + CountW'(1);
-      if (a_take_i)  gated_q   <= gated_q + gated;
+      gated_q <= gated_q + CountW'(gated_i);
       if (d_take_i)  d_rows_q  <= d_rows_q + CountW'(1);
       if (w_stall_i) w_stall_q <= w_stall_q + CountW'(1);
       if (a_stall_i) a_stall_q <= a_stall_q + CountW'(1);
       if (d_stall_i) d_stall_q <= d_stall_q + CountW'(1);
-      if (|error_i)  errors_q  <= errors_q + errors;
     end
   end
 
@@ -66,7 +51,7 @@ module cx_tile_counters
       4'd5:    count_o = w_stall_q;
       4'd6:    count_o = a_stall_q;
       4'd7:    count_o = d_stall_q;
-      4'd8:    count_o = errors_q;
+      4'd8:    count_o = errors_i;
       default: count_o = '0;
     endcase
   end

@@ -24,28 +24,10 @@ module pe_bench
   logic [31:0] word, weight;
   logic        zero, neg, is_int, is_fp8, a_e5m2, w_e5m2;
 
-  cx_widen #(
-    .Pack (Pack)
-  ) u_activation (
-    .fmt_i   (fmt_a_i),
-    .raw_i   (activation_i),
-    .lanes_i,
-    .word_o  (word),
-    .zero_o  (zero),
-    .neg_o   (neg)
-  );
-
-  cx_widen #(
-    .Pack (Pack)
-  ) u_weight (
-    .fmt_i   (fmt_w_i),
-    .raw_i   (weight_i),
-    .lanes_i,
-    .word_o  (weight),
-    .zero_o  (),
-    .neg_o   ()
-  );
-
+  assign word   = cx_widen_pkg::widened(Pack, fmt_a_i, 4'(lanes_i), activation_i);
+  assign weight = cx_widen_pkg::widened(Pack, fmt_w_i, 4'(lanes_i), weight_i);
+  assign zero   = cx_widen_pkg::is_zero(Pack, fmt_a_i, word);
+  assign neg    = word[31];
   assign is_int = fmt_a_i == FmtInt8;
   assign a_e5m2 = fmt_a_i == FmtFp8E5m2;
   assign w_e5m2 = fmt_w_i == FmtFp8E5m2;

@@ -17,22 +17,22 @@ module post_bench #(
   output logic [Cols-1:0][31:0]       word_o
 );
 
-  for (genvar c = 0; c < Cols; c++) begin : gen_columns
-    cx_post u_post (
-      .clk_i,
-      .en_i,
-      .word_i (word_i[c]),
-      .is_int_i,
-      .has_scale_i,
-      .scale_i (scale_i[c]),
-      .has_bias_i,
-      .bias_i (bias_i[c]),
-      .act_i,
-      .lo_i,
-      .hi_i,
-      .fmt_i,
-      .word_o (word_o[c])
-    );
-  end
+  cx_post #(
+    .Cols (Cols)
+  ) u_post (
+    .clk_i,
+    .en_i,
+    .word_i,
+    .is_int_i,
+    .has_scale_i,
+    .scale_i,
+    .has_bias_i,
+    .bias_i,
+    .act_i,
+    .lo_i,
+    .hi_i,
+    .fmt_i,
+    .word_o
+  );
 
 endmodule
