@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -32,6 +33,9 @@ struct GemmOptions {
   std::string precision = "fp16";
   uint64_t seed = 1;
   std::string output;  ///< file for the raw result; values are then reals and the exact check is left out
+  uint32_t runs = 1;
+  std::string beside;  ///< format: each run is paired with one of the Verilated tile alone that multiplies as much
+  uint32_t beside_rows = 1;  ///< rows of a pass of that tile
   bool json = false;
 };
 
@@ -39,8 +43,8 @@ struct TileOptions {
   ChipOptions chip;
   std::vector<std::string> formats;
   bool all = false;
-  uint32_t runs = 3;
-  double seconds = 0.4;
+  uint32_t runs = 5;
+  double seconds = 0.3;
   bool json = false;
 };
 
@@ -103,6 +107,46 @@ uint64_t wrong_elements(const GemmOptions &options, const std::vector<float> &a,
   return wrong;
 }
 
+/// Passes down K for each block of rows, of the tile alone and in `cx bench tile`.
+constexpr int64_t kFolds = 8;
+
+/// Seconds of one run: by the clock on the wall, and of the processor on all threads of this process. The latter does
+/// not count what other programs take.
+struct Seconds {
+  double wall = 0, cpu = 0;
+
+  static Seconds now() {
+    timespec cpu{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    return {std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(),
+            static_cast<double>(cpu.tv_sec) + 1e-9 * static_cast<double>(cpu.tv_nsec)};
+  }
+  Seconds since(const Seconds &begin) const { return {wall - begin.wall, cpu - begin.cpu}; }
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 != 0 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+/// The Verilated tile in a plain loop that multiplies m x k by k x n in passes of `rows` rows. Throws InputError for a
+/// tile that is not built.
+Seconds run_alone(const ChipOptions &chip, const std::string &format, int64_t m, int64_t rows, uint64_t &macs) {
+  std::vector<const char *> sets;
+  for (const std::string &set : chip.sets) sets.push_back(set.c_str());
+  char *text = nullptr;
+  const int code =
+      cx_tile_alone(chip.path().c_str(), sets.data(), sets.size(), format.c_str(), static_cast<uint32_t>(rows),
+                    static_cast<uint32_t>(m / rows), static_cast<uint32_t>(kFolds), &text);
+  const std::string answer = text != nullptr ? text : "";
+  free(text);
+  if (code != CX_PORT_OK) throw InputError(answer);
+  const auto json = nlohmann::json::parse(answer);
+  macs = json.at("macs");
+  return {json.at("wall_s"), json.at("cpu_s")};
+}
+
 int gemm(const GemmOptions &options) {
   std::mt19937_64 random(options.seed);
   // FP16 keeps integers up to 2048, BF16 up to 256: the magnitudes of random-sign sums stay below with a wide margin
@@ -125,9 +169,29 @@ int gemm(const GemmOptions &options) {
   compile_options.constant_range = exact ? 127 : 1;
   Executable executable(*device, compiler::compile(product_graph(options, b), device->target(), compile_options));
   const HostTensor input{"a", "float32", {options.m, options.k}, raw(a)};
-  const auto begin = std::chrono::steady_clock::now();
-  const std::vector<HostTensor> outputs = executable.run({&input, 1});
-  const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::vector<HostTensor> outputs;
+  std::vector<Seconds> runs, alone;
+  for (uint32_t run = 0; run < options.runs; ++run) {
+    uint64_t macs = 0;
+    // Which of a pair comes first changes, so that a machine that slows down favours neither.
+    const bool alone_first = run % 2 == 0;
+    const auto beside = [&] {
+      if (!options.beside.empty()) {
+        alone.push_back(run_alone(options.chip, options.beside, options.m, options.beside_rows, macs));
+      }
+    };
+    if (alone_first) beside();
+    const Seconds begin = Seconds::now();
+    outputs = executable.run({&input, 1});
+    runs.push_back(Seconds::now().since(begin));
+    if (!alone_first) beside();
+    if (!options.beside.empty() && macs != executable.report().macs) {
+      throw Error(fmt::format("the tile alone multiplies {} times, the chip {}", macs, executable.report().macs));
+    }
+  }
+  const double wall_s = std::min_element(runs.begin(), runs.end(), [](const Seconds &a, const Seconds &b) {
+                          return a.wall < b.wall;
+                        })->wall;
   const RunReport &report = executable.report();
   const uint64_t wrong = exact ? wrong_elements(options, a, b, outputs.at(0), 64) : 0;
   if (!exact) {
@@ -143,6 +207,11 @@ int gemm(const GemmOptions &options) {
     json.update(report_json(report));
     json["wrong_elements"] = wrong;
     json["wall_s"] = wall_s;
+    json["runs"] = Json::array();
+    for (std::size_t run = 0; run < runs.size(); ++run) {
+      json["runs"].push_back({{"wall_s", runs[run].wall}, {"cpu_s", runs[run].cpu}});
+      if (!alone.empty()) json["runs"].back()["alone_cpu_s"] = alone[run].cpu;
+    }
     fmt::print("{}\n", json.dump(2));
   } else {
     fmt::print("C[{}, {}] = A[{}, {}] x B[{}, {}], {}, on {}\n", options.m, options.n, options.m, options.k, options.k,
@@ -179,9 +248,16 @@ std::string run_self(const std::vector<std::string> &arguments) {
 }
 
 struct TileRun {
-  double mmac_s = 0;
+  std::vector<double> mmac_s;        ///< per second of the processor; of several tiles, on the wall
+  std::vector<double> alone_mmac_s;  ///< of the paired runs of the tile alone
   uint64_t cycles = 0;
   std::vector<char> result;
+
+  double ratio() const {
+    std::vector<double> ratios;
+    for (std::size_t run = 0; run < mmac_s.size(); ++run) ratios.push_back(mmac_s[run] / alone_mmac_s[run]);
+    return median(ratios);
+  }
 };
 
 struct TileWork {
@@ -190,44 +266,43 @@ struct TileWork {
 
 /// The tile shall not wait for the scratchpad: its speed is what is measured.
 constexpr const char *kWidePort = "spm.bytes_per_cycle=1024";
-/// Passes down K for each block of rows.
-constexpr int64_t kFolds = 8;
 
-/// The product in a process of its own (a process simulates one chip).
-TileRun run_in_chip(const TileOptions &options, const std::string &precision, const TileWork &work,
-                    const std::string &tiles, const std::string &rtl_tiles) {
+/// The product in a process of its own (a process simulates one chip). `beside`: arguments for paired runs of the tile
+/// alone.
+TileRun run_in_chip(const TileOptions &options, const std::string &precision, const TileWork &work, uint32_t tiles,
+                    const std::string &rtl_tiles, const std::vector<std::string> &beside = {}) {
   const std::string file =
       fmt::format("{}/cx-bench-tile-{}.bin", std::filesystem::temp_directory_path().string(), getpid());
-  std::vector<std::string> arguments = {
-      "bench", "gemm", "--json", "--precision", precision, "--output", file, "--config", options.chip.path().string()};
+  std::vector<std::string> arguments = {"bench",
+                                        "gemm",
+                                        "--json",
+                                        "--precision",
+                                        precision,
+                                        "--output",
+                                        file,
+                                        "--runs",
+                                        std::to_string(options.runs),
+                                        "--config",
+                                        options.chip.path().string()};
   for (const auto &[name, value] : {std::pair{"-m", work.m}, std::pair{"-n", work.n}, std::pair{"-k", work.k}}) {
     arguments.insert(arguments.end(), {name, std::to_string(value)});
   }
   for (const std::string &set : options.chip.sets) arguments.insert(arguments.end(), {"--set", set});
-  arguments.insert(arguments.end(),
-                   {"--set", "dmmu.tiles=" + tiles, "--set", "dmmu.rtl_tiles=" + rtl_tiles, "--set", kWidePort});
+  arguments.insert(arguments.end(), {"--set", fmt::format("dmmu.tiles={}", tiles), "--set",
+                                     "dmmu.rtl_tiles=" + rtl_tiles, "--set", kWidePort});
+  arguments.insert(arguments.end(), beside.begin(), beside.end());
   const auto json = nlohmann::json::parse(run_self(arguments));
   TileRun run;
-  run.mmac_s = 1e-6 * json.at("macs").get<double>() / json.at("wall_s").get<double>();
+  const double mmac = 1e-6 * json.at("macs").get<double>();
+  for (const auto &one : json.at("runs")) {
+    run.mmac_s.push_back(mmac / one.at(tiles == 1 ? "cpu_s" : "wall_s").get<double>());
+    if (!beside.empty()) run.alone_mmac_s.push_back(mmac / one.at("alone_cpu_s").get<double>());
+  }
   run.cycles = json.at("cycles");
   std::ifstream stream(file, std::ios::binary);
   run.result.assign(std::istreambuf_iterator<char>(stream), {});
   std::filesystem::remove(file);
   return run;
-}
-
-/// MMAC/s of the same tile in a plain loop, in passes of `rows` rows.
-double run_alone(const TileOptions &options, const std::string &format, const TileWork &work, int64_t rows) {
-  std::vector<const char *> sets;
-  for (const std::string &set : options.chip.sets) sets.push_back(set.c_str());
-  char *text = nullptr;
-  const int code = cx_tile_alone(options.chip.path().c_str(), sets.data(), sets.size(), format.c_str(),
-                                 static_cast<uint32_t>(rows), static_cast<uint32_t>(work.m / rows), kFolds, &text);
-  const std::string answer = text != nullptr ? text : "";
-  free(text);
-  if (code != CX_PORT_OK) throw InputError(answer);
-  const auto json = nlohmann::json::parse(answer);
-  return 1e-6 * json.at("macs").get<double>() / json.at("wall_s").get<double>();
 }
 
 uint64_t words_that_differ(const std::vector<char> &a, const std::vector<char> &b) {
@@ -253,8 +328,10 @@ int tile(const TileOptions &options) {
   Json result_rows = Json::array();
   uint64_t differences = 0;
   if (!options.json) {
-    fmt::print("One {} x {} tile of {}, products of m x k by k x {}; best of {} runs. MMAC per wall second:\n", rows,
-               cols, options.chip.config, cols, options.runs);
+    fmt::print(
+        "One {} x {} tile of {}, products of m x k by k x {}. MMAC per second of the processor (two tiles: on the "
+        "wall), median of {} runs:\n",
+        rows, cols, options.chip.config, cols, options.runs);
     fmt::print("  {:<10}{:>10}{:>12}{:>12}{:>12}{:>14}{:>8}{:>8}\n", "format", "model", "RTL in chip", "RTL alone",
                "chip/alone", "2 RTL tiles", "bits", "cycles");
   }
@@ -267,20 +344,16 @@ int tile(const TileOptions &options) {
     // As many rows as make a run of the wanted length, found with a short one. A pass fills half of the accumulators.
     const int64_t pass_rows = std::max<int64_t>(1, acc_rows / 2);
     TileWork work{pass_rows, cols, longest_k * kFolds};
-    const double speed = run_alone(options, format, work, pass_rows);
-    const double blocks = options.seconds * speed * 1e6 / static_cast<double>(pass_rows * work.n * work.k);
+    uint64_t macs = 0;
+    const Seconds trial = run_alone(options.chip, format, 2 * pass_rows, pass_rows, macs);
+    const double blocks = options.seconds / std::max(1e-6, trial.cpu / 2);
     work.m = pass_rows * std::clamp<int64_t>(static_cast<int64_t>(blocks), 4, 65535 / pass_rows);
-    TileRun model, rtl, two;
-    double alone = 0;
-    for (uint32_t run = 0; run < options.runs; ++run) {
-      const auto better = [](TileRun &best, TileRun next) {
-        if (next.mmac_s > best.mmac_s) best = std::move(next);
-      };
-      better(model, run_in_chip(options, precision, work, "1", "none"));
-      alone = std::max(alone, run_alone(options, format, work, pass_rows));
-      better(rtl, run_in_chip(options, precision, work, "1", "all"));
-      better(two, run_in_chip(options, precision, work, "2", "all"));
-    }
+    const TileRun model = run_in_chip(options, precision, work, 1, "none");
+    const TileRun rtl = run_in_chip(options, precision, work, 1, "all",
+                                    {"--beside", format, "--beside-rows", std::to_string(pass_rows)});
+    const TileRun two = run_in_chip(options, precision, work, 2, "all");
+    const double model_mmac_s = median(model.mmac_s), rtl_mmac_s = median(rtl.mmac_s), alone = median(rtl.alone_mmac_s),
+                 two_mmac_s = median(two.mmac_s);
     const uint64_t bits = words_that_differ(model.result, rtl.result);
     const uint64_t cycles = model.cycles > rtl.cycles ? model.cycles - rtl.cycles : rtl.cycles - model.cycles;
     differences += bits + cycles;
@@ -288,16 +361,16 @@ int tile(const TileOptions &options) {
                            {"m", work.m},
                            {"n", work.n},
                            {"k", work.k},
-                           {"model_mmac_s", model.mmac_s},
-                           {"rtl_mmac_s", rtl.mmac_s},
+                           {"model_mmac_s", model_mmac_s},
+                           {"rtl_mmac_s", rtl_mmac_s},
                            {"rtl_alone_mmac_s", alone},
-                           {"rtl_to_alone", rtl.mmac_s / alone},
-                           {"rtl_two_tiles_mmac_s", two.mmac_s},
+                           {"rtl_to_alone", rtl.ratio()},
+                           {"rtl_two_tiles_mmac_s", two_mmac_s},
                            {"bit_differences", bits},
                            {"cycle_differences", cycles}});
     if (!options.json) {
-      fmt::print("  {:<10}{:>10.0f}{:>12.1f}{:>12.1f}{:>12.2f}{:>14.1f}{:>8}{:>8}\n", format, model.mmac_s, rtl.mmac_s,
-                 alone, rtl.mmac_s / alone, two.mmac_s, bits, cycles);
+      fmt::print("  {:<10}{:>10.0f}{:>12.1f}{:>12.1f}{:>12.2f}{:>14.1f}{:>8}{:>8}\n", format, model_mmac_s, rtl_mmac_s,
+                 alone, rtl.ratio(), two_mmac_s, bits, cycles);
     }
   }
   if (result_rows.empty()) throw UsageError("--format: FP32, FP16, BF16, FP8_E4M3, FP8_E5M2 or INT8");
@@ -306,6 +379,8 @@ int tile(const TileOptions &options) {
                             {"rows", result_rows}}
                            .dump(2));
   } else {
+    fmt::print(
+        "chip/alone: median over pairs of runs, one after the other in one process; each pair does the same work\n");
     fmt::print("bits: words of the result that differ from the model's; cycles: difference of the launch\n");
   }
   return differences == 0 ? kDone : kCheckFailed;
@@ -324,6 +399,11 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   product->add_option("--precision", options->precision, compiler::precision_names())->capture_default_str();
   product->add_option("--seed", options->seed, "Seed of the values")->capture_default_str();
   product->add_option("--output", options->output, "Raw FP32 result to a file; operands are then reals in [-1, 1)");
+  product->add_option("--runs", options->runs, "Runs, of which the fastest counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  product->add_option("--beside", options->beside, "")->group("");
+  product->add_option("--beside-rows", options->beside_rows, "")->check(CLI::Range(1, 65535))->group("");
   options->chip.add_to(*product);
   product->add_flag("--json", options->json, "JSON instead of a table");
   auto tile_options = std::make_shared<TileOptions>();
@@ -333,7 +413,7 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   speed->add_flag("--all", tile_options->all, "Every format (the default)");
   speed->add_option("--format", tile_options->formats, "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8; may be repeated")
       ->excludes("--all");
-  speed->add_option("--runs", tile_options->runs, "Runs of each, of which the fastest counts")
+  speed->add_option("--runs", tile_options->runs, "Runs of each, of which the median counts")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
   speed->add_option("--seconds", tile_options->seconds, "About how long an RTL run shall take")

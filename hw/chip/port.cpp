@@ -242,7 +242,8 @@ int cx_tile_alone(const char *yaml_path, const char *const *sets, size_t set_cou
     if (!dtype) throw std::invalid_argument(std::string("no format ") + format);
     const auto result = cx::hw::run_tile_alone(cx::hw::Dmmu::tile_shape_of(config.dmmu), *dtype, m, blocks, folds);
     give_text("{\"macs\": " + std::to_string(result.macs) + ", \"cycles\": " + std::to_string(result.cycles) +
-                  ", \"wall_s\": " + std::to_string(result.wall_s) + "}",
+                  ", \"wall_s\": " + std::to_string(result.wall_s) + ", \"cpu_s\": " + std::to_string(result.cpu_s) +
+                  "}",
               json_text);
     return CX_PORT_OK;
   } catch (const std::exception &error) {

@@ -295,22 +295,35 @@ class MacTileRtl::Port {
     stream_ = stream;
     rows_ = rows;
     width_ = width;
+    next_ = 0;
     words_.assign(rows * width, 0);
+    if (rows != 0) set_due();
   }
   uint32_t *row(uint64_t i) { return &words_[i * width_]; }
   const uint32_t *head() const { return &words_[next_ * width_]; }
   bool done() const { return next_ == rows_; }
   uint64_t next() const { return next_; }
-  /// Rows pass evenly over the stream, the last one at its end.
-  uint64_t due() const {
-    if (!moments_.empty()) return first_ + moments_[next_];
-    return rows_ == 1 ? first_ + stream_ - 1 : first_ + next_ * (stream_ - 1) / (rows_ - 1);
+  /// Cycle from which on the next row may pass: evenly over the stream, the last one at its end, unless there are
+  /// moments.
+  uint64_t due() const { return due_; }
+  void pass() {
+    ++next_;
+    if (next_ != rows_) set_due();
   }
-  void pass() { ++next_; }
   size_t width() const { return width_; }
 
  private:
-  uint64_t first_ = 0, stream_ = 0, rows_ = 0, next_ = 0;
+  void set_due() {
+    if (!moments_.empty()) {
+      due_ = first_ + moments_[next_];
+    } else if (rows_ == stream_) {
+      due_ = first_ + next_;
+    } else {
+      due_ = rows_ == 1 ? first_ + stream_ - 1 : first_ + next_ * (stream_ - 1) / (rows_ - 1);
+    }
+  }
+
+  uint64_t first_ = 0, stream_ = 0, rows_ = 0, next_ = 0, due_ = 0;
   size_t width_ = 0;
   std::vector<uint64_t> moments_;
   std::vector<uint32_t> words_;
@@ -404,14 +417,36 @@ std::vector<uint64_t> MacTileRtl::moments(uint64_t rows, uint64_t gap, uint64_t 
 
 namespace {
 
-/// Puts `count` elements that lie `stride` bytes apart into words, `pack` to a word.
+template <typename Element>
+void spread_elements(const std::byte *from, ptrdiff_t stride, uint32_t count, uint32_t pack, uint32_t *words,
+                     size_t word_step) {
+  const auto element = [&](size_t i) {
+    Element value;
+    std::memcpy(&value, from + static_cast<ptrdiff_t>(i) * stride, sizeof value);
+    return uint32_t{value};
+  };
+  if (pack == sizeof(uint32_t) && word_step == 1 && stride == 1 && std::endian::native == std::endian::little) {
+    std::memcpy(words, from, count);
+    return;
+  }
+  if (pack == 1 && word_step == 1 && stride == sizeof(Element)) {
+    // The common case on its own, so that the compiler makes vectors of it.
+    for (size_t i = 0; i < count; ++i) {
+      Element value;
+      std::memcpy(&value, from + i * sizeof value, sizeof value);
+      words[i] = value;
+    }
+    return;
+  }
+  for (uint32_t i = 0; i < count; ++i) words[i / pack * word_step] |= element(i) << (8 * (i % pack));
+}
+
+/// Puts `count` elements that lie `stride` bytes apart into words that are 0, `pack` to a word.
 void spread(const std::byte *from, ptrdiff_t stride, size_t bytes, uint32_t count, uint32_t pack, uint32_t *words,
             size_t word_step) {
-  for (uint32_t i = 0; i < count; ++i) {
-    uint32_t element = 0;
-    std::memcpy(&element, from + static_cast<ptrdiff_t>(i) * stride, bytes);
-    words[i / pack * word_step] |= element << (8 * (i % pack));
-  }
+  if (bytes == 1) return spread_elements<uint8_t>(from, stride, count, pack, words, word_step);
+  if (bytes == 2) return spread_elements<uint16_t>(from, stride, count, pack, words, word_step);
+  return spread_elements<uint32_t>(from, stride, count, pack, words, word_step);
 }
 
 }  // namespace
@@ -549,19 +584,19 @@ void MacTileRtl::offer_rows() {
   in.w_valid = !weights_.empty() && weights_.front()->weights.due() <= cycle_;
   if (in.w_valid) {
     const Port &port = weights_.front()->weights;
-    std::memcpy(sim.w_row, port.head(), port.width() * sizeof(uint32_t));
+    std::copy_n(port.head(), port.width(), sim.w_row);
   }
   in.a_valid = !activations_.empty() && activations_.front()->activations.due() <= cycle_;
   if (in.a_valid) {
     const Command &command = *activations_.front();
     const Port &port = command.activations;
-    std::memcpy(sim.a_row, port.head(), port.width() * sizeof(uint32_t));
+    std::copy_n(port.head(), port.width(), sim.a_row);
     if (!command.row_scales.empty()) in.a_scale = std::bit_cast<uint32_t>(command.row_scales[port.next()]);
   }
   in.p_valid = !parameters_.empty() && parameters_.front()->parameters.due() <= cycle_;
   if (in.p_valid) {
     const Port &port = parameters_.front()->parameters;
-    std::memcpy(sim.p_row, port.head(), port.width() * sizeof(uint32_t));
+    std::copy_n(port.head(), port.width(), sim.p_row);
   }
   in.d_ready = !drains_.empty() && drains_.front()->drains.due() <= cycle_;
 }

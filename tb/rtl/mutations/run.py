@@ -37,7 +37,7 @@ DETECTORS = [
     Detector("rtl_post_test", "bin/tests/rtl_post_test", [], ["Vpost_bench"]),
     Detector("rtl_pe_test", "bin/tests/rtl_pe_test", [], ["Vpe_bench_p1", "Vpe_bench_p2", "Vpe_bench_p4"]),
 ]
-TIMEOUT = 60  # seconds of one detector; a sound tile takes less than 15
+TIMEOUT = 240  # seconds of one detector; a sound tile takes less than 15 on a quiet machine
 
 
 class Broken(Exception):
