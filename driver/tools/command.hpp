@@ -35,6 +35,7 @@ void add_input_options(CLI::App &command, InputOptions &options);
 
 void add_run(CLI::App &app, Invocation &invocation);
 void add_convert(CLI::App &app, Invocation &invocation);
+void add_ocr(CLI::App &app, Invocation &invocation);
 void add_conformance(CLI::App &app, Invocation &invocation);
 void add_profile(CLI::App &app, Invocation &invocation);
 void add_bench(CLI::App &app, Invocation &invocation);

@@ -53,6 +53,7 @@ int main(int argc, char **argv) {
   Invocation invocation;
   add_run(app, invocation);
   add_convert(app, invocation);
+  add_ocr(app, invocation);
   add_conformance(app, invocation);
   add_profile(app, invocation);
   add_bench(app, invocation);

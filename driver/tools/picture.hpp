@@ -17,6 +17,9 @@ struct Picture {
 /// PNG or JPEG. Throws InputError with the decoder's reason.
 Picture load_picture(const std::filesystem::path &path);
 
+/// As PNG. Throws InputError when the file cannot be written.
+void save_picture(const Picture &picture, const std::filesystem::path &path);
+
 /// Triangle filter (bilinear, with area averaging when it shrinks).
 Picture resize(const Picture &picture, int width, int height);
 

@@ -154,6 +154,41 @@ TEST_CASE("the face detector on cx3210: references in FP32, the same faces in FP
   }
 }
 
+TEST_CASE("a photographed page is read line by line, upside down ones included") {
+  const fs::path folder = cx::tb::ocr_models();
+  if (!present(folder / "ch_PP-OCRv4_det_infer.onnx")) return;
+  std::vector<std::string> expected;
+  std::ifstream page("examples/page.txt");
+  for (std::string line; std::getline(page, line);) expected.push_back(line);
+  REQUIRE(expected.size() == 8);
+  const Folder out;
+  for (const std::string precision : {"fp16", "fp32"}) {
+    const Result result = run_cx("ocr examples/page.png --json --models " + folder.string() + " --precision " +
+                                 precision + " --output " + (out / "boxes.png"));
+    INFO(result.text);
+    REQUIRE(result.status == 0);
+    const auto json = nlohmann::json::parse(result.text);
+    REQUIRE(json["lines"].size() == expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto &line = json["lines"][i];
+      CHECK(line["text"] == expected[i]);
+      CHECK(line["score"] > 0.9);
+      CHECK(line["upside_down"] == (i + 1 == expected.size()));
+      CHECK(line["box"].size() == 4);
+    }
+    REQUIRE(json["stages"].size() == 3);
+    for (const auto &stage : json["stages"]) {
+      CHECK(stage["latency_us"] > 0);
+      CHECK(stage["macs"] > 1'000'000);
+    }
+    CHECK(json["stages"][0]["runs"] == 1);
+    CHECK(json["stages"][2]["runs"] == expected.size());
+    const std::string png = bytes_of(out / "boxes.png");
+    CHECK(png.rfind("\x89PNG", 0) == 0);
+    CHECK(png != bytes_of("examples/page.png"));
+  }
+}
+
 TEST_CASE("no ONNX backend test that once passed is lost") {
   if (!present(cx::tb::onnx_suites())) return;
   for (const std::string suite : {"node", "simple"}) {

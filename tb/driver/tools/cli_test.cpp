@@ -138,6 +138,16 @@ TEST_CASE("bad inputs exit with 2 and name the input") {
   CHECK(run_cx(run + "--seed 1 --reference " + folder.path.string()).status == 2);
 }
 
+TEST_CASE("cx ocr names what it lacks") {
+  const Folder folder;
+  const Result models = run_cx("ocr examples/page.png --models " + folder.path.string());
+  CHECK(models.status == 2);
+  CHECK_THAT(models.text, Catch::Contains("det_infer.onnx") && Catch::Contains("setup.sh"));
+  CHECK(run_cx("ocr examples/README.md").status == 2);
+  CHECK(run_cx("ocr /absent.png").status == 2);
+  CHECK(run_cx("ocr examples/page.png --side 5").status == 2);
+}
+
 TEST_CASE("bad configurations exit with 2 and name file, line, key and expectation") {
   const Folder folder;
   const std::string file = folder / "bad.yaml";

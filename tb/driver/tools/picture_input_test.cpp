@@ -1,6 +1,7 @@
 // Pictures as tensors: every option against values worked out from single pixels.
 #include "driver/tools/picture_input.hpp"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 
@@ -146,4 +147,34 @@ TEST_CASE("options are for one input, whose name may hold a colon, or for all") 
   CHECK_THROWS_AS(parse_picture_options(std::vector<std::string>{"x:range=1", "x:range=2"}), cx::InputError);
   CHECK(cx::tools::is_picture("a/B.JPG"));
   CHECK_FALSE(cx::tools::is_picture("a.npy"));
+}
+
+TEST_CASE("resizing keeps what is plain or a slope, whatever the sizes") {
+  for (int from = 1; from <= 40; ++from) {
+    for (int to = 1; to <= 40; ++to) {
+      const Picture flat = cx::tools::resize(plain(from, 3, 201), to, 2);
+      REQUIRE(flat.rgb.size() == std::size_t{6} * to);
+      CHECK(std::all_of(flat.rgb.begin(), flat.rgb.end(), [](uint8_t value) { return value == 201; }));
+    }
+  }
+  // Away from the ends, a slope stays one: pixel centres map to pixel centres.
+  Picture slope{60, 1, {}};
+  for (int x = 0; x < 60; ++x) {
+    for (int c = 0; c < 3; ++c) slope.rgb.push_back(static_cast<uint8_t>(4 * x));
+  }
+  for (const int to : {20, 33, 47, 90, 120}) {
+    const Picture out = cx::tools::resize(slope, to, 1);
+    for (int x = to / 10; x < to - to / 10; ++x) {
+      CHECK(out.rgb[3 * x] == Approx(4 * ((x + 0.5) * 60 / to - 0.5)).margin(1.2));
+    }
+  }
+  // Shrinking by two weighs neighbours by the distance to the middle: 1, 3, 3, 1.
+  Picture dots = plain(8, 1, 0);
+  for (int c = 0; c < 3; ++c) dots.rgb[3 * 3 + c] = 80;
+  const Picture half = cx::tools::resize(dots, 4, 1);
+  CHECK(half.rgb[0] == 0);
+  CHECK(half.rgb[3] == 30);
+  CHECK(half.rgb[6] == 10);
+  CHECK(half.rgb[9] == 0);
+  CHECK_THROWS_AS(cx::tools::resize(dots, 0, 1), cx::InputError);
 }
