@@ -1,13 +1,9 @@
 #include "hw/dram/dram.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cmath>
 #include <stdexcept>
-#include <system_error>
 
 #include "hw/noc/memory_target.hpp"
 
@@ -40,17 +36,14 @@ Dram::Dram(sc_core::sc_module_name name, const Clock &clock, const DramParams &p
       params_(checked(params)),
       channels_(params.channels, BandwidthServer(channel_bytes_per_cycle(clock, params))),
       latency_cycles_(
-          static_cast<Cycles>(std::ceil(params.latency_ns * 1000.0 / static_cast<double>(clock.period_ps())))) {
-  void *store =
-      ::mmap(nullptr, params_.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (store == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "dram: reserving the store");
-  data_ = static_cast<std::byte *>(store);
+          static_cast<Cycles>(std::ceil(params.latency_ns * 1000.0 / static_cast<double>(clock.period_ps())))),
+      store_(params.bytes, "dram") {
   socket.register_b_transport(this, &Dram::b_transport);
   socket.register_get_direct_mem_ptr(this, &Dram::get_direct_mem_ptr);
   socket.register_transport_dbg(this, &Dram::transport_dbg);
 }
 
-Dram::~Dram() { ::munmap(data_, params_.bytes); }
+Dram::~Dram() = default;
 
 Cycles Dram::reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {
   if (span == 0 || bytes == 0) return start;
@@ -85,26 +78,23 @@ Cycles Dram::reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std
 }
 
 void Dram::b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay) {
-  const unsigned bytes = access_memory(transaction, data_, params_.bytes);
+  const unsigned bytes = access_memory(transaction, store_.data(), params_.bytes);
   if (bytes == 0) return;
   const Cycles start = clock_.ceil(sc_core::sc_time_stamp() + delay);
   delay = clock_.until(reserve(start, transaction.get_address(), bytes, transaction.is_write()));
 }
 
 bool Dram::get_direct_mem_ptr(tlm::tlm_generic_payload &, tlm::tlm_dmi &dmi) {
-  grant_memory(dmi, data_, params_.bytes);
+  grant_memory(dmi, store_.data(), params_.bytes);
   return true;
 }
 
 unsigned Dram::transport_dbg(tlm::tlm_generic_payload &transaction) {
-  return debug_memory(transaction, data_, params_.bytes);
+  return debug_memory(transaction, store_.data(), params_.bytes);
 }
 
 void Dram::reset() {
-  // Anonymous private pages read as zero again.
-  if (::madvise(data_, params_.bytes, MADV_DONTNEED) != 0) {
-    throw std::system_error(errno, std::generic_category(), "dram: clearing the store");
-  }
+  store_.clear();
   for (BandwidthServer &channel : channels_) channel.reset();
   bytes_read_ = 0;
   bytes_written_ = 0;

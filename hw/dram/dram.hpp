@@ -12,6 +12,7 @@
 
 #include "hw/noc/bandwidth.hpp"
 #include "hw/noc/noc.hpp"
+#include "hw/noc/store.hpp"
 #include "hw/sync/clock.hpp"
 
 namespace cx::hw {
@@ -36,7 +37,7 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   tlm_utils::simple_target_socket<Dram> socket;  // addresses from 0; grants DMI to everything
 
   // The store, zero until written. Untouched pages cost nothing.
-  std::byte *data() { return data_; }
+  std::byte *data() { return store_.data(); }
   std::uint64_t bytes() const { return params_.bytes; }
   const DramParams &params() const { return params_; }
 
@@ -62,9 +63,9 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
 
   Clock clock_;
   DramParams params_;
-  std::byte *data_ = nullptr;
   std::vector<BandwidthServer> channels_;
   Cycles latency_cycles_;
+  Store store_;
   std::uint64_t bytes_read_ = 0;
   std::uint64_t bytes_written_ = 0;
 };

@@ -1,8 +1,6 @@
 #include "hw/spm/spm.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <new>
 #include <stdexcept>
 
 #include "hw/noc/memory_target.hpp"
@@ -10,8 +8,6 @@
 namespace cx::hw {
 
 namespace {
-
-constexpr std::align_val_t kAlignment{4096};
 
 const SpmParams &checked(const SpmParams &params) {
   if (params.bytes == 0 || params.bytes > (std::uint64_t{1} << 32)) {
@@ -28,16 +24,15 @@ Spm::Spm(sc_core::sc_module_name name, const Clock &clock, const SpmParams &para
       socket("socket"),
       clock_(clock),
       params_(checked(params)),
-      array_(params.bytes_per_cycle * params.banks) {
+      array_(params.bytes_per_cycle * params.banks),
+      store_(params.bytes, "spm") {
   add_port("noc");
-  data_ = static_cast<std::byte *>(::operator new(params_.bytes, kAlignment));
-  std::memset(data_, 0, params_.bytes);
   socket.register_b_transport(this, &Spm::b_transport);
   socket.register_get_direct_mem_ptr(this, &Spm::get_direct_mem_ptr);
   socket.register_transport_dbg(this, &Spm::transport_dbg);
 }
 
-Spm::~Spm() { ::operator delete(data_, kAlignment); }
+Spm::~Spm() = default;
 
 Spm::PortId Spm::add_port(const std::string &name) {
   ports_.push_back({name, BandwidthServer(params_.bytes_per_cycle), BandwidthServer(params_.bytes_per_cycle)});
@@ -57,23 +52,23 @@ Cycles Spm::reserve(Cycles start, std::uint64_t, std::uint64_t, std::uint64_t by
 }
 
 void Spm::b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay) {
-  const unsigned bytes = access_memory(transaction, data_, params_.bytes);
+  const unsigned bytes = access_memory(transaction, store_.data(), params_.bytes);
   if (bytes == 0) return;
   const Cycles start = clock_.ceil(sc_core::sc_time_stamp() + delay);
   delay = clock_.until(reserve(0, start, bytes, transaction.is_write()));
 }
 
 bool Spm::get_direct_mem_ptr(tlm::tlm_generic_payload &, tlm::tlm_dmi &dmi) {
-  grant_memory(dmi, data_, params_.bytes);
+  grant_memory(dmi, store_.data(), params_.bytes);
   return true;
 }
 
 unsigned Spm::transport_dbg(tlm::tlm_generic_payload &transaction) {
-  return debug_memory(transaction, data_, params_.bytes);
+  return debug_memory(transaction, store_.data(), params_.bytes);
 }
 
 void Spm::reset() {
-  std::memset(data_, 0, params_.bytes);
+  store_.clear();
   for (Port &port : ports_) {
     port.read.reset();
     port.write.reset();

@@ -13,6 +13,7 @@
 
 #include "hw/noc/bandwidth.hpp"
 #include "hw/noc/noc.hpp"
+#include "hw/noc/store.hpp"
 #include "hw/sync/clock.hpp"
 
 namespace cx::hw {
@@ -36,8 +37,8 @@ class Spm : public sc_core::sc_module, public MemoryTiming {
 
   tlm_utils::simple_target_socket<Spm> socket;  // addresses from 0; grants DMI to everything
 
-  std::byte *data() { return data_; }
-  const std::byte *data() const { return data_; }
+  std::byte *data() { return store_.data(); }
+  const std::byte *data() const { return store_.data(); }
   std::uint64_t bytes() const { return params_.bytes; }
   const SpmParams &params() const { return params_; }
 
@@ -70,9 +71,9 @@ class Spm : public sc_core::sc_module, public MemoryTiming {
 
   Clock clock_;
   SpmParams params_;
-  std::byte *data_ = nullptr;
   std::vector<Port> ports_;  // 0 is the NoC's
   BandwidthServer array_;
+  Store store_;
   std::uint64_t bytes_read_ = 0;
   std::uint64_t bytes_written_ = 0;
 };
