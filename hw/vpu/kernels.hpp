@@ -25,6 +25,8 @@ struct Kernels {
   void (*accumulate)(isa::Reduce f, float *acc, const float *x, size_t n);
   /// acc[i % 16] = f(acc[i % 16], x[i]) for i from 0 up
   void (*partials)(isa::Reduce f, float *acc, const float *x, size_t n);
+  /// Joins 16 partial results pairwise: i with i + 8, i + 4, i + 2, i + 1.
+  float (*join)(isa::Reduce f, const float *acc);
   /// out[c] over taps: MAX, SUM of taps[t][c]; MAC of taps[t][c] * w[t * channels + c] from +0
   void (*window)(isa::Window f, const float *const *taps, size_t tap_count, const float *w, float *out,
                  size_t channels);

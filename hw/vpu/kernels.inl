@@ -225,6 +225,37 @@ struct Rows {
     }
   }
 
+  template <isa::Reduce kF>
+  static inline float join_of(const float *acc) {
+    F v[kPartials / kLanes];
+    for (size_t k = 0; k < kPartials / kLanes; ++k) v[k] = load(acc + k * kLanes);
+    for (size_t n = kPartials / kLanes / 2; n > 0; n /= 2) {
+      for (size_t k = 0; k < n; ++k) v[k] = combine<kF>(v[k], v[k + n]);
+    }
+    for (size_t n = kLanes / 2; n > 0; n /= 2) {
+      I upper;
+      for (size_t i = 0; i < kLanes; ++i) upper[i] = static_cast<int32_t>((i + n) % kLanes);
+      v[0] = combine<kF>(v[0], __builtin_shuffle(v[0], upper));
+    }
+    return v[0][0];
+  }
+  static float join(isa::Reduce f, const float *acc) {
+    using isa::Reduce;
+    switch (f) {
+      case Reduce::MAX:
+        return join_of<Reduce::MAX>(acc);
+      case Reduce::MIN:
+        return join_of<Reduce::MIN>(acc);
+      case Reduce::PROD:
+        return join_of<Reduce::PROD>(acc);
+      case Reduce::SUM:
+      case Reduce::SUMSQ:
+      case Reduce::ABSSUM:
+        break;
+    }
+    return join_of<Reduce::SUM>(acc);
+  }
+
   template <isa::Window kF>
   static inline F tap(F acc, F x, const float *w, size_t n) {
     if constexpr (kF == isa::Window::MAX) return max(acc, x);
@@ -278,6 +309,7 @@ struct Rows {
             canonicalise,
             accumulate,
             partials,
+            join,
             window,
             Integers::extend,
             Integers::truncate,

@@ -1,5 +1,6 @@
 // Instructions that choose elements: by a condition, by indices, by order; and running sums.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -96,6 +97,47 @@ void move_row(int64_t bytes, std::byte *to, int64_t to_step, const int64_t *to_o
 /// Whether a row of the innermost dimension is one piece on both sides, under one index.
 bool is_run(const Dims &dims, const Operand &a, const Operand &b, const Operand &table) {
   return dims[3] == 1 || (table.strides[3] == 0 && a.strides[3] == a.bytes && b.strides[3] == b.bytes);
+}
+
+/// Elements of FP32 of a row, one after the other; as the row kernels do, in scalars.
+template <class Function>
+void combine_floats(std::byte *to, int64_t to_step, const int64_t *offsets, int64_t table_step, const std::byte *from,
+                    int64_t from_step, uint64_t n, Function f) {
+  constexpr uint32_t kNan = num::kCanonicalNan;
+  for (uint64_t c = 0; c < n; ++c) {
+    const auto i = static_cast<int64_t>(c);
+    std::byte *t = to + i * to_step + offsets[i * table_step];
+    float a = 0;
+    float b = 0;
+    std::memcpy(&a, t, sizeof a);
+    std::memcpy(&b, from + i * from_step, sizeof b);
+    const float r = f(a, b);
+    std::memcpy(t, r == r ? static_cast<const void *>(&r) : &kNan, sizeof r);
+  }
+}
+void combine_floats(isa::Scatter f, std::byte *to, int64_t to_step, const int64_t *offsets, int64_t table_step,
+                    const std::byte *from, int64_t from_step, uint64_t n) {
+  const auto run = [&](auto function) {
+    combine_floats(to, to_step, offsets, table_step, from, from_step, n, function);
+  };
+  switch (f) {
+    case isa::Scatter::ADD:
+      return run([](float a, float b) { return a + b; });
+    case isa::Scatter::MUL:
+      return run([](float a, float b) { return a * b; });
+    case isa::Scatter::MAX:
+      return run([](float a, float b) {
+        if (a == b) return std::signbit(a) ? b : a;
+        return a > b || a != a ? a : b;
+      });
+    case isa::Scatter::MIN:
+      return run([](float a, float b) {
+        if (a == b) return std::signbit(a) ? a : b;
+        return a < b || a != a ? a : b;
+      });
+    case isa::Scatter::SET:
+      break;
+  }
 }
 
 isa::Binary arithmetic(isa::Scatter f) {
@@ -287,6 +329,8 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
           for (uint64_t c = 0; c < dims[3]; c += kChunk) {
             combine(to + *offsets + c * bytes, from + c * bytes, std::min(kChunk, dims[3] - c));
           }
+        } else if (dst.dtype == DType::FP32) {
+          combine_floats(inst.func, to, ops[0].strides[3], offsets, table_step, from, ops[1].strides[3], dims[3]);
         } else {
           for (uint64_t c = 0; c < dims[3]; ++c) {
             const auto i = static_cast<int64_t>(c);

@@ -151,17 +151,11 @@ isa::Reduce joining(isa::Reduce f) {
   return f == isa::Reduce::SUMSQ || f == isa::Reduce::ABSSUM ? isa::Reduce::SUM : f;
 }
 
-/// Pairwise: i with i + 8, i + 4, i + 2, i + 1.
-float join_partials(isa::Reduce f, float *partials) {
-  for (size_t n = kPartials / 2; n > 0; n /= 2) kernels().accumulate(joining(f), partials, partials + n, n);
-  return partials[0];
-}
-
 float reduce_row(isa::Reduce f, const float *x, size_t n) {
   float partials[kPartials];
   std::fill(partials, partials + kPartials, identity(f));
   kernels().partials(f, partials, x, n);
-  return join_partials(f, partials);
+  return kernels().join(f, partials);
 }
 
 }  // namespace
@@ -424,7 +418,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
                   }
                 }
               }
-              out_[k] = join_partials(inst.func, partials);
+              out_[k] = kernels().join(inst.func, partials);
             }
           }
           finish({dst.base + offset_of(dst.strides, k0, k1, first, 0), 1, count, 0, dst.strides[2]});

@@ -692,6 +692,8 @@ TEST_CASE("row kernels: portable and AVX2 give equal bits") {
       fast->partials(static_cast<isa::Reduce>(f), p.data(), b.data(), n);
       plain.partials(static_cast<isa::Reduce>(f), q.data(), b.data(), n);
       REQUIRE(same(p, q));
+      const float joined = fast->join(static_cast<isa::Reduce>(f), p.data());
+      REQUIRE(same({joined}, {plain.join(static_cast<isa::Reduce>(f), p.data())}));
     }
     fill_integers(p64);
     fill_integers(q64);
