@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <set>
 
 #include "driver/compiler/frontend/elements.hpp"
 #include "driver/compiler/frontend/evaluate.hpp"
@@ -10,40 +9,6 @@
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler {
-namespace {
-
-bool moves_elements(const std::string &op) {
-  static const std::set<std::string> movers = {"Reshape", "Transpose", "Concat", "Slice", "Gather", "Expand", "Copy"};
-  return movers.count(op) != 0;
-}
-
-// Refuses what can only be folded: comparisons, integer arithmetic, other float types.
-void require_device_form(const Node &node, const std::vector<const Tensor *> &inputs, Type result) {
-  static const std::set<std::string> folded_only = {"not", "mod", "fmod", "and", "or", "xor",
-                                                    "eq",  "lt",  "le",   "gt",  "ge"};
-  if (moves_elements(node.op)) return;
-  const std::string hint = " of values known only at run time; bind its inputs at compile time";
-  if (node.op == "Select") throw UnsupportedError("Where", "selection by a condition" + hint);
-  const std::string func = node.text("func", "");
-  if (folded_only.count(func) != 0) throw UnsupportedError(node.op, "function '" + func + "'" + hint);
-  if (node.op == "Cast") {
-    static const std::set<Type> from = {Type::F32, Type::F16, Type::BF16, Type::I8, Type::U8, Type::I32};
-    static const std::set<Type> to = {Type::F32, Type::F16, Type::BF16};
-    if (from.count(inputs[0]->type) == 0 || to.count(result) == 0) {
-      throw UnsupportedError(
-          "Cast", std::string("conversion from ") + name_of(inputs[0]->type) + " to " + name_of(result) + hint);
-    }
-    return;
-  }
-  for (const Tensor *input : inputs) {
-    if (input != nullptr && input->type != Type::F32) {
-      throw UnsupportedError(
-          node.op, std::string("arithmetic on ") + name_of(input->type) + " tensor '" + input->name + "'" + hint);
-    }
-  }
-}
-
-}  // namespace
 
 void FoldBudget::charge(double operations_used, int64_t bytes_used) {
   operations -= operations_used;
@@ -73,11 +38,26 @@ TensorId Builder::emit(const std::string &op, std::vector<TensorId> inputs, Attr
     value.name = origin_;
     return graph_.add(std::move(value));
   }
-  require_device_form(node, operands, result.type);
   const TensorId output = graph_.add(Tensor{origin_, result.type, std::move(result.shape), std::nullopt});
   node.outputs = {output};
   graph_.nodes.push_back(std::move(node));
   return output;
+}
+
+std::vector<std::string> Builder::sources(TensorId id) const {
+  std::vector<bool> needed(graph_.tensors.size(), false);
+  needed[static_cast<std::size_t>(id)] = true;
+  for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend(); ++node) {
+    if (!needed[static_cast<std::size_t>(node->outputs[0])]) continue;
+    for (TensorId input : node->inputs) {
+      if (input != kNoTensor) needed[static_cast<std::size_t>(input)] = true;
+    }
+  }
+  std::vector<std::string> names;
+  for (TensorId input : graph_.inputs) {
+    if (needed[static_cast<std::size_t>(input)]) names.push_back(graph_[input].name);
+  }
+  return names;
 }
 
 TensorId Builder::stored(Tensor tensor) {
@@ -189,7 +169,11 @@ TensorId Builder::cast(TensorId x, Type to) {
   return emit("Cast", {x}, {{"to", std::string(name_of(to))}});
 }
 
-TensorId Builder::compare(const std::string &func, TensorId a, TensorId b) { return binary(func, a, b); }
+TensorId Builder::compare(const std::string &func, TensorId a, TensorId b) {
+  if (func == "gt") return binary("lt", b, a);
+  if (func == "ge") return binary("le", b, a);
+  return binary(func, a, b);
+}
 
 TensorId Builder::select(TensorId condition, TensorId a, TensorId b) { return emit("Select", {condition, a, b}); }
 

@@ -34,6 +34,8 @@ class Builder {
   Shape shape(TensorId id) const { return graph_[id].shape; }
   int64_t rank(TensorId id) const { return static_cast<int64_t>(graph_[id].shape.size()); }
   bool is_constant(TensorId id) const { return graph_[id].is_constant(); }
+  /// Names of the graph inputs that a tensor follows from, in the graph's order.
+  std::vector<std::string> sources(TensorId id) const;
 
   /// Emits one node and returns its output. `shape` is the output's shape for Reshape, Slice and Expand.
   /// Throws InputError for operands that do not fit, UnsupportedError for what only constants may do.

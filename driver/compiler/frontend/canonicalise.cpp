@@ -174,7 +174,7 @@ class Canonicaliser {
     if (commutes && graph_[node.inputs[0]].is_constant()) std::swap(node.inputs[0], node.inputs[1]);
     const Tensor &b = graph_[node.inputs[1]];
     if (!b.is_constant()) return rewriter_.keep(std::move(node));
-    if (func == "sub") {
+    if (func == "sub" && b.type == Type::F32) {
       std::vector<float> values = b.values<float>();
       for (float &value : values) value = -value;
       node.inputs[1] = rewriter_.constant(Tensor::constant(b.name, b.shape, values));

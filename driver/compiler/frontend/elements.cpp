@@ -91,18 +91,21 @@ std::vector<uint16_t> halves(const Tensor &tensor) {
   return bits;
 }
 
-// Out of range converts to the nearest end, NaN to 0, so that no conversion is undefined.
-int64_t saturate(double value) {
+// Toward zero; out of range converts to the nearest end, NaN to 0.
+template <typename To>
+To saturate(double value) {
   if (std::isnan(value)) return 0;
-  if (value >= 9223372036854775808.0) return std::numeric_limits<int64_t>::max();
-  if (value <= -9223372036854775808.0) return std::numeric_limits<int64_t>::min();
-  return static_cast<int64_t>(value);
+  // Both ends are powers of two (or 0), which doubles hold.
+  const double limit = std::ldexp(1.0, std::numeric_limits<To>::digits);
+  if (value >= limit) return std::numeric_limits<To>::max();
+  if (value <= (std::is_signed_v<To> ? -limit : 0.0)) return std::numeric_limits<To>::min();
+  return static_cast<To>(value);
 }
 
 template <typename To, typename From>
 To convert_element(From value) {
   if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {
-    return static_cast<To>(saturate(value));
+    return saturate<To>(value);
   } else {
     return static_cast<To>(value);
   }

@@ -22,7 +22,8 @@ std::vector<float> to_floats(const Tensor &constant);
 /// InputError.
 std::vector<int64_t> to_integers(const Tensor &constant);
 
-/// A constant of the given type: floats rounded to nearest even, integers wrapped, Bool = value is not 0.
+/// A constant of the given type. Floats round to nearest even; floats become integers toward zero, saturated, NaN as 0;
+/// integers wrap; Bool = value is not 0.
 Tensor make_constant(std::string name, Type type, Shape shape, const std::vector<double> &values);
 Tensor make_constant(std::string name, Type type, Shape shape, const std::vector<int64_t> &values);
 

@@ -175,18 +175,22 @@ double unary(const std::string &func, double x, double alpha, double beta) {
   if (func == "softplus") return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x)));
   if (func == "sin") return std::sin(x);
   if (func == "cos") return std::cos(x);
+  if (func == "trunc") return std::trunc(x);
+  if (func == "atan") return std::atan(x);
+  if (func == "is_nan") return std::isnan(x) ? 1 : 0;
+  if (func == "is_inf") return std::isinf(x) && (alpha == 0 || (alpha > 0) == (x > 0)) ? 1 : 0;
   throw UnsupportedError("Unary", "function '" + func + "' of a floating-point constant");
 }
 
 int64_t negated(int64_t value) { return static_cast<int64_t>(0 - static_cast<uint64_t>(value)); }
 
 int64_t unary(const std::string &func, int64_t x, double alpha, double beta) {
-  if (func == "copy" || func == "floor" || func == "ceil" || func == "round") return x;
+  if (func == "copy") return x;
   if (func == "neg") return negated(x);
   if (func == "abs") return x < 0 ? negated(x) : x;
   if (func == "relu") return std::max<int64_t>(x, 0);
   if (func == "sign") return (x > 0 ? 1 : 0) - (x < 0 ? 1 : 0);
-  if (func == "not") return x == 0 ? 1 : 0;
+  if (func == "not") return ~x;
   if (func == "clamp") {
     if (static_cast<double>(x) < alpha) return static_cast<int64_t>(alpha);
     return static_cast<double>(x) > beta ? static_cast<int64_t>(beta) : x;
@@ -197,15 +201,12 @@ int64_t unary(const std::string &func, int64_t x, double alpha, double beta) {
 template <typename T>
 bool compare(const std::string &func, T a, T b) {
   if (func == "eq") return a == b;
+  if (func == "ne") return a != b;
   if (func == "lt") return a < b;
-  if (func == "le") return a <= b;
-  if (func == "gt") return a > b;
-  return a >= b;
+  return a <= b;
 }
 
-bool is_comparison(const std::string &func) {
-  return func == "eq" || func == "lt" || func == "le" || func == "gt" || func == "ge";
-}
+bool is_comparison(const std::string &func) { return func == "eq" || func == "ne" || func == "lt" || func == "le"; }
 
 double binary(const std::string &func, double a, double b) {
   if (func == "add") return a + b;
@@ -217,12 +218,15 @@ double binary(const std::string &func, double a, double b) {
   if (func == "pow") return std::pow(a, b);
   if (func == "prelu") return a < 0 ? a * b : a;
   if (func == "fmod") return std::fmod(a, b);
+  if (func == "mod") {
+    const double remainder = std::fmod(a, b);
+    return remainder != 0 && (remainder < 0) != (b < 0) ? remainder + b : remainder;
+  }
   throw UnsupportedError("Binary", "function '" + func + "' of floating-point constants");
 }
 
 int64_t power(int64_t base, int64_t exponent) {
   if (exponent < 0) {
-    if (base == 0) throw InputError("0 to the power of a negative integer");
     if (base == 1) return 1;
     if (base == -1) return exponent % 2 == 0 ? 1 : -1;
     return 0;
@@ -249,6 +253,8 @@ int64_t binary(const std::string &func, int64_t a, int64_t b) {
   if (func == "and") return a & b;
   if (func == "or") return a | b;
   if (func == "xor") return a ^ b;
+  if (func == "shl") return ub < 64 ? static_cast<int64_t>(ua << ub) : 0;
+  if (func == "shr") return a >> std::min<uint64_t>(ub, 63);
   if (b == 0) throw InputError("integer division by 0");
   if (func == "div") return b == -1 ? negated(a) : a / b;
   if (func == "fmod") return b == -1 ? 0 : a % b;
@@ -259,6 +265,19 @@ int64_t binary(const std::string &func, int64_t a, int64_t b) {
   throw UnsupportedError("Binary", "function '" + func + "' of integer constants");
 }
 
+// Where the order of unsigned numbers of 64 bits, which are kept as int64_t, matters.
+int64_t binary_u64(const std::string &func, int64_t a, int64_t b) {
+  const auto ua = static_cast<uint64_t>(a);
+  const auto ub = static_cast<uint64_t>(b);
+  if (func == "max") return static_cast<int64_t>(std::max(ua, ub));
+  if (func == "min") return static_cast<int64_t>(std::min(ua, ub));
+  if (func == "shr") return ub < 64 ? static_cast<int64_t>(ua >> ub) : 0;
+  if (func == "prelu") return a;
+  if (func != "div" && func != "mod" && func != "fmod") return binary(func, a, b);
+  if (b == 0) throw InputError("integer division by 0");
+  return static_cast<int64_t>(func == "div" ? ua / ub : ua % ub);
+}
+
 template <typename T>
 Tensor elementwise(const Node &node, const Operands &inputs, Type type, const Shape &shape) {
   const std::string func = node.text("func", "");
@@ -266,16 +285,164 @@ Tensor elementwise(const Node &node, const Operands &inputs, Type type, const Sh
   if (node.op == "Unary") {
     const double alpha = node.real("alpha", 0);
     const double beta = node.real("beta", 0);
-    for (T &value : a) value = unary(func, value, alpha, beta);
+    const bool logical = inputs[0]->type == Type::Bool && func == "not";
+    const bool unsigned_64 = inputs[0]->type == Type::U64 && (func == "abs" || func == "relu" || func == "clamp");
+    if (unsigned_64 && func == "clamp") throw UnsupportedError("Unary", "function 'clamp' of a uint64 constant");
+    for (T &value : a) {
+      if (logical) {
+        value = value == 0 ? T{1} : T{0};
+      } else if (!unsigned_64) {
+        value = unary(func, value, alpha, beta);
+      }
+    }
     return make_constant("", type, shape, a);
   }
   const std::vector<T> b = load_broadcast<T>(*inputs[1], shape);
+  const bool unsigned_64 = inputs[0]->type == Type::U64;
   if (is_comparison(func)) {
-    for (size_t i = 0; i < a.size(); ++i) a[i] = compare(func, a[i], b[i]) ? T{1} : T{0};
+    for (size_t i = 0; i < a.size(); ++i) {
+      const bool holds = unsigned_64 ? compare(func, static_cast<uint64_t>(a[i]), static_cast<uint64_t>(b[i]))
+                                     : compare(func, a[i], b[i]);
+      a[i] = holds ? T{1} : T{0};
+    }
+  } else if (unsigned_64) {
+    for (size_t i = 0; i < a.size(); ++i) {
+      a[i] = static_cast<T>(binary_u64(func, static_cast<int64_t>(a[i]), static_cast<int64_t>(b[i])));
+    }
   } else {
     for (size_t i = 0; i < a.size(); ++i) a[i] = binary(func, a[i], b[i]);
   }
   return make_constant("", type, shape, a);
+}
+
+// Row-major views of a tensor along one axis: element (o, l, i) lies at (o * length + l) * inner + i.
+struct Lanes {
+  Lanes(const Node &node, const Shape &shape) {
+    const auto axis = static_cast<long>(node.integer("axis", 0));
+    outer = index_of(elements(Shape(shape.begin(), shape.begin() + axis)));
+    length = index_of(shape[static_cast<size_t>(axis)]);
+    inner = index_of(elements(Shape(shape.begin() + axis + 1, shape.end())));
+  }
+  size_t at(size_t o, size_t l, size_t i) const { return (o * length + l) * inner + i; }
+
+  // Calls visit(o, i) for every lane.
+  template <typename Visit>
+  void each(Visit visit) const {
+    for (size_t o = 0; o < outer; ++o) {
+      for (size_t i = 0; i < inner; ++i) visit(o, i);
+    }
+  }
+
+  size_t outer, length, inner;
+};
+
+// Offset, in elements, along the axis for each index; negative ones count from the end.
+int64_t resolved(int64_t index, int64_t size) {
+  const int64_t result = index < 0 ? index + size : index;
+  if (result < 0 || result >= size) {
+    throw InputError("index " + std::to_string(index) + " is out of range of " + std::to_string(size) + " elements");
+  }
+  return result;
+}
+
+Tensor take_along(const Node &node, const Operands &inputs, const Shape &shape) {
+  const Tensor &x = *inputs[0];
+  const size_t axis = index_of(node.integer("axis", 0));
+  const std::vector<int64_t> indices = load_broadcast<int64_t>(*inputs[1], shape);
+  Shape strides = broadcast_strides(x.shape, shape);
+  const int64_t pitch = row_major_strides(x.shape)[axis];
+  strides[axis] = 0;
+  const size_t width = bytes_of(x.type);
+  Tensor result{"", x.type, shape, std::vector<std::byte>(index_of(elements(shape)) * width)};
+  walk(shape, strides, 0, [&](size_t i, int64_t offset) {
+    const int64_t source = offset + resolved(indices[i], x.shape[axis]) * pitch;
+    std::memcpy(result.data->data() + i * width, x.data->data() + index_of(source) * width, width);
+  });
+  return result;
+}
+
+template <typename T>
+Tensor scatter_along(const Node &node, const Operands &inputs, Type type, const Shape &shape) {
+  const std::string func = node.text("func", "");
+  const size_t axis = index_of(node.integer("axis", 0));
+  const Shape &from = inputs[2]->shape;
+  std::vector<T> result = load<T>(*inputs[0]);
+  const std::vector<int64_t> indices = load_broadcast<int64_t>(*inputs[1], from);
+  const std::vector<T> updates = load<T>(*inputs[2]);
+  Shape strides = row_major_strides(shape);
+  const int64_t pitch = strides[axis];
+  strides[axis] = 0;
+  walk(from, strides, 0, [&](size_t i, int64_t offset) {
+    T &target = result[index_of(offset + resolved(indices[i], shape[axis]) * pitch)];
+    if (func == "set") {
+      target = updates[i];
+    } else if (type == Type::U64) {
+      target = static_cast<T>(binary_u64(func, static_cast<int64_t>(target), static_cast<int64_t>(updates[i])));
+    } else {
+      target = binary(func, target, updates[i]);
+    }
+  });
+  return make_constant("", type, shape, result);
+}
+
+template <typename T>
+Tensor scan(const Node &node, const Tensor &x, Type type, const Shape &shape) {
+  const std::vector<T> values = load<T>(x);
+  std::vector<T> result(values.size());
+  const bool exclusive = node.integer("exclusive", 0) != 0;
+  const bool reverse = node.integer("reverse", 0) != 0;
+  const Lanes lanes(node, shape);
+  lanes.each([&](size_t o, size_t i) {
+    T sum{0};
+    for (size_t step = 0; step < lanes.length; ++step) {
+      const size_t at = lanes.at(o, reverse ? lanes.length - 1 - step : step, i);
+      const T next = binary("add", sum, values[at]);
+      result[at] = exclusive ? sum : next;
+      sum = next;
+    }
+  });
+  return make_constant("", type, shape, result);
+}
+
+// Whether a comes before b; NaN comes first of all in the order of the largest, last in that of the smallest.
+template <typename T>
+bool precedes(T a, T b, bool largest) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (std::isnan(a) || std::isnan(b))
+      return largest ? std::isnan(a) && !std::isnan(b) : std::isnan(b) && !std::isnan(a);
+  }
+  return largest ? a > b : a < b;
+}
+
+// Indices in order along each lane: ArgReduce takes the first, or the last of those equal to it; TopK the first k.
+template <typename T>
+Tensor order(const Node &node, const Tensor &x, const Shape &shape) {
+  std::vector<T> values;
+  if constexpr (std::is_same_v<T, uint64_t>) {
+    values = x.values<uint64_t>();
+  } else {
+    values = load<T>(x);
+  }
+  const bool top_k = node.op == "TopK";
+  const bool largest = top_k ? node.integer("largest", 1) != 0 : node.text("kind", "") == "max";
+  const bool last = !top_k && node.integer("last", 0) != 0;
+  const Lanes lanes(node, x.shape);
+  const Lanes results(node, shape);
+  std::vector<int64_t> result(index_of(elements(shape)));
+  std::vector<int64_t> ranked(lanes.length);
+  lanes.each([&](size_t o, size_t i) {
+    std::iota(ranked.begin(), ranked.end(), 0);
+    auto before = [&](int64_t a, int64_t b) {
+      const T va = values[lanes.at(o, index_of(a), i)];
+      const T vb = values[lanes.at(o, index_of(b), i)];
+      if (precedes(va, vb, largest)) return true;
+      return !precedes(vb, va, largest) && (last ? a > b : a < b);
+    };
+    const auto middle = ranked.begin() + static_cast<long>(results.length);
+    std::partial_sort(ranked.begin(), middle, ranked.end(), before);
+    for (size_t l = 0; l < results.length; ++l) result[results.at(o, l, i)] = ranked[l];
+  });
+  return make_constant("", Type::I64, shape, result);
 }
 
 template <typename T>
@@ -298,7 +465,11 @@ Tensor reduce(const Node &node, const Tensor &x, Type type, const Shape &shape) 
     const T value = values[i];
     T &total = result[o];
     if (kind == "max" || kind == "min") {
-      total = started[o] ? binary(kind, total, value) : value;
+      if (x.type == Type::U64 && started[o]) {
+        total = static_cast<T>(binary_u64(kind, static_cast<int64_t>(total), static_cast<int64_t>(value)));
+      } else {
+        total = started[o] ? binary(kind, total, value) : value;
+      }
     } else if (kind == "prod") {
       total = binary("mul", total, value);
     } else if (kind == "sumsq") {
@@ -470,6 +641,18 @@ Tensor dispatch(const Node &node, const Operands &inputs, Type type, const Shape
   if (node.op == "Select") {
     return is_float(type) ? select<double>(inputs, type, shape) : select<int64_t>(inputs, type, shape);
   }
+  if (node.op == "TakeAlong") return take_along(node, inputs, shape);
+  if (node.op == "ScatterAlong") {
+    return floating ? scatter_along<double>(node, inputs, type, shape)
+                    : scatter_along<int64_t>(node, inputs, type, shape);
+  }
+  if (node.op == "Scan") {
+    return floating ? scan<double>(node, x, type, shape) : scan<int64_t>(node, x, type, shape);
+  }
+  if (node.op == "ArgReduce" || node.op == "TopK") {
+    if (x.type == Type::U64) return order<uint64_t>(node, x, shape);
+    return floating ? order<double>(node, x, shape) : order<int64_t>(node, x, shape);
+  }
   throw UnsupportedError(node.op, "operator '" + node.op + "' of constants");
 }
 
@@ -490,7 +673,10 @@ double evaluation_cost(const Node &node, const std::vector<const Tensor *> &inpu
   }
   // Functions are looked up per element.
   constexpr double kPerFunction = 16;
-  if (node.op == "Unary" || node.op == "Binary" || node.op == "Reduce") cost *= kPerFunction;
+  if (node.op == "Unary" || node.op == "Binary" || node.op == "Reduce" || node.op == "ArgReduce" || node.op == "TopK" ||
+      node.op == "ScatterAlong") {
+    cost *= kPerFunction;
+  }
   return cost;
 }
 

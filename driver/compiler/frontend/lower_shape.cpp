@@ -24,8 +24,6 @@ Integers listed(NodeContext &n, const std::string &name, std::size_t input, int 
   return n.has_input(input) ? n.integer_input(input, name) : fallback;
 }
 
-Ids identity(NodeContext &n) { return {n.input(0)}; }
-
 Ids cast(NodeContext &n) {
   if (!n.has_attribute("to")) throw InputError("attribute 'to' is missing");
   return {n.b.cast(n.input(0), type_from_onnx(static_cast<int>(n.integer("to", 0)), "attribute 'to'"))};
@@ -377,7 +375,6 @@ Ids space_to_depth(NodeContext &n) {
 }  // namespace
 
 void register_shape(LoweringTable &table) {
-  table["Identity"] = identity;
   table["Cast"] = cast;
   table["CastLike"] = cast_like;
   table["Shape"] = shape_of;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "driver/compiler/frontend/elements.hpp"
+#include "driver/compiler/frontend/frontend.hpp"
 #include "driver/compiler/frontend/onnx_file.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -77,10 +78,16 @@ std::vector<int64_t> NodeContext::integers(const std::string &name, std::vector<
 }
 
 const Tensor &NodeContext::constant_input(std::size_t index, const std::string &role) const {
-  const Tensor &tensor = b[input(index)];
+  const TensorId id = input(index);
+  const Tensor &tensor = b[id];
   if (!tensor.is_constant()) {
-    throw UnsupportedError(op(), role + " '" + printable(tensor.name) +
-                                     "' must be known at compile time; bind the graph inputs that it depends on");
+    std::vector<std::string> sources = b.sources(id);
+    std::string names;
+    for (const std::string &name : sources) names += (names.empty() ? "'" : ", '") + printable(name) + "'";
+    throw ValueNeededError(op(),
+                           role + " '" + printable(tensor.name) +
+                               "' must be known at compile time; bind the graph inputs that it depends on: " + names,
+                           std::move(sources));
   }
   return tensor;
 }

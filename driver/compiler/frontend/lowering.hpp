@@ -44,7 +44,7 @@ class NodeContext {
   const onnx::AttributeProto *attribute(const std::string &name) const;
   const std::filesystem::path &folder() const { return folder_; }
 
-  /// Values of an input that must be known at compile time. Throws UnsupportedError naming it otherwise.
+  /// Values of an input that must be known at compile time. Throws ValueNeededError naming it otherwise.
   std::vector<int64_t> integer_input(std::size_t index, const std::string &role) const;
   const Tensor &constant_input(std::size_t index, const std::string &role) const;
 

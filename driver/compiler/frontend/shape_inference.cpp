@@ -45,6 +45,10 @@ void same_type(const Tensor &a, const Tensor &b) {
   if (a.type != b.type) fail("operands have different types: " + described(a) + " and " + described(b));
 }
 
+void require_float(const Tensor &tensor) {
+  if (!is_float(tensor.type)) fail("operand " + described(tensor) + " must hold floats");
+}
+
 int64_t window_outputs(int64_t size, int64_t begin, int64_t end, int64_t kernel, int64_t stride, int64_t dilation,
                        const Tensor &x) {
   const int64_t extent = (kernel - 1) * dilation + 1;
@@ -60,6 +64,7 @@ TensorType infer_conv(const Node &node, const Operands &inputs) {
   const Tensor &x = operand(inputs, 0, "x");
   const Tensor &w = operand(inputs, 1, "w");
   same_type(x, w);
+  require_float(x);
   if (x.shape.size() != 4) fail("input " + described(x) + " must have rank 4");
   if (w.shape.size() != 4) fail("weights " + described(w) + " must have rank 4");
   const auto strides = list(node, "strides", 2, 1);
@@ -87,6 +92,7 @@ TensorType infer_conv(const Node &node, const Operands &inputs) {
 TensorType infer_pool(const Node &node, const Operands &inputs) {
   const Tensor &x = operand(inputs, 0, "x");
   if (x.shape.size() != 4) fail("input " + described(x) + " must have rank 4");
+  require_float(x);
   const std::string kind = node.text("kind", "");
   if (kind != "max" && kind != "avg" && kind != "sum") fail("kind '" + kind + "'");
   const auto kernel = list(node, "kernel", 2, 1);
@@ -102,6 +108,7 @@ TensorType infer_matmul(const Node &node, const Operands &inputs) {
   const Tensor &a = operand(inputs, 0, "a");
   const Tensor &b = operand(inputs, 1, "b");
   same_type(a, b);
+  require_float(a);
   const std::size_t ra = a.shape.size();
   const std::size_t rb = b.shape.size();
   if (ra < 2 || rb < 2) fail("operands " + described(a) + " and " + described(b) + " must have rank 2 or more");
@@ -133,6 +140,7 @@ TensorType infer_reduce(const Node &node, const Operands &inputs) {
   static const std::set<std::string> kinds = {"sum", "mean", "max", "min", "prod", "sumsq", "abssum"};
   const Tensor &x = operand(inputs, 0, "x");
   if (kinds.count(node.text("kind", "")) == 0) fail("kind '" + node.text("kind", "") + "'");
+  if (x.type == Type::Bool) fail("a reduction does not take " + described(x));
   Shape shape = x.shape;
   int64_t previous = -1;
   for (int64_t axis : node.integers("axes")) {
@@ -148,30 +156,48 @@ TensorType infer_reduce(const Node &node, const Operands &inputs) {
 TensorType infer_softmax(const Node &node, const Operands &inputs) {
   const Tensor &x = operand(inputs, 0, "x");
   checked_axis(node, x);
+  require_float(x);
   return {x.type, x.shape};
 }
 
 TensorType infer_unary(const Node &node, const Operands &inputs) {
   static const std::set<std::string> functions = {
-      "copy", "neg",        "abs",     "relu", "leaky_relu", "clamp",        "affine", "exp",  "log",
-      "sqrt", "recip",      "sigmoid", "tanh", "erf",        "hard_sigmoid", "floor",  "ceil", "round",
-      "sign", "hard_swish", "silu",    "gelu", "softplus",   "sin",          "cos",    "not"};
+      "copy",  "neg",     "abs",      "relu", "leaky_relu",   "clamp", "affine", "exp",   "log",    "sqrt",
+      "recip", "sigmoid", "tanh",     "erf",  "hard_sigmoid", "floor", "ceil",   "round", "sign",   "hard_swish",
+      "silu",  "gelu",    "softplus", "sin",  "cos",          "not",   "trunc",  "atan",  "is_nan", "is_inf"};
+  static const std::set<std::string> of_integers = {"copy", "neg", "abs", "relu", "clamp", "sign", "not"};
   const Tensor &x = operand(inputs, 0, "x");
-  if (functions.count(node.text("func", "")) == 0) fail("function '" + node.text("func", "") + "'");
-  return {x.type, x.shape};
+  const std::string func = node.text("func", "");
+  if (functions.count(func) == 0) fail("function '" + func + "'");
+  const bool fits = func == "copy" || (is_float(x.type)       ? func != "not"
+                                       : x.type == Type::Bool ? func == "not"
+                                                              : of_integers.count(func) != 0);
+  if (!fits) fail("function '" + func + "' does not take " + described(x));
+  return {func == "is_nan" || func == "is_inf" ? Type::Bool : x.type, x.shape};
 }
 
 TensorType infer_binary(const Node &node, const Operands &inputs) {
-  static const std::set<std::string> arithmetic = {"add",   "sub", "mul",  "div", "max", "min", "pow",
-                                                   "prelu", "mod", "fmod", "and", "or",  "xor"};
-  static const std::set<std::string> comparisons = {"eq", "lt", "le", "gt", "ge"};
+  static const std::set<std::string> arithmetic = {"add", "sub", "mul", "div", "max", "min", "pow", "mod", "fmod"};
+  static const std::set<std::string> logic = {"and", "or", "xor"};
+  static const std::set<std::string> comparisons = {"eq", "ne", "lt", "le"};
   const Tensor &a = operand(inputs, 0, "a");
   const Tensor &b = operand(inputs, 1, "b");
   const std::string func = node.text("func", "");
-  const bool comparison = comparisons.count(func) != 0;
-  if (!comparison && arithmetic.count(func) == 0) fail("function '" + func + "'");
   same_type(a, b);
-  return {comparison ? Type::Bool : a.type, broadcast(a.shape, b.shape)};
+  bool fits = false;
+  if (comparisons.count(func) != 0) {
+    fits = true;
+  } else if (logic.count(func) != 0) {
+    fits = !is_float(a.type);
+  } else if (func == "shl" || func == "shr") {
+    fits = is_integer(a.type);
+  } else if (func == "prelu" || arithmetic.count(func) != 0) {
+    fits = a.type != Type::Bool;
+  } else {
+    fail("function '" + func + "'");
+  }
+  if (!fits) fail("function '" + func + "' does not take " + described(a));
+  return {comparisons.count(func) != 0 ? Type::Bool : a.type, broadcast(a.shape, b.shape)};
 }
 
 TensorType infer_select(const Node &, const Operands &inputs) {
@@ -181,6 +207,82 @@ TensorType infer_select(const Node &, const Operands &inputs) {
   if (condition.type != Type::Bool) fail("condition " + described(condition) + " must be bool");
   same_type(x, y);
   return {x.type, broadcast(condition.shape, broadcast(x.shape, y.shape))};
+}
+
+void require_index(const Tensor &indices) {
+  if (indices.type != Type::I32 && indices.type != Type::I64) {
+    fail("indices " + described(indices) + " must be int32 or int64");
+  }
+}
+
+TensorType infer_take_along(const Node &node, const Operands &inputs) {
+  const Tensor &x = operand(inputs, 0, "x");
+  const Tensor &indices = operand(inputs, 1, "indices");
+  require_index(indices);
+  const auto axis = static_cast<std::size_t>(checked_axis(node, x));
+  const std::string what = described(indices) + " cannot index " + described(x) + " along " + std::to_string(axis);
+  if (indices.shape.size() != x.shape.size()) fail(what);
+  Shape shape = indices.shape;
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    if (d == axis) continue;
+    if (x.shape[d] != shape[d] && x.shape[d] != 1 && shape[d] != 1) fail(what);
+    shape[d] = shape[d] == 1 ? x.shape[d] : shape[d];
+  }
+  if (x.shape[axis] == 0 && elements(shape) != 0) fail(what + ", which is empty");
+  return {x.type, shape};
+}
+
+TensorType infer_scatter_along(const Node &node, const Operands &inputs) {
+  static const std::set<std::string> functions = {"set", "add", "mul", "max", "min"};
+  const Tensor &x = operand(inputs, 0, "x");
+  const Tensor &indices = operand(inputs, 1, "indices");
+  const Tensor &updates = operand(inputs, 2, "updates");
+  require_index(indices);
+  same_type(x, updates);
+  const std::string func = node.text("func", "");
+  if (functions.count(func) == 0) fail("function '" + func + "'");
+  if (x.type == Type::Bool && func != "set") fail("function '" + func + "' does not take " + described(x));
+  const auto axis = static_cast<std::size_t>(checked_axis(node, x));
+  bool fits = updates.shape.size() == x.shape.size() && indices.shape.size() == x.shape.size();
+  for (std::size_t d = 0; fits && d < x.shape.size(); ++d) {
+    fits = (d == axis || updates.shape[d] <= x.shape[d]) &&
+           (indices.shape[d] == updates.shape[d] || indices.shape[d] == 1);
+  }
+  if (!fits || (x.shape[axis] == 0 && elements(updates.shape) != 0)) {
+    fail("updates " + described(updates) + " at indices " + described(indices) + " do not fit " + described(x));
+  }
+  return {x.type, x.shape};
+}
+
+TensorType infer_scan(const Node &node, const Operands &inputs) {
+  const Tensor &x = operand(inputs, 0, "x");
+  if (node.text("kind", "") != "sum") fail("kind '" + node.text("kind", "") + "'");
+  if (x.type == Type::Bool) fail("a running sum does not take " + described(x));
+  checked_axis(node, x);
+  return {x.type, x.shape};
+}
+
+TensorType infer_arg_reduce(const Node &node, const Operands &inputs) {
+  const Tensor &x = operand(inputs, 0, "x");
+  const std::string kind = node.text("kind", "");
+  if (kind != "max" && kind != "min") fail("kind '" + kind + "'");
+  if (x.type == Type::Bool) fail("an extreme does not exist of " + described(x));
+  Shape shape = x.shape;
+  int64_t &size = shape[static_cast<std::size_t>(checked_axis(node, x))];
+  if (size == 0) fail("an extreme does not exist along the empty axis of " + described(x));
+  size = 1;
+  return {Type::I64, shape};
+}
+
+TensorType infer_top_k(const Node &node, const Operands &inputs) {
+  const Tensor &x = operand(inputs, 0, "x");
+  if (x.type == Type::Bool) fail("an order does not exist of " + described(x));
+  Shape shape = x.shape;
+  int64_t &size = shape[static_cast<std::size_t>(checked_axis(node, x))];
+  const int64_t k = node.integer("k", -1);
+  if (k < 0 || k > size) fail("k is " + std::to_string(k) + " of " + std::to_string(size) + " elements");
+  size = k;
+  return {Type::I64, shape};
 }
 
 TensorType infer_transpose(const Node &node, const Operands &inputs) {
@@ -289,12 +391,24 @@ TensorType infer_cast(const Node &node, const Operands &inputs) {
 TensorType infer_unchecked(const Node &node, const Operands &inputs, const Shape *requested) {
   using Infer = TensorType (*)(const Node &, const Operands &);
   using InferShaped = TensorType (*)(const Operands &, const Shape &);
-  static const std::map<std::string, Infer> by_operands = {
-      {"Conv", infer_conv},     {"Pool", infer_pool},       {"MatMul", infer_matmul},
-      {"Reduce", infer_reduce}, {"Softmax", infer_softmax}, {"Unary", infer_unary},
-      {"Binary", infer_binary}, {"Select", infer_select},   {"Transpose", infer_transpose},
-      {"Concat", infer_concat}, {"Gather", infer_gather},   {"Pad", infer_pad},
-      {"Cast", infer_cast}};
+  static const std::map<std::string, Infer> by_operands = {{"Conv", infer_conv},
+                                                           {"Pool", infer_pool},
+                                                           {"MatMul", infer_matmul},
+                                                           {"Reduce", infer_reduce},
+                                                           {"Softmax", infer_softmax},
+                                                           {"Unary", infer_unary},
+                                                           {"Binary", infer_binary},
+                                                           {"Select", infer_select},
+                                                           {"Transpose", infer_transpose},
+                                                           {"Concat", infer_concat},
+                                                           {"Gather", infer_gather},
+                                                           {"Pad", infer_pad},
+                                                           {"Cast", infer_cast},
+                                                           {"TakeAlong", infer_take_along},
+                                                           {"ScatterAlong", infer_scatter_along},
+                                                           {"Scan", infer_scan},
+                                                           {"ArgReduce", infer_arg_reduce},
+                                                           {"TopK", infer_top_k}};
   static const std::map<std::string, InferShaped> by_request = {{"Reshape", infer_reshape}, {"Expand", infer_expand}};
   if (auto it = by_operands.find(node.op); it != by_operands.end()) return it->second(node, inputs);
   if (node.op == "Copy") {

@@ -23,7 +23,7 @@ struct TensorType {
 
 /// Checks operands and attributes of a node against docs/compiler.md and returns its output's type and shape.
 /// inputs: one pointer per operand, null where absent. requested: the output shape, which Reshape, Slice and Expand
-/// need. Besides the canonical operators it knows those that exist only until they are folded: Select and comparisons.
+/// need.
 /// Throws InputError naming the operand and what was expected.
 TensorType infer(const Node &node, const std::vector<const Tensor *> &inputs, const Shape *requested = nullptr);
 

@@ -32,8 +32,7 @@ void check_model(const std::string &folder, const std::string &file, int sets, d
   }
   for (int i = 0; i < sets; ++i) {
     INFO(folder << "/" << file << " data set " << i);
-    CHECK(run_case(kModels / folder / file, kModels / folder / ("test_data_set_" + std::to_string(i)), Bind::others,
-                   absolute) == "");
+    CHECK(run_case(kModels / folder / file, kModels / folder / ("test_data_set_" + std::to_string(i)), absolute) == "");
   }
 }
 

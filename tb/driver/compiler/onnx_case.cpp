@@ -1,5 +1,8 @@
 #include "tb/driver/compiler/onnx_case.hpp"
 
+#include <onnx/onnx-data_pb.h>
+
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <set>
@@ -72,36 +75,101 @@ std::string difference(const Values &actual, const Values &expected, double rela
   return text.str();
 }
 
-std::string run_case(const std::filesystem::path &model, const std::filesystem::path &data_set, Bind bind,
-                     double absolute) {
-  const DataSet data = read_data_set(data_set);
-  const std::vector<InputInfo> infos = inspect_onnx(model);
-  if (infos.size() < data.inputs.size()) return "more inputs in the data set than in the model";
+namespace {
+
+// Tensors of a file that holds a tensor, a sequence or an optional of either.
+std::vector<Tensor> read_items(const std::filesystem::path &path, bool sequence, bool optional) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<Tensor> items;
+  onnx::SequenceProto list;
+  onnx::OptionalProto option;
+  if (optional) {
+    if (!option.ParseFromIstream(&file)) throw InputError(path.string() + " is no optional");
+    if (option.has_tensor_value()) return {read_tensor(option.tensor_value(), path.parent_path())};
+    list = option.sequence_value();
+  } else if (sequence) {
+    if (!list.ParseFromIstream(&file)) throw InputError(path.string() + " is no sequence");
+  } else {
+    return {read_pb(path)};
+  }
+  for (const auto &tensor : list.tensor_values()) items.push_back(read_tensor(tensor, path.parent_path()));
+  return items;
+}
+
+// The test data stores BF16 as its bits.
+void fit_type(Tensor &tensor, Type type) {
+  if (type == Type::BF16 && tensor.type == Type::U16) tensor.type = Type::BF16;
+}
+
+bool is_sequence(const onnx::TypeProto &type) {
+  return type.has_sequence_type() || (type.has_optional_type() && type.optional_type().elem_type().has_sequence_type());
+}
+
+}  // namespace
+
+std::string run_case(const std::filesystem::path &model, const std::filesystem::path &data_set, double absolute,
+                     std::vector<std::string> *bound) {
   ImportOptions options;
-  std::map<std::string, Values> inputs;
-  for (std::size_t i = 0; i < data.inputs.size(); ++i) {
-    Tensor value = data.inputs[i];
-    // The test data stores BF16 as its bits.
-    if (infos[i].type == Type::BF16 && value.type == Type::U16) value.type = Type::BF16;
-    const bool scalar = bind == Bind::scalars && elements(value.shape) == 1;
-    const bool later = bind == Bind::all_but_first && i > 0;
-    if (value.type != Type::F32 || scalar || later) {
-      options.bound_inputs[infos[i].name] = value;
-    } else {
-      options.input_shapes[infos[i].name] = value.shape;
-      inputs[infos[i].name] = values_of(value);
+  std::map<std::string, Tensor> given;
+  const std::vector<InputInfo> infos = inspect_onnx(model);
+  for (std::size_t i = 0; i < infos.size(); ++i) {
+    const InputInfo &info = infos[i];
+    const auto path = data_set / ("input_" + std::to_string(i) + ".pb");
+    if (!std::filesystem::exists(path)) {
+      if (info.optional) continue;
+      return "input " + std::to_string(i) + " is not in the data set";
+    }
+    std::vector<Tensor> items = read_items(path, info.sequence, info.optional);
+    if (info.sequence) options.item_shapes[info.name];
+    for (std::size_t k = 0; k < items.size(); ++k) {
+      fit_type(items[k], info.type);
+      if (info.sequence) {
+        options.item_shapes[info.name].push_back(items[k].shape);
+        given[item_name(info.name, k)] = items[k];
+      } else {
+        options.input_shapes[info.name] = items[k].shape;
+        given[info.name] = items[k];
+      }
     }
   }
-  const Graph graph = import_onnx(model, options);
-  const auto outputs = evaluate_reference(graph, inputs);
-  const auto names = output_names_of(model);
-  for (std::size_t i = 0; i < data.outputs.size(); ++i) {
-    const auto found = outputs.find(names.at(i));
-    if (found == outputs.end()) return "output '" + names[i] + "' is missing";
-    Tensor expected = data.outputs[i];
-    if (graph[graph.outputs.at(i)].type == Type::BF16 && expected.type == Type::U16) expected.type = Type::BF16;
-    const std::string wrong = difference(found->second, values_of(expected), 1e-3, absolute);
-    if (!wrong.empty()) return "output '" + names[i] + "': " + wrong;
+  std::optional<Graph> graph;
+  while (!graph) {
+    try {
+      graph = import_onnx(model, options);
+    } catch (const ValueNeededError &error) {
+      for (const std::string &name : error.inputs()) {
+        options.bound_inputs[name] = given.at(name);
+        if (bound != nullptr) bound->push_back(name);
+      }
+      if (options.bound_inputs.size() == given.size()) {
+        throw UnsupportedError(error.op(), std::string("every input is needed to import: ") + error.what());
+      }
+    }
+  }
+  std::map<std::string, Values> inputs;
+  for (TensorId id : graph->inputs) inputs[(*graph)[id].name] = values_of(given.at((*graph)[id].name));
+  const auto outputs = evaluate_reference(*graph, inputs);
+  const onnx::ModelProto proto = read_model(model);
+  for (int i = 0; i < proto.graph().output_size(); ++i) {
+    const auto &output = proto.graph().output(i);
+    const auto path = data_set / ("output_" + std::to_string(i) + ".pb");
+    if (!std::filesystem::exists(path)) continue;
+    const bool sequence = is_sequence(output.type());
+    std::vector<Tensor> items = read_items(path, sequence, output.type().has_optional_type());
+    for (std::size_t k = 0; k < items.size(); ++k) {
+      const std::string name = sequence ? item_name(output.name(), k) : output.name();
+      const auto found = outputs.find(name);
+      if (found == outputs.end()) return "output '" + name + "' is missing";
+      const auto id = std::find_if(graph->outputs.begin(), graph->outputs.end(),
+                                   [&](TensorId candidate) { return (*graph)[candidate].name == name; });
+      const Type type = (*graph)[*id].type;
+      fit_type(items[k], type);
+      if (items[k].type != type) {
+        return "output '" + name + "' is " + name_of(type) + ", expected " + name_of(items[k].type);
+      }
+      const std::string wrong = difference(found->second, values_of(items[k]), 1e-3, absolute);
+      if (!wrong.empty()) return "output '" + name + "': " + wrong;
+    }
   }
   return "";
 }

@@ -85,6 +85,10 @@ double unary(const Node &node, double x) {
   if (func == "softplus") return x > 30 ? x : std::log1p(std::exp(x));
   if (func == "sin") return std::sin(x);
   if (func == "cos") return std::cos(x);
+  if (func == "trunc") return std::trunc(x);
+  if (func == "atan") return std::atan(x);
+  if (func == "is_nan") return std::isnan(x);
+  if (func == "is_inf") return std::isinf(x) && (alpha == 0 || alpha * x > 0);
   throw Error("reference: unary function '" + func + "'");
 }
 
@@ -97,13 +101,64 @@ double binary(const std::string &func, double a, double b) {
   if (func == "min") return nan_min(a, b);
   if (func == "pow") return std::pow(a, b);
   if (func == "prelu") return a < 0 ? a * b : a;
+  if (func == "mod") return a - std::floor(a / b) * b;
+  if (func == "fmod") return std::fmod(a, b);
+  if (func == "eq") return a == b;
+  if (func == "ne") return a != b;
+  if (func == "lt") return a < b;
+  if (func == "le") return a <= b;
   throw Error("reference: binary function '" + func + "'");
+}
+
+int bits_of(Type type) { return static_cast<int>(bytes_of(type)) * 8; }
+bool is_signed(Type type) { return type == Type::I8 || type == Type::I16 || type == Type::I32 || type == Type::I64; }
+
+// The value that an integer type holds after arithmetic without limits: modulo two to the number of bits.
+double wrapped(Type type, double value) {
+  if (type == Type::Bool) return value != 0;
+  const double range = std::ldexp(1.0, bits_of(type));
+  if (value < (is_signed(type) ? range / 2 : range) && value >= (is_signed(type) ? -range / 2 : 0)) return value;
+  double rest = std::fmod(value, range);
+  if (rest < 0) rest += range;
+  return is_signed(type) && rest >= range / 2 ? rest - range : rest;
+}
+
+double integer_power(double base, double exponent) {
+  if (exponent < 0) return base == 1 ? 1 : (base == -1 ? (std::fmod(exponent, 2) == 0 ? 1 : -1) : 0);
+  return std::pow(base, exponent);
+}
+
+double bitwise(const std::string &func, double a, double b) {
+  // Two's complement in 64 bits; the caller cuts the result to its type.
+  const auto x = a < 0 ? static_cast<uint64_t>(static_cast<int64_t>(a)) : static_cast<uint64_t>(a);
+  const auto y = b < 0 ? static_cast<uint64_t>(static_cast<int64_t>(b)) : static_cast<uint64_t>(b);
+  const uint64_t bits = func == "and" ? (x & y) : func == "or" ? (x | y) : (x ^ y);
+  return a < 0 || b < 0 ? static_cast<double>(static_cast<int64_t>(bits)) : static_cast<double>(bits);
+}
+
+// Operands and result of one integer type, without its limits.
+double integer_binary(const std::string &func, double a, double b) {
+  if (func == "div") return std::trunc(a / b);
+  if (func == "pow") return integer_power(a, b);
+  if (func == "and" || func == "or" || func == "xor") return bitwise(func, a, b);
+  if (func == "shl") return a * std::ldexp(1.0, static_cast<int>(b));
+  if (func == "shr") return std::floor(a / std::ldexp(1.0, static_cast<int>(b)));
+  return binary(func, a, b);
+}
+
+double saturated(Type type, double value) {
+  if (std::isnan(value)) return 0;
+  const double top = std::ldexp(1.0, bits_of(type) - (is_signed(type) ? 1 : 0));
+  const double bottom = is_signed(type) ? -top : 0;
+  // The largest value of 64-bit types is no double; nothing nearer exists.
+  return std::trunc(clamp(value, bottom, bits_of(type) == 64 ? top : top - 1));
 }
 
 class Evaluator {
  public:
-  Evaluator(const Node &node, std::vector<const Values *> inputs, Shape shape)
-      : node_(node), inputs_(std::move(inputs)), result_{std::move(shape), {}} {}
+  /// operand: the type of the first operand; output: that of the result.
+  Evaluator(const Node &node, std::vector<const Values *> inputs, Type operand, const Tensor &output)
+      : node_(node), inputs_(std::move(inputs)), operand_(operand), type_(output.type), result_{output.shape, {}} {}
 
   Values run() {
     static const std::map<std::string, void (Evaluator::*)()> table = {
@@ -112,7 +167,10 @@ class Evaluator {
         {"Softmax", &Evaluator::softmax},    {"Unary", &Evaluator::unary_node},
         {"Binary", &Evaluator::binary_node}, {"Transpose", &Evaluator::transpose},
         {"Reshape", &Evaluator::same},       {"Copy", &Evaluator::same},
-        {"Cast", &Evaluator::same},          {"Concat", &Evaluator::concat},
+        {"Cast", &Evaluator::cast},          {"Concat", &Evaluator::concat},
+        {"Select", &Evaluator::select},      {"TakeAlong", &Evaluator::take_along},
+        {"Scan", &Evaluator::scan},          {"ScatterAlong", &Evaluator::scatter_along},
+        {"TopK", &Evaluator::top_k},         {"ArgReduce", &Evaluator::arg_reduce},
         {"Slice", &Evaluator::slice},        {"Gather", &Evaluator::gather},
         {"Expand", &Evaluator::expand},      {"Pad", &Evaluator::pad}};
     auto entry = table.find(node_.op);
@@ -280,6 +338,9 @@ class Evaluator {
     if (kind == "mean") {
       for (double &total : result_.data) total /= count;
     }
+    if (integers()) {
+      for (double &total : result_.data) total = wrapped(type_, total);
+    }
   }
 
   void softmax() {
@@ -297,14 +358,144 @@ class Evaluator {
     });
   }
 
+  bool integers() const { return is_integer(operand_) || operand_ == Type::Bool; }
+
   void unary_node() {
     require(in(0).shape == result_.shape, node_, "output shape");
-    fill([&](const Index &o) { return unary(node_, get(in(0), o)); });
+    if (node_.text("func", "") == "not") {
+      require(integers(), node_, "operand type");
+      fill([&](const Index &o) {
+        const double x = get(in(0), o);
+        return operand_ == Type::Bool ? (x == 0 ? 1.0 : 0.0) : wrapped(type_, -x - 1);
+      });
+      return;
+    }
+    fill([&](const Index &o) {
+      const double result = unary(node_, get(in(0), o));
+      return is_integer(type_) ? wrapped(type_, result) : result;
+    });
   }
 
   void binary_node() {
     const std::string func = node_.text("func", "");
-    fill([&](const Index &o) { return binary(func, get_broadcast(in(0), o), get_broadcast(in(1), o)); });
+    fill([&](const Index &o) {
+      const double a = get_broadcast(in(0), o);
+      const double b = get_broadcast(in(1), o);
+      return integers() ? wrapped(type_, integer_binary(func, a, b)) : binary(func, a, b);
+    });
+  }
+
+  void cast() {
+    fill([&](const Index &o) {
+      const double x = get(in(0), o);
+      if (type_ == Type::Bool) return x != 0 ? 1.0 : 0.0;
+      // Floats take x as it is; evaluate_reference() rounds it to the result's type.
+      if (!is_integer(type_)) return x;
+      return integers() ? wrapped(type_, x) : saturated(type_, x);
+    });
+  }
+
+  void select() {
+    fill([&](const Index &o) {
+      return get_broadcast(in(0), o) != 0 ? get_broadcast(in(1), o) : get_broadcast(in(2), o);
+    });
+  }
+
+  std::size_t axis() const {
+    const auto value = static_cast<std::size_t>(node_.integer("axis", -1));
+    require(value < in(0).shape.size(), node_, "axis");
+    return value;
+  }
+
+  int64_t checked(double index, int64_t size) const {
+    const double resolved = index < 0 ? index + static_cast<double>(size) : index;
+    require(resolved >= 0 && resolved < static_cast<double>(size), node_, "index out of range");
+    return static_cast<int64_t>(resolved);
+  }
+
+  void take_along() {
+    require(in(0).shape.size() == result_.shape.size() && in(1).shape.size() == result_.shape.size(), node_, "ranks");
+    fill([&](const Index &o) {
+      Index index = o;
+      index[axis()] = checked(get_broadcast(in(1), o), in(0).shape[axis()]);
+      for (std::size_t d = 0; d < index.size(); ++d) {
+        if (d != axis() && in(0).shape[d] == 1) index[d] = 0;
+      }
+      return get(in(0), index);
+    });
+  }
+
+  void scatter_along() {
+    const std::string func = node_.text("func", "");
+    result_.data = in(0).data;
+    each(in(2).shape, [&](const Index &u) {
+      Index index = u;
+      index[axis()] = checked(get_broadcast(in(1), u), result_.shape[axis()]);
+      double &target = result_.data[static_cast<std::size_t>(offset(result_.shape, index))];
+      const double update = get(in(2), u);
+      if (func == "set") {
+        target = update;
+      } else {
+        target = integers() ? wrapped(type_, integer_binary(func, target, update)) : binary(func, target, update);
+      }
+    });
+  }
+
+  void scan() {
+    require(node_.text("kind", "") == "sum", node_, "kind");
+    const bool exclusive = node_.integer("exclusive", -1) == 1;
+    const bool reverse = node_.integer("reverse", -1) == 1;
+    const int64_t length = result_.shape[axis()];
+    fill([&](const Index &o) {
+      Index index = o;
+      double sum = 0;
+      const int64_t first = reverse ? o[axis()] + (exclusive ? 1 : 0) : 0;
+      const int64_t last = reverse ? length - 1 : o[axis()] - (exclusive ? 1 : 0);
+      for (index[axis()] = first; index[axis()] <= last; ++index[axis()]) sum += get(in(0), index);
+      return integers() ? wrapped(type_, sum) : sum;
+    });
+  }
+
+  // Position of each element in the order of its lane: how many others come before it.
+  void top_k() {
+    const bool largest = node_.integer("largest", -1) == 1;
+    const int64_t length = in(0).shape[axis()];
+    require(node_.integer("k", -1) == result_.shape[axis()], node_, "k");
+    fill([&](const Index &o) {
+      Index a = o;
+      Index b = o;
+      for (a[axis()] = 0; a[axis()] < length; ++a[axis()]) {
+        const double value = get(in(0), a);
+        int64_t before = 0;
+        for (b[axis()] = 0; b[axis()] < length; ++b[axis()]) {
+          const double other = get(in(0), b);
+          if (largest ? other > value : other < value) ++before;
+          if (other == value && b[axis()] < a[axis()]) ++before;
+        }
+        if (before == o[axis()]) return static_cast<double>(a[axis()]);
+      }
+      throw Error("reference: no element of this rank (NaN?)");
+    });
+  }
+
+  void arg_reduce() {
+    const std::string kind = node_.text("kind", "");
+    const bool last = node_.integer("last", -1) == 1;
+    require(kind == "max" || kind == "min", node_, "kind");
+    fill([&](const Index &o) {
+      Index index = o;
+      int64_t best = 0;
+      double extreme = 0;
+      for (index[axis()] = 0; index[axis()] < in(0).shape[axis()]; ++index[axis()]) {
+        const double value = get(in(0), index);
+        const bool better = kind == "max" ? value > extreme : value < extreme;
+        if (index[axis()] == 0 || better || (last && value == extreme)) {
+          best = index[axis()];
+          extreme = value;
+        }
+      }
+      return static_cast<double>(best);
+    });
   }
 
   void same() { result_.data = in(0).data; }
@@ -368,8 +559,20 @@ class Evaluator {
 
   const Node &node_;
   std::vector<const Values *> inputs_;
+  const Type operand_;
+  const Type type_;
   Values result_;
 };
+
+// Rounds a node's result to its type, as a store does.
+void round_to(Type type, std::vector<double> &data) {
+  if (type == Type::F32) {
+    for (double &value : data) value = static_cast<float>(value);
+  } else if (type == Type::F16 || type == Type::BF16) {
+    const auto count = static_cast<int64_t>(data.size());
+    data = to_doubles(make_constant("", type, {count}, data));
+  }
+}
 
 }  // namespace
 
@@ -393,10 +596,9 @@ std::map<std::string, Values> evaluate_reference(const Graph &graph, const std::
     for (TensorId id : node.inputs)
       operands.push_back(id == kNoTensor ? nullptr : &values[static_cast<std::size_t>(id)]);
     const Tensor &output = graph[node.outputs.at(0)];
-    Values result = Evaluator(node, std::move(operands), output.shape).run();
-    if (round_to_fp32 && output.type == Type::F32) {
-      for (double &value : result.data) value = static_cast<float>(value);
-    }
+    const Type operand = graph[node.inputs.at(0)].type;
+    Values result = Evaluator(node, std::move(operands), operand, output).run();
+    if (round_to_fp32) round_to(output.type, result.data);
     values[static_cast<std::size_t>(node.outputs[0])] = std::move(result);
   }
   std::map<std::string, Values> outputs;
