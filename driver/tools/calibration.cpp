@@ -42,8 +42,8 @@ Calibration calibrate(Device &device, const std::filesystem::path &model,
   Calibration result;
   result.precision = compiler::name_of(options.precision);
   for (const std::vector<HostTensor> &sample : samples) {
-    const SplitInputs inputs = split_inputs(sample);
-    const compiler::Graph graph = compiler::import_onnx(model, inputs.import);
+    SplitInputs inputs = split_inputs(sample);
+    const compiler::Graph graph = bind_as_needed(inputs, [&] { return compiler::import_onnx(model, inputs.import); });
     const std::vector<compiler::RangedTensor> tensors = compiler::ranged_tensors(graph);
     ++result.samples;
     if (tensors.empty()) continue;

@@ -40,7 +40,7 @@ int profile(const ProfileOptions &options) {
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
   const std::vector<HostTensor> values = input_values(options.model, options.inputs, nullptr);
-  const SplitInputs inputs = split_inputs(values);
+  SplitInputs inputs = split_inputs(values);
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::require_precision(device->target(), compile_options.precision);
@@ -51,8 +51,9 @@ int profile(const ProfileOptions &options) {
   progress("compiling " + options.model);
   const auto booted = Clock::now();
   compiler::CompileStatistics statistics;
-  Program program =
-      compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
+  Program program = bind_as_needed(inputs, [&] {
+    return compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
+  });
   const auto compiled = Clock::now();
   Executable executable(*device, std::move(program));
   start_trace();

@@ -125,7 +125,7 @@ int run(const RunOptions &options) {
   const std::unique_ptr<Task> task =
       options.task.empty() ? nullptr : make_task(options.task, options.model, options.labels);
   const std::vector<HostTensor> values = input_values(options.model, options.from, task.get());
-  const SplitInputs inputs = split_inputs(values);
+  SplitInputs inputs = split_inputs(values);
 
   std::optional<WavesRequest> waves;
   if (!options.waves.empty()) {
@@ -146,10 +146,11 @@ int run(const RunOptions &options) {
   progress("compiling " + options.model);
   compiler::CompileStatistics statistics;
   StepFiles steps({}, progress);
-  compiler::ImportOptions import = inputs.import;
-  import.observer = &steps;
+  inputs.import.observer = &steps;
   compile_options.observer = &steps;
-  Program program = compiler::compile_onnx(options.model, import, device->target(), compile_options, &statistics);
+  Program program = bind_as_needed(inputs, [&] {
+    return compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
+  });
   const auto compiled = std::chrono::steady_clock::now();
   progress(fmt::format("running {} instructions", statistics.instructions));
   Executable executable(*device, std::move(program));

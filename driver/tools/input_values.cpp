@@ -190,6 +190,10 @@ class Gatherer {
     for (const bool shaped : {true, false}) {
       for (std::size_t i = 0; i < infos_.size(); ++i) {
         const compiler::InputInfo &info = infos_[i];
+        if (info.sequence || info.optional) {
+          throw UnsupportedError("input type",
+                                 "input " + info.name + " is a sequence or an optional, of which no file is read");
+        }
         const auto source = sources_.find(info.name);
         const bool from_source = source != sources_.end();
         const bool fill = from_source && source->second.rfind("fill:", 0) == 0;

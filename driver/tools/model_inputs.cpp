@@ -1,5 +1,6 @@
 #include "driver/tools/model_inputs.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -24,10 +25,6 @@ constexpr std::array<std::pair<Type, const char *>, 13> kNames = {{{Type::F32, "
                                                                    {Type::U64, "uint64"},
                                                                    {Type::Bool, "bool"}}};
 
-bool bound_when_compiled(Type type) {
-  return type != Type::F32 && type != Type::F16 && type != Type::BF16 && type != Type::F64;
-}
-
 }  // namespace
 
 std::string numpy_name(Type type) {
@@ -47,29 +44,34 @@ Type type_from(const std::string &numpy_name) {
 SplitInputs split_inputs(const std::vector<HostTensor> &values) {
   SplitInputs split;
   for (const HostTensor &value : values) {
-    const Type type = type_from(value.type);
-    if (bound_when_compiled(type) || value.shape.empty() || element_count(value.shape) == 0) {
-      compiler::Tensor tensor;
-      tensor.name = value.name;
-      tensor.type = type;
-      tensor.shape = value.shape;
-      tensor.data = value.bytes;
-      split.import.bound_inputs.emplace(value.name, std::move(tensor));
-      if (element_count(value.shape) != 0) split.bound.push_back(value.name);
-    } else {
-      split.import.input_shapes.emplace(value.name, value.shape);
-      split.runtime.push_back(value);
-    }
-  }
-  if (!split.bound.empty() && split.bound.size() == values.size()) {
-    std::string names;
-    for (const std::string &name : split.bound) names += (names.empty() ? "" : ", ") + name;
-    throw UnsupportedError("integer inputs",
-                           "every input (" + names +
-                               ") is of a kind that is bound at compile time, so the compiler and not "
-                               "the device would compute the model");
+    type_from(value.type);
+    split.import.input_shapes.emplace(value.name, value.shape);
+    // A tensor without elements has nothing to send.
+    if (element_count(value.shape) != 0) split.runtime.push_back(value);
   }
   return split;
+}
+
+void SplitInputs::bind(const compiler::ValueNeededError &error) {
+  for (const std::string &name : error.inputs()) {
+    const auto value =
+        std::find_if(runtime.begin(), runtime.end(), [&name](const HostTensor &tensor) { return tensor.name == name; });
+    if (value == runtime.end()) throw InputError("input " + name + " has no value; " + error.what());
+    compiler::Tensor tensor;
+    tensor.name = name;
+    tensor.type = type_from(value->type);
+    tensor.shape = value->shape;
+    tensor.data = value->bytes;
+    import.bound_inputs.emplace(name, std::move(tensor));
+    import.input_shapes.erase(name);
+    bound.push_back(name);
+    runtime.erase(value);
+  }
+  if (runtime.empty()) {
+    throw UnsupportedError(error.op(), std::string("the compiler and not the device would compute the model, because "
+                                                   "the value of every input is needed to compile it: ") +
+                                           error.what());
+  }
 }
 
 }  // namespace cx::tools

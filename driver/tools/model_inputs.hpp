@@ -13,15 +13,29 @@ namespace cx::tools {
 std::string numpy_name(compiler::Type type);
 compiler::Type type_from(const std::string &numpy_name);
 
-/// Splits values by when they are needed: integer and boolean tensors (shapes, axes, bounds), scalars (ratios, limits)
-/// and tensors without elements are bound when the model is compiled, the others when it runs; of those the shapes are
-/// bound. What depends on nothing but bound inputs is computed by the compiler. Throws UnsupportedError when that would
-/// be the whole model: the device would only copy a result that the host has computed.
+/// Values of a model's inputs by when they are needed. All belong to the run, only their shapes to the compiler, until
+/// bind() moves those that the import asks for.
 struct SplitInputs {
   compiler::ImportOptions import;
   std::vector<HostTensor> runtime;
-  std::vector<std::string> bound;  ///< names of the inputs with elements that are fixed in the program
+  std::vector<std::string> bound;  ///< names of the inputs that are fixed in the program
+
+  /// Fixes the values that the error names. What depends on nothing but those is computed by the compiler. Throws
+  /// UnsupportedError when that would be the whole model: the device would only copy a result that the host computed.
+  void bind(const compiler::ValueNeededError &error);
 };
 SplitInputs split_inputs(const std::vector<HostTensor> &values);
+
+/// Calls import() until it has all the values that it asks for by ValueNeededError; it must use inputs.import.
+template <typename Import>
+auto bind_as_needed(SplitInputs &inputs, Import import) {
+  for (;;) {
+    try {
+      return import();
+    } catch (const compiler::ValueNeededError &error) {
+      inputs.bind(error);
+    }
+  }
+}
 
 }  // namespace cx::tools

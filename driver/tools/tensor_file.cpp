@@ -1,6 +1,7 @@
 #include "driver/tools/tensor_file.hpp"
 
 #include <fmt/core.h>
+#include <onnx/onnx-data_pb.h>
 #include <onnx/onnx_pb.h>
 #include <zip.h>
 
@@ -121,9 +122,7 @@ void append(HostTensor &tensor, const Values &values) {
   }
 }
 
-HostTensor parse_pb(const std::string &bytes, const std::string &where) {
-  onnx::TensorProto proto;
-  if (!proto.ParseFromString(bytes)) throw InputError(where + ": not an ONNX TensorProto");
+HostTensor parse_proto(const onnx::TensorProto &proto, const std::string &where) {
   HostTensor tensor;
   tensor.name = proto.name();
   for (const TypeName &entry : kTypes) {
@@ -173,6 +172,12 @@ HostTensor parse_pb(const std::string &bytes, const std::string &where) {
   }
   require_bytes(tensor, tensor.bytes.size(), where);
   return tensor;
+}
+
+HostTensor parse_pb(const std::string &bytes, const std::string &where) {
+  onnx::TensorProto proto;
+  if (!proto.ParseFromString(bytes)) throw InputError(where + ": not an ONNX TensorProto");
+  return parse_proto(proto, where);
 }
 
 const TypeName &type_of(const HostTensor &tensor) {
@@ -287,6 +292,23 @@ std::vector<HostTensor> load_data_set(const std::filesystem::path &folder, const
     if (!std::filesystem::exists(path)) return tensors;
     tensors.push_back(load_tensor(path));
   }
+}
+
+std::vector<HostTensor> load_items(const std::filesystem::path &path, Holds holds) {
+  if (holds == Holds::tensor) return {load_tensor(path)};
+  const std::string bytes = read_file(path);
+  onnx::SequenceProto sequence;
+  if (holds == Holds::optional) {
+    onnx::OptionalProto optional;
+    if (!optional.ParseFromString(bytes)) throw InputError(path.string() + ": not an ONNX OptionalProto");
+    if (optional.has_tensor_value()) return {parse_proto(optional.tensor_value(), path.string())};
+    sequence = optional.sequence_value();
+  } else if (!sequence.ParseFromString(bytes)) {
+    throw InputError(path.string() + ": not an ONNX SequenceProto");
+  }
+  std::vector<HostTensor> tensors;
+  for (const auto &tensor : sequence.tensor_values()) tensors.push_back(parse_proto(tensor, path.string()));
+  return tensors;
 }
 
 Comparison compare(const HostTensor &actual, const HostTensor &expected, double rtol, double atol) {

@@ -23,6 +23,11 @@ void save_tensor(const HostTensor &tensor, const std::filesystem::path &path);
 /// Tensors PREFIX_0.pb, PREFIX_1.pb, ... of a test_data_set folder.
 std::vector<HostTensor> load_data_set(const std::filesystem::path &folder, const std::string &prefix);
 
+/// Tensors of one .pb file that holds a tensor, a sequence of tensors or an optional of either; none if the optional is
+/// empty.
+enum class Holds { tensor, sequence, optional };
+std::vector<HostTensor> load_items(const std::filesystem::path &path, Holds holds);
+
 /// Elements that differ by more than atol + rtol * |expected|. NaN equals NaN; infinities must agree.
 struct Comparison {
   uint64_t elements = 0;

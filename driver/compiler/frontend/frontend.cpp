@@ -38,6 +38,9 @@ const LoweringTable &lowerings() {
     register_pooling(result);
     register_normalisation(result);
     register_resize(result);
+    register_indexing(result);
+    register_trigonometry(result);
+    register_sampling(result);
     return result;
   }();
   return table;
@@ -73,7 +76,7 @@ void check_opset(int64_t version) {
 }
 
 InputInfo input_info(const onnx::ValueInfoProto &proto) {
-  const std::string what = "input " + in_quotes(proto.name());
+  const std::string what = "graph input or output " + in_quotes(proto.name());
   InputInfo info;
   info.name = proto.name();
   const onnx::TypeProto *type = &proto.type();
@@ -146,6 +149,15 @@ std::vector<InputInfo> inspect_onnx(const std::filesystem::path &path) {
       if (initialised.count(proto.name()) == 0) inputs.push_back(input_info(proto));
     }
     return inputs;
+  });
+}
+
+std::vector<InputInfo> inspect_outputs(const std::filesystem::path &path) {
+  const onnx::ModelProto model = read_model(path);
+  return with_path(path, [&] {
+    std::vector<InputInfo> outputs;
+    for (const auto &proto : model.graph().output()) outputs.push_back(input_info(proto));
+    return outputs;
   });
 }
 

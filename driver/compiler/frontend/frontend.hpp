@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "driver/compiler/graph.hpp"
+#include "driver/compiler/observer.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler {
@@ -67,6 +68,9 @@ struct InputInfo {
 
 /// What a model asks for, without compiling it: graph inputs that have no initializer, in order.
 std::vector<InputInfo> inspect_onnx(const std::filesystem::path &path);
+
+/// A model's outputs as it declares them, in order. Throws UnsupportedError for one that no graph can have.
+std::vector<InputInfo> inspect_outputs(const std::filesystem::path &path);
 
 /// The ONNX operators that import_onnx() accepts, sorted.
 std::vector<std::string> supported_operators();

@@ -347,7 +347,12 @@ void Importer::lower_body(const Body &body, Scope &scope) {
     collect_names(node, names);
     used.insert(names.begin(), names.end());
   }
-  for (int index : order(body, scope)) {
+  const std::vector<int> indices = order(body, scope);
+  uint64_t done = 0;
+  for (int index : indices) {
+    if (options_.observer != nullptr && scope.depth == 0) {
+      options_.observer->progress("importing", done++, indices.size());
+    }
     const onnx::NodeProto &node = body.nodes.Get(index);
     const std::string prefix = where(node) + ": ";
     // An operator within a body is the one to name.

@@ -154,7 +154,7 @@ Ids power(NodeContext &n) {
     if (value == -1) return {b.unary("recip", x)};
   }
   if (is_integer(type) && is_float(e.type)) {
-    return {b.cast(b.binary("pow", b.cast(x, Type::F64), b.cast(exponent, Type::F64)), type)};
+    return {b.cast(b.binary("pow", b.cast(x, Type::F32), b.cast(exponent, Type::F32)), type)};
   }
   exponent = b.cast(exponent, type);
   return {b.binary("pow", x, exponent)};
@@ -171,27 +171,51 @@ Ids prelu(NodeContext &n) {
 
 Ids modulo(NodeContext &n) { return {n.b.binary(n.integer("fmod", 0) != 0 ? "fmod" : "mod", n.input(0), n.input(1))}; }
 
-Ids where(NodeContext &n) {
+Ids where(NodeContext &n) { return {n.b.select(n.input(0), n.input(1), n.input(2))}; }
+
+Lowering comparison(const std::string &func) {
+  return [func](NodeContext &n) { return Ids{n.b.compare(func, n.input(0), n.input(1))}; };
+}
+
+// Bool and integers: every bit turned.
+Ids logical_not(NodeContext &n) { return {n.b.unary("not", n.input(0))}; }
+
+Ids bit_shift(NodeContext &n) {
+  const std::string direction = n.text("direction", "");
+  if (direction != "LEFT" && direction != "RIGHT") throw InputError("attribute direction is '" + direction + "'");
+  return {n.b.binary(direction == "LEFT" ? "shl" : "shr", n.input(0), n.input(1))};
+}
+
+Ids is_nan(NodeContext &n) { return {n.b.compare("ne", n.input(0), n.input(0))}; }
+
+Ids is_inf(NodeContext &n) {
   Builder &b = n.b;
-  const TensorId condition = n.input(0);
-  const TensorId x = n.input(1);
-  const TensorId y = n.input(2);
-  const bool foldable = b.is_constant(condition) && b.is_constant(x) && b.is_constant(y);
-  if (foldable || !b.is_constant(condition) || b[x].type != Type::F32 || b[y].type != Type::F32) {
-    return {b.emit("Select", {condition, x, y})};
-  }
-  if (b[condition].type != Type::Bool) throw InputError("the condition must be bool");
-  // A constant mask selects by bounds of +-infinity: the other operand is forced to -infinity and loses the maximum.
-  const std::vector<int64_t> mask = to_integers(b[condition]);
-  const Shape shape = b.shape(condition);
-  auto bounds = [&](double chosen) {
-    std::vector<double> values;
-    for (int64_t value : mask) values.push_back(value != 0 ? chosen : -chosen);
-    return b.constant(make_constant("", Type::F32, shape, values));
-  };
-  const TensorId from_x = b.binary("min", x, bounds(kInfinity));
-  const TensorId from_y = b.binary("min", y, bounds(-kInfinity));
-  return {b.binary("max", from_x, from_y)};
+  const TensorId x = n.input(0);
+  const bool positive = n.integer("detect_positive", 1) != 0;
+  const bool negative = n.integer("detect_negative", 1) != 0;
+  if (!positive && !negative) return {b.expand(b.scalar(Type::Bool, 0), b.shape(x))};
+  const TensorId value = positive && negative ? b.unary("abs", x) : x;
+  return {b.compare("eq", value, b.scalar(b[x].type, positive ? kInfinity : -kInfinity))};
+}
+
+Ids thresholded_relu(NodeContext &n) {
+  Builder &b = n.b;
+  const TensorId x = n.input(0);
+  const TensorId above = b.compare("gt", x, b.scalar(b[x].type, n.real("alpha", 1)));
+  return {b.select(above, x, b.scalar(b[x].type, 0))};
+}
+
+// x + bias below -lambd, x - bias above lambd, 0 between.
+Ids shrink(NodeContext &n) {
+  Builder &b = n.b;
+  const TensorId x = n.input(0);
+  const Type type = b[x].type;
+  const double bias = n.real("bias", 0);
+  const double threshold = n.real("lambd", 0.5F);
+  const TensorId raised = bias == 0 ? x : b.binary("add", x, bias);
+  const TensorId lowered = bias == 0 ? x : b.binary("sub", x, bias);
+  const TensorId positive = b.select(b.compare("gt", x, b.scalar(type, threshold)), lowered, b.scalar(type, 0));
+  return {b.select(b.compare("lt", x, b.scalar(type, -threshold)), raised, positive)};
 }
 
 Ids dropout(NodeContext &n) {
@@ -229,8 +253,7 @@ void register_elementwise(LoweringTable &table) {
                                                                      {"Cos", "cos"},
                                                                      {"Reciprocal", "recip"},
                                                                      {"Softplus", "softplus"},
-                                                                     {"HardSwish", "hard_swish"},
-                                                                     {"Not", "not"}}) {
+                                                                     {"HardSwish", "hard_swish"}}) {
     table[name] = unary(func);
   }
   for (const auto &[name, func] : std::map<std::string, std::string>{{"Add", "add"},
@@ -240,13 +263,22 @@ void register_elementwise(LoweringTable &table) {
                                                                      {"And", "and"},
                                                                      {"Or", "or"},
                                                                      {"Xor", "xor"},
-                                                                     {"Equal", "eq"},
-                                                                     {"Less", "lt"},
-                                                                     {"LessOrEqual", "le"},
-                                                                     {"Greater", "gt"},
-                                                                     {"GreaterOrEqual", "ge"}}) {
+                                                                     {"BitwiseAnd", "and"},
+                                                                     {"BitwiseOr", "or"},
+                                                                     {"BitwiseXor", "xor"}}) {
     table[name] = binary(func);
   }
+  for (const auto &[name, func] : std::map<std::string, std::string>{
+           {"Equal", "eq"}, {"Less", "lt"}, {"LessOrEqual", "le"}, {"Greater", "gt"}, {"GreaterOrEqual", "ge"}}) {
+    table[name] = comparison(func);
+  }
+  table["Not"] = logical_not;
+  table["BitwiseNot"] = logical_not;
+  table["BitShift"] = bit_shift;
+  table["IsNaN"] = is_nan;
+  table["IsInf"] = is_inf;
+  table["ThresholdedRelu"] = thresholded_relu;
+  table["Shrink"] = shrink;
   table["Max"] = variadic("max");
   table["Min"] = variadic("min");
   table["Sum"] = variadic("add");

@@ -96,10 +96,118 @@ Pooling read_pooling(const NodeContext &n, const Shape &shape) {
   return pooling;
 }
 
+// Position of each maximum among the elements of x in row-major order (or with the spatial dimensions the other way
+// around): the elements of a window side by side, of which the first largest is found.
+TensorId max_positions(Builder &b, TensorId x, const Pooling &pooling, bool column_major) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const Shape shape = b.shape(x);
+  const std::size_t rank = pooling.window.rank();
+  const Window &window = pooling.window;
+  Integers pads(2 * shape.size(), 0);
+  for (std::size_t d = 0; d < rank; ++d) {
+    pads[d + 2] = window.begin[d];
+    pads[shape.size() + d + 2] = window.end[d];
+  }
+  const TensorId padded = b.pad(x, pads, -kInfinity);
+  Shape part_shape = {shape[0], shape[1], 1};
+  part_shape.insert(part_shape.end(), pooling.counts.begin(), pooling.counts.end());
+  const int64_t volume = elements(window.kernel);
+  const int64_t windows = elements(pooling.counts);
+  if (volume > 4096) throw UnsupportedError("MaxPool", "indices of windows with more than 4096 elements");
+  Integers strides(rank);  // of the positions
+  int64_t pitch = 1;
+  for (std::size_t i = 0; i < rank; ++i) {
+    const std::size_t d = column_major ? i : rank - 1 - i;
+    strides[d] = pitch;
+    pitch *= shape[d + 2];
+  }
+  Ids parts;
+  Integers table;  // [volume, windows]
+  for (int64_t k = 0; k < volume; ++k) {
+    Integers offset(rank);
+    int64_t rest = k;
+    for (std::size_t d = rank; d-- > 0; rest /= window.kernel[d]) {
+      offset[d] = rest % window.kernel[d] * window.dilations[d];
+    }
+    Integers starts = {0, 0};
+    Integers steps = {1, 1};
+    Shape taken = {shape[0], shape[1]};
+    for (std::size_t d = 0; d < rank; ++d) {
+      starts.push_back(offset[d]);
+      steps.push_back(pooling.counts[d] == 1 ? 1 : window.strides[d]);
+      taken.push_back(pooling.counts[d]);
+    }
+    parts.push_back(b.reshape(b.slice(padded, starts, steps, taken), part_shape));
+    for (int64_t o = 0; o < windows; ++o) {
+      int64_t left = o;
+      int64_t place = 0;
+      for (std::size_t d = rank; d-- > 0; left /= pooling.counts[d]) {
+        place += (left % pooling.counts[d] * window.strides[d] - window.begin[d] + offset[d]) * strides[d];
+      }
+      table.push_back(place);
+    }
+  }
+  const TensorId chosen = b.arg_reduce("max", b.concat(parts, 2), 2, false);
+  Shape table_shape = {1, 1, volume};
+  table_shape.insert(table_shape.end(), pooling.counts.begin(), pooling.counts.end());
+  const TensorId places = b.take_along(b.constant(make_constant("", Type::I64, table_shape, table)), chosen, 2);
+  Integers planes;
+  for (int64_t i = 0; i < shape[0] * shape[1]; ++i) planes.push_back(i * pitch);
+  Shape plane_shape(shape.size(), 1);
+  plane_shape[0] = shape[0];
+  plane_shape[1] = shape[1];
+  Shape target(shape.begin(), shape.begin() + 2);
+  target.insert(target.end(), pooling.counts.begin(), pooling.counts.end());
+  return b.binary("add", b.reshape(places, target), b.constant(make_constant("", Type::I64, plane_shape, planes)));
+}
+
 Ids max_pool(NodeContext &n) {
-  n.only_outputs(1);
+  Builder &b = n.b;
+  n.only_outputs(2);
+  const Type type = b[n.input(0)].type;
+  if (is_integer(type) && bytes_of(type) > 2)
+    throw UnsupportedError("MaxPool", std::string("elements of ") + name_of(type));
+  // FP32 holds 8-bit integers exactly.
+  const TensorId x = b.cast(n.input(0), is_float(type) ? type : Type::F32);
+  const Pooling pooling = read_pooling(n, b.shape(x));
+  Ids outputs = {b.cast(pool(b, x, "max", pooling.window), type)};
+  if (n.output_used(1)) outputs.push_back(max_positions(b, x, pooling, n.integer("storage_order", 0) != 0));
+  return outputs;
+}
+
+// The p-th root of the sum of p-th powers of magnitudes, as `sum` adds them up.
+TensorId power_mean(Builder &b, TensorId x, int64_t p, const std::function<TensorId(TensorId)> &sum) {
+  if (p < 1) throw InputError("attribute 'p' is " + std::to_string(p));
+  if (p == 1) return sum(b.unary("abs", x));
+  if (p == 2) return b.unary("sqrt", sum(b.binary("mul", x, x)));
+  const TensorId powers = b.binary("pow", b.unary("abs", x), static_cast<double>(p));
+  return b.binary("pow", sum(powers), 1.0 / static_cast<double>(p));
+}
+
+Ids lp_pool(NodeContext &n) {
+  Builder &b = n.b;
   const TensorId x = n.input(0);
-  return {pool(n.b, x, "max", read_pooling(n, n.b.shape(x)).window)};
+  const Pooling pooling = read_pooling(n, b.shape(x));
+  return {power_mean(b, x, n.integer("p", 2), [&](TensorId id) { return pool(b, id, "sum", pooling.window); })};
+}
+
+Ids global_lp_pool(NodeContext &n) {
+  Builder &b = n.b;
+  const TensorId x = n.input(0);
+  if (b.rank(x) < 3) throw InputError("input " + to_text(b.shape(x)) + " must have rank 3 or more");
+  Integers axes(static_cast<std::size_t>(b.rank(x)) - 2);
+  std::iota(axes.begin(), axes.end(), 2);
+  return {power_mean(b, x, n.integer("p", 2), [&](TensorId id) { return b.reduce("sum", id, axes); })};
+}
+
+Ids lp_normalisation(NodeContext &n) {
+  Builder &b = n.b;
+  const TensorId x = n.input(0);
+  const int64_t axis = NodeContext::axis(n.integer("axis", -1), b.rank(x));
+  const TensorId norm = power_mean(b, x, n.integer("p", 2), [&](TensorId id) { return b.reduce("sum", id, {axis}); });
+  // A vector of zeros stays one.
+  const TensorId zero = b.compare("eq", norm, b.scalar(b[x].type, 0));
+  return {b.binary("div", x, b.select(zero, b.scalar(b[x].type, 1), norm))};
 }
 
 // For each window along a dimension: how many of its elements count as divisor.
@@ -165,7 +273,22 @@ Lowering global_pool(const std::string &kind) {
 using Reduction = std::function<TensorId(Builder &, TensorId, const Integers &)>;
 
 Reduction simple(const std::string &kind) {
-  return [kind](Builder &b, TensorId x, const Integers &axes) { return b.reduce(kind, x, axes); };
+  return [kind](Builder &b, TensorId x, const Integers &axes) {
+    if (kind == "mean" && is_integer(b[x].type)) {
+      const TensorId sum = b.reduce("sum", x, axes);
+      const int64_t count = elements(b.shape(x)) / std::max<int64_t>(elements(b.shape(sum)), 1);
+      return b.binary("div", sum, static_cast<double>(count));
+    }
+    return b.reduce(kind, x, axes);
+  };
+}
+
+// Functions of integers are computed in FP32.
+Reduction in_floats(Reduction reduce) {
+  return [reduce = std::move(reduce)](Builder &b, TensorId x, const Integers &axes) {
+    const Type type = b[x].type;
+    return is_float(type) ? reduce(b, x, axes) : b.cast(reduce(b, b.cast(x, Type::F32), axes), type);
+  };
 }
 
 TensorId norm_2(Builder &b, TensorId x, const Integers &axes) { return b.unary("sqrt", b.reduce("sumsq", x, axes)); }
@@ -215,6 +338,9 @@ Lowering reduction(Reduction reduce, int axes_since) {
 
 void register_pooling(LoweringTable &table) {
   table["MaxPool"] = max_pool;
+  table["LpPool"] = lp_pool;
+  table["GlobalLpPool"] = global_lp_pool;
+  table["LpNormalization"] = lp_normalisation;
   table["AveragePool"] = average_pool;
   table["GlobalAveragePool"] = global_pool("mean");
   table["GlobalMaxPool"] = global_pool("max");
@@ -225,9 +351,9 @@ void register_pooling(LoweringTable &table) {
   table["ReduceProd"] = reduction(simple("prod"), 18);
   table["ReduceSumSquare"] = reduction(simple("sumsq"), 18);
   table["ReduceL1"] = reduction(simple("abssum"), 18);
-  table["ReduceL2"] = reduction(norm_2, 18);
-  table["ReduceLogSum"] = reduction(log_sum, 18);
-  table["ReduceLogSumExp"] = reduction(log_sum_exp, 18);
+  table["ReduceL2"] = reduction(in_floats(norm_2), 18);
+  table["ReduceLogSum"] = reduction(in_floats(log_sum), 18);
+  table["ReduceLogSumExp"] = reduction(in_floats(log_sum_exp), 18);
 }
 
 }  // namespace cx::compiler

@@ -244,21 +244,6 @@ Ids split(NodeContext &n) {
   return parts;
 }
 
-Ids gather(NodeContext &n) {
-  const TensorId x = n.input(0);
-  const Shape own = n.b.shape(x);
-  const int64_t axis = NodeContext::axis(n.integer("axis", 0), n.b.rank(x));
-  const Tensor &indices = n.constant_input(1, "indices");
-  const Shape shape = indices.shape;
-  if (!is_integer(indices.type)) throw InputError("indices must be integers");
-  Integers flat = to_integers(indices);
-  for (int64_t &index : flat) index = index < 0 ? index + own[index_of(axis)] : index;
-  Shape target(own.begin(), own.begin() + axis);
-  target.insert(target.end(), shape.begin(), shape.end());
-  target.insert(target.end(), own.begin() + axis + 1, own.end());
-  return {n.b.reshape(n.b.gather(x, axis, std::move(flat)), target)};
-}
-
 Ids expand(NodeContext &n) {
   const TensorId x = n.input(0);
   const Integers asked = n.integer_input(1, "shape");
@@ -390,7 +375,6 @@ void register_shape(LoweringTable &table) {
   table["Concat"] = concat;
   table["Slice"] = slice;
   table["Split"] = split;
-  table["Gather"] = gather;
   table["Expand"] = expand;
   table["Tile"] = tile;
   table["Pad"] = pad;

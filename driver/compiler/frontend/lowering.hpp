@@ -71,5 +71,8 @@ void register_linear(LoweringTable &table);   ///< convolutions and matrix produ
 void register_pooling(LoweringTable &table);  ///< pooling and reductions
 void register_normalisation(LoweringTable &table);
 void register_resize(LoweringTable &table);
+void register_indexing(LoweringTable &table);      ///< gather, scatter, orders, one-hot codes
+void register_trigonometry(LoweringTable &table);  ///< and hyperbolic functions
+void register_sampling(LoweringTable &table);      ///< grids, regions, unpooling, columns to images
 
 }  // namespace cx::compiler
