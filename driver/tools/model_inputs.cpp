@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
 #include <utility>
 
 #include "driver/include/cx/error.hpp"
@@ -25,6 +28,18 @@ constexpr std::array<std::pair<Type, const char *>, 13> kNames = {{{Type::F32, "
                                                                    {Type::U64, "uint64"},
                                                                    {Type::Bool, "bool"}}};
 
+// Doubles are stored as such, but computed in FP32: what that cannot hold would become infinite without a word.
+void check_range(const HostTensor &value) {
+  for (std::size_t at = 0; at + sizeof(double) <= value.bytes.size(); at += sizeof(double)) {
+    double element = 0;
+    std::memcpy(&element, value.bytes.data() + at, sizeof(double));
+    if (std::isfinite(element) && std::fabs(element) > std::numeric_limits<float>::max()) {
+      throw UnsupportedError("float64", "input " + value.name + " holds " + std::to_string(element) +
+                                            ", which FP32, in which doubles are computed, cannot hold");
+    }
+  }
+}
+
 }  // namespace
 
 std::string numpy_name(Type type) {
@@ -44,7 +59,7 @@ Type type_from(const std::string &numpy_name) {
 SplitInputs split_inputs(const std::vector<HostTensor> &values) {
   SplitInputs split;
   for (const HostTensor &value : values) {
-    type_from(value.type);
+    if (type_from(value.type) == Type::F64) check_range(value);
     split.import.input_shapes.emplace(value.name, value.shape);
     // A tensor without elements has nothing to send.
     if (element_count(value.shape) != 0) split.runtime.push_back(value);

@@ -24,6 +24,7 @@ struct SplitInputs {
   /// UnsupportedError when that would be the whole model: the device would only copy a result that the host computed.
   void bind(const compiler::ValueNeededError &error);
 };
+/// Throws UnsupportedError for a double that FP32 cannot hold.
 SplitInputs split_inputs(const std::vector<HostTensor> &values);
 
 /// Calls import() until it has all the values that it asks for by ValueNeededError; it must use inputs.import.

@@ -156,16 +156,19 @@ Values Importer::run_graph(const onnx::GraphProto &graph, const Values &inputs, 
 
 // condition ? a : b for a condition of one element that is known only at run time.
 Value Importer::choose(TensorId condition, const Value &a, const Value &b) {
+  auto refuse = [&](const std::string &what) {
+    throw ValueNeededError("If", what + " by a condition that must be known at compile time",
+                           builder_.sources(condition));
+  };
   if (a.is_sequence != b.is_sequence || a.items.size() != b.items.size() || a.is_nothing() != b.is_nothing()) {
-    throw UnsupportedError("If", "the branches give different sequences or optionals, by a condition of run time");
+    refuse("different sequences or optionals");
   }
   auto pick = [&](TensorId x, TensorId y) {
     if (x == y) return x;
     const Tensor &tx = graph_[x];
     const Tensor &ty = graph_[y];
     if (tx.type != ty.type || tx.shape != ty.shape) {
-      throw UnsupportedError("If", std::string("the branches give ") + name_of(tx.type) + to_text(tx.shape) + " and " +
-                                       name_of(ty.type) + to_text(ty.shape) + " by a condition of run time");
+      refuse(std::string(name_of(tx.type)) + to_text(tx.shape) + " or " + name_of(ty.type) + to_text(ty.shape));
     }
     if (elements(tx.shape) == 0) return x;
     return builder_.select(builder_.reshape(condition, Shape(tx.shape.size(), 1)), x, y);

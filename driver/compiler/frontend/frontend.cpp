@@ -19,12 +19,8 @@ constexpr int kNewestOpset = 24;
 
 // All operators that the table lacks have had their form since opset 1.
 int oldest_opset(const std::string &op) {
-  static const std::map<std::string, int> table = {
-      {"Add", 7},         {"Sub", 7},      {"Mul", 7},     {"Div", 7},     {"Pow", 7},
-      {"And", 7},         {"Or", 7},       {"Xor", 7},     {"Equal", 7},   {"Greater", 7},
-      {"Less", 7},        {"PRelu", 7},    {"Gemm", 7},    {"Dropout", 7}, {"BatchNormalization", 7},
-      {"AveragePool", 7}, {"Tile", 6},     {"Reshape", 5}, {"Cast", 6},    {"Concat", 4},
-      {"Pad", 2},         {"Upsample", 7}, {"Split", 2}};
+  static const std::map<std::string, int> table = {{"Dropout", 7}, {"Tile", 6}, {"Reshape", 5},  {"Cast", 6},
+                                                   {"Concat", 4},  {"Pad", 2},  {"Upsample", 7}, {"Split", 2}};
   auto found = table.find(op);
   return found == table.end() ? 1 : found->second;
 }

@@ -18,8 +18,23 @@ Lowering unary(const std::string &func) {
   return [func](NodeContext &n) { return Ids{n.b.unary(func, n.input(0))}; };
 }
 
+// The second operand. Before opset 7 it was laid along the first one's dimensions from `axis` on, if `broadcast` was
+// set.
+TensorId second(NodeContext &n) {
+  Builder &b = n.b;
+  const TensorId y = n.input(1);
+  if (n.opset >= 7 || n.integer("broadcast", 0) == 0 || !n.has_attribute("axis")) return y;
+  Shape shape = b.shape(y);
+  const int64_t rank = b.rank(n.input(0));
+  const int64_t axis = NodeContext::axis(n.integer("axis", 0), rank);
+  if (axis + b.rank(y) > rank)
+    throw InputError("operand of shape " + to_text(shape) + " does not fit axis " + std::to_string(axis));
+  shape.resize(static_cast<std::size_t>(rank - axis), 1);
+  return b.reshape(y, shape);
+}
+
 Lowering binary(const std::string &func) {
-  return [func](NodeContext &n) { return Ids{n.b.binary(func, n.input(0), n.input(1))}; };
+  return [func](NodeContext &n) { return Ids{n.b.binary(func, n.input(0), second(n))}; };
 }
 
 // Max, Min, Sum and Mean of any number of operands.
@@ -140,7 +155,7 @@ Ids tangent(NodeContext &n) {
 Ids power(NodeContext &n) {
   Builder &b = n.b;
   const TensorId x = n.input(0);
-  TensorId exponent = n.input(1);
+  TensorId exponent = second(n);
   const Type type = b[x].type;
   const Tensor &e = b[exponent];
   const bool one_value = e.is_constant() && elements(e.shape) == 1 && broadcast(b.shape(x), e.shape) == b.shape(x);
@@ -162,7 +177,13 @@ Ids power(NodeContext &n) {
 
 Ids prelu(NodeContext &n) {
   const TensorId x = n.input(0);
-  const TensorId slope = n.input(1);
+  TensorId slope = n.input(1);
+  // Before opset 7 a list of slopes went along the channels.
+  if (n.opset < 7 && n.b.rank(slope) == 1 && n.b.rank(x) > 2) {
+    Shape along(static_cast<std::size_t>(n.b.rank(x)) - 1, 1);
+    along[0] = n.b.shape(slope)[0];
+    slope = n.b.reshape(slope, along);
+  }
   if (broadcast(n.b.shape(x), n.b.shape(slope)) != n.b.shape(x)) {
     throw InputError("slope of shape " + to_text(n.b.shape(slope)) + " must broadcast to " + to_text(n.b.shape(x)));
   }
@@ -174,7 +195,7 @@ Ids modulo(NodeContext &n) { return {n.b.binary(n.integer("fmod", 0) != 0 ? "fmo
 Ids where(NodeContext &n) { return {n.b.select(n.input(0), n.input(1), n.input(2))}; }
 
 Lowering comparison(const std::string &func) {
-  return [func](NodeContext &n) { return Ids{n.b.compare(func, n.input(0), n.input(1))}; };
+  return [func](NodeContext &n) { return Ids{n.b.compare(func, n.input(0), second(n))}; };
 }
 
 // Bool and integers: every bit turned.

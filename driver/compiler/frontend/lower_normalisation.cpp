@@ -61,6 +61,8 @@ Ids batch_normalization(NodeContext &n) {
   const int64_t rank = b.rank(x);
   if (rank < 2) throw InputError("input " + to_text(shape) + " must have rank 2 or more");
   if (n.opset < 9 && n.integer("spatial", 1) == 0) throw UnsupportedError("BatchNormalization", "spatial = 0");
+  if (n.opset < 7 && n.integer("is_test", 0) == 0)
+    throw UnsupportedError("BatchNormalization", "training before opset 14");
   const bool training = n.opset >= 14 && n.integer("training_mode", 0) != 0;
   if (!training) n.only_outputs(1);
   static const char *const roles[] = {"scale", "bias", "mean", "variance"};

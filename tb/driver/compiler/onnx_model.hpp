@@ -23,6 +23,7 @@ class OnnxModel {
 
   void input(const std::string &name, const std::vector<int64_t> &shape, int type = onnx::TensorProto::FLOAT) {
     auto &tensor = add_input(name, type);
+    tensor.mutable_shape();
     for (int64_t dimension : shape) tensor.mutable_shape()->add_dim()->set_dim_value(dimension);
   }
 
