@@ -62,7 +62,11 @@ SplitInputs split_inputs(const std::vector<HostTensor> &values) {
     if (type_from(value.type) == Type::F64) check_range(value);
     split.import.input_shapes.emplace(value.name, value.shape);
     // A tensor without elements has nothing to send.
-    if (element_count(value.shape) != 0) split.runtime.push_back(value);
+    if (element_count(value.shape) == 0) {
+      split.has_empty = true;
+    } else {
+      split.runtime.push_back(value);
+    }
   }
   return split;
 }
@@ -82,7 +86,7 @@ void SplitInputs::bind(const compiler::ValueNeededError &error) {
     bound.push_back(name);
     runtime.erase(value);
   }
-  if (runtime.empty()) {
+  if (runtime.empty() && !has_empty) {
     throw UnsupportedError(error.op(), std::string("the compiler and not the device would compute the model, because "
                                                    "the value of every input is needed to compile it: ") +
                                            error.what());

@@ -19,6 +19,7 @@ struct SplitInputs {
   compiler::ImportOptions import;
   std::vector<HostTensor> runtime;
   std::vector<std::string> bound;  ///< names of the inputs that are fixed in the program
+  bool has_empty = false;          ///< an input has no elements: there may be nothing to compute
 
   /// Fixes the values that the error names. What depends on nothing but those is computed by the compiler. Throws
   /// UnsupportedError when that would be the whole model: the device would only copy a result that the host computed.

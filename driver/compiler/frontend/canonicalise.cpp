@@ -36,12 +36,37 @@ class Canonicaliser {
     if (node.op == "Reduce") return reduce(std::move(node));
     if (node.op == "MatMul") return matmul(std::move(node));
     if (node.op == "Conv" || node.op == "Pool") return absorb_pad(std::move(node));
+    if (node.op == "Cast") return cast(std::move(node));
     const bool same_shape = !node.inputs.empty() && node.inputs[0] != kNoTensor &&
                             shape(node.inputs[0]) == result(node) &&
                             graph_[node.inputs[0]].type == graph_[node.outputs[0]].type;
-    const bool trivial = (node.op == "Expand" || node.op == "Pad" || node.op == "Cast") ||
-                         (node.op == "Concat" && node.inputs.size() == 1);
+    const bool trivial = (node.op == "Expand" || node.op == "Pad") || (node.op == "Concat" && node.inputs.size() == 1);
     if (trivial && same_shape) return rewriter_.replace(node.outputs[0], node.inputs[0]);
+    rewriter_.keep(std::move(node));
+  }
+
+  // Whether every value of one type is one of the other.
+  static bool holds_all(Type wide, Type narrow) {
+    if (wide == Type::F64) return narrow != Type::I64 && narrow != Type::U64;
+    if (wide == Type::F32) return (is_float(narrow) && narrow != Type::F64) || bytes_of(narrow) <= 2;
+    if (is_float(wide) || is_float(narrow)) return false;
+    const bool is_signed = wide == Type::I8 || wide == Type::I16 || wide == Type::I32 || wide == Type::I64;
+    if (narrow == Type::Bool) return wide != Type::Bool;
+    const bool from_signed = narrow == Type::I8 || narrow == Type::I16 || narrow == Type::I32 || narrow == Type::I64;
+    if (from_signed && !is_signed) return false;
+    return is_signed == from_signed ? bytes_of(wide) >= bytes_of(narrow) : bytes_of(wide) > bytes_of(narrow);
+  }
+
+  // There and back again through a type that loses nothing.
+  void cast(Node node) {
+    const Type to = graph_[node.outputs[0]].type;
+    if (graph_[node.inputs[0]].type == to) return rewriter_.replace(node.outputs[0], node.inputs[0]);
+    if (const Node *before = rewriter_.producer(node.inputs[0], "Cast")) {
+      const Type from = graph_[before->inputs[0]].type;
+      if (from == to && holds_all(graph_[node.inputs[0]].type, from)) {
+        return rewriter_.replace(node.outputs[0], before->inputs[0]);
+      }
+    }
     rewriter_.keep(std::move(node));
   }
 

@@ -329,3 +329,24 @@ TEST_CASE("A selection with a constant mask becomes bounds") {
   const auto y = evaluate_reference(import_model(model), {{"x", {{4}, {1, 2, -3, 4}}}}).at("y");
   CHECK(y.data == std::vector<double>{1, -1e9, -3, -1e9});
 }
+
+TEST_CASE("A conversion and its way back vanish only if nothing is lost between") {
+  auto there_and_back = [](int type, int through) {
+    OnnxModel model;
+    model.input("x", {2}, type);
+    set_integer(model.node("Cast", {"x"}, {"between"}), "to", through);
+    set_integer(model.node("Cast", {"between"}, {"y"}), "to", type);
+    model.output("y");
+    return operators(import_model(model));
+  };
+  using onnx::TensorProto;
+  CHECK(there_and_back(TensorProto::FLOAT, TensorProto::DOUBLE) == Names{"Copy"});
+  CHECK(there_and_back(TensorProto::UINT8, TensorProto::INT16) == Names{"Copy"});
+  CHECK(there_and_back(TensorProto::INT16, TensorProto::FLOAT) == Names{"Copy"});
+  CHECK(there_and_back(TensorProto::BOOL, TensorProto::INT64) == Names{"Copy"});
+  CHECK(there_and_back(TensorProto::FLOAT, TensorProto::FLOAT16) == Names{"Cast", "Cast"});
+  CHECK(there_and_back(TensorProto::INT32, TensorProto::FLOAT) == Names{"Cast", "Cast"});
+  CHECK(there_and_back(TensorProto::INT8, TensorProto::UINT16) == Names{"Cast", "Cast"});
+  CHECK(there_and_back(TensorProto::INT64, TensorProto::DOUBLE) == Names{"Cast", "Cast"});
+  CHECK(there_and_back(TensorProto::INT32, TensorProto::BOOL) == Names{"Cast", "Cast"});
+}

@@ -191,7 +191,7 @@ TEST_CASE("a photographed page is read line by line, upside down ones included")
 
 TEST_CASE("no ONNX backend test that once passed is lost") {
   if (!present(cx::tb::onnx_suites())) return;
-  for (const std::string suite : {"node", "simple"}) {
+  for (const std::string suite : {"node", "simple", "pytorch-operator", "pytorch-converted"}) {
     const Result result = run_cx("conformance " + (cx::tb::onnx_suites() / suite).string() + " --config tiny --json");
     REQUIRE((result.status == 0 || result.status == 1));
     const auto json = nlohmann::json::parse(result.text);
