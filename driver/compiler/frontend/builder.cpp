@@ -78,6 +78,12 @@ TensorId Builder::integers(const std::vector<int64_t> &values) {
   return constant(make_constant("", Type::I64, {static_cast<int64_t>(values.size())}, values));
 }
 
+void Builder::check_table(int64_t entries) {
+  if (entries > (1 << 24)) {
+    throw UnsupportedError("table", "a table of " + std::to_string(entries) + " entries; 2^24 are supported");
+  }
+}
+
 TensorId Builder::unary(const std::string &func, TensorId x, float alpha, float beta) {
   return emit("Unary", {x}, {{"func", func}, {"alpha", alpha}, {"beta", beta}});
 }

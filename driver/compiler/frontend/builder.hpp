@@ -48,6 +48,8 @@ class Builder {
   TensorId stored(Tensor tensor);
   TensorId scalar(Type type, double value);
   TensorId integers(const std::vector<int64_t> &values);
+  /// Throws UnsupportedError when a table that a lowering is about to work out has more than 2^24 entries.
+  static void check_table(int64_t entries);
 
   TensorId unary(const std::string &func, TensorId x, float alpha = 0, float beta = 0);
   TensorId binary(const std::string &func, TensorId a, TensorId b);

@@ -11,6 +11,7 @@ namespace {
 
 // Iterations of all loops together; what they unroll to must fit into a program.
 constexpr int64_t kMostIterations = int64_t{1} << 16;
+constexpr std::size_t kMostNodes = std::size_t{1} << 18;
 
 using Values = std::vector<Value>;
 using Integers = std::vector<int64_t>;
@@ -124,9 +125,9 @@ const onnx::GraphProto &Importer::subgraph(const ControlNode &node, const std::s
 }
 
 void Importer::count_iteration() {
-  if (++iterations_ > kMostIterations) {
-    throw UnsupportedError(
-        "Loop", "loops of this model unroll to more than " + std::to_string(kMostIterations) + " iterations");
+  if (++iterations_ > kMostIterations || graph_.nodes.size() > kMostNodes) {
+    throw UnsupportedError("Loop", "loops of this model unroll to more than " + std::to_string(kMostIterations) +
+                                       " iterations or " + std::to_string(kMostNodes) + " nodes");
   }
 }
 

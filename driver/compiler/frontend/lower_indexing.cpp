@@ -34,6 +34,7 @@ TensorId checked_indices(NodeContext &n, std::size_t input) {
 
 // [0, length) as a constant along one axis of `rank` dimensions.
 TensorId counted(Builder &b, int64_t length, int64_t axis, std::size_t rank, Type type = Type::I64) {
+  Builder::check_table(length);
   Integers values(index_of(length));
   std::iota(values.begin(), values.end(), 0);
   Shape shape(rank, 1);
@@ -270,6 +271,8 @@ Ids trilu(NodeContext &n) {
   const bool upper = n.integer("upper", 1) != 0;
   const int64_t rows = own[own.size() - 2];
   const int64_t columns = own.back();
+  if (rows > kMaxElements / std::max<int64_t>(columns, 1)) throw InputError("the mask is too large");
+  Builder::check_table(rows * columns);
   Integers mask;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) mask.push_back((upper ? c - r >= k : c - r <= k) ? 1 : 0);
@@ -285,7 +288,7 @@ Ids eye_like(NodeContext &n) {
   const Type type = n.has_attribute("dtype")
                         ? type_from_onnx(static_cast<int>(n.integer("dtype", 0)), "attribute 'dtype'")
                         : b[n.input(0)].type;
-  if (elements(shape) > (1 << 26)) throw UnsupportedError("EyeLike", "more than 2^26 elements");
+  Builder::check_table(elements(shape));
   const int64_t k = n.integer("k", 0);
   Integers values(index_of(elements(shape)), 0);
   for (int64_t r = 0; r < shape[0]; ++r) {

@@ -114,6 +114,9 @@ TensorId max_positions(Builder &b, TensorId x, const Pooling &pooling, bool colu
   const int64_t volume = elements(window.kernel);
   const int64_t windows = elements(pooling.counts);
   if (volume > 4096) throw UnsupportedError("MaxPool", "indices of windows with more than 4096 elements");
+  Builder::check_table(windows);
+  Builder::check_table(volume * windows);
+  Builder::check_table(shape[0] * shape[1]);
   Integers strides(rank);  // of the positions
   int64_t pitch = 1;
   for (std::size_t i = 0; i < rank; ++i) {

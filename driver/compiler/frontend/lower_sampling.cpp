@@ -291,6 +291,7 @@ Ids col2im(NodeContext &n) {
   const Integers pitch = row_major_strides(padded);
   const Integers block_pitch = row_major_strides(block);
   const Integers count_pitch = row_major_strides(counts);
+  Builder::check_table(volume * s[2]);
   Integers places;
   for (int64_t k = 0; k < volume; ++k) {
     for (int64_t o = 0; o < s[2]; ++o) {

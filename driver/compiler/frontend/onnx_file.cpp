@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <sstream>
 
 #include "driver/compiler/frontend/shape_inference.hpp"
@@ -157,10 +158,16 @@ Type type_from_onnx(int data_type, const std::string &what) {
     case onnx::TensorProto::BOOL:
       return Type::Bool;
     default: {
-      const std::string name =
-          onnx::TensorProto::DataType_IsValid(data_type)
-              ? onnx::TensorProto::DataType_Name(static_cast<onnx::TensorProto::DataType>(data_type))
-              : std::to_string(data_type);
+      // Newer than libonnx's schema.
+      static const std::map<int, std::string> newer = {
+          {17, "FLOAT8E4M3FN"}, {18, "FLOAT8E4M3FNUZ"}, {19, "FLOAT8E5M2"}, {20, "FLOAT8E5M2FNUZ"},
+          {21, "UINT4"},        {22, "INT4"},           {23, "FLOAT4E2M1"}, {24, "FLOAT8E8M0"}};
+      std::string name = std::to_string(data_type);
+      if (const auto found = newer.find(data_type); found != newer.end()) {
+        name = found->second;
+      } else if (onnx::TensorProto::DataType_IsValid(data_type)) {
+        name = onnx::TensorProto::DataType_Name(static_cast<onnx::TensorProto::DataType>(data_type));
+      }
       throw UnsupportedError("tensor type " + name, what + ": element type " + name + " is not supported");
     }
   }

@@ -18,6 +18,7 @@ void optimise(Graph &graph, StepObserver *observer) {
     run("fold_batchnorm", fold_batchnorm);
     run("fold_constants", fold_constants);
   }
+  run("fuse_statistics", fuse_statistics);
   run("fuse_affine", fuse_affine);
   run("share_constants", share_constants);
   run("elide_copies", elide_copies);

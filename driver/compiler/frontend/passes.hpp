@@ -20,6 +20,10 @@ void fold_batchnorm(Graph &graph);
 /// Spelled-out functions become one Unary: hard_swish, silu, gelu.
 void fuse_functions(Graph &graph);
 
+/// Sums of squares and magnitudes become one Reduce, spelled-out softmax a Softmax, GELU by tanh one sigmoid, and
+/// quotients by a statistic of many elements products with its reciprocal. It changes roundings.
+void fuse_statistics(Graph &graph);
+
 /// A product and a sum with scalar constants become Unary affine, with the same two roundings.
 void fuse_affine(Graph &graph);
 

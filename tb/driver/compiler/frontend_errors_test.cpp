@@ -44,6 +44,13 @@ std::string message_of(const OnnxModel &model, const ImportOptions &options = {}
   return "no error";
 }
 
+void set_window(onnx::NodeProto &node, int64_t size) {
+  auto &attribute = *node.add_attribute();
+  attribute.set_name("kernel_shape");
+  attribute.set_type(onnx::AttributeProto::INTS);
+  for (int d = 0; d < 2; ++d) attribute.add_ints(size);
+}
+
 }  // namespace
 
 TEST_CASE("Files that are no models are refused") {
@@ -204,6 +211,30 @@ TEST_CASE("Inconsistent graphs are refused with the node and the tensor") {
     entry->set_value("missing.bin");
     CHECK_THAT(message_of(model), Contains("'w'") && Contains("missing.bin"));
   }
+}
+
+TEST_CASE("Element types that are newer than libonnx are named") {
+  for (const auto &[type, name] : std::map<int, std::string>{{17, "FLOAT8E4M3FN"}, {22, "INT4"}, {99, "99"}}) {
+    OnnxModel model;
+    model.input("x", {2}, type);
+    model.node("Relu", {"x"}, {"y"});
+    model.output("y");
+    const TemporaryFile file(model.bytes());
+    try {
+      import_onnx(file.path());
+      FAIL("no error");
+    } catch (const cx::UnsupportedError &error) {
+      CHECK_THAT(error.what(), Contains("'x'") && Contains(name));
+    }
+  }
+}
+
+TEST_CASE("Tables that would exhaust the host are refused") {
+  OnnxModel model;
+  model.input("x", {1, 1, 4096, 4096});
+  set_window(model.node("MaxPool", {"x"}, {"y", "i"}, "pool"), 64);
+  model.output("i");
+  CHECK_THAT(message_of(model), Contains("pool") && Contains("table"));
 }
 
 TEST_CASE("External data is read from the model's folder") {

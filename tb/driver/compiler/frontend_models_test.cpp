@@ -51,6 +51,37 @@ TEST_CASE("Detector, transformer and 1-D and 3-D models agree with their referen
   check_model("conv3d_direction", "model.onnx", 1);
   check_model("autoencoder1d", "model.onnx", 1);
   check_model("super_resolution", "model.onnx", 1);
+  check_model("cct/CCT_1_16_16_128", "model.onnx", 1);
+  check_model("cct/CCT_1_32_32_32", "model.onnx", 1);
+}
+
+TEST_CASE("A language model reads its characters at run time") {
+  check_model("gpt_shakespeare_char", "model.onnx", 2, 1e-5);
+  const fs::path model = kModels / "gpt_shakespeare_char/model.onnx";
+  if (!fs::exists(model)) return;
+  ImportOptions options;
+  for (const InputInfo &info : inspect_onnx(model)) options.input_shapes = {{info.name, {1, 5}}};
+  const Graph graph = import_onnx(model, options);
+  CHECK(graph[graph.inputs.at(0)].type == Type::I64);
+  const auto count = histogram(graph);
+  CHECK(count.at("TakeAlong") == 1);
+  CHECK(count.at("Softmax") == 4);
+}
+
+TEST_CASE("Every layer of a model is a model that imports") {
+  const fs::path layers = kModels / "mnist_8/layers";
+  if (!fs::exists(layers)) {
+    WARN("no model layers");
+    return;
+  }
+  int count = 0;
+  for (const auto &entry : fs::directory_iterator(layers)) {
+    const std::string name = entry.path().filename();
+    INFO(name);
+    CHECK(run_case(entry.path() / (name + ".onnx"), entry.path() / "test_data_set_0", 1e-4) == "");
+    ++count;
+  }
+  CHECK(count == 12);
 }
 
 TEST_CASE("UltraFace agrees with its references and keeps no batch normalisation") {

@@ -350,3 +350,113 @@ TEST_CASE("A conversion and its way back vanish only if nothing is lost between"
   CHECK(there_and_back(TensorProto::INT64, TensorProto::DOUBLE) == Names{"Cast", "Cast"});
   CHECK(there_and_back(TensorProto::INT32, TensorProto::BOOL) == Names{"Cast", "Cast"});
 }
+
+namespace {
+
+void constant_scalar(OnnxModel &model, const std::string &name, float value) { model.constant(name, {}, {value}); }
+
+onnx::NodeProto &mean_of(OnnxModel &model, const std::string &op, const std::string &x, const std::string &y) {
+  auto &node = model.node(op, {x}, {y});
+  set_integers(node, "axes", {1});
+  return node;
+}
+
+}  // namespace
+
+TEST_CASE("Decomposed layer normalisation sums squares and divides once a row") {
+  OnnxModel model(12);
+  model.input("x", {3, 8});
+  constant_scalar(model, "two", 2);
+  constant_scalar(model, "epsilon", 1e-5F);
+  mean_of(model, "ReduceMean", "x", "mean");
+  model.node("Sub", {"x", "mean"}, {"centred"});
+  model.node("Pow", {"centred", "two"}, {"square"});
+  mean_of(model, "ReduceMean", "square", "variance");
+  model.node("Add", {"variance", "epsilon"}, {"safe"});
+  model.node("Sqrt", {"safe"}, {"deviation"});
+  model.node("Div", {"centred", "deviation"}, {"y"});
+  model.output("y");
+  const Graph graph = import_model(model);
+  CHECK(operators(graph) ==
+        Names{"Reduce", "Binary:sub", "Reduce", "Unary:affine", "Unary:sqrt", "Unary:recip", "Binary:mul"});
+  const Values x = ramp({3, 8}, -1, 0.37);
+  const Values y = evaluate_reference(graph, {{"x", x}}).at("y");
+  double variance = 0;
+  for (int i = 0; i < 8; ++i) variance += std::pow((i - 3.5) * 0.37, 2) / 8;
+  for (std::size_t i = 0; i < 24; ++i) {
+    const double expected = (static_cast<double>(i % 8) - 3.5) * 0.37 / std::sqrt(variance + 1e-5);
+    CHECK(y.data[i] == Approx(expected).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("A square that is used elsewhere too stays") {
+  OnnxModel model(12);
+  model.input("x", {3, 8});
+  model.node("Mul", {"x", "x"}, {"square"});
+  mean_of(model, "ReduceMean", "square", "m");
+  model.node("Add", {"square", "m"}, {"y"});
+  model.output("y");
+  CHECK(operators(import_model(model)) == Names{"Binary:mul", "Reduce", "Binary:add"});
+}
+
+TEST_CASE("Spelled-out softmax is recognised along one axis of one tensor") {
+  auto softmax = [](bool same_axis) {
+    OnnxModel model(12);
+    model.input("x", {8, 8});
+    set_integers(model.node("ReduceMax", {"x"}, {"maximum"}), "axes", {1});
+    model.node("Sub", {"x", "maximum"}, {"shifted"});
+    model.node("Exp", {"shifted"}, {"e"});
+    set_integers(model.node("ReduceSum", {"e"}, {"sum"}), "axes", {same_axis ? 1 : 0});
+    model.node("Div", {"e", "sum"}, {"y"});
+    model.output("y");
+    return import_model(model);
+  };
+  const Graph graph = softmax(true);
+  CHECK(operators(graph) == Names{"Softmax"});
+  const Values y = evaluate_reference(graph, {{"x", ramp({8, 8}, 0, 0.1)}}).at("y");
+  double sum = 0;
+  for (int i = 0; i < 8; ++i) sum += std::exp(0.1 * i);
+  for (int i = 0; i < 8; ++i) CHECK(y.data[static_cast<std::size_t>(i)] == Approx(std::exp(0.1 * i) / sum));
+  // Along another axis the maximum belongs to the argument.
+  const Graph other = softmax(false);
+  CHECK(operators(other) == Names{"Reduce", "Binary:sub", "Softmax"});
+}
+
+TEST_CASE("GELU by tanh becomes a sigmoid, wherever its half stands") {
+  for (int form = 0; form < 3; ++form) {
+    OnnxModel model(13);
+    model.input("x", {64});
+    constant_scalar(model, "three", 3);
+    constant_scalar(model, "k", 0.044715F);
+    constant_scalar(model, "root", 0.7978845608F);
+    constant_scalar(model, "one", 1);
+    constant_scalar(model, "half", 0.5F);
+    model.node("Pow", {"x", "three"}, {"cube"});
+    model.node("Mul", {"k", "cube"}, {"part"});
+    model.node("Add", {"x", "part"}, {"sum"});
+    model.node("Mul", {"sum", "root"}, {"inner"});
+    model.node("Tanh", {"inner"}, {"t"});
+    model.node("Add", {"t", "one"}, {"gate"});
+    if (form == 0) {
+      model.node("Mul", {"x", "half"}, {"left"});
+      model.node("Mul", {"left", "gate"}, {"y"});
+    } else if (form == 1) {
+      model.node("Mul", {"gate", "half"}, {"right"});
+      model.node("Mul", {"right", "x"}, {"y"});
+    } else {
+      model.node("Mul", {"x", "gate"}, {"both"});
+      model.node("Mul", {"half", "both"}, {"y"});
+    }
+    model.output("y");
+    const Graph graph = import_model(model);
+    INFO("form " << form);
+    CHECK(operators(graph) == Names{"Binary:mul", "Unary:affine", "Binary:mul", "Unary:sigmoid", "Binary:mul"});
+    const Values x = ramp({64}, -6, 0.19);
+    const Values y = evaluate_reference(graph, {{"x", x}}).at("y");
+    for (std::size_t i = 0; i < 64; ++i) {
+      const double v = x.data[i];
+      const double expected = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+      CHECK(y.data[i] == Approx(expected).epsilon(1e-4).margin(1e-6));
+    }
+  }
+}
