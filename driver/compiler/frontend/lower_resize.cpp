@@ -22,6 +22,7 @@ struct Interpolation {
   std::string rounding = "round_prefer_floor";
   double cubic_a = -0.75;
   bool exclude_outside = false;
+  bool antialias = false;  // a kernel that is as wide in the result as it otherwise is in the source
   // Of tf_crop_and_resize: the region, one entry per axis in [0, 1] of its length, and what lies outside the source.
   std::vector<double> region_start, region_end;
   double extrapolation = 0;
@@ -76,7 +77,8 @@ double cubic(double a, double distance) {
 }
 
 // Source elements and their weights for one element of the result, edges repeated.
-std::map<int64_t, double> taps(const Interpolation &how, double position, int64_t in) {
+std::map<int64_t, double> taps(const Interpolation &how, double position, const AxisMap &axis) {
+  const int64_t in = axis.in;
   std::map<int64_t, double> result;
   auto clamped = [in](int64_t index) { return std::clamp<int64_t>(index, 0, in - 1); };
   if (how.mode == "nearest") {
@@ -91,13 +93,20 @@ std::map<int64_t, double> taps(const Interpolation &how, double position, int64_
     result[clamped(index)] += weight;
     total += weight;
   };
-  if (how.mode == "linear") {
+  if (how.antialias && axis.scale < 1) {
+    const double s = axis.scale;
+    const auto reach = static_cast<int64_t>(std::ceil((how.mode == "linear" ? 1 : 2) / s));
+    for (int64_t k = -reach; k <= reach + 1; ++k) {
+      const double distance = (static_cast<double>(k) - fraction) * s;
+      add(left + k, how.mode == "linear" ? std::max(0.0, 1 - std::fabs(distance)) : cubic(how.cubic_a, distance));
+    }
+  } else if (how.mode == "linear") {
     add(left, 1 - fraction);
     add(left + 1, fraction);
   } else {
     for (int64_t k = -1; k <= 2; ++k) add(left + k, cubic(how.cubic_a, fraction - static_cast<double>(k)));
   }
-  if (how.exclude_outside && total != 0) {
+  if ((how.exclude_outside || how.antialias) && total != 0) {
     for (auto &[index, weight] : result) weight /= total;
   }
   return result;
@@ -113,7 +122,7 @@ TensorId resize_axis(Builder &b, TensorId x, std::size_t axis, const AxisMap &ma
   std::vector<double> matrix(static_cast<std::size_t>(in * out), 0.0);  // [in, out]
   Integers single;
   for (int64_t o = 0; o < out; ++o) {
-    const auto weights = taps(how, source_position(how, o, map), in);
+    const auto weights = taps(how, source_position(how, o, map), map);
     if (weights.size() == 1 && weights.begin()->second == 1) single.push_back(weights.begin()->first);
     for (const auto &[index, weight] : weights) matrix[static_cast<std::size_t>(index * out + o)] = weight;
   }
@@ -214,7 +223,7 @@ Ids resize(NodeContext &n) {
     how.rounding = n.text("nearest_mode", "round_prefer_floor");
     how.cubic_a = n.real("cubic_coeff_a", -0.75F);
     how.exclude_outside = n.integer("exclude_outside", 0) != 0;
-    if (n.integer("antialias", 0) != 0) throw UnsupportedError("Resize", "antialias");
+    how.antialias = n.integer("antialias", 0) != 0;
     axes = n.integers("axes", axes);
     for (int64_t &axis : axes) axis = NodeContext::axis(axis, n.b.rank(n.input(0)));
     scales = float_input(n, 2);

@@ -339,6 +339,43 @@ Ids center_crop_pad(NodeContext &n) {
   return {b.pad(x, pads, 0)};
 }
 
+// A grid for GridSample: places of the result's elements in [-1, 1], each mapped by a picture's matrix.
+Ids affine_grid(NodeContext &n) {
+  Builder &b = n.b;
+  const TensorId theta = n.input(0);
+  const Integers size = n.integer_input(1, "size");
+  const bool align = n.integer("align_corners", 0) != 0;
+  if (size.size() != 4 && size.size() != 5) throw InputError("size " + to_text(size) + " must have 4 or 5 entries");
+  const auto rank = static_cast<int64_t>(size.size()) - 2;
+  if (b.shape(theta) != Shape{size[0], rank, rank + 1}) {
+    throw InputError("theta of shape " + to_text(b.shape(theta)) + " must have shape " +
+                     to_text(Shape{size[0], rank, rank + 1}));
+  }
+  const Shape spatial(size.begin() + 2, size.end());
+  const int64_t points = elements(spatial);
+  Builder::check_table(points);
+  const Integers pitch = row_major_strides(spatial);
+  std::vector<double> places;  // [points, rank + 1]: x first, then 1
+  for (int64_t i = 0; i < points; ++i) {
+    for (auto d = index_of(rank); d-- > 0;) {
+      const auto at = static_cast<double>(i / pitch[d] % spatial[d]);
+      const auto length = static_cast<double>(spatial[d]);
+      if (align) {
+        places.push_back(length == 1 ? 0 : 2 * at / (length - 1) - 1);
+      } else {
+        places.push_back((2 * at + 1) / length - 1);
+      }
+    }
+    places.push_back(1);
+  }
+  const TensorId table = b.constant(make_constant("", Type::F32, {points, rank + 1}, places));
+  const TensorId mapped = b.emit("MatMul", {table, theta}, {{"trans_b", int64_t{1}}});
+  Shape target = {size[0]};
+  target.insert(target.end(), spatial.begin(), spatial.end());
+  target.push_back(rank);
+  return {b.reshape(mapped, target)};
+}
+
 // Laplace's expansion along the first row; minors of the rows from `row` on and the listed columns.
 TensorId minor(Builder &b, TensorId x, int64_t row, const Integers &columns) {
   auto element = [&](int64_t column) {
@@ -377,6 +414,7 @@ Ids determinant(NodeContext &n) {
 
 void register_sampling(LoweringTable &table) {
   table["GridSample"] = grid_sample;
+  table["AffineGrid"] = affine_grid;
   table["RoiAlign"] = roi_align;
   table["MaxUnpool"] = max_unpool;
   table["Col2Im"] = col2im;

@@ -81,3 +81,68 @@ TEST_CASE("Spelled-out functions at and beyond the ends of their domain") {
   CHECK(at("Asinh", INFINITY) == INFINITY);
   CHECK(std::isnan(at("Sinh", std::nan(""))));
 }
+
+namespace {
+
+onnx::AttributeProto &attribute(onnx::NodeProto &node, const std::string &name,
+                                onnx::AttributeProto::AttributeType type) {
+  auto &result = *node.add_attribute();
+  result.set_name(name);
+  result.set_type(type);
+  return result;
+}
+
+std::vector<double> resized(const std::string &mode) {
+  OnnxModel model(18);
+  model.input("x", {1, 1, 4, 4});
+  model.constant("scales", {4}, {1, 1, 0.6F, 0.6F});
+  auto &node = model.node("Resize", {"x", "", "scales"}, {"y"});
+  attribute(node, "mode", onnx::AttributeProto::STRING).set_s(mode);
+  attribute(node, "antialias", onnx::AttributeProto::INT).set_i(1);
+  model.output("y");
+  const TemporaryFile file(model.bytes());
+  Values x{{1, 1, 4, 4}, {}};
+  for (int i = 1; i <= 16; ++i) x.data.push_back(i);
+  return evaluate_reference(import_onnx(file.path()), {{"x", x}}).at("y").data;
+}
+
+}  // namespace
+
+TEST_CASE("Resize without aliasing gives the values of ONNX's operator document") {
+  const double linear[] = {2.875, 4.5, 9.375, 11};
+  const double cubic[] = {2.5180721, 4.2858863, 9.589329, 11.357142};
+  const auto by_lines = resized("linear");
+  const auto by_cubes = resized("cubic");
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(by_lines.at(i) == Approx(linear[i]).epsilon(1e-5));
+    CHECK(by_cubes.at(i) == Approx(cubic[i]).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("AffineGrid maps places by a matrix for each picture") {
+  for (const bool align : {false, true}) {
+    OnnxModel model(20);
+    model.input("theta", {2, 2, 3});
+    model.integers("size", {2, 1, 3, 4});
+    auto &node = model.node("AffineGrid", {"theta", "size"}, {"y"});
+    attribute(node, "align_corners", onnx::AttributeProto::INT).set_i(align ? 1 : 0);
+    model.output("y");
+    const TemporaryFile file(model.bytes());
+    const Values theta{{2, 2, 3}, {1, 0.5, -0.25, 0, 2, 1, 0.5, 0, 0, -1, 1, 0.125}};
+    const Values y = evaluate_reference(import_onnx(file.path()), {{"theta", theta}}).at("y");
+    REQUIRE(y.shape == Shape{2, 3, 4, 2});
+    std::size_t at = 0;
+    for (std::size_t n = 0; n < 2; ++n) {
+      for (int row = 0; row < 3; ++row) {
+        for (int column = 0; column < 4; ++column) {
+          const double v = align ? row - 1.0 : (2 * row + 1) / 3.0 - 1;
+          const double u = align ? 2 * column / 3.0 - 1 : (2 * column + 1) / 4.0 - 1;
+          for (std::size_t k = 0; k < 2; ++k) {
+            const double *m = &theta.data[n * 6 + k * 3];
+            CHECK(y.data[at++] == Approx(m[0] * u + m[1] * v + m[2]).margin(1e-6));
+          }
+        }
+      }
+    }
+  }
+}
