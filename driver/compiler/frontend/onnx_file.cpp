@@ -1,6 +1,7 @@
 #include "driver/compiler/frontend/onnx_file.hpp"
 
 #include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl.h>
 #include <google/protobuf/stubs/logging.h>
 
 #include <cstring>
@@ -116,13 +117,16 @@ onnx::ModelProto read_model(const std::filesystem::path &path) {
   if (size >= static_cast<uint64_t>(std::numeric_limits<int>::max())) {
     throw InputError("'" + path.string() + "' is larger than the 2 GiB that an ONNX file may have");
   }
-  const std::string bytes = read_range(path, 0, size, "'" + path.string() + "'");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw InputError("'" + path.string() + "': cannot be read");
+  // In pieces: a second copy of all weights would cost more than parsing them.
+  constexpr int kPiece = 1 << 20;
+  google::protobuf::io::IstreamInputStream pieces(&file, kPiece);
   // The parser's own messages on stderr would repeat ours.
   google::protobuf::LogSilencer silencer;
   onnx::ModelProto model;
-  google::protobuf::io::CodedInputStream stream(reinterpret_cast<const uint8_t *>(bytes.data()),
-                                                static_cast<int>(bytes.size()));
-  if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage()) {
+  google::protobuf::io::CodedInputStream stream(&pieces);
+  if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage() || file.bad()) {
     throw InputError("'" + path.string() + "' is no ONNX model, or is damaged or truncated");
   }
   if (!model.has_graph()) throw InputError("'" + path.string() + "' holds no ONNX graph");
