@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "driver/include/cx/error.hpp"
+
 namespace cx::compiler::backend {
 
 namespace {
@@ -157,14 +159,16 @@ void emit_weight_stationary(Context &context, const GemmTile &tile, const std::v
   const int64_t m = tile.rows[0] * tile.rows[1] * tile.rows[2];
   const int64_t half = context.target.tile_acc_rows / 2;
   // Two halves by turns: one is drained while the other fills.
-  const int64_t acc_row = ceil_div(m, used.m) <= half ? half * (context.acc_toggle++ % 2) : 0;
+  const int64_t acc_row = ceil_div(m, used.m) <= half ? half * (context.acc_toggle % 2) : 0;
   for (std::size_t p = 0; p < pieces.size(); ++p) {
     const Piece &piece = pieces[p];
     context.emitter.load_weights(weight_view(tile, piece, n, columns), used);
     const Descriptor a = row_view(tile.rows, tile.dtype, piece.base, tile.a_strides, piece.length, piece.stride);
-    context.emitter.multiply(a, p > 0, used, columns, acc_row);
+    context.emitter.multiply(a, tile.accumulate || p > 0, used, columns, acc_row);
   }
+  if (!tile.drains) return;
   drain(context, tile, {}, tile.rows, n, columns, used, acc_row);
+  ++context.acc_toggle;
 }
 
 /// Sums stay in the array while K goes by. A drain splits its rows over the tiles evenly, so each block of rows has its
@@ -174,6 +178,8 @@ void emit_output_stationary(Context &context, const GemmTile &tile, const std::v
   const int64_t rows = std::min(context.target.tile_rows, context.target.tile_acc_rows);
   const auto places = static_cast<std::size_t>(context.target.tile_acc_rows / rows);
   const std::vector<RowBlock> blocks = row_blocks(tile.rows, stationary_rows(context.target, split));
+  if (!(tile.drains && !tile.accumulate) && blocks.size() > places)
+    throw Error("sums that stay exceed the accumulators");
   const auto used = [&](const RowBlock &block) {
     return TileSplit{std::min(split.m, block.size[0] * block.size[1] * block.size[2]), split.n};
   };
@@ -185,11 +191,11 @@ void emit_output_stationary(Context &context, const GemmTile &tile, const std::v
         const Piece &piece = pieces[p];
         const Descriptor a = row_view(block.size, tile.dtype, piece.base + offset_of(block.at, tile.a_strides),
                                       tile.a_strides, piece.length, piece.stride);
-        context.emitter.multiply_output_stationary(a, weight_view(tile, piece, n, columns), p > 0, used(block),
-                                                   rows * static_cast<int64_t>(b - first));
+        context.emitter.multiply_output_stationary(a, weight_view(tile, piece, n, columns), tile.accumulate || p > 0,
+                                                   used(block), rows * static_cast<int64_t>(b - first));
       }
     }
-    for (std::size_t b = first; b < last; ++b) {
+    for (std::size_t b = first; tile.drains && b < last; ++b) {
       drain(context, tile, blocks[b].at, blocks[b].size, n, columns, used(blocks[b]),
             rows * static_cast<int64_t>(b - first));
     }
@@ -218,6 +224,8 @@ int64_t tile_cycles(const Target &target, Dtype dtype, int64_t rows, int64_t col
 }
 
 }  // namespace
+
+int64_t columns_per_block(const Target &target, TileSplit split) { return split.n * target.tile_cols; }
 
 int64_t rows_per_tile(const Target &target, TileSplit split) {
   return static_cast<int64_t>(target.tile_acc_rows) * split.m;

@@ -33,6 +33,8 @@ struct GemmTile {
   std::optional<int64_t> scale;  ///< FP32[n], dense; sums are multiplied with it before the bias is added
   std::optional<int64_t> bias;   ///< FP32[n], dense
   Activation act;
+  bool accumulate = false;  ///< onto the sums of the product before, which did not drain
+  bool drains = true;       ///< false: the sums stay where they are; at most one block of columns
 };
 
 /// M of a tile must be at most rows_per_tile() of the split.
@@ -46,6 +48,9 @@ struct Depth {
 
 /// The split of the array that takes the fewest cycles for products of m rows and n columns.
 TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth);
+
+/// Columns that a product can make at once.
+int64_t columns_per_block(const Target &target, TileSplit split);
 
 /// Rows that the accumulators of a split hold.
 int64_t rows_per_tile(const Target &target, TileSplit split);

@@ -34,11 +34,12 @@ class ConvKernel : public Kernel {
                                  : Depth{channels_, window_.kernel_y * window_.kernel_x};
     require_exact_sums(context, node_, depth.run_length * depth.runs);
     split_ = choose_split(context.target, context.product, rows, outputs_, depth);
+    choose_piece();
     in_place_ = reads_in_place(context, node_.inputs[0], window_, group.shape, false, joined());
   }
 
   Shape shape() const override { return group_.shape; }
-  int pass_dimension() const override { return groups_ == 1 ? 1 : -1; }
+  int pass_dimension() const override { return in_pieces() ? -1 : 1; }
 
   std::vector<Tiling> tilings() const override {
     std::vector<Tiling> large;
@@ -62,7 +63,7 @@ class ConvKernel : public Kernel {
 
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
-    load_weights(arena, range);
+    if (!in_pieces()) load_weights(arena, range, 0, channels_);
     if (bias_id_ != kNoTensor) {
       bias_ = load_channels(context_, arena, bias_id_, range.start[1], range.size[1]);
     }
@@ -73,19 +74,62 @@ class ConvKernel : public Kernel {
   }
 
   void tile(Arena &arena, const Box &box) override {
-    const Patch patch = load_patch(context_, arena, node_.inputs[0], window_, box, 0, channels_ * groups_, false,
+    if (in_pieces()) {
+      const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
+      const int64_t count = (channels_ + piece_ - 1) / piece_;
+      in_turns(context_, arena, count, [&](Arena &buffer, int64_t n) {
+        const int64_t first = n * piece_;
+        const int64_t length = std::min(piece_, channels_ - first);
+        const Patch patch = load_patch(context_, buffer, node_.inputs[0], window_, box, first, length, false,
+                                       input_quantiser_, in_place_);
+        load_weights(buffer, box, first, length);
+        multiply(patch, result, box, 0, {length, n > 0, n + 1 == count});
+      });
+      tail_.run(arena, box, result, kChannelsLast);
+      return;
+    }
+    const int64_t parts = groups_ == 1 ? 1 : box.size[1] / outputs_;
+    const int64_t first = groups_ == 1 ? 0 : box.start[1] / outputs_ * channels_;
+    const Patch patch = load_patch(context_, arena, node_.inputs[0], window_, box, first, channels_ * parts, false,
                                    input_quantiser_, in_place_);
     context_.emitter.operands_ready();
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
-    for (int64_t g = 0; g < groups_; ++g) multiply(patch, result, box, g);
+    for (int64_t g = 0; g < parts; ++g) multiply(patch, result, box, g, {channels_, false, true});
     tail_.run(arena, box, result, kChannelsLast);
   }
 
  private:
+  /// Channels of a group that are in the scratchpad; whether sums go onto those before, and leave the accumulators.
+  struct Part {
+    int64_t channels = 0;
+    bool accumulates = false;
+    bool drains = true;
+  };
+
+  bool in_pieces() const { return piece_ < channels_; }
+
+  /// All channels are in the scratchpad unless one block of weights and one window take more than half of it.
+  void choose_piece() {
+    piece_ = channels_;
+    const auto bytes = [&](TensorId id, const Quantiser &quantiser) {
+      const Dtype stored = operand_dtype(context_, id);
+      return element_bytes(quantiser.dtype) + (context_.graph[id].is_constant() ? 0 : element_bytes(stored));
+    };
+    const int64_t a = bytes(node_.inputs[0], input_quantiser_);
+    const int64_t b = bytes(weights_id_, weight_quantiser_);
+    const auto room = static_cast<int64_t>(context_.target.spm_bytes);
+    const int64_t kernel = window_.kernel_y * window_.kernel_x;
+    const int64_t columns = std::min<int64_t>(group_.shape[1], context_.target.tile_cols);
+    if (groups_ != 1 || 2 * channels_ * kernel * (columns * b + a) <= room) return;
+    const int64_t wide = std::min(group_.shape[1], columns_per_block(context_.target, split_));
+    constexpr int64_t kPositions = 32;
+    piece_ = std::clamp<int64_t>(room / 8 / (kernel * wide * b + kPositions * kernel * a) / 4 * 4, 4, channels_);
+  }
+
   int64_t tiled_columns() const { return group_.shape[1]; }
 
   /// Kernel columns and channels of one kernel row lie together.
-  bool joined() const { return groups_ == 1 && window_.dilation_x == 1; }
+  bool joined() const { return groups_ == 1 && window_.dilation_x == 1 && !in_pieces(); }
 
   /// Tiles load nothing but weights.
   bool on_chip() const {
@@ -95,10 +139,17 @@ class ConvKernel : public Kernel {
 
   std::vector<int64_t> channel_parts() const {
     std::vector<int64_t> parts{group_.shape[1]};
-    if (groups_ != 1) return parts;
+    if (groups_ != 1) {
+      // Whole groups.
+      for (int64_t count = groups_; count > 1;) {
+        count = (count + 1) / 2;
+        parts.push_back(count * outputs_);
+      }
+      return parts;
+    }
     const auto columns = static_cast<int64_t>(context_.target.tile_cols);
     // Small passes overlap best with their weights' loads; others would load the input once for each.
-    if (on_chip()) parts[0] = std::min(parts[0], split_.n * columns);
+    if (on_chip() || in_pieces()) parts[0] = std::min(parts[0], split_.n * columns);
     int64_t part = (parts[0] + columns - 1) / columns * columns;
     while (part > columns) {
       part = (part / 2 + columns - 1) / columns * columns;
@@ -115,6 +166,8 @@ class ConvKernel : public Kernel {
     const int64_t across = (width + most - 1) / most;
     int64_t columns = (width + across - 1) / across;
     int64_t rows = std::min(height, std::max<int64_t>(1, most / columns));
+    // Sums that stay need the accumulators for whole blocks of rows.
+    if (in_pieces()) rows = 1;
     for (;;) {
       result.push_back({1, n, rows, columns});
       if (rows > 1) {
@@ -127,18 +180,17 @@ class ConvKernel : public Kernel {
     }
   }
 
-  /// Weights as [group][ky][kx][c][n] of the pass.
-  void load_weights(Arena &arena, const Box &range) {
+  /// Weights of channels [channel, channel + channels) as [group][ky][kx][c][n] of the pass.
+  void load_weights(Arena &arena, const Box &range, int64_t channel, int64_t channels) {
     const int64_t n = groups_ == 1 ? range.size[1] : outputs_;
     weight_columns_ = n;
-    const int64_t first = groups_ == 1 ? range.start[1] : 0;
     const Tensor &tensor = context_.graph[weights_id_];
     // Dimensions here: [M of the pass, c, ky, kx], nested as ky, kx, c, M. Groups are parts of M and go outermost.
-    const Dims part{n, channels_, window_.kernel_y, window_.kernel_x};
+    const Dims part{n, channels, window_.kernel_y, window_.kernel_x};
     const std::vector<int> nesting{2, 3, 1, 0};
     weights_.clear();
-    for (int64_t g = 0; g < groups_; ++g) {
-      const Box box{{first + g * outputs_, 0, 0, 0}, part};
+    for (int64_t first = range.start[1]; first < range.start[1] + range.size[1]; first += n) {
+      const Box box{{first, channel, 0, 0}, part};
       if (tensor.is_constant()) {
         weights_.push_back(load_operand(context_, arena, weights_id_, box, weight_quantiser_, nesting));
         continue;
@@ -150,7 +202,8 @@ class ConvKernel : public Kernel {
     }
   }
 
-  void multiply(const Patch &loaded, const SpmView &result, const Box &box, int64_t g) {
+  /// g: the group, of those in the tile.
+  void multiply(const Patch &loaded, const SpmView &result, const Box &box, int64_t g, const Part &part) {
     const SpmView &patch = loaded.view;
     const int64_t size = element_bytes(context_.product);
     GemmTile tile;
@@ -158,13 +211,13 @@ class ConvKernel : public Kernel {
     tile.rows = {1, box.size[2], box.size[3]};
     tile.a_strides = {0, window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
     for (int64_t ky = 0; ky < window_.kernel_y; ++ky) {
-      const int64_t row = patch.base + ky * loaded.dilation_y * patch.strides[2] + g * channels_ * size;
+      const int64_t row = patch.base + ky * loaded.dilation_y * patch.strides[2] + g * part.channels * size;
       if (joined()) {
-        tile.runs.push_back({row, window_.kernel_x * channels_, size});
+        tile.runs.push_back({row, window_.kernel_x * part.channels, size});
         continue;
       }
       for (int64_t kx = 0; kx < window_.kernel_x; ++kx) {
-        tile.runs.push_back({row + kx * loaded.dilation_x * patch.strides[3], channels_, size});
+        tile.runs.push_back({row + kx * loaded.dilation_x * patch.strides[3], part.channels, size});
       }
     }
     const int64_t n = groups_ == 1 ? box.size[1] : outputs_;
@@ -177,9 +230,12 @@ class ConvKernel : public Kernel {
     tile.result = result.base + g * outputs_ * result.strides[1];
     tile.result_strides = {0, result.strides[2], result.strides[3]};
     tile.result_n_stride = result.strides[1];
-    if (scale_) tile.scale = scale_->base + 4 * g * outputs_;
-    if (bias_id_ != kNoTensor) tile.bias = bias_.base + 4 * g * outputs_;
+    const int64_t first = 4 * (box.start[1] - range_.start[1] + g * outputs_);
+    if (scale_) tile.scale = scale_->base + first;
+    if (bias_id_ != kNoTensor) tile.bias = bias_.base + first;
     tile.act = group_.anchor_act;
+    tile.accumulate = part.accumulates;
+    tile.drains = part.drains;
     emit_gemm(context_, tile, split_);
   }
 
@@ -196,6 +252,7 @@ class ConvKernel : public Kernel {
   int64_t outputs_;   ///< of one group
   WindowShape window_;
   TileSplit split_;
+  int64_t piece_ = 0;      ///< channels that are in the scratchpad at once
   bool in_place_ = false;  ///< the input is in the scratchpad as windows need it
   Box range_;
   std::vector<SpmView> weights_;  ///< one per group

@@ -1,6 +1,5 @@
 // Gathering and scattering along one dimension, by indices that are known at run time only.
 #include <algorithm>
-#include <limits>
 
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/include/cx/error.hpp"
@@ -209,22 +208,12 @@ class ScatterAlongKernel : public Kernel {
     // Two buffers of indices (with what windows need) and updates, beside the tile.
     const int64_t most = std::min(kTileElements, static_cast<int64_t>(context_.target.spm_bytes) / 128);
     const int64_t length = std::clamp<int64_t>(most / rest, 1, count);
-    Box piece = part;
-    piece.size[axis_] = length;
-    const bool was_dry = context_.emitter.dry();
-    context_.emitter.set_dry(true);
-    Arena probe(0, std::numeric_limits<int64_t>::max() / 2);
-    scatter_piece(probe, work, box, piece);
-    context_.emitter.set_dry(was_dry);
-    const int64_t buffers = length < count ? 2 : 1;
-    const int64_t first = arena.take(buffers * probe.used());
-    for (int64_t at = 0; at < count; at += length) {
-      piece.start[axis_] = at;
-      piece.size[axis_] = std::min(length, count - at);
-      const int64_t begin = first + at / length % buffers * probe.used();
-      Arena buffer(begin, begin + probe.used());
+    in_turns(context_, arena, (count + length - 1) / length, [&](Arena &buffer, int64_t n) {
+      Box piece = part;
+      piece.start[axis_] = n * length;
+      piece.size[axis_] = std::min(length, count - n * length);
       scatter_piece(buffer, work, box, piece);
-    }
+    });
   }
 
   void scatter_piece(Arena &arena, const SpmView &work, const Box &box, const Box &piece) {

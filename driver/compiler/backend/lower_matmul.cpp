@@ -34,17 +34,18 @@ class MatMulKernel : public Kernel {
     if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
     require_exact_sums(context, node_, depth_);
     split_ = choose_split(context.target, context.product, rows, group.shape.back(), {depth_, 1});
+    choose_piece();
   }
 
   Shape shape() const override { return group_.shape; }
-  int pass_dimension() const override { return shared_ ? static_cast<int>(rank_) - 1 : -1; }
+  int pass_dimension() const override { return shared_ && !in_pieces() ? static_cast<int>(rank_) - 1 : -1; }
 
   std::vector<Tiling> tilings() const override {
     std::vector<Tiling> result;
     const auto columns = static_cast<int64_t>(context_.target.tile_cols);
     int64_t n = group_.shape.back();
     // Small passes overlap best with their weights' loads; others would load the left operand once for each.
-    if (shared_ && on_chip()) n = std::min(n, split_.n * columns);
+    if (in_pieces() || (shared_ && on_chip())) n = std::min(n, split_.n * columns);
     for (;;) {
       row_tilings(n, result);
       if (n <= columns) return result;
@@ -62,7 +63,7 @@ class MatMulKernel : public Kernel {
 
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
-    if (shared_) weights_ = load_weights(arena, range);
+    if (shared_ && !in_pieces()) weights_ = load_weights(arena, range, 0, depth_);
     if (bias_id_ != kNoTensor) {
       bias_ = load_channels(context_, arena, bias_id_, range.start.back(), range.size.back());
     }
@@ -73,21 +74,64 @@ class MatMulKernel : public Kernel {
   }
 
   void tile(Arena &arena, const Box &box) override {
-    Box a_box = box;
-    a_box.start.back() = 0;
-    a_box.size.back() = depth_;
-    const Box a_part = operand_box(a_shape_, a_box);
-    const SpmView a = broadcast(
-        load_operand(context_, arena, node_.inputs[0], a_part, a_quantiser_, row_major_order(a_shape_.size())),
-        a_box.size);
-    const SpmView w = shared_ ? weights_ : load_weights(arena, box);
+    if (in_pieces()) {
+      const SpmView result = tail_.anchor_buffer(arena, box, row_major_order(rank_));
+      const int64_t count = (depth_ + piece_ - 1) / piece_;
+      in_turns(context_, arena, count, [&](Arena &buffer, int64_t n) {
+        const int64_t first = n * piece_;
+        const int64_t length = std::min(piece_, depth_ - first);
+        const SpmView a = load_left(buffer, box, first, length);
+        const SpmView w = load_weights(buffer, box, first, length);
+        multiply(a, w, result, box, {n > 0, n + 1 == count});
+      });
+      tail_.run(arena, box, result, row_major_order(rank_));
+      return;
+    }
+    const SpmView a = load_left(arena, box, 0, depth_);
+    const SpmView w = shared_ ? weights_ : load_weights(arena, box, 0, depth_);
     context_.emitter.operands_ready();
     const SpmView result = tail_.anchor_buffer(arena, box, row_major_order(rank_));
-    multiply(a, w, result, box);
+    multiply(a, w, result, box, {false, true});
     tail_.run(arena, box, result, row_major_order(rank_));
   }
 
  private:
+  /// Whether sums go onto those of the piece before, and leave the accumulators.
+  struct Part {
+    bool accumulates = false;
+    bool drains = true;
+  };
+
+  bool in_pieces() const { return piece_ < depth_; }
+
+  /// K is whole in the scratchpad unless one block of columns and a few rows take more than half of it.
+  void choose_piece() {
+    piece_ = depth_;
+    const auto bytes = [&](TensorId id, const Quantiser &quantiser) {
+      const Dtype stored = operand_dtype(context_, id);
+      const bool twice = !context_.graph[id].is_constant() && stored != quantiser.dtype;
+      return element_bytes(quantiser.dtype) + (twice ? element_bytes(stored) : 0);
+    };
+    const int64_t a = bytes(node_.inputs[0], a_quantiser_);
+    const int64_t b = bytes(node_.inputs[1], b_quantiser_);
+    const auto room = static_cast<int64_t>(context_.target.spm_bytes);
+    const int64_t columns = std::min<int64_t>(group_.shape.back(), context_.target.tile_cols);
+    if (2 * depth_ * (columns * b + a) <= room) return;
+    const int64_t wide = std::min(group_.shape.back(), columns_per_block(context_.target, split_));
+    constexpr int64_t kRows = 32;
+    piece_ = std::clamp<int64_t>(room / 8 / (wide * b + kRows * a) / 16 * 16, 16, depth_);
+  }
+
+  SpmView load_left(Arena &arena, const Box &box, int64_t first, int64_t length) {
+    Box a_box = box;
+    a_box.start.back() = first;
+    a_box.size.back() = length;
+    const Box part = operand_box(a_shape_, a_box);
+    return broadcast(
+        load_operand(context_, arena, node_.inputs[0], part, a_quantiser_, row_major_order(a_shape_.size())),
+        a_box.size);
+  }
+
   int64_t tiled_columns() const { return group_.shape.back(); }
 
   /// Tiles load nothing but weights.
@@ -105,7 +149,7 @@ class MatMulKernel : public Kernel {
     rows = std::min(group_.shape[rank_ - 2], most);
     int64_t unused = 1;
     int64_t &batches = rank_ > 2 ? tiling[rank_ - 3] : unused;
-    if (rank_ > 2 && shared_ && rows == group_.shape[rank_ - 2]) {
+    if (rank_ > 2 && shared_ && !in_pieces() && rows == group_.shape[rank_ - 2]) {
       batches = std::clamp<int64_t>(most / rows, 1, group_.shape[rank_ - 3]);
     }
     for (;;) {
@@ -120,12 +164,12 @@ class MatMulKernel : public Kernel {
     }
   }
 
-  /// View with dims [..., K, n] whatever the operand's orientation.
-  SpmView load_weights(Arena &arena, const Box &range) {
+  /// View with dims [..., K, n] whatever the operand's orientation, of `length` rows.
+  SpmView load_weights(Arena &arena, const Box &range, int64_t first, int64_t length) {
     const std::size_t rank = b_shape_.size();
     Box out = range;  // in the result's dimensions, with K where the rows are
-    out.start[rank_ - 2] = 0;
-    out.size[rank_ - 2] = depth_;
+    out.start[rank_ - 2] = first;
+    out.size[rank_ - 2] = length;
     Shape as_columns = b_shape_;
     if (transposed_) std::swap(as_columns[rank - 2], as_columns[rank - 1]);
     Box part = operand_box(as_columns, out);
@@ -143,7 +187,7 @@ class MatMulKernel : public Kernel {
     return view;
   }
 
-  void multiply(const SpmView &a, const SpmView &w, const SpmView &result, const Box &box) {
+  void multiply(const SpmView &a, const SpmView &w, const SpmView &result, const Box &box, const Part &part) {
     GemmTile tile;
     tile.dtype = context_.product;
     tile.rows[2] = box.size[rank_ - 2];
@@ -154,7 +198,8 @@ class MatMulKernel : public Kernel {
       tile.a_strides[1] = a.strides[rank_ - 3];
       tile.result_strides[1] = result.strides[rank_ - 3];
     }
-    tile.runs.push_back({a.base, depth_, depth_ == 1 ? element_bytes(context_.product) : a.strides[rank_ - 1]});
+    const int64_t length = a.dims[rank_ - 1];
+    tile.runs.push_back({a.base, length, length == 1 ? element_bytes(context_.product) : a.strides[rank_ - 1]});
     const std::size_t w_rank = w.dims.size();
     tile.weights = w.base;
     tile.weight_k_stride = w.strides[w_rank - 2];
@@ -166,6 +211,8 @@ class MatMulKernel : public Kernel {
     if (scale_) tile.scale = scale_->base + 4 * (box.start.back() - range_.start.back());
     if (bias_id_ != kNoTensor) tile.bias = bias_.base + 4 * (box.start.back() - range_.start.back());
     tile.act = group_.anchor_act;
+    tile.accumulate = part.accumulates;
+    tile.drains = part.drains;
     emit_gemm(context_, tile, split_);
   }
 
@@ -182,6 +229,7 @@ class MatMulKernel : public Kernel {
   Quantiser b_quantiser_;
   bool shared_ = false;  ///< one right operand for all batches
   int64_t depth_;
+  int64_t piece_ = 0;  ///< of K, that is in the scratchpad at once
   TileSplit split_;
   Box range_;
   SpmView weights_;

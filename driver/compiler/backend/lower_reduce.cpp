@@ -1,6 +1,5 @@
 // Reductions and softmax: the reduced dimensions of a tile are whole, or go by piece by piece where they do not fit.
 #include <algorithm>
-#include <limits>
 
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/include/cx/error.hpp"
@@ -143,17 +142,9 @@ class ReduceKernel : public Kernel {
     const SpmView result = tail_.anchor_buffer(arena, box, order_);
     const Dtype type = is_integer(type_) ? type_ : Dtype::FP32;
     const SpmView total = allocate(arena, type, box.size, order_);
-    Arena probe(0, std::numeric_limits<int64_t>::max() / 2);
-    const bool was_dry = context_.emitter.dry();
-    context_.emitter.set_dry(true);
-    reduce_piece(probe, total, parts.front(), false);
-    context_.emitter.set_dry(was_dry);
-    const int64_t first = arena.take(2 * probe.used());
-    for (std::size_t n = 0; n < parts.size(); ++n) {
-      const int64_t begin = first + static_cast<int64_t>(n % 2) * probe.used();
-      Arena buffer(begin, begin + probe.used());
-      reduce_piece(buffer, total, parts[n], n == 0);
-    }
+    in_turns(context_, arena, static_cast<int64_t>(parts.size()), [&](Arena &buffer, int64_t n) {
+      reduce_piece(buffer, total, parts[static_cast<std::size_t>(n)], n == 0);
+    });
     if (kind_ == "mean") {
       context_.emitter.binary_scalar(isa::Binary::DIV, result, total, count(), false);
     } else {
@@ -205,8 +196,8 @@ class ReduceKernel : public Kernel {
   /// Adds one piece of the source to the total, or starts it.
   void reduce_piece(Arena &arena, const SpmView &total, const Box &part, bool first) {
     const SpmView source = load_box(context_, arena, node_.inputs[0], part, std::nullopt, order_);
-    const SpmView partial = first ? total : allocate(arena, total.dtype, total.dims, order_);
-    reduce(arena, partial, source, 1);
+    const SpmView partial = allocate(arena, total.dtype, total.dims, order_);
+    reduce(arena, first ? total : partial, source, 1);
     if (!first) context_.emitter.binary(combination(), total, total, partial);
   }
 
@@ -303,19 +294,34 @@ class SoftmaxKernel : public Kernel {
         node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
         tail_(context, group),
         axis_(static_cast<std::size_t>(node_.integer("axis", 0))),
-        order_(context.layout.order(node_.inputs[0])) {}
+        order_(context.layout.order(node_.inputs[0])) {
+    // A row with its result, twice.
+    piece_ = group.shape[axis_];
+    const int64_t row = piece_ * (element_bytes(context.layout.dtype(node_.inputs[0])) + 4);
+    if (piece_ > 65535 || 4 * row > static_cast<int64_t>(context.target.spm_bytes)) {
+      piece_ = std::min({piece_, kTileElements, static_cast<int64_t>(context.target.spm_bytes) / 128});
+    }
+  }
 
   Shape shape() const override { return group_.shape; }
 
   std::vector<Tiling> tilings() const override {
     std::vector<bool> whole(group_.shape.size(), false);
     whole[axis_] = true;
-    return free_tilings(group_.shape, order_, kTileElements, whole);
+    Shape seen = group_.shape;
+    seen[axis_] = piece_;
+    std::vector<Tiling> result = free_tilings(seen, order_, kTileElements, whole);
+    for (Tiling &tiling : result) tiling[axis_] = group_.shape[axis_];
+    return result;
   }
 
   void resident(Arena &arena, const Box &range) override { tail_.load_resident(arena, range); }
 
   void tile(Arena &arena, const Box &box) override {
+    if (piece_ < group_.shape[axis_]) {
+      in_pieces(arena, box);
+      return;
+    }
     const SpmView source = load_box(context_, arena, node_.inputs[0], box, std::nullopt, order_);
     const SpmView result = tail_.anchor_buffer(arena, box, order_);
     if (!context_.emitter.dry()) emit(result, source);
@@ -323,6 +329,62 @@ class SoftmaxKernel : public Kernel {
   }
 
  private:
+  /// Rows that do not fit go by three times: their maxima, the sums of their exponentials, the quotients.
+  void in_pieces(Arena &arena, const Box &box) {
+    Emitter &emitter = context_.emitter;
+    Dims head = box.size;
+    head[axis_] = 1;
+    const SpmView largest = allocate(arena, Dtype::FP32, head, order_);
+    const SpmView total = allocate(arena, Dtype::FP32, head, order_);
+    const SpmView partial = allocate(arena, Dtype::FP32, head, order_);
+    const int64_t size = group_.shape[axis_];
+    const int64_t count = (size + piece_ - 1) / piece_;
+    const auto part = [&](int64_t n) {
+      Box result = box;
+      result.start[axis_] = n * piece_;
+      result.size[axis_] = std::min(piece_, size - n * piece_);
+      return result;
+    };
+    const auto load = [&](Arena &buffer, int64_t n) {
+      return load_box(context_, buffer, node_.inputs[0], part(n), std::nullopt, order_);
+    };
+    const auto exponentials = [&](const SpmView &to, const SpmView &source) {
+      emitter.binary(isa::Binary::SUB, to, source, broadcast(largest, source.dims));
+      emitter.unary(isa::Unary::EXP, to, to);
+    };
+    in_turns(context_, arena, count, [&](Arena &buffer, int64_t n) {
+      const SpmView source = load(buffer, n);
+      reduce_row(isa::Reduce::MAX, n == 0 ? largest : partial, source);
+      if (n != 0) emitter.binary(isa::Binary::MAX, largest, largest, partial);
+    });
+    in_turns(context_, arena, count, [&](Arena &buffer, int64_t n) {
+      const SpmView source = load(buffer, n);
+      const SpmView powers = allocate(buffer, Dtype::FP32, source.dims, order_);
+      exponentials(powers, source);
+      reduce_row(isa::Reduce::SUM, n == 0 ? total : partial, powers);
+      if (n != 0) emitter.binary(isa::Binary::ADD, total, total, partial);
+    });
+    in_turns(context_, arena, count, [&](Arena &buffer, int64_t n) {
+      const SpmView source = load(buffer, n);
+      const SpmView powers = allocate(buffer, Dtype::FP32, source.dims, order_);
+      exponentials(powers, source);
+      const SpmView result = tail_.anchor_buffer(buffer, part(n), order_);
+      emitter.binary(isa::Binary::DIV, result, powers, broadcast(total, source.dims));
+      tail_.run(buffer, part(n), result, order_);
+    });
+  }
+
+  void reduce_row(isa::Reduce func, const SpmView &result, const SpmView &source) {
+    if (context_.emitter.dry()) return;
+    std::vector<bool> reduced(source.dims.size(), false);
+    reduced[axis_] = true;
+    std::vector<Run> runs = merge_runs(source, result, reduced);
+    if (source.dims[axis_] == 1) runs.push_back(Run{1, 0, 0, true});
+    for_each_reduction(runs, source, result, [&](const Descriptor &dst, const Descriptor &src, unsigned axes) {
+      context_.emitter.reduce(func, dst, src, axes, 1);
+    });
+  }
+
   void emit(const SpmView &result, const SpmView &source) {
     // The axis goes to dims[3], up to three merged other dimensions before it.
     Dims rest;
@@ -363,6 +425,7 @@ class SoftmaxKernel : public Kernel {
   Tail tail_;
   std::size_t axis_;
   std::vector<int> order_;
+  int64_t piece_ = 0;  ///< of a row, that is worked on at once
 };
 
 }  // namespace

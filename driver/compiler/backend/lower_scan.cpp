@@ -1,6 +1,5 @@
 // Running sums, indices of extremes and of the largest elements: operations along one dimension.
 #include <algorithm>
-#include <limits>
 
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/include/cx/error.hpp"
@@ -73,20 +72,12 @@ class LineKernel : public Kernel {
     const int64_t size = source_[axis_];
     const int64_t count = (size + piece_ - 1) / piece_;
     Box piece = line;
-    piece.size[axis_] = piece_;
-    const bool was_dry = context_.emitter.dry();
-    context_.emitter.set_dry(true);
-    Arena probe(0, std::numeric_limits<int64_t>::max() / 2);
-    f(probe, piece, false);
-    context_.emitter.set_dry(was_dry);
-    const int64_t first = arena.take(2 * probe.used());
-    for (int64_t n = 0; n < count; ++n) {
+    in_turns(context_, arena, count, [&](Arena &buffer, int64_t n) {
       piece.start[axis_] = (falling ? count - 1 - n : n) * piece_;
-      piece.size[axis_] = std::min(piece_, size - piece.start[axis_]);
-      const int64_t begin = first + n % 2 * probe.used();
-      Arena buffer(begin, begin + probe.used());
+      // The last piece may be shorter; buffers have room for a whole one.
+      piece.size[axis_] = context_.emitter.dry() ? piece_ : std::min(piece_, size - piece.start[axis_]);
       f(buffer, piece, n == 0);
-    }
+    });
   }
 
   SpmView at(const SpmView &view, int64_t index) const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "driver/include/cx/error.hpp"
 
@@ -140,6 +141,23 @@ int64_t Arena::take(int64_t bytes) {
   if (next > end_) throw Error("scratchpad arena overrun: " + std::to_string(next - begin_) + " bytes");
   at_ = next;
   return place;
+}
+
+void in_turns(Context &context, Arena &arena, int64_t count, const std::function<void(Arena &, int64_t)> &f) {
+  const bool was_dry = context.emitter.dry();
+  const int64_t toggle = context.acc_toggle;
+  context.emitter.set_dry(true);
+  Arena probe(0, std::numeric_limits<int64_t>::max() / 2);
+  f(probe, 0);
+  context.emitter.set_dry(was_dry);
+  context.acc_toggle = toggle;
+  const int64_t buffers = std::min<int64_t>(count, 2);
+  const int64_t first = arena.take(buffers * probe.used());
+  for (int64_t n = 0; n < count; ++n) {
+    const int64_t begin = first + n % buffers * probe.used();
+    Arena buffer(begin, begin + probe.used());
+    f(buffer, n);
+  }
 }
 
 SpmView allocate(Arena &arena, Dtype dtype, const Dims &dims, const std::vector<int> &order) {

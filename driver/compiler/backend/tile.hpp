@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -44,6 +45,10 @@ class Arena {
   int64_t at_;
   int64_t end_;
 };
+
+/// Runs `count` steps that each take scratchpad of their own: f(arena, step). Two buffers take turns, so that a step
+/// loads while the one before computes. f(arena, 0) has to need as much as any other step.
+void in_turns(Context &context, Arena &arena, int64_t count, const std::function<void(Arena &, int64_t)> &f);
 
 /// Dense buffer whose dimensions nest in `order`.
 SpmView allocate(Arena &arena, Dtype dtype, const Dims &dims, const std::vector<int> &order);

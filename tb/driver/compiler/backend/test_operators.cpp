@@ -122,6 +122,58 @@ TEST_CASE("large convolutions on a small scratchpad") {
   check(m);
 }
 
+namespace {
+
+void check_large(GraphMaker &m, double tolerance) {
+  const auto inputs = random_inputs(m.graph, m.random());
+  const auto expected = evaluate_graph(m.graph, inputs);
+  for (const bool output_stationary : {false, true}) {
+    for (const Precision precision : {Precision::fp32, Precision::fp16}) {
+      Target target = tiny_target();
+      target.output_stationary = output_stationary;
+      INFO("output stationary " << output_stationary << " precision " << name_of(precision));
+      const Comparison result = compare(m.graph, target, precision, inputs, expected);
+      CHECK(result.same_for_all_orders);
+      CHECK(result.worst < (precision == Precision::fp32 ? tolerance : 3e-2));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("products whose K does not fit the scratchpad") {
+  for (const int64_t transposed : {0, 1}) {
+    GraphMaker m(50 + static_cast<uint32_t>(transposed));
+    const Shape weights = transposed != 0 ? Shape{20, 40000} : Shape{40000, 20};
+    const TensorId x = m.input({2, 3, 40000});
+    const TensorId w = m.constant(weights, -0.01F, 0.01F);
+    const TensorId y = m.node("MatMul", {x, w, m.constant({20})}, {{"trans_b", transposed}}, {2, 3, 20});
+    m.output(m.unary("relu", y));
+    check_large(m, 1e-3);
+  }
+}
+
+TEST_CASE("convolutions whose channels do not fit the scratchpad") {
+  GraphMaker m(60);
+  const TensorId x = m.input({1, 3000, 4, 5});
+  m.output(m.unary("relu", add_conv(m, x, {3000, 20, 1, 3, 3, 1, 1}, {1, 1, 1, 1}, true)));
+  check_large(m, 1e-3);
+}
+
+TEST_CASE("groups of a convolution that do not fit the scratchpad together") {
+  GraphMaker m(70);
+  const TensorId x = m.input({1, 384, 5, 6});
+  m.output(m.unary("relu", add_conv(m, x, {384, 768, 6, 3, 3, 1, 1}, {1, 1, 1, 1}, true)));
+  check_large(m, 1e-3);
+}
+
+TEST_CASE("rows of softmax that do not fit the scratchpad") {
+  GraphMaker m(80);
+  const TensorId x = m.input({2, 90000});
+  m.output(m.binary("mul", m.node("Softmax", {x}, {{"axis", int64_t{1}}}, {2, 90000}), m.scalar(90000)));
+  check_large(m, 1e-3);
+}
+
 TEST_CASE("pooling") {
   repeat(400, 20, [](GraphMaker &m) {
     const char *kinds[] = {"max", "avg", "sum"};
@@ -398,9 +450,10 @@ TEST_CASE("what the device lacks for a type is refused") {
 
 TEST_CASE("a layer that cannot fit names the node and both sizes") {
   GraphMaker m(4);
-  const TensorId x = m.input({1, 400000});
-  m.output(m.node("Softmax", {x}, {{"axis", int64_t{1}}}, {1, 400000}));
-  CHECK_THROWS_WITH(compile(m.graph, tiny_target()), Catch::Contains("Softmax0") && Catch::Contains("524288"));
+  const TensorId x = m.input({1, 65000}, Type::I64);
+  m.output(
+      m.node("TopK", {x}, {{"axis", int64_t{1}}, {"k", int64_t{1000}}, {"largest", int64_t{1}}}, {1, 1000}, Type::I64));
+  CHECK_THROWS_WITH(compile(m.graph, tiny_target()), Catch::Contains("TopK0") && Catch::Contains("524288"));
   Target target = tiny_target();
   target.formats = 1;
   CompileOptions options;
