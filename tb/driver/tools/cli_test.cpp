@@ -397,6 +397,36 @@ TEST_CASE("profile gives every group's time and stays above its bound") {
   CHECK(bad.text.find("1,,4") != std::string::npos);
 }
 
+TEST_CASE("convolutions and transformer blocks stay near their bounds on cx3210") {
+  if (std::system("/usr/bin/python3 -c 'import numpy, onnx' 2>/dev/null") != 0) {
+    WARN("python3-numpy or python3-onnx is absent: skipped");
+    return;
+  }
+  struct Network {
+    const char *arguments;
+    double ratio;
+  };
+  const Network networks[] = {{"resnet50 FILE", 0.7}, {"encoder FILE --layers 2 --tokens 128", 0.6}};
+  const Folder folder;
+  for (const Network &network : networks) {
+    INFO(network.arguments);
+    const std::string file = folder / "network.onnx";
+    std::string arguments = network.arguments;
+    arguments.replace(arguments.find("FILE"), 4, file);
+    REQUIRE(std::system(("/usr/bin/python3 " CX_SOURCE_DIR "/examples/generators/networks.py " + arguments).c_str()) ==
+            0);
+    const Result profiled = run_cx("profile " + file + " --config cx3210 --precision fp16 --json");
+    INFO(profiled.text);
+    REQUIRE(profiled.status == 0);
+    const auto json = nlohmann::json::parse(profiled.text);
+    CHECK(json.at("bound_ratio") > network.ratio);
+    CHECK(json.at("bound_ratio") <= 1);
+    // Nothing but weights, input and output goes through memory.
+    CHECK(json.at("workspace_bytes") == 0);
+    CHECK(json.at("memory_bytes") < 1.02 * json.at("bytes").get<double>() + 1e5);
+  }
+}
+
 TEST_CASE("waves of a tile are recorded without changing the run") {
   const Folder folder;
   const std::string model = write_product(folder / "m.onnx");
