@@ -201,21 +201,65 @@ class ArgReduceKernel : public LineKernel {
 
 class TopKKernel : public LineKernel {
  public:
-  TopKKernel(Context &context, const Group &group) : LineKernel(context, group) {
-    // Selection does not go piece by piece.
-    piece_ = source_[axis_];
-    if (piece_ > kMaxDim) {
-      throw UnsupportedError("TopK", "node " + node_.name + ": " + std::to_string(piece_) +
-                                         " elements along the axis; 65535 are supported");
+  TopKKernel(Context &context, const Group &group) : LineKernel(context, group), k_(group.shape[axis_]) {
+    // Pieces leave out little where most of a line is wanted.
+    if (source_[axis_] <= kMaxDim && 4 * k_ > source_[axis_]) piece_ = source_[axis_];
+    if (piece_ == source_[axis_]) return;
+    if (2 * k_ > kMaxDim || source_[axis_] >= (int64_t{1} << 24)) {
+      throw UnsupportedError("TopK", "node " + node_.name + ": the first " + std::to_string(k_) + " of " +
+                                         std::to_string(source_[axis_]) +
+                                         " elements; 32767 of less than 2^24 are supported, or any of 65535");
     }
+    piece_ = std::max(piece_, k_);
   }
 
  private:
+  isa::Order order() const { return node_.integer("largest", 1) != 0 ? isa::Order::LARGEST : isa::Order::SMALLEST; }
+
   void whole(const SpmView &result, const SpmView &source) override {
-    const bool largest = node_.integer("largest", 1) != 0;
-    context_.emitter.top(largest ? isa::Order::LARGEST : isa::Order::SMALLEST, result, source, axis_);
+    context_.emitter.top(order(), result, source, axis_);
   }
-  void in_pieces(Arena &, const Box &, const Box &) override {}
+
+  SpmView part(const SpmView &view, int64_t first, int64_t count) const {
+    SpmView result = view;
+    result.base += first * view.strides[axis_];
+    result.dims[axis_] = count;
+    return result;
+  }
+
+  /// The first k so far, in order, and behind them those of the next piece: equal ones stay by rising index.
+  void in_pieces(Arena &arena, const Box &box, const Box &line) override {
+    Emitter &emitter = context_.emitter;
+    const SpmView result = tail_.anchor_buffer(arena, box, order_);
+    Dims two = box.size;
+    two[axis_] = 2 * k_;
+    const SpmView values = allocate(arena, type_, two, order_);
+    const SpmView indices = allocate(arena, result.dtype, two, order_);
+    const SpmView line_of_k = allocate(arena, result.dtype, box.size, order_);
+    const SpmView picked = allocate(arena, result.dtype, box.size, order_);
+    const SpmView best_values = allocate(arena, type_, box.size, order_);
+    const SpmView best_indices = allocate(arena, result.dtype, box.size, order_);
+    for_each_piece(arena, line, false, [&](Arena &buffer, const Box &piece, bool first) {
+      const int64_t count = std::min(k_, piece.size[axis_]);
+      const SpmView source = load_box(context_, buffer, x_, piece, type_, order_);
+      const SpmView found = part(line_of_k, 0, count);
+      emitter.top(order(), found, source, axis_);
+      const int64_t at = first ? 0 : k_;
+      const auto begin = static_cast<float>(piece.start[axis_]);
+      emitter.gather(part(values, at, count), source, found, axis_);
+      emitter.binary_scalar(isa::Binary::ADD, part(indices, at, count), found, begin, false);
+      if (first) return;
+      emitter.top(order(), picked, part(values, 0, k_ + count), axis_);
+      emitter.gather(best_values, part(values, 0, k_ + count), picked, axis_);
+      emitter.gather(best_indices, part(indices, 0, k_ + count), picked, axis_);
+      emitter.unary(isa::Unary::COPY, part(values, 0, k_), best_values);
+      emitter.unary(isa::Unary::COPY, part(indices, 0, k_), best_indices);
+    });
+    emitter.unary(isa::Unary::COPY, result, part(indices, 0, k_));
+    tail_.run(arena, box, result, order_);
+  }
+
+  int64_t k_;
 };
 
 }  // namespace

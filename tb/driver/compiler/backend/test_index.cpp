@@ -189,6 +189,9 @@ TEST_CASE("running sums, extremes and reductions piece by piece") {
       m.output(arg_node(m, x, "min", 1, last));
     }
     m.output(reduce_node(m, x, "max", {1}));
+    for (const auto &[k, largest] : {std::pair<int64_t, int64_t>{1, 1}, {300, 1}, {300, 0}, {3000, 1}}) {
+      m.output(m.node("TopK", {x}, {{"axis", int64_t{1}}, {"k", k}, {"largest", largest}}, {2, k}, Type::I64));
+    }
     if (type == Type::I64) {
       for (const char *kind : {"sum", "mean", "min", "prod", "sumsq"}) m.output(reduce_node(m, x, kind, {1}));
     }

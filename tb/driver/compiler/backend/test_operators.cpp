@@ -451,8 +451,8 @@ TEST_CASE("what the device lacks for a type is refused") {
 TEST_CASE("a layer that cannot fit names the node and both sizes") {
   GraphMaker m(4);
   const TensorId x = m.input({1, 65000}, Type::I64);
-  m.output(
-      m.node("TopK", {x}, {{"axis", int64_t{1}}, {"k", int64_t{1000}}, {"largest", int64_t{1}}}, {1, 1000}, Type::I64));
+  m.output(m.node("TopK", {x}, {{"axis", int64_t{1}}, {"k", int64_t{60000}}, {"largest", int64_t{1}}}, {1, 60000},
+                  Type::I64));
   CHECK_THROWS_WITH(compile(m.graph, tiny_target()), Catch::Contains("TopK0") && Catch::Contains("524288"));
   Target target = tiny_target();
   target.formats = 1;
