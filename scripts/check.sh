@@ -27,10 +27,12 @@ boundary "hw does not see driver" hw 'driver/|cx/'
 boundary "driver sees hw/common, regs" driver 'hw/' 'hw/common/|hw/regs/'
 boundary "driver does not see SystemC" driver 'systemc|tlm|sysc'
 boundary "firmware sees hw/regs" firmware 'hw/|driver/' 'hw/regs/'
-boundary "transport is the lowest" driver/transport 'driver/(umd|runtime|compiler|tools)/'
-boundary "umd below runtime" driver/umd 'driver/(runtime|compiler|tools)/'
-boundary "runtime below compiler" driver/runtime 'driver/(compiler|tools)/'
-boundary "compiler below tools" driver/compiler 'driver/tools/'
+boundary "transport is the lowest" driver/transport 'driver/(umd|runtime|compiler|session|python|tools)/'
+boundary "umd below runtime" driver/umd 'driver/(runtime|compiler|session|python|tools)/'
+boundary "runtime below compiler" driver/runtime 'driver/(compiler|session|python|tools)/'
+boundary "compiler below session" driver/compiler 'driver/(session|python|tools)/'
+boundary "session below tools" driver/session 'driver/(python|tools)/'
+boundary "tools below python" driver/tools 'driver/python/'
 
 out=$(for f in scripts/*.sh .ci/run; do bash -n "$f" 2>&1 || true; done)
 if [ -z "$out" ]; then report "shell syntax" ok; else report "shell syntax" FAILED "$out"; fi

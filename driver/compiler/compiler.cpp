@@ -332,11 +332,16 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
   const Graph &graph = ordered ? *ordered : model;
   const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision), !updates.empty());
   // Tensors that stay in the scratchpad leave less of it for the largest layers.
+  const uint64_t constants = options.constants ? options.constants->bytes().size() : 0;
   for (const int64_t share : kResidentShares) {
     try {
       return emit_program(graph, groups, updates, target, options, target.spm_bytes * share / 16, statistics);
     } catch (const DoesNotFit &) {
+      if (options.constants) options.constants->cut(constants);
       if (share == 0) throw;
+    } catch (...) {
+      if (options.constants) options.constants->cut(constants);
+      throw;
     }
   }
   throw Error("a graph is tried without residents");

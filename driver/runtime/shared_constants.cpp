@@ -26,6 +26,14 @@ uint64_t SharedConstants::place(std::span<const std::byte> bytes) {
   return offset;
 }
 
+void SharedConstants::cut(uint64_t size) {
+  if (size >= bytes_.size()) return;
+  bytes_.resize(size);
+  for (auto it = places_.begin(); it != places_.end();) {
+    it = it->second.offset + it->second.size > size ? places_.erase(it) : std::next(it);
+  }
+}
+
 void ResidentConstants::update() {
   const std::span<const std::byte> all = constants_->bytes();
   if (all.size() == size_) return;

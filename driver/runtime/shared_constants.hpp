@@ -20,6 +20,8 @@ class SharedConstants {
   /// Offset of the bytes, a multiple of kAlign. Equal contents have one place.
   uint64_t place(std::span<const std::byte> bytes);
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Forgets what was placed since bytes().size() was `size`: of a program that did not come about.
+  void cut(uint64_t size);
   /// Bytes of place() calls that found their content from an earlier call.
   uint64_t reused_bytes() const { return reused_; }
 

@@ -28,8 +28,9 @@ class OnnxModel {
   }
 
   /// Dimensions that are no number are symbols.
-  void symbolic_input(const std::string &name, const std::vector<std::string> &shape) {
-    auto &tensor = add_input(name, onnx::TensorProto::FLOAT);
+  void symbolic_input(const std::string &name, const std::vector<std::string> &shape,
+                      int type = onnx::TensorProto::FLOAT) {
+    auto &tensor = add_input(name, type);
     for (const std::string &dimension : shape) {
       auto &entry = *tensor.mutable_shape()->add_dim();
       if (dimension.find_first_not_of("0123456789") == std::string::npos) {
@@ -67,6 +68,11 @@ class OnnxModel {
   }
 
   void output(const std::string &name) { proto_.mutable_graph()->add_output()->set_name(name); }
+  void typed_output(const std::string &name, int type = onnx::TensorProto::FLOAT) {
+    auto &output = *proto_.mutable_graph()->add_output();
+    output.set_name(name);
+    output.mutable_type()->mutable_tensor_type()->set_elem_type(type);
+  }
 
  private:
   onnx::TypeProto::Tensor &add_input(const std::string &name, int type) {

@@ -238,3 +238,21 @@ TEST_CASE("a program as text names every instruction and its node") {
   REQUIRE_THAT(text, Catch::Contains("V_UNARY func=RELU") && Catch::Contains("; relu\n"));
   REQUIRE_THAT(text, Catch::Contains("DMA_LOAD") && Catch::Contains("; input\n"));
 }
+
+TEST_CASE("shared constants have one place for each content") {
+  SharedConstants constants;
+  const std::vector<std::byte> a(100, std::byte{1}), b(100, std::byte{2}), c(64, std::byte{3});
+  REQUIRE(constants.place(a) == 0);
+  REQUIRE(constants.place(b) == 128);
+  REQUIRE(constants.place(a) == 0);
+  REQUIRE(constants.place(std::span(a).first(99)) == 256);
+  REQUIRE(constants.reused_bytes() == 100);
+  const uint64_t size = constants.bytes().size();
+  REQUIRE(size == 355);
+  REQUIRE(constants.place(c) == 384);
+  constants.cut(size);
+  REQUIRE(constants.bytes().size() == size);
+  REQUIRE(constants.place(b) == 128);
+  REQUIRE(constants.place(c) == 384);
+  REQUIRE(constants.place(c) == 384);
+}

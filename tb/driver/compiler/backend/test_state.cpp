@@ -89,6 +89,34 @@ TEST_CASE("an output updates an input in place") {
   REQUIRE(position(ordered, "ScatterAlong") < position(ordered, "Binary"));
 }
 
+TEST_CASE("programs that update in place compute what those with memory of their own do") {
+  for (const Precision precision : {Precision::fp32, Precision::fp16}) {
+    Cache c;
+    const TensorId before = c.maker.unary("neg", c.cache);
+    const TensorId w = c.maker.constant({6, 10});
+    const TensorId after = c.maker.node("MatMul", {c.result, w}, {{"trans_b", int64_t{0}}}, {12, 10});
+    c.maker.output(c.result);
+    c.maker.output(before);
+    c.maker.output(after);
+    auto inputs = random_inputs(c.maker.graph, c.maker.random());
+    for (const std::vector<int64_t> &places : {std::vector<int64_t>{3, 11}, {0, 1}, {5, 5}, {-1, 2}}) {
+      inputs[c.positions].data->assign(reinterpret_cast<const std::byte *>(places.data()),
+                                       reinterpret_cast<const std::byte *>(places.data() + places.size()));
+      const auto expected = evaluate_graph(c.maker.graph, inputs);
+      CompileOptions options;
+      options.precision = precision;
+      for (const bool in_place : {false, true}) {
+        if (in_place) options.in_place = c.names(c.result);
+        const Comparison comparison = compare(c.maker.graph, tiny_target(), options, inputs, expected);
+        REQUIRE(comparison.worst < (precision == Precision::fp32 ? 1e-5 : 1e-2));
+        REQUIRE(comparison.same_for_all_orders);
+        if (precision == Precision::fp32)
+          REQUIRE(comparison.outputs[0].data == expected[static_cast<std::size_t>(c.result)].data);
+      }
+    }
+  }
+}
+
 TEST_CASE("what cannot be updated in place is refused with the node that is in the way") {
   const auto refuse = [](Cache &c, TensorId output, const char *message) {
     c.maker.output(output);
