@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 
 PACKAGES=(
   build-essential cmake ninja-build ccache pkg-config ca-certificates git xz-utils
-  python3 python3-yaml python3-numpy python3-onnx
+  python3 python3-yaml python3-dev python3-numpy python3-onnx pybind11-dev
   libsystemc-dev verilator catch2 libyaml-cpp-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata
   nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev libpcre2-dev libutf8proc-dev
