@@ -29,7 +29,7 @@ struct RunOptions {
   std::string model, precision = "fp32", task, labels, report, output, check = "values";
   std::string ranges, save_ranges;
   std::vector<std::string> samples, waves;
-  double rtol = 1e-3, atol = 1e-7;
+  double rtol = 1e-3, atol = 1e-7, largest_tol = 0;
   bool json = false;
 };
 
@@ -79,9 +79,9 @@ CheckResult check_outputs(const RunOptions &options, const Task *task, const std
   result.done = true;
   result.json["rtol"] = options.rtol;
   result.json["atol"] = options.atol;
-  if (options.check != "answer") {
+  if (options.check == "values" || options.check == "both") {
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-      const Comparison c = compare(outputs[i], expected[i], options.rtol, options.atol);
+      const Comparison c = compare(outputs[i], expected[i], options.rtol, options.atol, options.largest_tol);
       result.passed = result.passed && c.passed();
       result.lines.push_back(
           c.problem.empty()
@@ -94,10 +94,22 @@ CheckResult check_outputs(const RunOptions &options, const Task *task, const std
                                         {"mismatches", c.mismatches},
                                         {"elements", c.elements},
                                         {"max_absolute", c.max_absolute},
-                                        {"max_relative", c.max_relative}});
+                                        {"max_relative", c.max_relative},
+                                        {"largest", c.largest}});
     }
   }
-  if (options.check != "values") {
+  if (options.check == "top1") {
+    bool all = true;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const bool same = same_top(outputs[i], expected[i]);
+      all = all && same;
+      result.lines.push_back((same ? "pass " : "FAIL ") + outputs[i].name + ": the largest of each row is " +
+                             (same ? "" : "not ") + "at the reference's place");
+    }
+    result.passed = all;
+    result.json["same_top"] = all;
+  }
+  if (options.check == "answer" || options.check == "both") {
     if (task == nullptr) throw InputError("--check " + options.check + " needs --task");
     const bool same = task->agree(outputs, expected);
     result.passed = result.passed && same;
@@ -337,8 +349,15 @@ void add_run(CLI::App &app, Invocation &invocation) {
   command->add_option("--labels", options->labels, "Labels of the task, one a line");
   command->add_option("--rtol", options->rtol, "Relative tolerance of the check")->capture_default_str();
   command->add_option("--atol", options->atol, "Absolute tolerance of the check")->capture_default_str();
-  command->add_option("--check", options->check, "What the check compares: values, answer (of the task) or both")
-      ->check(CLI::IsMember({"values", "answer", "both"}))
+  command
+      ->add_option("--tol-largest", options->largest_tol,
+                   "Tolerance in units of an output's largest magnitude, added to the others")
+      ->capture_default_str();
+  command
+      ->add_option("--check", options->check,
+                   "What the check compares: values, top1 (where the largest of each row is), answer (of the task), or "
+                   "both values and answer")
+      ->check(CLI::IsMember({"values", "top1", "answer", "both"}))
       ->capture_default_str();
   command->add_option("--output", options->output,
                       "Folder to write input_K.pb and output_K.pb into: a --reference for later runs");

@@ -311,7 +311,7 @@ std::vector<HostTensor> load_items(const std::filesystem::path &path, Holds hold
   return tensors;
 }
 
-Comparison compare(const HostTensor &actual, const HostTensor &expected, double rtol, double atol) {
+Comparison compare(const HostTensor &actual, const HostTensor &expected, double rtol, double atol, double largest_tol) {
   Comparison result;
   if (actual.type != expected.type || actual.shape != expected.shape) {
     result.problem = fmt::format("{} {}, expected {} {}", actual.type, shape_text(actual.shape), expected.type,
@@ -319,7 +319,12 @@ Comparison compare(const HostTensor &actual, const HostTensor &expected, double 
     return result;
   }
   result.elements = element_count(expected.shape);
+  for (uint64_t i = 0; i < result.elements; ++i) {
+    const double magnitude = std::abs(element(expected, i));
+    if (std::isfinite(magnitude)) result.largest = std::max(result.largest, magnitude);
+  }
   if (actual.bytes == expected.bytes) return result;
+  const double floor = atol + largest_tol * result.largest;
   const bool wide_integer = expected.type == "int64" || expected.type == "uint64";  // beyond double's 53 bits
   for (uint64_t i = 0; i < result.elements; ++i) {
     const double a = element(actual, i);
@@ -327,7 +332,7 @@ Comparison compare(const HostTensor &actual, const HostTensor &expected, double 
     const bool same = wide_integer ? stored<uint64_t>(actual, i) == stored<uint64_t>(expected, i) : a == e;
     if (same || (std::isnan(a) && std::isnan(e))) continue;
     const double difference = std::abs(a - e);
-    bool bad = !(difference <= atol + rtol * std::abs(e));
+    bool bad = !(difference <= floor + rtol * std::abs(e));
     if (std::isinf(a) || std::isinf(e) || wide_integer) bad = true;
     if (std::isfinite(difference)) {
       result.max_absolute = std::max(result.max_absolute, difference);
@@ -336,6 +341,24 @@ Comparison compare(const HostTensor &actual, const HostTensor &expected, double 
     if (bad && result.mismatches++ == 0) result.first_mismatch = i;
   }
   return result;
+}
+
+bool same_top(const HostTensor &actual, const HostTensor &expected) {
+  if (actual.type != expected.type || actual.shape != expected.shape) return false;
+  const uint64_t count = element_count(expected.shape);
+  if (count == 0) return true;
+  const uint64_t row = expected.shape.empty() ? 1 : static_cast<uint64_t>(expected.shape.back());
+  for (uint64_t begin = 0; begin < count; begin += row) {
+    uint64_t top = begin;
+    uint64_t wanted = begin;
+    for (uint64_t i = begin; i < begin + row; ++i) {
+      if (std::isnan(element(actual, i)) != std::isnan(element(expected, i))) return false;
+      if (element(actual, i) > element(actual, top)) top = i;
+      if (element(expected, i) > element(expected, wanted)) wanted = i;
+    }
+    if (element(expected, top) != element(expected, wanted)) return false;
+  }
+  return true;
 }
 
 }  // namespace cx::tools

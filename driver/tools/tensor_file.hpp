@@ -28,16 +28,23 @@ std::vector<HostTensor> load_data_set(const std::filesystem::path &folder, const
 enum class Holds { tensor, sequence, optional };
 std::vector<HostTensor> load_items(const std::filesystem::path &path, Holds holds);
 
-/// Elements that differ by more than atol + rtol * |expected|. NaN equals NaN; infinities must agree.
+/// Elements that differ by more than atol + rtol * |expected| + largest_tol * (largest finite |expected| of the
+/// tensor). NaN equals NaN; infinities must agree.
 struct Comparison {
   uint64_t elements = 0;
   uint64_t mismatches = 0;
   double max_absolute = 0;
   double max_relative = 0;      ///< where |expected| is above atol
+  double largest = 0;           ///< of the finite |expected|
   uint64_t first_mismatch = 0;  ///< index, where there is one
   std::string problem;          ///< type or shape differs; empty otherwise
   bool passed() const { return problem.empty() && mismatches == 0; }
 };
-Comparison compare(const HostTensor &actual, const HostTensor &expected, double rtol, double atol);
+Comparison compare(const HostTensor &actual, const HostTensor &expected, double rtol, double atol,
+                   double largest_tol = 0);
+
+/// Whether the largest element of every row along the last dimension is at the same place, in a tensor of one type and
+/// shape. Where the expected row has equal ones, any of them will do.
+bool same_top(const HostTensor &actual, const HostTensor &expected);
 
 }  // namespace cx::tools

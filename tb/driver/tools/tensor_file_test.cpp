@@ -202,3 +202,20 @@ TEST_CASE("comparison counts what is out of tolerance and treats NaN and infinit
   const HostTensor big = tensor<int64_t>("int64", {1}, {(int64_t{1} << 60) + 1});
   CHECK_FALSE(compare(tensor<int64_t>("int64", {1}, {int64_t{1} << 60}), big, 0, 0).passed());
 }
+
+TEST_CASE("a tolerance may go by the largest magnitude, and rows may be compared by their largest element") {
+  const HostTensor expected = tensor<float>("float32", {2, 3}, {100, 1e-6F, -2, 0, 5, 5});
+  const HostTensor near = tensor<float>("float32", {2, 3}, {100, 5e-5F, -2, 1e-5F, 5, 4.99999F});
+  CHECK(compare(near, expected, 1e-3, 0).mismatches == 2);
+  const Comparison scaled = compare(near, expected, 1e-3, 0, 1e-6);
+  CHECK(scaled.passed());
+  CHECK(scaled.largest == 100);
+  CHECK(compare(near, expected, 1e-3, 0, 1e-8).mismatches == 2);
+  CHECK(same_top(near, expected));
+  CHECK(same_top(tensor<float>("float32", {2, 3}, {7, 6, 5, 0, 1, 2}), expected));  // 5 and 5 are equally large
+  CHECK_FALSE(same_top(tensor<float>("float32", {2, 3}, {7, 6, 8, 0, 1, 2}), expected));
+  CHECK_FALSE(same_top(tensor<float>("float32", {2, 3}, {7, 6, 5, 3, 1, 2}), expected));
+  CHECK_FALSE(same_top(tensor<float>("float32", {6}, {100, 0, 0, 0, 0, 0}), expected));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK_FALSE(same_top(tensor<float>("float32", {2, 3}, {100, nan, 0, 0, 5, 0}), expected));
+}
