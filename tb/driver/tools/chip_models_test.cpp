@@ -5,6 +5,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "tb/common/data.hpp"
 #include "tb/driver/tools/cx_process.hpp"
@@ -152,6 +153,36 @@ TEST_CASE("the face detector on cx3210: references in FP32, the same faces in FP
       CHECK(fp16.status == 0);
     }
   }
+}
+
+TEST_CASE("every reference model: FP32 within 1e-3, FP16 with the same largest element or close values") {
+  const fs::path models = cx::tb::data_dir() / "models";
+  if (!present(models)) return;
+  std::ifstream list("tb/driver/tools/reference_models.txt");
+  REQUIRE(list);
+  int checked = 0;
+  for (std::string line; std::getline(list, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    std::istringstream fields(line);
+    std::string model, fp32, fp16;
+    int sets = 0;
+    REQUIRE(fields >> model >> sets >> fp32 >> fp16);
+    if (!present(models / model)) continue;
+    for (int set = 0; set < sets; ++set) {
+      const fs::path reference = (models / model).parent_path() / ("test_data_set_" + std::to_string(set));
+      const std::string command = "run " + (models / model).string() + " --reference " + reference.string();
+      const Result exact = run_cx(command + " --rtol 1e-3 --tol-largest " + fp32);
+      INFO(exact.text);
+      CHECK(exact.status == 0);
+      ++checked;
+      if (fp16 == "-") continue;
+      const Result half =
+          run_cx(command + " --precision fp16 " + (fp16 == "top1" ? "--check top1" : "--rtol 0 --tol-largest " + fp16));
+      INFO(half.text);
+      CHECK(half.status == 0);
+    }
+  }
+  CHECK(checked > 0);
 }
 
 TEST_CASE("a photographed page is read line by line, upside down ones included") {
