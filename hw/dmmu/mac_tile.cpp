@@ -415,6 +415,14 @@ std::vector<uint64_t> MacTileRtl::moments(uint64_t rows, uint64_t gap, uint64_t 
   return result;
 }
 
+void MacTileRtl::scribble(Port &port, uint64_t row, size_t used) {
+  if (stall_seed_ == 0) return;
+  for (size_t i = used; i < port.width(); ++i) {
+    stall_seed_ = stall_seed_ * 6364136223846793005u + 1442695040888963407u;
+    port.row(row)[i] = static_cast<uint32_t>(stall_seed_ >> 32);
+  }
+}
+
 namespace {
 
 template <typename Element>
@@ -473,6 +481,7 @@ void MacTileRtl::do_load(const Load &in, const Booking &booking) {
       words[c] |= element << (8 * (r % pack));
     }
   }
+  for (uint64_t row = 0; row < rows_of_load(w, in.scales != nullptr); ++row) scribble(command.weights, row, w.cols);
   weights_.push_back(&command);
 }
 
@@ -495,6 +504,7 @@ void MacTileRtl::do_matmul(const Matmul &in, const Booking &booking) {
     for (uint32_t i = 0; i < a.rows; ++i) {
       spread(a.raw + static_cast<ptrdiff_t>(i) * a.raw_stride, static_cast<ptrdiff_t>(bytes), bytes, a.cols, pack,
              command.activations.row(i), 1);
+      scribble(command.activations, i, words_along_k(shape(), a.dtype, a.cols));
     }
   } else {
     command.fields.cmd_op = rtl::TileSim::Op::kMulOs;
@@ -509,6 +519,10 @@ void MacTileRtl::do_matmul(const Matmul &in, const Booking &booking) {
     }
     for (uint32_t c = 0; c < in.w->cols; ++c) {
       spread(in.w->raw + c * bytes, in.w->raw_stride, bytes, a.cols, pack, command.weights.row(0) + c, shape().cols);
+    }
+    for (uint64_t step = 0; step < steps; ++step) {
+      scribble(command.activations, step, a.rows);
+      scribble(command.weights, step, in.w->cols);
     }
     weights_.push_back(&command);
   }
@@ -534,7 +548,9 @@ void MacTileRtl::do_drain(const Drain &in, TileTarget target, const Booking &boo
     command.parameters.open(in.start + 1, parameters, parameters, shape().cols, {});
     uint64_t row = 0;
     for (const float *values : {stage.scale, stage.bias}) {
-      if (values != nullptr) std::memcpy(command.parameters.row(row++), values, in.n * sizeof(float));
+      if (values == nullptr) continue;
+      scribble(command.parameters, row, in.n);
+      std::memcpy(command.parameters.row(row++), values, in.n * sizeof(float));
     }
     parameters_.push_back(&command);
   }

@@ -229,8 +229,8 @@ class MacTileRtl final : public MacTile {
   uint64_t cycle_differences() const override { return differences_; }
   std::string first_difference() const override { return first_difference_; }
 
-  /// From now on rows pass at irregular moments within their streams instead of evenly; no bit, cycle or counter
-  /// depends on it. 0 turns it off.
+  /// From now on rows pass at irregular moments within their streams instead of evenly, and words that take no part
+  /// carry anything; no bit, cycle or counter depends on it. 0 turns it off.
   void set_stall_seed(uint64_t seed) { stall_seed_ = seed; }
 
   /// Throws std::runtime_error if the file cannot be written.
@@ -253,6 +253,8 @@ class MacTileRtl final : public MacTile {
 
   Command &add(uint64_t start, const Booking &booking);
   std::vector<uint64_t> moments(uint64_t rows, uint64_t gap, uint64_t stream);
+  /// Something in the words of a row from `used` on.
+  void scribble(Port &port, uint64_t row, size_t used);
   void differ(std::string what);
   void run(uint64_t until);
   /// The tile is asked whether it would take the command before its time.

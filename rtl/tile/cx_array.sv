@@ -85,29 +85,30 @@ module cx_array
   logic [Cols-1:0][31:0] psum_q;
   logic [2*DimW-1:0]     gated_q;
 
-  // Sum after the step of an element. Every kind returns on its own, so that a simulator evaluates only one.
+  // Sum after the step of an element.
   function automatic logic [31:0] stepped(input wave_t wave, input logic zero, input logic neg, input logic [31:0] word,
                                           input logic [31:0] weight, input logic [31:0] sum);
-    if (zero) return cx_pe_pkg::gated(wave.is_int, HasFp8 && wave.is_fp8, wave.w_e5m2, Pack, neg, weight, sum);
-    if (HasInt && wave.is_int) return cx_pe_pkg::step_int8(Pack, word, weight, sum);
-    if (HasFp8 && wave.is_fp8) return cx_pe_pkg::step_fp8(wave.a_e5m2, wave.w_e5m2, Pack, word, weight, sum);
-    if (HasFp) return cx_fp_pkg::fma(word, weight, sum);
-    return sum;
+    stepped = sum;
+    if (zero) stepped = cx_pe_pkg::gated(wave.is_int, HasFp8 && wave.is_fp8, wave.w_e5m2, Pack, neg, weight, sum);
+    else if (HasInt && wave.is_int) stepped = cx_pe_pkg::step_int8(Pack, word, weight, sum);
+    else if (HasFp8 && wave.is_fp8) stepped = cx_pe_pkg::step_fp8(wave.a_e5m2, wave.w_e5m2, Pack, word, weight, sum);
+    else if (HasFp) stepped = cx_fp_pkg::fma(word, weight, sum);
   endfunction
 
-  // A bit for each line.
+  // A bit for each line. Made when the design is elaborated, so that no simulation covers it.
   localparam int unsigned MaskW = Rows > 32 ? Rows : 32;
   typedef logic [31:0] masks_t [Rows];
+  // verilator coverage_off
   function automatic masks_t masks();
     for (int unsigned r = 0; r < Rows; r++) masks[r] = 32'd1 << (r % 32);
   endfunction
+  // verilator coverage_on
   localparam masks_t Mask = masks();
 
   // All ones if line r is among `lines`. Without shifts by r, and without branches: a simulator can do several lines at a
   // time.
   function automatic logic [31:0] among(input logic [Rows-1:0] lines, input int unsigned r);
-    if (Rows <= 32) return {32{(32'(lines) & Mask[r]) != 32'd0}};
-    return {32{(32'(MaskW'(lines) >> (r / 32 * 32)) & Mask[r]) != 32'd0}};
+    return {32{(32'(MaskW'(lines) >> (Rows <= 32 ? 0 : r / 32 * 32)) & Mask[r]) != 32'd0}};
   endfunction
 
   // Activations of place p come from the one before it, but in the lines of `still`.

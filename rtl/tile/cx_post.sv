@@ -38,17 +38,17 @@ module cx_post #(
   endfunction
 
   function automatic logic [31:0] biased(input logic [31:0] value, input logic [31:0] bias);
-    if (has_bias_i) return cx_fp_pkg::add(value, bias);
-    return value;
+    biased = value;
+    if (has_bias_i) biased = cx_fp_pkg::add(value, bias);
   endfunction
 
   function automatic logic [31:0] finished(input logic [31:0] value);
     logic [31:0] activated;
-    if (raw_copy) return value;
     activated = value;
     if (act_i == ActRelu) activated = cx_cvt_pkg::relu(value);
     if (act_i == ActClamp) activated = cx_cvt_pkg::clamp(value, lo_i, hi_i);
-    return cx_cvt_pkg::narrow(fmt_i, activated);
+    if (!raw_copy) activated = cx_cvt_pkg::narrow(fmt_i, activated);
+    return activated;
   endfunction
 
   // Called by the clocked block: a simulator evaluates nothing while the stages stand still.

@@ -113,8 +113,8 @@ module cx_tile_ctrl
 
   // Elements that a step takes of what is left.
   function automatic logic [KW-1:0] step_of(input logic wide, input logic [KW-1:0] left);
-    if (!wide) return KW'(1);
-    return left < KW'(Pack) ? left : KW'(Pack);
+    step_of = KW'(1);
+    if (wide) step_of = left < KW'(Pack) ? left : KW'(Pack);
   endfunction
 
   function automatic logic [Pack-1:0] lanes_of(input logic [KW-1:0] left);

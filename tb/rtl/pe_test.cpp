@@ -10,6 +10,7 @@
 #include "Vpe_bench_p2.h"
 #include "Vpe_bench_p4.h"
 #include "hw/common/num/formats.hpp"
+#include "rtl/coverage.hpp"
 #include "tb/hw/common/num_random.hpp"
 #include "tb/hw/common/num_vectors.hpp"
 
@@ -41,6 +42,7 @@ class Bench {
     model_.clk_i = 0;
     model_.eval();
   }
+  ~Bench() { cx::rtl::write_coverage(context_, model_.modelName()); }
 
   uint32_t step(DType a_type, DType w_type, uint32_t a, uint32_t w, uint32_t sum, uint32_t lanes = kAll) {
     return run(0, a_type, w_type, a, w, sum, lanes);

@@ -17,6 +17,7 @@
 
 #include "Vpost_bench.h"
 #include "hw/common/num/drain.hpp"
+#include "rtl/coverage.hpp"
 #include "tb/hw/common/num_random.hpp"
 #include "tb/hw/common/num_vectors.hpp"
 
@@ -45,6 +46,7 @@ class Post {
     model_.en_i = 0;
     model_.eval();
   }
+  ~Post() { cx::rtl::write_coverage(context_, model_.modelName()); }
 
   void set(const DrainStage &stage) {
     model_.is_int_i = stage.integer;

@@ -303,6 +303,32 @@ TEST_CASE("wrong parity is counted when it is read") {
   }
 }
 
+TEST_CASE("an RTL tile is not stepped while it is idle") {
+  if (!built(kSmall)) return;
+  MacTileRtl tile(kSmall);
+  const Matrix w(DType::FP16, 8, 8), a(DType::FP16, 4, 8);
+  const uint64_t loaded = tile.load_weights(1'000'000'000, 8, w.operand);
+  const uint64_t end = tile.matmul(2'000'000'000, 4, a.operand, 8, 0, false);
+  tile.finish(3'000'000'000);
+  CHECK(tile.stepped_cycles() == loaded - 1'000'000'000 + end - 2'000'000'000);
+  CHECK(tile.stepped_cycles() == tile.counters().busy + 2);  // a command is taken in a cycle that is still idle
+  CHECK(tile.cycle_differences() == 0);
+}
+
+TEST_CASE("a counter that is not there reads 0") {
+  if (!built(kSmall)) return;
+  const auto sim = cx::rtl::make_tile_sim(kSmall);
+  sim->in.w_valid = true;
+  sim->in.cmd_valid = true;
+  sim->in.cmd_k = 8;
+  for (int cycle = 0; cycle < 5; ++cycle) {
+    sim->tick();
+    sim->in.cmd_valid = false;
+  }
+  CHECK(sim->count(1) > 0);
+  for (unsigned counter = cx::rtl::TileSim::kCounters; counter < 16; ++counter) CHECK(sim->count(counter) == 0);
+}
+
 TEST_CASE("bad operands are refused alike by model and RTL") {
   for (bool rtl : {false, true}) {
     if (rtl && !built(kSmall)) continue;
