@@ -187,7 +187,7 @@ int run(const RunOptions &options) {
   const auto seconds = [](auto duration) { return std::chrono::duration<double>(duration).count(); };
   Json json;
   json["model"] = std::filesystem::path(options.model).filename();
-  json["config"] = std::filesystem::path(options.chip.config).stem();
+  json["config"] = options.chip.name();
   json["precision"] = options.precision;
   if (calibration) json["calibration"] = calibration_json(*calibration);
   json.update(report_json(executable.report()));
@@ -268,7 +268,7 @@ int convert(const ConvertOptions &options) {
   const uint64_t peak_no_reuse = fixed_bytes + statistics.workspace_bytes_no_reuse;
   if (options.json) {
     Json json = {{"model", std::filesystem::path(options.model).filename()},
-                 {"config", std::filesystem::path(options.chip.config).stem()},
+                 {"config", options.chip.name()},
                  {"precision", options.precision},
                  {"program", output}};
     if (calibration) json["calibration"] = calibration_json(*calibration);

@@ -19,10 +19,13 @@ enum Exit : int { kDone = 0, kCheckFailed = 1, kBadInput = 2, kDeviceFault = 3 }
 struct ChipOptions {
   std::string config = "cx3210";
   std::vector<std::string> sets;
-  void add_to(CLI::App &app);
+  std::string device;  ///< inproc:FILE.yaml or vfio-user:SOCKET, instead of a configuration
+  void add_to(CLI::App &app, bool with_device = true);
   /// A file, or the name of a configuration that ships. Throws InputError when there is none.
   std::filesystem::path path() const;
   std::unique_ptr<Device> open() const;
+  /// For reports: the name of the configuration, or the device's address.
+  std::string name() const;
 };
 
 /// The action that the chosen subcommand runs; set by its callback.
@@ -42,6 +45,7 @@ void add_generate(CLI::App &app, Invocation &invocation);
 void add_bench(CLI::App &app, Invocation &invocation);
 void add_config(CLI::App &app, Invocation &invocation);
 void add_info(CLI::App &app, Invocation &invocation);
+void add_device(CLI::App &app, Invocation &invocation);
 void add_disasm(CLI::App &app, Invocation &invocation);
 void add_firmware(CLI::App &app, Invocation &invocation);
 

@@ -11,11 +11,15 @@
 
 namespace cx::tools {
 
-void ChipOptions::add_to(CLI::App &app) {
+void ChipOptions::add_to(CLI::App &app, bool with_device) {
   app.add_option("--config", config, "Chip: a YAML file, or the name of one in configs/chips")->capture_default_str();
   app.add_option("--set", sets, "Override of a configuration key, as key.path=value; may be repeated")
       ->take_all()
       ->expected(1);
+  if (!with_device) return;
+  app.add_option("--device", device,
+                 "Card to use instead of --config: inproc:FILE.yaml, or vfio-user:SOCKET of one that cx device serves")
+      ->envname("CX_DEVICE");
 }
 
 std::filesystem::path ChipOptions::path() const {
@@ -32,7 +36,11 @@ std::filesystem::path ChipOptions::path() const {
 std::unique_ptr<Device> ChipOptions::open() const {
   DeviceOptions options;
   options.overrides = sets;
-  return Device::open(path(), options);
+  return device.empty() ? Device::open(path(), options) : Device::connect(device, options);
+}
+
+std::string ChipOptions::name() const {
+  return device.empty() ? std::filesystem::path(config).stem().string() : device;
 }
 
 void progress(const std::string &text) {
@@ -60,6 +68,7 @@ int main(int argc, char **argv) {
   add_bench(app, invocation);
   add_config(app, invocation);
   add_info(app, invocation);
+  add_device(app, invocation);
   add_disasm(app, invocation);
   add_firmware(app, invocation);
   try {

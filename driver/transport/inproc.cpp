@@ -1,28 +1,10 @@
 #include "driver/transport/inproc.hpp"
 
-#include <sstream>
-
 #include "driver/include/cx/error.hpp"
+#include "driver/transport/refused_access.hpp"
 #include "hw/common/port/cx_port.h"
 
 namespace cx {
-
-namespace {
-
-constexpr uint32_t kStatusBadAddress = 4;  // status BAD_ADDRESS of hw/queue/packets.yaml
-
-std::string place(int bar, uint64_t offset, size_t size) {
-  std::ostringstream text;
-  if (bar == Transport::kConfigSpace) {
-    text << "configuration space";
-  } else {
-    text << "BAR" << bar;
-  }
-  text << " offset 0x" << std::hex << offset << std::dec << " size " << size;
-  return text.str();
-}
-
-}  // namespace
 
 InprocTransport::InprocTransport(const std::string &yaml, const std::vector<std::string> &overrides) {
   std::vector<const char *> sets;
@@ -35,13 +17,8 @@ InprocTransport::~InprocTransport() { cx_port_close(port_); }
 
 void InprocTransport::check(int result, const char *operation, int bar, uint64_t offset, size_t size) const {
   if (result == CX_PORT_OK) return;
-  const std::string message = std::string(operation) + " " + place(bar, offset, size) + ": " + cx_port_error(port_);
-  if (result == CX_PORT_BAD_ACCESS) {
-    DeviceFault::Record record;
-    record.status = kStatusBadAddress;
-    record.address = offset;
-    throw DeviceFault(record, message);
-  }
+  if (result == CX_PORT_BAD_ACCESS) refused_access(operation, bar, offset, size, cx_port_error(port_));
+  const std::string message = access_text(operation, bar, offset, size) + ": " + cx_port_error(port_);
   if (result == CX_PORT_BAD_ARGUMENT) throw UsageError(message);
   throw Error(message);
 }
@@ -55,7 +32,7 @@ void InprocTransport::write(int bar, uint64_t offset, const void *data, size_t s
 }
 
 void InprocTransport::dma_map(uint64_t iova, size_t size, void *memory, bool writable) {
-  const int result = cx_port_dma_map(port_, iova, size, memory, writable ? 1 : 0);
+  const int result = cx_port_dma_map(port_, iova, size, memory, CX_PORT_DMA_READ | (writable ? CX_PORT_DMA_WRITE : 0));
   if (result != CX_PORT_OK) throw UsageError(std::string("mapping of host memory for DMA: ") + cx_port_error(port_));
 }
 

@@ -17,7 +17,8 @@ namespace cx {
 ///   its interrupt. The driver never sleeps and never reads the wall clock, which keeps runs deterministic.
 ///
 /// Calls come from one thread at a time. Errors: DeviceFault with status BAD_ADDRESS for an access that the card
-/// refuses, UsageError for wrong arguments, Error when the transport itself broke.
+/// refuses, UsageError for wrong arguments, DeviceLostError when the card is gone, Error when the transport itself
+/// broke.
 class Transport {
  public:
   static constexpr int kConfigSpace = -1;  ///< as `bar`: the 4 KiB configuration space
@@ -37,6 +38,12 @@ class Transport {
   /// Registers: aligned accesses of 4 bytes; configuration space 1, 2 or 4; memory BARs any size.
   virtual void read(int bar, uint64_t offset, void *data, size_t size) = 0;
   virtual void write(int bar, uint64_t offset, const void *data, size_t size) = 0;
+
+  /// Zeroed host memory at a page boundary that the device can reach at full speed once it is mapped; bytes is a
+  /// multiple of 4096. Throws OutOfMemoryError.
+  virtual std::byte *allocate(size_t bytes);
+  /// Gives it back; it must not be mapped.
+  virtual void release(std::byte *memory, size_t bytes);
 
   /// Lets the device reach [iova, iova + size), backed by `memory`, which stays valid until it is unmapped. Both are
   /// multiples of 4096. Overlaps are refused.

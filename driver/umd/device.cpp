@@ -1,7 +1,5 @@
 #include "driver/umd/device.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -276,30 +274,29 @@ HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes) {
   const uint64_t mapped = align_up(bytes, kPage);
   // One unmapped page behind each buffer turns an overrun by the device into an IOMMU fault.
   const uint64_t iova = iova_.allocate(mapped + kPage, kPage);
-  void *data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    iova_.release(iova);
-    throw OutOfMemoryError("host memory: " + std::to_string(mapped) + " bytes are not to be had");
-  }
+  std::byte *data = nullptr;
   try {
+    data = transport_->allocate(mapped);
     transport_->dma_map(iova, mapped, data, device_writes);
   } catch (...) {
-    munmap(data, mapped);
+    if (data != nullptr) transport_->release(data, mapped);
     iova_.release(iova);
     throw;
   }
-  return {this, static_cast<std::byte *>(data), bytes, iova};
+  return {this, data, bytes, iova};
 }
 
 void Device::free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept {
   const uint64_t mapped = align_up(size, kPage);
   try {
     transport_->dma_unmap(iova, mapped);
+  } catch (const DeviceLostError &) {
+    // Nobody is left to use it.
   } catch (const std::exception &) {
     // Memory that the transport may still hold is leaked rather than handed to somebody else.
     return;
   }
-  munmap(data, mapped);
+  transport_->release(data, mapped);
   iova_.release(iova);
 }
 

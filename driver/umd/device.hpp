@@ -99,6 +99,9 @@ class Device {
   /// the function is not the expected one, its firmware does not start or speaks another protocol.
   static std::unique_ptr<Device> open(const std::filesystem::path &yaml, const DeviceOptions &options = {});
   static std::unique_ptr<Device> open(std::unique_ptr<Transport> transport, const DeviceOptions &options = {});
+  /// address: inproc:FILE.yaml, a card in this process; or vfio-user:SOCKET, one that another process serves (cx
+  /// device). Throws InputError for another address, a socket on which no card answers, or overrides for such a card.
+  static std::unique_ptr<Device> connect(const std::string &address, const DeviceOptions &options = {});
   Device(const Device &) = delete;
   Device &operator=(const Device &) = delete;
   ~Device();

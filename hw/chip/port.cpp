@@ -22,6 +22,24 @@
 // This file's archive member is always linked; it keeps sc_main with it.
 extern "C" int sc_main(int, char **);
 
+namespace {
+
+class CallWindow final : public cx::hw::HostWindow {
+ public:
+  explicit CallWindow(const cx_port_window &calls) : calls_(calls) {}
+  bool read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) override {
+    return calls_.read(calls_.context, iova, to, bytes) == 0;
+  }
+  bool write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes) override {
+    return calls_.write(calls_.context, iova, from, bytes) == 0;
+  }
+
+ private:
+  cx_port_window calls_;
+};
+
+}  // namespace
+
 struct cx_port {
   std::string error;
   bool open = false;
@@ -29,6 +47,7 @@ struct cx_port {
   std::uint64_t power_on_ps = 0;
   std::unique_ptr<cx::hw::Chip> chip;
   std::vector<cx::hw::InstructionRecord> trace;
+  std::vector<std::unique_ptr<CallWindow>> windows;  // until the port is closed
 };
 
 namespace {
@@ -91,6 +110,17 @@ std::uint64_t now_ps() { return sc_core::sc_time_stamp().value(); }
 int fail(cx_port *port, int code, std::string message) {
   port->error = std::move(message);
   return code;
+}
+
+cx::hw::HostMemory::Access access_of(int access) {
+  return {(access & CX_PORT_DMA_READ) != 0, (access & CX_PORT_DMA_WRITE) != 0};
+}
+
+int mapped(cx_port *port, cx::hw::HostMemory::Result result) {
+  using Result = cx::hw::HostMemory::Result;
+  if (result == Result::ok) return CX_PORT_OK;
+  if (result == Result::overlap) return fail(port, CX_PORT_OVERLAP, "the range overlaps a mapping");
+  return fail(port, CX_PORT_BAD_ARGUMENT, "expected memory and a range that is not empty and does not wrap");
 }
 
 // Lets time pass until the endpoint has answered.
@@ -179,6 +209,7 @@ void cx_port_close(cx_port *port) {
   port->trace = {};
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
+  port->windows.clear();
 }
 
 void cx_port_want_rtl_tile(uint32_t tile) { wanted_rtl_tile() = tile; }
@@ -283,18 +314,42 @@ int cx_port_write(cx_port *port, int bar, uint64_t offset, const void *data, siz
   });
 }
 
-int cx_port_dma_map(cx_port *port, uint64_t iova, size_t size, void *memory, int writable) {
+int cx_port_dma_map(cx_port *port, uint64_t iova, size_t size, void *memory, int access) {
   return guarded(port, [&] {
-    using Result = cx::hw::HostMemory::Result;
-    switch (port->chip->endpoint().host_memory().map(iova, size, static_cast<std::byte *>(memory), writable != 0)) {
-      case Result::ok:
-        return static_cast<int>(CX_PORT_OK);
-      case Result::overlap:
-        return fail(port, CX_PORT_BAD_ARGUMENT, "the range overlaps a mapping");
-      default:
-        return fail(port, CX_PORT_BAD_ARGUMENT, "expected memory and a range that is not empty and does not wrap");
-    }
+    return mapped(port, port->chip->endpoint().host_memory().map(iova, size, static_cast<std::byte *>(memory),
+                                                                 access_of(access)));
   });
+}
+
+int cx_port_dma_map_window(cx_port *port, uint64_t iova, size_t size, const cx_port_window *window, int access) {
+  return guarded(port, [&] {
+    if (window == nullptr || window->read == nullptr || window->write == nullptr) {
+      return fail(port, CX_PORT_BAD_ARGUMENT, "no window");
+    }
+    auto made = std::make_unique<CallWindow>(*window);
+    const int result = mapped(port, port->chip->endpoint().host_memory().map(iova, size, *made, access_of(access)));
+    if (result == CX_PORT_OK) port->windows.push_back(std::move(made));
+    return result;
+  });
+}
+
+int cx_port_function_reset(cx_port *port) {
+  return guarded(port, [&] {
+    port->chip->endpoint().function_reset();
+    port->chip->endpoint().arrived().clear();
+    return static_cast<int>(CX_PORT_OK);
+  });
+}
+
+int cx_port_arm_vector(cx_port *port, uint32_t vector, int armed) {
+  return guarded(port, [&] {
+    if (port->chip->endpoint().arm(vector, armed != 0)) return static_cast<int>(CX_PORT_OK);
+    return fail(port, CX_PORT_BAD_ARGUMENT, "there is no vector " + std::to_string(vector));
+  });
+}
+
+uint64_t cx_port_region_bytes(const cx_port *port, int bar) {
+  return port != nullptr && port->open ? port->chip->endpoint().region_bytes(bar) : 0;
 }
 
 int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size) {

@@ -156,6 +156,11 @@ std::uint64_t ConfigSpace::bar(unsigned index) const {
   return (static_cast<std::uint64_t>(dword(offset + 4)) << 32 | dword(offset)) & ~std::uint64_t{0xf};
 }
 
+void ConfigSpace::enable_msix() {
+  const auto high = static_cast<std::uint8_t>(value_[kMsixControl + 1] & ~(kMsixFunctionMask >> 8));
+  value_[kMsixControl + 1] = static_cast<std::uint8_t>(high | kMsixEnable >> 8);
+}
+
 void ConfigSpace::set_status(std::uint16_t bits) {
   value_[kStatus] = static_cast<std::uint8_t>(value_[kStatus] | bits);
   value_[kStatus + 1] = static_cast<std::uint8_t>(value_[kStatus + 1] | bits >> 8);

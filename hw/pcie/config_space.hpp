@@ -47,6 +47,8 @@ class ConfigSpace {
   // Base address that the host has programmed, without the flag bits.
   std::uint64_t bar(unsigned index) const;
 
+  // Sets MSI-X Enable and clears Function Mask.
+  void enable_msix();
   void set_status(std::uint16_t bits);
   // An access that the function does not support was seen.
   void set_unsupported_request();

@@ -44,11 +44,7 @@ PcieEndpoint::PcieEndpoint(sc_core::sc_module_name name, const Clock &clock, con
   registers.register_b_transport(this, &PcieEndpoint::b_transport);
   setup_registers();
   config_.on_change([this] { apply_config(); });
-  config_.on_function_reset([this] {
-    config_.reset();
-    if (function_reset_) function_reset_();
-    apply_config();
-  });
+  config_.on_function_reset([this] { function_reset(); });
   add_registers(CX_MAP_MSIX_OFFSET, regs_);
 
   sc_core::sc_spawn([this] { serve(); }, "serve");
@@ -181,6 +177,26 @@ void PcieEndpoint::bus_access(bool write, int bar, std::uint64_t offset, std::by
   if (!transaction.is_response_ok()) {
     error = place(bar, offset, size) + ": " + transaction.get_response_string();
   }
+}
+
+void PcieEndpoint::function_reset() {
+  config_.reset();
+  if (function_reset_) function_reset_();
+  apply_config();
+}
+
+bool PcieEndpoint::arm(std::uint32_t vector, bool armed) {
+  if (vector >= MsixRegs::CONTROL_COUNT) return false;
+  regs_.set(MsixReg::CONTROL, armed ? 0 : 1, vector);
+  if (armed) config_.enable_msix();
+  if (pending(vector) && deliverable(vector)) send(vector);
+  return true;
+}
+
+std::uint64_t PcieEndpoint::region_bytes(int bar) const {
+  if (bar == kConfigSpace) return ConfigSpace::kBytes;
+  if (bar == 0) return CX_BAR0_SIZE;
+  return bar == 2 ? params_.bar2_bytes : 0;
 }
 
 // ---- MSI-X ----

@@ -89,6 +89,13 @@ class PcieEndpoint : public sc_core::sc_module {
   // master the bus.
   void raise(std::uint32_t vector);
 
+  // What the host's system software does to the function without a register access: a function-level reset; MSI-X
+  // on and a vector unmasked (armed) or masked. False: there is no such vector.
+  void function_reset();
+  bool arm(std::uint32_t vector, bool armed);
+  // Bytes of a BAR or of configuration space; 0 if there is none.
+  std::uint64_t region_bytes(int bar) const;
+
   // Called when the host has initiated a function-level reset.
   void on_function_reset(std::function<void()> callback) { function_reset_ = std::move(callback); }
 

@@ -7,12 +7,21 @@
 
 namespace cx::hw {
 
-HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, std::byte *memory, bool writable) {
-  if (bytes == 0 || memory == nullptr || iova + (bytes - 1) < iova) return Result::bad_argument;
+HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, std::byte *memory, Access access) {
+  if (memory == nullptr) return Result::bad_argument;
+  return map(iova, bytes, Mapping{0, memory, nullptr, access});
+}
+
+HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, HostWindow &window, Access access) {
+  return map(iova, bytes, Mapping{0, nullptr, &window, access});
+}
+
+HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, const Mapping &mapping) {
+  if (bytes == 0 || iova + (bytes - 1) < iova) return Result::bad_argument;
   const std::uint64_t last = iova + (bytes - 1);
   const auto next = mappings_.upper_bound(last);
   if (next != mappings_.begin() && std::prev(next)->second.last >= iova) return Result::overlap;
-  mappings_.emplace(iova, Mapping{last, memory, writable});
+  mappings_.emplace(iova, mapping).first->second.last = last;
   return Result::ok;
 }
 
@@ -38,9 +47,10 @@ HostMemory::Piece HostMemory::translate(std::uint64_t iova, std::uint64_t bytes,
   const auto next = mappings_.upper_bound(iova);
   if (next == mappings_.begin()) return {};
   const auto &[first, mapping] = *std::prev(next);
-  if (iova > mapping.last || (write && !mapping.writable)) return {};
+  if (iova > mapping.last || !(write ? mapping.access.write : mapping.access.read)) return {};
   const std::uint64_t room = mapping.last - iova;  // bytes after the first
-  return {mapping.memory + (iova - first), bytes - 1 <= room ? bytes : room + 1};
+  std::byte *memory = mapping.memory == nullptr ? nullptr : mapping.memory + (iova - first);
+  return {memory, mapping.window, bytes - 1 <= room ? bytes : room + 1};
 }
 
 bool HostMemory::check(std::uint64_t iova, std::uint64_t bytes, bool write, std::uint64_t *fault) const {
@@ -56,26 +66,36 @@ bool HostMemory::check(std::uint64_t iova, std::uint64_t bytes, bool write, std:
   return true;
 }
 
-void HostMemory::read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) const {
+bool HostMemory::read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) const {
   while (bytes > 0) {
     const Piece piece = translate(iova, bytes, false);
-    if (piece.bytes == 0) throw std::out_of_range("host memory is not mapped");
-    std::memcpy(to, piece.memory, piece.bytes);
+    if (piece.bytes == 0) throw std::out_of_range("host memory is not mapped for reading");
+    if (piece.memory != nullptr) {
+      std::memcpy(to, piece.memory, piece.bytes);
+    } else if (!piece.window->read(iova, to, piece.bytes)) {
+      return false;
+    }
     iova += piece.bytes;
     to += piece.bytes;
     bytes -= piece.bytes;
   }
+  return true;
 }
 
-void HostMemory::write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes) {
+bool HostMemory::write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes) {
   while (bytes > 0) {
     const Piece piece = translate(iova, bytes, true);
     if (piece.bytes == 0) throw std::out_of_range("host memory is not mapped for writing");
-    std::memcpy(piece.memory, from, piece.bytes);
+    if (piece.memory != nullptr) {
+      std::memcpy(piece.memory, from, piece.bytes);
+    } else if (!piece.window->write(iova, from, piece.bytes)) {
+      return false;
+    }
     iova += piece.bytes;
     from += piece.bytes;
     bytes -= piece.bytes;
   }
+  return true;
 }
 
 }  // namespace cx::hw

@@ -8,36 +8,55 @@
 
 namespace cx::hw {
 
+// Host memory that cannot be reached by pointer: each access goes to the host. False when the host refuses or is gone.
+class HostWindow {
+ public:
+  virtual bool read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) = 0;
+  virtual bool write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes) = 0;
+
+ protected:
+  ~HostWindow() = default;
+};
+
 class HostMemory {
  public:
   enum class Result : std::uint8_t { ok, bad_argument, overlap, not_mapped };
+  // What the device may do with a mapping.
+  struct Access {
+    bool read = true;
+    bool write = true;
+  };
 
-  // [iova, iova + bytes) is backed by `memory` until it is unmapped.
-  Result map(std::uint64_t iova, std::uint64_t bytes, std::byte *memory, bool writable);
+  // [iova, iova + bytes) is backed by `memory`, or by `window`, until it is unmapped.
+  Result map(std::uint64_t iova, std::uint64_t bytes, std::byte *memory, Access access);
+  Result map(std::uint64_t iova, std::uint64_t bytes, HostWindow &window, Access access);
   // Removes the mappings that make up exactly [iova, iova + bytes); nothing changes unless they do.
   Result unmap(std::uint64_t iova, std::uint64_t bytes);
   void clear() { mappings_.clear(); }
 
-  struct Piece {
-    std::byte *memory = nullptr;
-    std::uint64_t bytes = 0;  // contiguous from the address; 0: fault
-  };
-  // What lies at an address for an access of the given kind, at most `bytes`.
-  Piece translate(std::uint64_t iova, std::uint64_t bytes, bool write) const;
-
   // Checks a range. True when all of it is mapped; else *fault is the first address that is not.
   bool check(std::uint64_t iova, std::uint64_t bytes, bool write, std::uint64_t *fault) const;
 
-  // Copies; the range must have been checked.
-  void read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) const;
-  void write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes);
+  // Copies; the range must have been checked. False when a window refuses.
+  bool read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) const;
+  bool write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes);
 
  private:
   struct Mapping {
     std::uint64_t last;  // inclusive
-    std::byte *memory;
-    bool writable;
+    std::byte *memory;   // null: through the window
+    HostWindow *window;
+    Access access;
   };
+  struct Piece {
+    std::byte *memory = nullptr;
+    HostWindow *window = nullptr;
+    std::uint64_t bytes = 0;  // contiguous from the address; 0: fault
+  };
+  Result map(std::uint64_t iova, std::uint64_t bytes, const Mapping &mapping);
+  // What lies at an address for an access of the given kind, at most `bytes`.
+  Piece translate(std::uint64_t iova, std::uint64_t bytes, bool write) const;
+
   std::map<std::uint64_t, Mapping> mappings_;  // by first address
 };
 

@@ -248,13 +248,13 @@ Sdma::Fault Sdma::move(const Transfer &transfer, const Piece &piece) {
         endpoint_.note_host_fault();
         return {CX_STATUS_IOMMU_FAULT, fault};
       }
-      host.read(src, device_memory(dst, piece.row_bytes), piece.row_bytes);
+      if (!host.read(src, device_memory(dst, piece.row_bytes), piece.row_bytes)) return {CX_STATUS_IOMMU_FAULT, src};
     } else if (transfer.dst_host) {
       if (!host.check(dst, piece.row_bytes, true, &fault)) {
         endpoint_.note_host_fault();
         return {CX_STATUS_IOMMU_FAULT, fault};
       }
-      host.write(dst, device_memory(src, piece.row_bytes), piece.row_bytes);
+      if (!host.write(dst, device_memory(src, piece.row_bytes), piece.row_bytes)) return {CX_STATUS_IOMMU_FAULT, dst};
     } else {
       std::memmove(device_memory(dst, piece.row_bytes), device_memory(src, piece.row_bytes), piece.row_bytes);
     }

@@ -65,4 +65,11 @@ class TimeoutError : public DeviceFault {
   explicit TimeoutError(const std::string &message) : DeviceFault(Record{}, message) {}
 };
 
+/// The card is gone: its process ended or the connection broke. Nothing that was under way will complete. Tools exit
+/// with 3.
+class DeviceLostError : public DeviceFault {
+ public:
+  explicit DeviceLostError(const std::string &message) : DeviceFault(Record{}, message) {}
+};
+
 }  // namespace cx

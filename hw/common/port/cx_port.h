@@ -20,7 +20,8 @@ enum {
   CX_PORT_BAD_CONFIG = -1, /* the message of cx_port_error() names file, line, column, key and expectation */
   CX_PORT_BAD_ACCESS = -2, /* unmapped register, wrong size or alignment, access outside a BAR */
   CX_PORT_BAD_ARGUMENT = -3,
-  CX_PORT_INTERNAL = -4
+  CX_PORT_INTERNAL = -4,
+  CX_PORT_OVERLAP = -5
 };
 
 enum { CX_PORT_CONFIG_SPACE = -1 }; /* as `bar`: the 4 KiB configuration space */
@@ -46,10 +47,31 @@ const char *cx_port_error(const cx_port *port);
 int cx_port_read(cx_port *port, int bar, uint64_t offset, void *data, size_t size);
 int cx_port_write(cx_port *port, int bar, uint64_t offset, const void *data, size_t size);
 
+/* What the device may do with a mapping; a sum. */
+enum { CX_PORT_DMA_READ = 1, CX_PORT_DMA_WRITE = 2 };
+
 /* Host memory that the device may reach by DMA: [iova, iova + size) is backed by `memory`, which must stay valid
- * until it is unmapped. Overlaps are refused. */
-int cx_port_dma_map(cx_port *port, uint64_t iova, size_t size, void *memory, int writable);
+ * until it is unmapped. Overlaps are refused with CX_PORT_OVERLAP. */
+int cx_port_dma_map(cx_port *port, uint64_t iova, size_t size, void *memory, int access);
+
+/* The same for host memory without a pointer: the device's accesses are calls, made inside cx_port_advance() or an
+ * access that takes time. They return 0, or another value to refuse, which the device takes for an IOMMU fault. */
+typedef struct cx_port_window {
+  void *context;
+  int (*read)(void *context, uint64_t iova, void *to, size_t size);
+  int (*write)(void *context, uint64_t iova, const void *from, size_t size);
+} cx_port_window;
+int cx_port_dma_map_window(cx_port *port, uint64_t iova, size_t size, const cx_port_window *window, int access);
+
 int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size);
+
+/* What a host's system software does to a function: function-level reset (mappings stay), and whether a vector may be
+ * sent (MSI-X on, its table entry unmasked). No simulated time passes. */
+int cx_port_function_reset(cx_port *port);
+int cx_port_arm_vector(cx_port *port, uint32_t vector, int armed);
+
+/* Bytes of a BAR, or of the configuration space; 0 if there is none. */
+uint64_t cx_port_region_bytes(const cx_port *port, int bar);
 
 /* Lets simulated time pass until an interrupt arrives, nothing is left to do, or limit_ps picoseconds have passed. */
 int cx_port_advance(cx_port *port, uint64_t limit_ps);

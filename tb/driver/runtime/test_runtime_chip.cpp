@@ -5,6 +5,7 @@
 #include "driver/runtime/executable.hpp"
 #include "hw/regs/gen/packets.h"
 #include "tb/driver/runtime/sample_program.hpp"
+#include "tb/driver/transport/served_card.hpp"
 
 using namespace cx;
 
@@ -33,7 +34,7 @@ void require_output(const HostTensor &y, float offset) {
 }  // namespace
 
 TEST_CASE("a program runs on the card again and again") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   Executable executable(*device, test::sample_program(device->target().arch_hash, kElements));
   uint64_t launch_cycles = 0;
   for (int round = 0; round < 4; ++round) {
@@ -62,7 +63,7 @@ TEST_CASE("a program runs on the card again and again") {
 }
 
 TEST_CASE("two programs share the card") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   Executable first(*device, test::sample_program(device->target().arch_hash, kElements));
   Executable second(*device, test::sample_program(device->target().arch_hash, kElements));
   for (int round = 0; round < 2; ++round) {
@@ -73,7 +74,7 @@ TEST_CASE("two programs share the card") {
 }
 
 TEST_CASE("the device refuses a program of another architecture") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   REQUIRE_THROWS_AS(Executable(*device, test::sample_program(3, kElements)), InputError);
   Executable executable(*device, test::sample_program(3, kElements), {.skip_arch_check = true});
   const HostTensor input = input_tensor(0);
@@ -88,7 +89,7 @@ TEST_CASE("the device refuses a program of another architecture") {
 }
 
 TEST_CASE("a launch that leaves its segment names the node") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   // The program moves 64 elements, the binding holds 32.
   Program program = test::sample_program(device->target().arch_hash, kElements);
   program.inputs[0].shape = {1, kElements / 2};
@@ -110,7 +111,7 @@ TEST_CASE("a launch that leaves its segment names the node") {
 
 TEST_CASE("runs are repeatable to the cycle") {
   const auto run = [] {
-    const auto device = Device::open(kChip);
+    const auto device = tb::open_test_card(kChip);
     Executable executable(*device, test::sample_program(device->target().arch_hash, kElements));
     const HostTensor input = input_tensor(0);
     std::vector<uint64_t> numbers;
@@ -139,7 +140,7 @@ Program loop_program(const Device &device, bool in_place, const std::shared_ptr<
 }  // namespace
 
 TEST_CASE("results stay on the device and become the next inputs") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   ExecutableOptions options;
   options.device_bound = {"x", "y"};
   Executable executable(*device, loop_program(*device, false), options);
@@ -174,7 +175,7 @@ TEST_CASE("results stay on the device and become the next inputs") {
 }
 
 TEST_CASE("an input is updated in place over many runs") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   Executable executable(*device, loop_program(*device, true));
   const HostTensor input = input_tensor(-3);
   require_output(executable.run({&input, 1})[0], -3);  // copied in, updated, copied out
@@ -200,7 +201,7 @@ TEST_CASE("an input is updated in place over many runs") {
 }
 
 TEST_CASE("programs share constants that are uploaded once") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   const auto constants = std::make_shared<SharedConstants>();
   ExecutableOptions options;
   options.constants = std::make_shared<ResidentConstants>(*device, constants);
@@ -227,7 +228,7 @@ TEST_CASE("programs share constants that are uploaded once") {
 }
 
 TEST_CASE("bindings to device tensors are checked") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   Executable executable(*device, loop_program(*device, false));
   Executable updating(*device, loop_program(*device, true));
   const HostTensor input = input_tensor(0);
@@ -264,7 +265,7 @@ TEST_CASE("bindings to device tensors are checked") {
 }
 
 TEST_CASE("a run that faults leaves bindings as they were") {
-  const auto device = Device::open(kChip);
+  const auto device = tb::open_test_card(kChip);
   Program program = loop_program(*device, false);
   program.arch_hash = 3;
   program.image = test::sample_program(3, kElements).image;

@@ -9,6 +9,7 @@
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.hpp"
 #include "tb/driver/runtime/sample_program.hpp"
+#include "tb/driver/transport/served_card.hpp"
 
 using namespace cx;
 
@@ -16,7 +17,7 @@ namespace {
 
 constexpr const char *kChip = "configs/chips/tiny.yaml";
 
-std::unique_ptr<Device> open_card(const DeviceOptions &options = {}) { return Device::open(kChip, options); }
+std::unique_ptr<Device> open_card(const DeviceOptions &options = {}) { return tb::open_test_card(kChip, options); }
 
 std::vector<std::byte> random_bytes(std::mt19937 &random, size_t size) {
   std::vector<std::byte> bytes(size);

@@ -68,7 +68,7 @@ class Card {
       write(CX_MAP_MSIX_OFFSET + CX_MSIX_CONTROL(vector), 0);
     }
     config_write(msix + 2, 1u << 15, 2);
-    check(cx_port_dma_map(port_, kHostBase, host_.size(), host_.data(), 1));
+    check(cx_port_dma_map(port_, kHostBase, host_.size(), host_.data(), CX_PORT_DMA_READ | CX_PORT_DMA_WRITE));
   }
 
   // Offset of a capability in configuration space; 0 if there is none.

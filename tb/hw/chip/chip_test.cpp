@@ -452,9 +452,9 @@ TEST_CASE("DMA mappings") {
   Card card;
   std::vector<uint8_t> memory(8192);
   cx_port *port = card.port();
-  CHECK(cx_port_dma_map(port, 0x1000, 4096, memory.data(), 1) == CX_PORT_OK);
-  CHECK(cx_port_dma_map(port, 0x1fff, 10, memory.data(), 1) == CX_PORT_BAD_ARGUMENT);
-  CHECK(cx_port_dma_map(port, 0x2000, 4096, memory.data() + 4096, 0) == CX_PORT_OK);
+  CHECK(cx_port_dma_map(port, 0x1000, 4096, memory.data(), CX_PORT_DMA_READ | CX_PORT_DMA_WRITE) == CX_PORT_OK);
+  CHECK(cx_port_dma_map(port, 0x1fff, 10, memory.data(), 1) == CX_PORT_OVERLAP);
+  CHECK(cx_port_dma_map(port, 0x2000, 4096, memory.data() + 4096, CX_PORT_DMA_READ) == CX_PORT_OK);
   CHECK(cx_port_dma_map(port, 0x9000, 0, memory.data(), 0) == CX_PORT_BAD_ARGUMENT);
   CHECK(cx_port_dma_map(port, ~uint64_t{0} - 10, 100, memory.data(), 0) == CX_PORT_BAD_ARGUMENT);
   CHECK(cx_port_dma_unmap(port, 0x1000, 100) == CX_PORT_BAD_ARGUMENT);

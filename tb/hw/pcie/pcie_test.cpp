@@ -242,13 +242,13 @@ TEST_CASE("host memory translates across adjoining mappings and faults elsewhere
   HostMemory memory;
   std::vector<std::byte> a(4096), b(4096), out(4096);
   for (size_t i = 0; i < a.size(); ++i) a[i] = b[i] = static_cast<std::byte>(i * 13);
-  CHECK(memory.map(0x1000, 4096, a.data(), true) == Result::ok);
-  CHECK(memory.map(0x2000, 4096, b.data(), false) == Result::ok);
-  CHECK(memory.map(0x0fff, 2, a.data(), true) == Result::overlap);
-  CHECK(memory.map(0x2fff, 2, a.data(), true) == Result::overlap);
-  CHECK(memory.map(0x0, 0x10000, a.data(), true) == Result::overlap);
-  CHECK(memory.map(0x8000, 16, nullptr, true) == Result::bad_argument);
-  CHECK(memory.map(~uint64_t{0}, 1, a.data(), true) == Result::ok);
+  CHECK(memory.map(0x1000, 4096, a.data(), {true, true}) == Result::ok);
+  CHECK(memory.map(0x2000, 4096, b.data(), {true, false}) == Result::ok);
+  CHECK(memory.map(0x0fff, 2, a.data(), {true, true}) == Result::overlap);
+  CHECK(memory.map(0x2fff, 2, a.data(), {true, true}) == Result::overlap);
+  CHECK(memory.map(0x0, 0x10000, a.data(), {true, true}) == Result::overlap);
+  CHECK(memory.map(0x8000, 16, nullptr, {true, true}) == Result::bad_argument);
+  CHECK(memory.map(~uint64_t{0}, 1, a.data(), {true, true}) == Result::ok);
   CHECK(memory.unmap(~uint64_t{0}, 1) == Result::ok);
 
   uint64_t fault = 0;

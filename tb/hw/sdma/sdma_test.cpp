@@ -76,8 +76,8 @@ struct Bench {
     noc.reset();
     dram.reset();
     sc_core::sc_start(sc_core::SC_ZERO_TIME);
-    pcie.host_memory().map(kHost, host.size(), reinterpret_cast<std::byte *>(host.data()), true);
-    pcie.host_memory().map(kReadOnly, 4096, reinterpret_cast<std::byte *>(host.data()), false);
+    pcie.host_memory().map(kHost, host.size(), reinterpret_cast<std::byte *>(host.data()), {true, true});
+    pcie.host_memory().map(kReadOnly, 4096, reinterpret_cast<std::byte *>(host.data()), {true, false});
     set_command(0x0006);
   }
 

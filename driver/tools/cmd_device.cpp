@@ -1,0 +1,98 @@
+// cx device: a card as a process of its own.
+#include <fmt/core.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/tools/command.hpp"
+#include "hw/common/port/cx_port.h"
+#include "hw/common/port/cx_serve.h"
+
+namespace cx::tools {
+namespace {
+
+struct DeviceCommand {
+  ChipOptions chip;
+  std::string socket;
+  unsigned count = 1;
+};
+
+/// The socket of this process, for the signal handler.
+char socket_of_process[108];
+
+void leave(int) {
+  unlink(socket_of_process);
+  _exit(kDone);
+}
+
+int serve(const DeviceCommand &options, const std::string &path) {
+  const std::string yaml = options.chip.path();
+  std::vector<const char *> sets;
+  for (const std::string &set : options.chip.sets) sets.push_back(set.c_str());
+  std::strncpy(socket_of_process, path.c_str(), sizeof socket_of_process - 1);
+  const auto ready = [](void *context) {
+    std::signal(SIGTERM, leave);
+    std::signal(SIGINT, leave);
+    fmt::print("listening at {}\n", *static_cast<const std::string *>(context));
+    std::fflush(stdout);
+  };
+  char *text = nullptr;
+  std::string copy = path;
+  cx_serve(yaml.c_str(), sets.data(), sets.size(), path.c_str(), ready, &copy, &text);
+  const std::unique_ptr<char, decltype(&std::free)> owner(text, std::free);
+  throw InputError(text != nullptr ? text : "the card stopped");
+}
+
+/// One process for each card: a process simulates one.
+int serve_all(const DeviceCommand &options) {
+  std::vector<pid_t> children;
+  for (unsigned n = 0; n < options.count; ++n) {
+    const pid_t child = fork();
+    if (child < 0) throw Error("no process for card " + std::to_string(n));
+    if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGTERM);
+      try {
+        serve(options, options.socket + "." + std::to_string(n));
+      } catch (const std::exception &error) {
+        fmt::print(stderr, "cx: {}\n", error.what());
+      }
+      _exit(kBadInput);
+    }
+    children.push_back(child);
+  }
+  // The first card that ends ends the others.
+  int status = 0;
+  const pid_t ended = wait(&status);
+  for (const pid_t child : children) {
+    if (child != ended) kill(child, SIGTERM);
+  }
+  while (wait(nullptr) > 0) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : int{kDeviceFault};
+}
+
+int device(const DeviceCommand &options) {
+  if (options.count == 1) return serve(options, options.socket);
+  return serve_all(options);
+}
+
+}  // namespace
+
+void add_device(CLI::App &app, Invocation &invocation) {
+  auto options = std::make_shared<DeviceCommand>();
+  CLI::App *command = app.add_subcommand("device", "Serve a card as a process of its own, over the vfio-user protocol");
+  options->chip.add_to(*command, false);
+  command->add_option("--socket", options->socket, "Socket to listen at; with --count N: SOCKET.0 to SOCKET.N-1")
+      ->required();
+  command->add_option("--count", options->count, "Cards to serve, each in a process")
+      ->check(CLI::Range(1U, 64U))
+      ->capture_default_str();
+  command->callback([options, &invocation] { invocation.action = [options] { return device(*options); }; });
+}
+
+}  // namespace cx::tools

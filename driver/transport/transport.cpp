@@ -1,0 +1,44 @@
+#include "driver/transport/transport.hpp"
+
+#include <sys/mman.h>
+
+#include <sstream>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/transport/refused_access.hpp"
+
+namespace cx {
+
+namespace {
+constexpr uint32_t kStatusBadAddress = 4;  // status BAD_ADDRESS of hw/queue/packets.yaml
+}
+
+std::byte *Transport::allocate(size_t bytes) {
+  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    throw OutOfMemoryError("host memory: " + std::to_string(bytes) + " bytes are not to be had");
+  return static_cast<std::byte *>(memory);
+}
+
+void Transport::release(std::byte *memory, size_t bytes) { munmap(memory, bytes); }
+
+std::string access_text(const std::string &operation, int bar, uint64_t offset, size_t size) {
+  std::ostringstream text;
+  text << operation << ' ';
+  if (bar == Transport::kConfigSpace) {
+    text << "configuration space";
+  } else {
+    text << "BAR" << bar;
+  }
+  text << " offset 0x" << std::hex << offset << std::dec << " size " << size;
+  return text.str();
+}
+
+void refused_access(const std::string &operation, int bar, uint64_t offset, size_t size, const std::string &reason) {
+  DeviceFault::Record record;
+  record.status = kStatusBadAddress;
+  record.address = offset;
+  throw DeviceFault(record, access_text(operation, bar, offset, size) + ": " + reason);
+}
+
+}  // namespace cx

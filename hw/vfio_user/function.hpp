@@ -1,0 +1,52 @@
+// What the server needs of a PCIe function: region accesses, DMA mappings, interrupts, resets and time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+namespace cx::hw::vfio {
+
+/// Host memory that only messages reach. Return false when the host refuses or is gone.
+class HostLink {
+ public:
+  virtual bool read(std::uint64_t address, std::byte *to, std::uint64_t bytes) = 0;
+  virtual bool write(std::uint64_t address, const std::byte *from, std::uint64_t bytes) = 0;
+
+ protected:
+  ~HostLink() = default;
+};
+
+class Function {
+ public:
+  enum class Mapped : std::uint8_t { ok, overlap, bad };
+  enum class Wake : std::uint8_t { interrupt, limit, idle, broken };
+
+  virtual ~Function() = default;
+
+  /// Bytes of region `index` (vfio numbering: 0 to 5 BARs, 7 configuration space); 0: not there.
+  virtual std::uint64_t region_bytes(std::uint32_t index) const = 0;
+  /// Accesses inside the region; false: the function refuses. Writes are posted where PCIe posts them.
+  virtual bool read(std::uint32_t region, std::uint64_t offset, std::byte *to, std::size_t bytes) = 0;
+  virtual bool write(std::uint32_t region, std::uint64_t offset, const std::byte *from, std::size_t bytes) = 0;
+
+  virtual Mapped map(std::uint64_t address, std::uint64_t bytes, std::byte *memory, bool readable, bool writeable) = 0;
+  virtual Mapped map(std::uint64_t address, std::uint64_t bytes, HostLink &link, bool readable, bool writeable) = 0;
+  virtual void unmap(std::uint64_t address, std::uint64_t bytes) = 0;
+
+  /// MSI-X vectors, and whether one may be sent.
+  virtual std::uint32_t vectors() const = 0;
+  virtual void arm(std::uint32_t vector, bool armed) = 0;
+  virtual std::optional<std::uint32_t> take_interrupt() = 0;
+
+  /// Function-level reset; mappings stay.
+  virtual void reset() = 0;
+  /// Everything as after power-on; mappings are gone.
+  virtual void power_cycle() = 0;
+
+  /// Lets simulated time pass until an interrupt, nothing is left to do, or the limit.
+  virtual Wake advance(std::uint64_t limit_ps) = 0;
+  virtual std::uint64_t time_ps() const = 0;
+};
+
+}  // namespace cx::hw::vfio

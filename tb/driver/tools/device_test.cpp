@@ -1,0 +1,141 @@
+// cx device and --device as a user meets them.
+#include <signal.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tb/driver/tools/cx_process.hpp"
+
+using cx::tb::Folder;
+using cx::tb::run_cx;
+
+namespace {
+
+/// cx device in the background until the end of the test; `ready` is what it prints.
+class CardProcess {
+ public:
+  explicit CardProcess(const std::string &arguments, unsigned cards = 1) {
+    const std::string command = std::string("exec ") + CX_BINARY + " device " + arguments;
+    int ends[2];
+    REQUIRE(pipe(ends) == 0);
+    child_ = fork();
+    if (child_ == 0) {
+      dup2(ends[1], STDOUT_FILENO);
+      close(ends[0]);
+      close(ends[1]);
+      execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      _exit(127);
+    }
+    close(ends[1]);
+    for (unsigned lines = 0; lines < cards;) {
+      char byte = 0;
+      if (read(ends[0], &byte, 1) != 1) break;
+      ready += byte;
+      lines += byte == '\n';
+    }
+    close(ends[0]);
+  }
+  ~CardProcess() { end(); }
+  int end() {
+    if (child_ <= 0) return -1;
+    kill(child_, SIGTERM);
+    int status = 0;
+    waitpid(child_, &status, 0);
+    child_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  std::string ready;
+
+ private:
+  pid_t child_ = -1;
+};
+
+nlohmann::json without_host(const std::string &text) {
+  nlohmann::json json = nlohmann::json::parse(text);
+  json.erase("wall_s");
+  json.erase("config");
+  return json;
+}
+
+}  // namespace
+
+TEST_CASE("a product takes the same cycles on a card behind a socket") {
+  const Folder folder;
+  const std::string socket = folder / "card";
+  const CardProcess card("--config tiny --socket " + socket);
+  REQUIRE(card.ready == "listening at " + socket + "\n");
+  const std::string job = "bench gemm -m 16 -n 24 -k 40 --precision fp16 --json";
+  const auto here = run_cx(job + " --config tiny");
+  const auto there = run_cx(job + " --device vfio-user:" + socket);
+  INFO(there.text);
+  REQUIRE(here.status == 0);
+  REQUIRE(there.status == 0);
+  const auto a = without_host(here.text), b = without_host(there.text);
+  CHECK(a.at("cycles") == b.at("cycles"));
+  // The environment says the same as the option.
+  REQUIRE(setenv("CX_DEVICE", ("vfio-user:" + socket).c_str(), 1) == 0);
+  const auto by_environment = run_cx("info --json");
+  unsetenv("CX_DEVICE");
+  CHECK(by_environment.status == 0);
+  CHECK(nlohmann::json::parse(by_environment.text).at("tiles") == 2);
+}
+
+TEST_CASE("several cards, each at a socket of its own") {
+  const Folder folder;
+  const std::string socket = folder / "card";
+  CardProcess cards("--config tiny --set dmmu.tiles=3 --count 2 --socket " + socket, 2);
+  for (const char *suffix : {".0", ".1"}) {
+    const auto info = run_cx("info --json --device vfio-user:" + socket + suffix);
+    INFO(info.text);
+    REQUIRE(info.status == 0);
+    CHECK(nlohmann::json::parse(info.text).at("tiles") == 3);
+  }
+  cards.end();
+  CHECK(run_cx("info --device vfio-user:" + socket + ".0").status == 2);
+}
+
+TEST_CASE("devices that cannot be had exit with 2 and say why") {
+  const Folder folder;
+  const auto absent = run_cx("info --device vfio-user:" + folder / "nobody");
+  CHECK(absent.status == 2);
+  CHECK(absent.text.find("no device listens there") != std::string::npos);
+  CHECK(run_cx("info --device usb:1").text.find("expected inproc:FILE.yaml or vfio-user:SOCKET") != std::string::npos);
+  CHECK(run_cx("device --config tiny").status == 2);
+  CHECK(run_cx("device --config nosuch --socket " + folder / "card").status == 2);
+  CHECK(run_cx("device --config tiny --count 0 --socket " + folder / "card").status == 2);
+  CHECK(run_cx("device --config tiny --socket " + folder / "no" + "/such/folder").status == 2);
+  const CardProcess card("--config tiny --socket " + folder / "card");
+  const auto taken = run_cx("device --config tiny --socket " + folder / "card");
+  CHECK(taken.status == 2);
+  CHECK(taken.text.find("another process listens there") != std::string::npos);
+  const auto keys = run_cx("info --set dmmu.tiles=4 --device vfio-user:" + folder / "card");
+  CHECK(keys.status == 2);
+  CHECK(keys.text.find("cx device --set") != std::string::npos);
+}
+
+TEST_CASE("a file that is no socket is not removed") {
+  const Folder folder;
+  const std::string path = folder / "precious";
+  std::ofstream(path) << "text";
+  CHECK(run_cx("device --config tiny --socket " + path).status == 2);
+  CHECK(std::filesystem::file_size(path) == 4);
+}
+
+TEST_CASE("a socket that a dead card left behind is used again") {
+  const Folder folder;
+  const std::string socket = folder / "card";
+  const pid_t child = fork();
+  if (child == 0) {
+    fclose(stdout);
+    execl(CX_BINARY, CX_BINARY, "device", "--config", "tiny", "--socket", socket.c_str(), nullptr);
+    _exit(127);
+  }
+  for (int i = 0; i < 1000 && !std::filesystem::exists(socket); ++i) usleep(10'000);
+  REQUIRE(std::filesystem::exists(socket));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  const CardProcess card("--config tiny --socket " + socket);
+  CHECK(card.ready == "listening at " + socket + "\n");
+  CHECK(run_cx("info --device vfio-user:" + socket).status == 0);
+}
