@@ -138,6 +138,9 @@ Verdict run_case(Device &device, const fs::path &folder, const ConformanceOption
     return {Verdict::Unsupported, error.what(), error.op().empty() ? "model input" : error.op()};
   } catch (const Error &error) {
     return {Verdict::Fail, error.what(), ""};
+  } catch (const std::exception &error) {
+    // A defect of ours: it fails its case, not those that follow.
+    return {Verdict::Fail, std::string("internal error: ") + error.what(), ""};
   }
 }
 
