@@ -10,13 +10,6 @@
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler {
-namespace {
-
-// Opsets 22 to 24 added types and operators, but changed the meaning of none.
-constexpr int kNewestOpset = 24;
-
-}  // namespace
-
 // All operators that the table lacks have had their form since opset 1.
 int oldest_opset(const std::string &op) {
   static const std::map<std::string, int> table = {{"Dropout", 7}, {"Tile", 6}, {"Reshape", 5},  {"Cast", 6},
@@ -37,6 +30,13 @@ const LoweringTable &lowerings() {
     register_indexing(result);
     register_trigonometry(result);
     register_sampling(result);
+    register_functions(result);
+    register_recurrent(result);
+    register_attention(result);
+    register_einsum(result);
+    register_loss(result);
+    register_signal(result);
+    register_training(result);
     return result;
   }();
   return table;

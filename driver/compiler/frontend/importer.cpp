@@ -41,14 +41,11 @@ int opset_of(const onnx::ModelProto &model) {
   for (const auto &entry : model.opset_import()) {
     if (default_domain(entry.domain())) version = entry.version();
   }
-  if (version == 0) {
-    for (const auto &node : model.graph().node()) {
-      if (default_domain(node.domain())) continue;
-      throw UnsupportedError(printable(node.op_type()),
-                             where(node) + ": operators of domain " + in_quotes(node.domain()) + " are not supported");
-    }
-    throw InputError("the model does not state the opset of the default domain");
-  }
+  const auto &nodes = model.graph().node();
+  const bool others_only = std::none_of(nodes.begin(), nodes.end(),
+                                        [](const onnx::NodeProto &node) { return default_domain(node.domain()); });
+  if (version == 0 && others_only && !nodes.empty()) return kNewestOpset;
+  if (version == 0) throw InputError("the model does not state the opset of the default domain");
   check_opset(version);
   return static_cast<int>(version);
 }
@@ -393,9 +390,8 @@ std::vector<Value> Importer::lower_plain(const onnx::NodeProto &node, NodeContex
   if (auto refused = refusals().find(op); refused != refusals().end()) {
     throw UnsupportedError(op, "the operator is not supported: " + refused->second);
   }
-  const bool known_domain = default_domain(node.domain()) || (node.domain() == "com.microsoft" && op == "Gelu");
-  auto found = lowerings().find(op);
-  if (!known_domain || found == lowerings().end()) {
+  auto found = lowerings().find(default_domain(node.domain()) ? op : node.domain() + "." + op);
+  if (found == lowerings().end()) {
     const std::string domain = default_domain(node.domain()) ? "" : " of domain " + in_quotes(node.domain());
     throw UnsupportedError(op, "the operator" + domain + " is not supported. Supported are: " + supported_text());
   }

@@ -35,6 +35,9 @@ const LoweringTable &lowerings();
 const std::map<std::string, std::string> &refusals();
 /// Opset from which an operator has a form that its lowering reads.
 int oldest_opset(const std::string &op);
+
+// Opsets 22 to 24 added types and operators, but changed the meaning of none.
+inline constexpr int kNewestOpset = 24;
 /// Throws UnsupportedError for a version that the lowerings do not know.
 void check_opset(int64_t version);
 bool default_domain(const std::string &domain);

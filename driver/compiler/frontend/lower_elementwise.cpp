@@ -313,6 +313,7 @@ void register_elementwise(LoweringTable &table) {
   table["Softsign"] = softsign;
   table["Mish"] = mish;
   table["Gelu"] = gelu;
+  table["com.microsoft.Gelu"] = gelu;
   table["Tan"] = tangent;
   table["Pow"] = power;
   table["PRelu"] = prelu;

@@ -63,6 +63,7 @@ class NodeContext {
 
 /// Returns the node's outputs, in order; those that are not used may be left out or kNoTensor.
 using Lowering = std::function<std::vector<TensorId>(NodeContext &)>;
+/// By the operator's name, with its domain and a dot before it unless that is the default domain.
 using LoweringTable = std::map<std::string, Lowering>;
 
 void register_elementwise(LoweringTable &table);
@@ -74,5 +75,12 @@ void register_resize(LoweringTable &table);
 void register_indexing(LoweringTable &table);      ///< gather, scatter, orders, one-hot codes
 void register_trigonometry(LoweringTable &table);  ///< and hyperbolic functions
 void register_sampling(LoweringTable &table);      ///< grids, regions, unpooling, columns to images
+void register_functions(LoweringTable &table);  ///< activations and normalisations that are spelled out
+void register_recurrent(LoweringTable &table);
+void register_attention(LoweringTable &table);
+void register_einsum(LoweringTable &table);
+void register_loss(LoweringTable &table);
+void register_signal(LoweringTable &table);
+void register_training(LoweringTable &table);
 
 }  // namespace cx::compiler

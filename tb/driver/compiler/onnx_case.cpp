@@ -39,7 +39,10 @@ DataSet read_data_set(const std::filesystem::path &folder) {
 std::vector<std::string> operators_of(const std::filesystem::path &model) {
   std::set<std::string> names;
   const onnx::ModelProto proto = read_model(model);
-  for (const auto &node : proto.graph().node()) names.insert(node.op_type());
+  for (const auto &node : proto.graph().node()) {
+    const bool own = node.domain().empty() || node.domain() == "ai.onnx";
+    names.insert(own ? node.op_type() : node.domain() + "." + node.op_type());
+  }
   return {names.begin(), names.end()};
 }
 
