@@ -49,6 +49,7 @@ TensorId add_largest_magnitude(Graph &graph, TensorId id) {
 bool is_dmmu_product(const Graph &graph, const Node &node) {
   if (node.op == "MatMul") return true;
   if (node.op != "Conv") return false;
+  if (graph[node.inputs[0]].type == Type::I8) return true;
   const Shape &w = graph[node.inputs[1]].shape;
   const int64_t groups = node.integer("group", 1);
   if (groups == 1 || w[1] != 1 || w[0] != groups) return true;
@@ -64,7 +65,7 @@ std::vector<RangedTensor> ranged_tensors(const Graph &graph) {
   std::set<TensorId> seen;
   std::map<std::string, int> bearers;
   for (const Node &node : graph.nodes) {
-    if (!is_dmmu_product(graph, node)) continue;
+    if (!is_dmmu_product(graph, node) || graph[node.inputs[0]].type == Type::I8) continue;
     for (std::size_t i = 0; i < 2; ++i) {
       const TensorId id = node.inputs[i];
       if (graph[id].is_constant() || elements(graph[id].shape) == 0 || !seen.insert(id).second) continue;

@@ -395,6 +395,7 @@ TensorId as_bias(const Graph &graph, const Group &group, const Step &step) {
 void merge_affine(const Graph &graph, const std::vector<std::vector<int>> &consumers, Group &group, bool scales) {
   const Node &node = graph.nodes[static_cast<std::size_t>(group.nodes.front())];
   if (!is_dmmu_product(graph, node) || graph[group.anchor_result].type != Type::F32) return;
+  if (graph[node.inputs[0]].type == Type::I8) return;  // has a scale of its own, and exact sums to keep
   bool has_bias = node.inputs.size() > 2 && node.inputs[2] != kNoTensor;
   bool has_scale = !scales;
   while (!group.steps.empty()) {
@@ -445,11 +446,13 @@ void merge_activations(const Graph &graph, const std::vector<std::vector<int>> &
   group.steps = kept;
 }
 
-/// Products, windows and softmax take floats.
+/// Windows and softmax take floats, products also int8.
 void require_arithmetic(const Graph &graph, const Node &node) {
   switch (kind_of(node)) {
     case GroupKind::convolution:
     case GroupKind::matmul:
+      if (graph[node.inputs[0]].type == Type::I8) return;
+      break;
     case GroupKind::pool:
     case GroupKind::softmax:
       break;

@@ -21,6 +21,7 @@ class ConvKernel : public Kernel {
         group_(group),
         node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
         tail_(context, group),
+        product_(product_dtype(context, node_)),
         weights_id_(node_.inputs[1]),
         bias_id_(anchor_bias(group, node_)),
         input_quantiser_(quantiser_of(context, node_.inputs[0])),
@@ -33,7 +34,7 @@ class ConvKernel : public Kernel {
     const Depth depth = joined() ? Depth{window_.kernel_x * channels_, window_.kernel_y}
                                  : Depth{channels_, window_.kernel_y * window_.kernel_x};
     require_exact_sums(context, node_, depth.run_length * depth.runs);
-    split_ = choose_split(context.target, context.product, rows, outputs_, depth);
+    split_ = choose_split(context.target, product_, rows, outputs_, depth);
     choose_piece();
     in_place_ = reads_in_place(context, node_.inputs[0], window_, group.shape, false, joined());
   }
@@ -70,6 +71,9 @@ class ConvKernel : public Kernel {
     const std::vector<float> scales =
         drain_scales(input_quantiser_, weight_quantiser_, group_.anchor_scale, range.start[1], range.size[1]);
     if (!scales.empty()) scale_ = load_floats(context_, arena, scales);
+    if (const TensorId id = scale_operand(node_); id != kNoTensor) {
+      scale_ = load_box(context_, arena, id, {{range.start[1]}, {range.size[1]}}, Dtype::FP32, {0});
+    }
     tail_.load_resident(arena, range);
   }
 
@@ -205,9 +209,9 @@ class ConvKernel : public Kernel {
   /// g: the group, of those in the tile.
   void multiply(const Patch &loaded, const SpmView &result, const Box &box, int64_t g, const Part &part) {
     const SpmView &patch = loaded.view;
-    const int64_t size = element_bytes(context_.product);
+    const int64_t size = element_bytes(product_);
     GemmTile tile;
-    tile.dtype = context_.product;
+    tile.dtype = product_;
     tile.rows = {1, box.size[2], box.size[3]};
     tile.a_strides = {0, window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
     for (int64_t ky = 0; ky < window_.kernel_y; ++ky) {
@@ -243,6 +247,7 @@ class ConvKernel : public Kernel {
   const Group &group_;
   const Node &node_;
   Tail tail_;
+  Dtype product_;  ///< what the DMMU multiplies
   TensorId weights_id_;
   TensorId bias_id_;
   Quantiser input_quantiser_;

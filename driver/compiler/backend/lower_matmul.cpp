@@ -21,6 +21,7 @@ class MatMulKernel : public Kernel {
         group_(group),
         node_(context.graph.nodes[static_cast<std::size_t>(group.nodes.front())]),
         tail_(context, group),
+        product_(product_dtype(context, node_)),
         rank_(group.shape.size()),
         a_shape_(context.graph[node_.inputs[0]].shape),
         b_shape_(context.graph[node_.inputs[1]].shape),
@@ -33,7 +34,7 @@ class MatMulKernel : public Kernel {
     int64_t rows = group.shape[rank_ - 2];
     if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
     require_exact_sums(context, node_, depth_);
-    split_ = choose_split(context.target, context.product, rows, group.shape.back(), {depth_, 1});
+    split_ = choose_split(context.target, product_, rows, group.shape.back(), {depth_, 1});
     choose_piece();
   }
 
@@ -70,6 +71,9 @@ class MatMulKernel : public Kernel {
     const std::vector<float> scales =
         drain_scales(a_quantiser_, b_quantiser_, group_.anchor_scale, range.start.back(), range.size.back());
     if (!scales.empty()) scale_ = load_floats(context_, arena, scales);
+    if (const TensorId id = scale_operand(node_); id != kNoTensor) {
+      scale_ = load_box(context_, arena, id, {{range.start.back()}, {range.size.back()}}, Dtype::FP32, {0});
+    }
     tail_.load_resident(arena, range);
   }
 
@@ -189,7 +193,7 @@ class MatMulKernel : public Kernel {
 
   void multiply(const SpmView &a, const SpmView &w, const SpmView &result, const Box &box, const Part &part) {
     GemmTile tile;
-    tile.dtype = context_.product;
+    tile.dtype = product_;
     tile.rows[2] = box.size[rank_ - 2];
     tile.a_strides[2] = a.strides[rank_ - 2];
     tile.result_strides[2] = result.strides[rank_ - 2];
@@ -199,7 +203,7 @@ class MatMulKernel : public Kernel {
       tile.result_strides[1] = result.strides[rank_ - 3];
     }
     const int64_t length = a.dims[rank_ - 1];
-    tile.runs.push_back({a.base, length, length == 1 ? element_bytes(context_.product) : a.strides[rank_ - 1]});
+    tile.runs.push_back({a.base, length, length == 1 ? element_bytes(product_) : a.strides[rank_ - 1]});
     const std::size_t w_rank = w.dims.size();
     tile.weights = w.base;
     tile.weight_k_stride = w.strides[w_rank - 2];
@@ -220,6 +224,7 @@ class MatMulKernel : public Kernel {
   const Group &group_;
   const Node &node_;
   Tail tail_;
+  Dtype product_;  ///< what the DMMU multiplies
   std::size_t rank_;
   Shape a_shape_;
   Shape b_shape_;

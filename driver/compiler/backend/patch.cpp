@@ -95,7 +95,9 @@ WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x) {
   const auto strides = node.integers("strides", {1, 1});
   const auto pads = node.integers("pads", {0, 0, 0, 0});
   const auto dilations = node.integers("dilations", {1, 1});
-  return {kernel_y, kernel_x, strides[0], strides[1], dilations[0], dilations[1], pads[0], pads[1]};
+  return {kernel_y,   kernel_x,     strides[0],
+          strides[1], dilations[0], dilations[1],
+          pads[0],    pads[1],      static_cast<int8_t>(node.integer("pad_value", 0))};
 }
 
 Border window_border(const WindowShape &window, const Shape &map, const Shape &outputs, bool minus_infinity) {
@@ -123,6 +125,7 @@ bool reads_in_place(const Context &context, TensorId input, const WindowShape &w
   const Border need = window_border(window, map, outputs, minus_infinity);
   const Border &have = storage.border;
   if (!need.any()) return true;
+  if (window.pad_value != 0) return false;
   return have.minus_infinity == need.minus_infinity && have.top >= need.top && have.bottom >= need.bottom &&
          have.left >= need.left && have.right >= need.right;
 }
@@ -166,7 +169,7 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
     MemView source = context.layout.view(input, part);
     source.strides[2] *= rows.step;
     source.strides[3] *= columns.step;
-    const uint32_t fill = fill_with_minus_infinity ? minus_infinity(type) : 0;
+    const uint32_t fill = fill_with_minus_infinity ? minus_infinity(type) : static_cast<uint8_t>(window.pad_value);
     if (wide) {
       context.emitter.fill(patch, fill);
       if (apart) {

@@ -17,6 +17,7 @@ struct WindowShape {
   int64_t dilation_x = 1;
   int64_t pad_top = 0;
   int64_t pad_left = 0;
+  int8_t pad_value = 0;  ///< of int8 maps
 };
 
 WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x);
@@ -36,7 +37,7 @@ bool reads_in_place(const Context &context, TensorId input, const WindowShape &w
                     bool minus_infinity, bool adjacent);
 
 /// Loads the patch of channels [first, first + count) for the windows of `box` (in the output's [N, C, OH, OW]; one
-/// image). Outside the map: fill, 0 or minus infinity. Where the box is one output high or wide, only rows or columns
+/// image). Outside the map: minus infinity, or the window's pad_value. Where the box is one output high or wide, only rows or columns
 /// that the kernel meets are loaded, and the dilation in the scratchpad is 1. Elements come as wanted.dtype, times its
 /// tensor factor. in_place: reads_in_place(); a map that needs no conversion either is its own patch.
 Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,

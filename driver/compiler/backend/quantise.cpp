@@ -55,11 +55,25 @@ std::vector<float> constant_ranges(const Tensor &tensor, int axis) {
 
 bool is_8_bit(Dtype dtype) { return dtype == Dtype::INT8 || dtype == Dtype::FP8_E4M3 || dtype == Dtype::FP8_E5M2; }
 
+Dtype product_dtype(const Context &context, const Node &node) {
+  if (context.graph[node.inputs[0]].type != Type::I8) return context.product;
+  if ((context.target.formats >> static_cast<unsigned>(Dtype::INT8) & 1U) == 0) {
+    throw InputError("node " + node.name + " (" + node.op + "): the target's DMMU does not multiply int8");
+  }
+  return Dtype::INT8;
+}
+
+TensorId scale_operand(const Node &node) { return node.inputs.size() > 3 ? node.inputs[3] : kNoTensor; }
+
 Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
   Quantiser result;
+  const Tensor &tensor = context.graph[id];
+  if (tensor.type == Type::I8) {
+    result.dtype = Dtype::INT8;
+    return result;
+  }
   result.dtype = context.product;
   if (!is_8_bit(context.product)) return result;
-  const Tensor &tensor = context.graph[id];
   if (!tensor.is_constant()) {
     result.factors = {factor_for(context.product, context.ranges.at(id))};
     return result;
@@ -85,10 +99,12 @@ std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &w
 }
 
 void require_exact_sums(const Context &context, const Node &node, int64_t depth) {
-  constexpr int64_t kDeepest = 2147483647 / (127 * 127);
-  if (context.product != Dtype::INT8 || depth <= kDeepest) return;
+  // Factors never give -128, int8 tensors may hold it.
+  const bool given = context.graph[node.inputs[0]].type == Type::I8;
+  const int64_t deepest = 2147483647 / (given ? 128 * 128 : 127 * 127);
+  if ((!given && context.product != Dtype::INT8) || depth <= deepest) return;
   throw UnsupportedError(node.op, "node " + node.name + ": sums of " + std::to_string(depth) +
-                                      " products of INT8 may leave 32 bits; at most " + std::to_string(kDeepest) +
+                                      " products of INT8 may leave 32 bits; at most " + std::to_string(deepest) +
                                       " cannot");
 }
 

@@ -27,14 +27,22 @@ struct Quantiser {
   float tensor_factor() const { return static_cast<float>(factor(0)); }
 };
 
-/// Of a product's operand in the context's format. A constant with a channel axis gets a factor for each channel, other
-/// tensors one. Throws InputError naming a constant that is not finite.
+/// What the DMMU multiplies for a node: INT8 where the operands are int8, else the context's format. Throws InputError
+/// naming the node when the target does not multiply INT8.
+Dtype product_dtype(const Context &context, const Node &node);
+
+/// Of a product's operand in the node's format; int8 tensors go as they are. In the context's format: A constant with a
+/// channel axis gets a factor for each channel, other tensors one. Throws InputError naming a constant that is not
+/// finite.
 Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis = -1);
 
 /// What a sum of products of output channels [first, first + count) is multiplied with: what undoes the factors of its
 /// operands, times `scale`; empty where that is 1.
 std::vector<float> drain_scales(const Quantiser &activations, const Quantiser &weights, float scale, int64_t first,
                                 int64_t count);
+
+/// The scale of a node with int8 operands, or kNoTensor.
+TensorId scale_operand(const Node &node);
 
 /// Throws UnsupportedError naming the node when a sum of `depth` products may leave the accumulator.
 void require_exact_sums(const Context &context, const Node &node, int64_t depth);

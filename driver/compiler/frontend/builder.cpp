@@ -104,7 +104,15 @@ TensorId Builder::reshape(TensorId x, const Shape &target) {
 
 TensorId Builder::transpose(TensorId x, const std::vector<int64_t> &perm) {
   if (std::is_sorted(perm.begin(), perm.end()) && perm.size() == shape(x).size()) return x;
-  return emit("Transpose", {x}, {{"perm", perm}});
+  const TensorId y = emit("Transpose", {x}, {{"perm", perm}});
+  // Stored weights are often transposed after they were dequantised.
+  if (auto found = dequantised.find(x); found != dequantised.end() && is_constant(found->second.x)) {
+    Dequantised turned = found->second;
+    turned.x = transpose(turned.x, perm);
+    if (turned.axis >= 0) turned.axis = std::find(perm.begin(), perm.end(), turned.axis) - perm.begin();
+    dequantised[y] = turned;
+  }
+  return y;
 }
 
 TensorId Builder::concat(const std::vector<TensorId> &parts, int64_t axis) {

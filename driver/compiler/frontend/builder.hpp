@@ -21,6 +21,20 @@ struct FoldBudget {
   void charge(double operations_used, int64_t bytes_used);
 };
 
+/// (x - zero_point) * scale, of which a tensor of floats is made.
+struct Dequantised {
+  TensorId x = kNoTensor;           ///< integers
+  TensorId scale = kNoTensor;       ///< one element, or a list along `axis`
+  TensorId zero_point = kNoTensor;  ///< like scale, of x's type; kNoTensor for 0
+  int64_t axis = -1;                ///< -1: the whole tensor has one scale
+};
+
+/// What a tensor of integers is the saturated conversion of: whole numbers plus a zero point, both floats.
+struct Rounded {
+  TensorId value = kNoTensor;
+  TensorId zero_point = kNoTensor;
+};
+
 class Builder {
  public:
   explicit Builder(Graph &graph) : graph_(graph) {}
@@ -74,6 +88,10 @@ class Builder {
   TensorId cumulative_sum(TensorId x, int64_t axis, bool exclusive, bool reverse);
   TensorId arg_reduce(const std::string &kind, TensorId x, int64_t axis, bool last);  ///< kind: max min; keeps the axis
   TensorId top_k(TensorId x, int64_t axis, int64_t k, bool largest);                  ///< indices, I64
+
+  /// How tensors were made, for products that go back to the integers.
+  std::map<TensorId, Dequantised> dequantised;
+  std::map<TensorId, Rounded> rounded;
 
  private:
   Graph &graph_;

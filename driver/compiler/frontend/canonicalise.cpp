@@ -152,7 +152,9 @@ class Canonicaliser {
     const Node *before = rewriter_.producer(node.inputs[0], "Pad");
     if (before == nullptr) return rewriter_.keep(std::move(node));
     const Integers extra = before->integers("pads");
-    const float own = node.op == "Pool" && node.text("kind", "") == "max" ? -kInfinity : 0.0F;
+    const float own = node.op == "Pool" && node.text("kind", "") == "max"
+                          ? -kInfinity
+                          : static_cast<float>(node.integer("pad_value", 0));
     const bool only_spatial = extra[0] == 0 && extra[1] == 0 && extra[4] == 0 && extra[5] == 0;
     if (!only_spatial || before->real("value", 0) != own) return rewriter_.keep(std::move(node));
     Integers pads = node.integers("pads");

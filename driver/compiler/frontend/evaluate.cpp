@@ -515,6 +515,10 @@ Tensor matmul(const Node &node, const Operands &inputs, Type type, const Shape &
       }
     }
   }
+  if (inputs.size() > 3 && inputs[3] != nullptr) {
+    const std::vector<double> scale = load_broadcast<double>(*inputs[3], shape);
+    for (size_t i = 0; i < result.size(); ++i) result[i] *= scale[i];
+  }
   if (inputs.size() > 2 && inputs[2] != nullptr) {
     const std::vector<double> bias = load_broadcast<double>(*inputs[2], shape);
     for (size_t i = 0; i < result.size(); ++i) result[i] += bias[i];
@@ -568,6 +572,9 @@ Tensor conv(const Node &node, const Operands &inputs, Type type, const Shape &sh
   const std::vector<double> w = to_doubles(*inputs[1]);
   std::vector<double> bias(index_of(ws[0]), 0.0);
   if (inputs.size() > 2 && inputs[2] != nullptr) bias = to_doubles(*inputs[2]);
+  std::vector<double> scale(index_of(ws[0]), 1.0);
+  if (inputs.size() > 3 && inputs[3] != nullptr) scale = to_doubles(*inputs[3]);
+  const auto pad_value = static_cast<double>(node.integer("pad_value", 0));
   const Window window(node);
   const int64_t per_group = ws[0] / node.integer("group", 1);
   std::vector<double> result;
@@ -577,14 +584,21 @@ Tensor conv(const Node &node, const Operands &inputs, Type type, const Shape &sh
       for (int64_t oy = 0; oy < shape[2]; ++oy) {
         for (int64_t ox = 0; ox < shape[3]; ++ox) {
           double sum = 0;
+          double in_padding = 0;  // weights that meet the padding
           for (int64_t c = 0; c < ws[1]; ++c) {
             const int64_t plane = (n * xs[1] + m / per_group * ws[1] + c) * xs[2];
             const int64_t kernel = (m * ws[1] + c) * ws[2];
+            if (pad_value != 0) {
+              for (int64_t k = kernel * ws[3]; k < (kernel + ws[2]) * ws[3]; ++k) in_padding += w[index_of(k)];
+            }
             window.each(xs, ws[2], ws[3], oy, ox, [&](int64_t ky, int64_t kx, int64_t iy, int64_t ix) {
-              sum += x[index_of((plane + iy) * xs[3] + ix)] * w[index_of((kernel + ky) * ws[3] + kx)];
+              const double weight = w[index_of((kernel + ky) * ws[3] + kx)];
+              sum += x[index_of((plane + iy) * xs[3] + ix)] * weight;
+              in_padding -= weight;
             });
           }
-          result.push_back(sum + bias[index_of(m)]);
+          if (pad_value != 0) sum += pad_value * in_padding;
+          result.push_back(sum * scale[index_of(m)] + bias[index_of(m)]);
         }
       }
     }

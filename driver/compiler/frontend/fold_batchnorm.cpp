@@ -79,6 +79,7 @@ class Folder {
       linear = rewriter_.producer(linear->inputs[0], "Conv");
     }
     if (linear == nullptr || (linear->op != "Conv" && linear->op != "MatMul")) return false;
+    if (graph_[linear->inputs[0]].type == Type::I8) return false;
     const std::size_t rank = graph_[source].shape.size();
     const std::size_t axis = linear->op == "Conv" ? 1 : rank - 1;
     const int64_t channels = graph_[source].shape[axis];

@@ -37,6 +37,7 @@ const LoweringTable &lowerings() {
     register_loss(result);
     register_signal(result);
     register_training(result);
+    register_quantised(result);
     return result;
   }();
   return table;

@@ -3,6 +3,7 @@
 
 #include "driver/compiler/frontend/elements.hpp"
 #include "driver/compiler/frontend/lowering.hpp"
+#include "driver/compiler/frontend/quantised.hpp"
 #include "driver/compiler/frontend/window.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -98,6 +99,8 @@ Ids conv(NodeContext &n) {
   const Shape xs = n.b.shape(x);
   const Integers kernel = kernel_of(n, xs, n.b.shape(w));
   const Window window = read_window(n, kernel, spatial_of(xs));
+  if (const auto y = dequantised_convolution(n.b, x, w, n.optional_input(2), window, n.integer("group", 1)))
+    return {*y};
   return {convolve(n.b, x, w, n.optional_input(2), window, n.integer("group", 1))};
 }
 
@@ -189,6 +192,13 @@ Ids conv_transpose(NodeContext &n) {
   return {convolve(b, padded, mirrored, n.optional_input(2), window, group)};
 }
 
+TensorId product(Builder &b, TensorId a, TensorId w, TensorId bias, int64_t trans_b) {
+  if (const auto y = dequantised_matmul(b, a, w, bias, trans_b == 1)) return *y;
+  Ids operands = {a, w};
+  if (bias != kNoTensor) operands.push_back(bias);
+  return b.emit("MatMul", operands, {{"trans_b", trans_b}});
+}
+
 Ids matmul(NodeContext &n) {
   Builder &b = n.b;
   TensorId a = n.input(0);
@@ -198,7 +208,7 @@ Ids matmul(NodeContext &n) {
   if (as.empty() || ws.empty()) throw InputError("operands must not be scalars");
   if (as.size() == 1) a = b.reshape(a, {1, as[0]});
   if (ws.size() == 1) w = b.reshape(w, {ws[0], 1});
-  const TensorId y = b.emit("MatMul", {a, w}, {{"trans_b", int64_t{0}}});
+  const TensorId y = product(b, a, w, kNoTensor, 0);
   Shape target = b.shape(y);
   if (ws.size() == 1) target.pop_back();
   if (as.size() == 1) target.erase(target.end() - (ws.size() == 1 ? 1 : 2));
@@ -237,10 +247,11 @@ Ids gemm(NodeContext &n) {
     const bool row = elements(cs) == columns && (cs.empty() || cs.back() == columns);
     if (b.is_constant(bias) && elements(cs) == 1) bias = b.expand(b.reshape(bias, {1}), {columns});
     if (row || b.shape(bias) == Shape{columns}) {
-      return {b.emit("MatMul", {a, w, b.reshape(bias, {columns})}, {{"trans_b", trans_b}})};
+      bias = b.reshape(bias, {columns});
+      return {product(b, a, w, bias, trans_b)};
     }
   }
-  TensorId y = b.emit("MatMul", {a, w}, {{"trans_b", trans_b}});
+  TensorId y = product(b, a, w, kNoTensor, trans_b);
   if (scale_result) y = b.binary("mul", y, alpha);
   if (bias == kNoTensor) return {y};
   const TensorId sum = b.binary("add", y, bias);

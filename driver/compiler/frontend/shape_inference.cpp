@@ -60,11 +60,32 @@ int64_t window_outputs(int64_t size, int64_t begin, int64_t end, int64_t kernel,
   return (padded - extent) / stride + 1;
 }
 
+// Type of a product of operands of x's type with a bias and a scale for each of the `channels`, checked.
+Type product_type(const Operands &inputs, const Tensor &x, int64_t channels) {
+  const Tensor *bias = optional_operand(inputs, 2);
+  const Tensor *scale = optional_operand(inputs, 3);
+  for (const Tensor *each : {bias, scale}) {
+    if (each != nullptr && each->shape != Shape{channels}) {
+      fail((each == bias ? "bias " : "scale ") + described(*each) + " must have shape " + to_text(Shape{channels}));
+    }
+  }
+  if (x.type != Type::I8) {
+    require_float(x);
+    if (bias != nullptr) same_type(x, *bias);
+    if (scale != nullptr) fail("scale " + described(*scale) + " needs int8 operands");
+    return x.type;
+  }
+  if (scale == nullptr && bias != nullptr) fail("bias " + described(*bias) + " of int8 operands needs a scale");
+  for (const Tensor *each : {bias, scale}) {
+    if (each != nullptr && each->type != Type::F32) fail("operand " + described(*each) + " must be float32");
+  }
+  return scale == nullptr ? Type::I32 : Type::F32;
+}
+
 TensorType infer_conv(const Node &node, const Operands &inputs) {
   const Tensor &x = operand(inputs, 0, "x");
   const Tensor &w = operand(inputs, 1, "w");
   same_type(x, w);
-  require_float(x);
   if (x.shape.size() != 4) fail("input " + described(x) + " must have rank 4");
   if (w.shape.size() != 4) fail("weights " + described(w) + " must have rank 4");
   const auto strides = list(node, "strides", 2, 1);
@@ -80,11 +101,11 @@ TensorType infer_conv(const Node &node, const Operands &inputs) {
   if (m % group != 0)
     fail("weights " + described(w) + ": outputs are not a multiple of group " + std::to_string(group));
   if (w.shape[2] < 1 || w.shape[3] < 1) fail("weights " + described(w) + " have an empty kernel");
-  if (const Tensor *bias = optional_operand(inputs, 2)) {
-    same_type(x, *bias);
-    if (bias->shape != Shape{m}) fail("bias " + described(*bias) + " must have shape " + to_text(Shape{m}));
+  const int64_t pad_value = node.integer("pad_value", 0);
+  if (pad_value != 0 && (x.type != Type::I8 || pad_value < -128 || pad_value > 127)) {
+    fail("pad_value is " + std::to_string(pad_value) + " for input " + described(x));
   }
-  return {x.type,
+  return {product_type(inputs, x, m),
           {x.shape[0], m, window_outputs(x.shape[2], pads[0], pads[2], w.shape[2], strides[0], dilations[0], x),
            window_outputs(x.shape[3], pads[1], pads[3], w.shape[3], strides[1], dilations[1], x)}};
 }
@@ -108,7 +129,6 @@ TensorType infer_matmul(const Node &node, const Operands &inputs) {
   const Tensor &a = operand(inputs, 0, "a");
   const Tensor &b = operand(inputs, 1, "b");
   same_type(a, b);
-  require_float(a);
   const std::size_t ra = a.shape.size();
   const std::size_t rb = b.shape.size();
   if (ra < 2 || rb < 2) fail("operands " + described(a) + " and " + described(b) + " must have rank 2 or more");
@@ -121,11 +141,7 @@ TensorType infer_matmul(const Node &node, const Operands &inputs) {
   Shape shape = broadcast(Shape(a.shape.begin(), a.shape.end() - 2), Shape(b.shape.begin(), b.shape.end() - 2));
   shape.push_back(a.shape[ra - 2]);
   shape.push_back(n);
-  if (const Tensor *bias = optional_operand(inputs, 2)) {
-    same_type(a, *bias);
-    if (bias->shape != Shape{n}) fail("bias " + described(*bias) + " must have shape " + to_text(Shape{n}));
-  }
-  return {a.type, shape};
+  return {product_type(inputs, a, n), shape};
 }
 
 int64_t checked_axis(const Node &node, const Tensor &x) {

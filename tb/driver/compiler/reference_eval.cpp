@@ -212,10 +212,17 @@ class Evaluator {
     }
   }
 
+  // A sum of products of channel n, scaled and with its bias.
+  double finished(double sum, int64_t n) const {
+    if (inputs_.size() > 3 && inputs_[3] != nullptr) sum *= get(in(3), {n});
+    if (inputs_.size() > 2 && inputs_[2] != nullptr) sum += get(in(2), {n});
+    return sum;
+  }
+
   void conv() {
     const Values &x = in(0);
     const Values &w = in(1);
-    const bool biased = inputs_.size() > 2 && inputs_[2] != nullptr;
+    const auto pad = static_cast<double>(node_.integer("pad_value", 0));
     const int64_t group = node_.integer("group", 0);
     require(x.shape.size() == 4 && w.shape.size() == 4 && group > 0 && w.shape[0] % group == 0, node_, "operands");
     require(x.shape[1] == w.shape[1] * group && result_.shape[1] == w.shape[0], node_, "channels");
@@ -236,18 +243,22 @@ class Evaluator {
       for (int64_t c = 0; c < w.shape[1]; ++c) {
         for (int64_t ky = 0; ky < w.shape[2]; ++ky) {
           const int64_t y = rows[static_cast<std::size_t>(o[2])][static_cast<std::size_t>(ky)];
-          if (y < 0) continue;
-          const double *line =
-              &x.data[static_cast<std::size_t>(((o[0] * x.shape[1] + first + c) * x.shape[2] + y) * x.shape[3])];
+          if (y < 0 && pad == 0) continue;
+          const double *line = &x.data[static_cast<std::size_t>(
+              ((o[0] * x.shape[1] + first + c) * x.shape[2] + std::max<int64_t>(y, 0)) * x.shape[3])];
           const double *kernel =
               &w.data[static_cast<std::size_t>(((o[1] * w.shape[1] + c) * w.shape[2] + ky) * w.shape[3])];
           for (int64_t kx = 0; kx < w.shape[3]; ++kx) {
             const int64_t at = columns[static_cast<std::size_t>(o[3])][static_cast<std::size_t>(kx)];
-            if (at >= 0) sum += line[at] * kernel[kx];
+            if (at >= 0 && y >= 0) {
+              sum += line[at] * kernel[kx];
+            } else if (pad != 0) {
+              sum += pad * kernel[kx];
+            }
           }
         }
       }
-      return biased ? sum + get(in(2), {o[1]}) : sum;
+      return finished(sum, o[1]);
     });
   }
 
@@ -275,7 +286,6 @@ class Evaluator {
   void matmul() {
     const Values &a = in(0);
     const Values &b = in(1);
-    const bool biased = inputs_.size() > 2 && inputs_[2] != nullptr;
     const bool trans_b = node_.integer("trans_b", -1) == 1;
     const int64_t depth = a.shape.back();
     const std::size_t rank = result_.shape.size();
@@ -289,7 +299,7 @@ class Evaluator {
         ib[rank - 1] = trans_b ? k : o[rank - 1];
         sum += get_matrix(a, ia) * get_matrix(b, ib);
       }
-      return biased ? sum + get(in(2), {o[rank - 1]}) : sum;
+      return finished(sum, o[rank - 1]);
     });
   }
 
