@@ -27,6 +27,7 @@ struct PrecisionEntry {
 
 constexpr PrecisionEntry kPrecisions[] = {
     {Precision::fp32, "fp32", Dtype::FP32},
+    {Precision::tf32, "tf32", Dtype::FP32},
     {Precision::fp16, "fp16", Dtype::FP16},
     {Precision::bf16, "bf16", Dtype::BF16},
     {Precision::fp8_e4m3, "fp8_e4m3", Dtype::FP8_E4M3},
@@ -236,6 +237,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
   Emitter emitter;
   Context context{
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
+  context.tf32 = options.precision == Precision::tf32;
   GroupEmitter group_emitter(context);
   std::string tilings;
   if (wants_steps(options.observer)) context.tilings = &tilings;

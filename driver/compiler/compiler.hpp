@@ -17,10 +17,11 @@ namespace cx::compiler {
 
 /// Element type of weights and activations on the device. The 8-bit precisions multiply in their format, in matrix
 /// products and convolutions; everything else is as in fp16: tensors in memory are FP16, arithmetic is FP32.
-/// Accumulators are FP32, of int8 INT32.
-enum class Precision { fp32, fp16, bf16, fp8_e4m3, fp8_e5m2, int8 };
+/// Accumulators are FP32, of int8 INT32. tf32 is fp32 but for operands of products, which are rounded to 10 bits of
+/// mantissa first.
+enum class Precision { fp32, tf32, fp16, bf16, fp8_e4m3, fp8_e5m2, int8 };
 
-/// "fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8". The second throws UsageError for another text.
+/// "fp32", "tf32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8". The second throws UsageError for another text.
 const char *name_of(Precision precision);
 Precision precision_from(const std::string &text);
 

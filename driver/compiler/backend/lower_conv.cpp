@@ -202,6 +202,7 @@ class ConvKernel : public Kernel {
       const SpmView raw = load_box(context_, arena, weights_id_, box, std::nullopt, nesting);
       const SpmView packed = allocate(arena, weight_quantiser_.dtype, part, nesting);
       convert(context_, packed, raw, weight_quantiser_.tensor_factor());
+      if (weight_quantiser_.tf32) round_to_tf32(context_, arena, packed);
       weights_.push_back(packed);
     }
   }

@@ -148,10 +148,11 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
     source.strides[2] *= rows.step;
     source.strides[3] *= columns.step;
     result.view = in_scratchpad(source).value();
-    if (wanted.dtype == stored && wanted.tensor_factor() == 1) return result;
+    if (wanted.dtype == stored && wanted.tensor_factor() == 1 && !wanted.tf32) return result;
     const SpmView converted = allocate(arena, wanted.dtype, dims, kChannelsLast);
     convert(context, converted, result.view, wanted.tensor_factor());
     result.view = converted;
+    if (wanted.tf32) round_to_tf32(context, arena, result.view);
     return result;
   }
   // Channels that lie apart in memory come plane by plane in long runs; the VPU brings them together.
@@ -188,6 +189,7 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
     result.view = allocate(arena, wanted.dtype, dims, kChannelsLast);
     convert(context, result.view, patch, wanted.tensor_factor());
   }
+  if (wanted.tf32) round_to_tf32(context, arena, result.view);
   return result;
 }
 

@@ -73,6 +73,7 @@ Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
     return result;
   }
   result.dtype = context.product;
+  result.tf32 = context.tf32;
   if (!is_8_bit(context.product)) return result;
   if (!tensor.is_constant()) {
     result.factors = {factor_for(context.product, context.ranges.at(id))};

@@ -19,6 +19,7 @@ struct Quantiser {
   Dtype dtype{};
   int axis = -1;                ///< of the tensor; -1: one factor for the whole tensor
   std::vector<double> factors;  ///< one for each index of the axis, or one; empty: 1
+  bool tf32 = false;            ///< FP32 elements keep 10 bits of mantissa
 
   double factor(int64_t index) const {
     return factors.empty() ? 1 : factors[axis < 0 ? 0 : static_cast<size_t>(index)];

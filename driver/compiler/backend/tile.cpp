@@ -75,12 +75,23 @@ std::vector<std::byte> bytes_of(const std::vector<T> &values) {
   return bytes;
 }
 
+void round_to_tf32(std::vector<float> &values) {
+  for (float &value : values) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, 4);
+    if ((bits & 0x7F800000U) == 0x7F800000U) continue;
+    bits = (bits + 0xFFFU + (bits >> 13 & 1U)) & ~0x1FFFU;
+    std::memcpy(&value, &bits, 4);
+  }
+}
+
 /// Elements of a box of a constant, in the order of `order`, as bytes of the device type.
 std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order,
                                      const Quantiser &quantiser) {
   const Dtype dtype = quantiser.dtype;
   const std::byte *data = tensor.data.value().data();
-  const bool numeric = !quantiser.factors.empty() || bound_dtype(tensor.type, tensor.name) != dtype;
+  const bool numeric =
+      !quantiser.factors.empty() || quantiser.tf32 || bound_dtype(tensor.type, tensor.name) != dtype;
   if (!numeric) {
     switch (element_bytes(dtype)) {
       case 1:
@@ -93,7 +104,7 @@ std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const
         return bytes_of(gather<uint64_t>(data, tensor.shape, box, order));
     }
   }
-  if (tensor.type == Type::F32 && quantiser.factors.empty()) {
+  if (tensor.type == Type::F32 && quantiser.factors.empty() && !quantiser.tf32) {
     return encode_floats(gather<float>(data, tensor.shape, box, order), dtype);
   }
   // Work is that of the box, not of the tensor.
@@ -120,6 +131,7 @@ std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const
       at[d] = 0;
     }
   }
+  if (quantiser.tf32) round_to_tf32(floats);
   return encode_floats(floats, dtype);
 }
 
@@ -228,17 +240,20 @@ SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box
   MemView fetched = source;
   fetched.dims = sizes;
   SpmView buffer;
+  bool shared = false;  // others read the tensor where it is
   if (const auto there = in_scratchpad(fetched)) {
     buffer = *there;
+    shared = true;
   } else {
     buffer = allocate(arena, source.dtype, sizes, nesting);
     context.emitter.load(buffer, fetched);
   }
-  if (quantiser.dtype != source.dtype || quantiser.tensor_factor() != 1) {
+  if (quantiser.dtype != source.dtype || quantiser.tensor_factor() != 1 || (quantiser.tf32 && shared)) {
     const SpmView converted = allocate(arena, quantiser.dtype, sizes, nesting);
     convert(context, converted, buffer, quantiser.tensor_factor());
     buffer = converted;
   }
+  if (quantiser.tf32) round_to_tf32(context, arena, buffer);
   return broadcast(buffer, box.size);
 }
 
@@ -278,6 +293,18 @@ void convert(Context &context, const SpmView &dst, const SpmView &src, float fac
   } else {
     context.emitter.unary(isa::Unary::AFFINE, dst, src, factor, 0);
   }
+}
+
+void round_to_tf32(Context &context, Arena &arena, const SpmView &buffer) {
+  SpmView bits = buffer;
+  bits.dtype = Dtype::INT32;
+  const SpmView last = allocate(arena, Dtype::INT32, buffer.dims, nesting_order(buffer.dims, buffer.strides));
+  Emitter &emitter = context.emitter;
+  emitter.binary_scalar(isa::Binary::SHR, last, bits, 13, false, {});
+  emitter.binary_scalar(isa::Binary::AND, last, last, 1, false, {});
+  emitter.binary(isa::Binary::ADD, bits, bits, last, {});
+  emitter.binary_scalar(isa::Binary::ADD, bits, bits, 0xFFF, false, {});
+  emitter.binary_scalar(isa::Binary::AND, bits, bits, -0x2000, false, {});
 }
 
 MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype) {

@@ -28,6 +28,7 @@ struct Context {
   Emitter &emitter;
   std::map<TensorId, float> ranges;     ///< largest magnitudes of what products of 8-bit formats multiply
   std::optional<float> constant_range;  ///< instead of the largest magnitudes of constants
+  bool tf32 = false;                    ///< operands of products are rounded to 10 bits of mantissa
   int64_t acc_toggle = 0;               ///< part of the accumulators that the next product uses
   std::string *tilings = nullptr;       ///< takes a line for each group that is tiled, where somebody looks
 };
@@ -83,6 +84,10 @@ SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &va
 
 /// src times factor in the type of dst.
 void convert(Context &context, const SpmView &dst, const SpmView &src, float factor);
+
+/// Rounds the FP32 elements of a buffer in place to 10 bits of mantissa, to nearest even, by integer arithmetic on
+/// their bits. A NaN whose payload lies in the other 13 bits alone becomes infinite.
+void round_to_tf32(Context &context, Arena &arena, const SpmView &buffer);
 
 /// A box of a constant as dense row-major elements of the image.
 MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype);

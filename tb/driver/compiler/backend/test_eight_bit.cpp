@@ -412,3 +412,62 @@ TEST_CASE("sums that INT32 may not hold are refused in INT8 and allowed in FP8")
   options.precision = Precision::fp8_e4m3;
   CHECK_NOTHROW(compile(m.graph, card_target(), options));
 }
+
+namespace {
+
+/// To nearest even with 10 bits of mantissa, by exact arithmetic on the value.
+float with_ten_bits(float value) {
+  int exponent = 0;
+  const double fraction = std::frexp(static_cast<double>(value), &exponent);
+  return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(fraction, 11)), exponent - 11));
+}
+
+Tensor with_ten_bits(const Tensor &tensor) {
+  std::vector<float> values = tensor.values<float>();
+  for (float &value : values) value = with_ten_bits(value);
+  Tensor result = Tensor::constant(tensor.name, tensor.shape, values);
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("tf32 rounds the operands of products to 10 bits, constants and others, and nothing else") {
+  const bool constant = GENERATE(false, true);
+  const bool convolution = GENERATE(false, true);
+  GraphMaker m(constant ? 901 : 902);
+  const Shape xs = convolution ? Shape{1, 5, 9, 8} : Shape{2, 9, 30};
+  const Shape ws = convolution ? Shape{7, 5, 3, 3} : Shape{30, 11};
+  const Shape ys = convolution ? Shape{1, 7, 9, 8} : Shape{2, 9, 11};
+  const TensorId x = m.input(xs);
+  const TensorId w = constant ? m.constant(ws) : m.input(ws);
+  const TensorId addend = m.input(ys);
+  TensorId y = kNoTensor;
+  if (convolution) {
+    y = m.node("Conv", {x, w},
+               {{"strides", std::vector<int64_t>{1, 1}},
+                {"pads", std::vector<int64_t>{1, 1, 1, 1}},
+                {"dilations", std::vector<int64_t>{1, 1}},
+                {"group", int64_t{1}}},
+               ys);
+  } else {
+    y = m.node("MatMul", {x, w}, {{"trans_b", int64_t{0}}}, ys);
+  }
+  m.output(m.binary("add", y, addend));
+  auto inputs = random_inputs(m.graph, m.random());
+  auto rounded_inputs = inputs;
+  rounded_inputs[x] = with_ten_bits(inputs.at(x));
+  Graph rounded_graph = m.graph;
+  if (constant) {
+    rounded_graph[w].data = with_ten_bits(m.graph[w]).data;
+  } else {
+    rounded_inputs[w] = with_ten_bits(inputs.at(w));
+  }
+  const auto expected = evaluate_model(rounded_graph, rounded_inputs);
+  for (const Target &target : {tiny_target(), card_target()}) {
+    const Comparison result = compare(m.graph, target, Precision::tf32, inputs, expected);
+    CHECK(result.worst < 2e-6);
+    CHECK(result.same_for_all_orders);
+    // The same inputs without rounding are further away than all accumulation errors.
+    CHECK(compare(m.graph, target, Precision::fp32, inputs, expected).worst > 1e-5);
+  }
+}

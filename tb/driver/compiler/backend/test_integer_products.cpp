@@ -1,0 +1,205 @@
+// Conv and MatMul of int8 tensors: compiled for every target, dataflow and precision, simulated, and compared with sums
+// of 64 bits.
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "driver/include/cx/error.hpp"
+#include "tb/driver/compiler/backend/typed_bench.hpp"
+
+using namespace cx;
+using namespace cx::compiler;
+using namespace cx::tb;
+using Catch::Matchers::Contains;
+
+namespace {
+
+Target in_mode(Target target, uint32_t pack, bool output_stationary) {
+  target.tile_pack = pack;
+  target.output_stationary = output_stationary;
+  return target;
+}
+
+/// An int8 tensor that is an input or a constant, and its elements.
+struct Operand {
+  TensorId id = kNoTensor;
+  std::vector<int8_t> values;
+};
+
+class Products {
+ public:
+  explicit Products(GraphMaker &maker) : maker_(maker) {}
+
+  Operand operand(const Shape &shape, bool constant) {
+    Operand result;
+    for (int64_t i = elements(shape); i > 0; --i) result.values.push_back(static_cast<int8_t>(maker_.pick(-128, 127)));
+    Tensor tensor = Tensor::constant("t" + std::to_string(maker_.graph.tensors.size()), shape, result.values);
+    if (constant) {
+      result.id = maker_.graph.add(tensor);
+    } else {
+      result.id = maker_.input(shape, Type::I8);
+      tensor.name = maker_.graph[result.id].name;
+      inputs_[result.id] = tensor;
+    }
+    return result;
+  }
+
+  std::vector<float> floats(int64_t count, float most) {
+    std::vector<float> values;
+    for (int64_t i = 0; i < count; ++i) {
+      values.push_back(std::uniform_real_distribution<float>(-most, most)(maker_.random()));
+    }
+    return values;
+  }
+
+  /// Emits the product, scaled or not, with a relu or not, and checks it everywhere.
+  void check(const std::string &op, std::vector<TensorId> operands, std::map<std::string, Attribute> attributes,
+             const Shape &shape, int64_t channels, const std::vector<int64_t> &sums,
+             const std::function<int64_t(std::size_t)> &channel) {
+    const bool scaled = maker_.pick(0, 2) != 0;
+    if (!scaled) {
+      std::vector<int32_t> expected(sums.begin(), sums.end());
+      const TensorId y = maker_.node(op, operands, std::move(attributes), shape, Type::I32);
+      maker_.output(y);
+      return compare_everywhere(Tensor::constant("expected", shape, expected));
+    }
+    const bool biased = maker_.pick(0, 1) == 0;
+    const std::vector<float> scale = floats(channels, 0.01F);
+    const std::vector<float> bias = biased ? floats(channels, 5) : std::vector<float>(scale.size(), 0.0F);
+    operands.push_back(biased ? maker_.graph.add(Tensor::constant("bias", {channels}, bias)) : kNoTensor);
+    operands.push_back(maker_.graph.add(Tensor::constant("scale", {channels}, scale)));
+    TensorId y = maker_.node(op, operands, std::move(attributes), shape, Type::F32);
+    const bool relu = maker_.pick(0, 1) == 0;
+    if (relu) y = maker_.unary("relu", y);
+    maker_.output(y);
+    std::vector<float> expected;
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      const auto n = static_cast<std::size_t>(channel(i));
+      const float product = static_cast<float>(sums[i]) * scale[n];
+      const float value = product + bias[n];
+      expected.push_back(relu && value < 0 ? 0 : value);
+    }
+    compare_everywhere(Tensor::constant("expected", shape, expected));
+  }
+
+ private:
+  void compare_everywhere(const Tensor &expected) {
+    for (const Target &base : {tiny_target(), card_target()}) {
+      for (const auto &[pack, output_stationary] : {std::pair{1U, false}, {4U, false}, {2U, true}}) {
+        for (Precision precision : {Precision::fp32, Precision::fp16, Precision::int8}) {
+          if (precision != Precision::fp32 && pack != 4U) continue;
+          const Comparison result =
+              compare(maker_.graph, in_mode(base, pack, output_stationary), precision, inputs_, {expected}, false);
+          INFO("pack " << pack << ", output stationary " << output_stationary << ", " << name_of(precision));
+          CHECK(result.worst == 0);
+          CHECK(result.same_for_all_orders);
+        }
+      }
+    }
+  }
+
+  GraphMaker &maker_;
+  std::map<TensorId, Tensor> inputs_;
+};
+
+}  // namespace
+
+TEST_CASE("matrix products of int8 tensors are exact") {
+  repeat_typed(5000, 14, [](GraphMaker &m) {
+    Products products(m);
+    const int64_t batch = m.pick(1, 3);
+    const int64_t rows = m.pick(1, 40);
+    const int64_t depth = m.pick(1, 90);
+    const int64_t columns = m.pick(1, 50);
+    const bool shared = m.pick(0, 1) == 0;
+    const bool transposed = m.pick(0, 1) == 0;
+    const Operand a = products.operand({batch, rows, depth}, false);
+    Shape ws = transposed ? Shape{columns, depth} : Shape{depth, columns};
+    if (!shared) ws.insert(ws.begin(), batch);
+    const Operand w = products.operand(ws, m.pick(0, 1) == 0);
+    std::vector<int64_t> sums;
+    for (int64_t b = 0; b < batch; ++b) {
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          int64_t sum = 0;
+          for (int64_t k = 0; k < depth; ++k) {
+            const int64_t own = transposed ? j * depth + k : k * columns + j;
+            sum += a.values[static_cast<std::size_t>((b * rows + i) * depth + k)] *
+                   w.values[static_cast<std::size_t>((shared ? 0 : b * depth * columns) + own)];
+          }
+          sums.push_back(sum);
+        }
+      }
+    }
+    products.check("MatMul", {a.id, w.id}, {{"trans_b", int64_t{transposed}}}, {batch, rows, columns}, columns, sums,
+                   [&](std::size_t i) { return static_cast<int64_t>(i) % columns; });
+  });
+}
+
+TEST_CASE("convolutions of int8 maps are exact, with padding that holds a value") {
+  repeat_typed(5100, 14, [](GraphMaker &m) {
+    Products products(m);
+    const int64_t group = m.pick(0, 2) == 0 ? m.pick(2, 3) : 1;
+    const int64_t batch = m.pick(1, 2), channels = m.pick(1, 6), outputs = group * m.pick(1, 12 / group);
+    const int64_t height = m.pick(4, 12), width = m.pick(4, 12);
+    const int64_t ky = m.pick(1, 3), kx = m.pick(1, 4);
+    const int64_t sy = m.pick(1, 2), sx = m.pick(1, 2), dy = m.pick(1, 2), dx = m.pick(1, 1 + (kx < 3 ? 1 : 0));
+    const std::vector<int64_t> pads = {m.pick(0, 2), m.pick(0, 2), m.pick(0, 2), m.pick(0, 2)};
+    const int64_t pad_value = m.pick(-128, 127);
+    const int64_t room_y = height + pads[0] + pads[2] - (ky - 1) * dy - 1;
+    const int64_t room_x = width + pads[1] + pads[3] - (kx - 1) * dx - 1;
+    if (room_y < 0 || room_x < 0) return;
+    const int64_t rows = room_y / sy + 1, columns = room_x / sx + 1;
+    const Operand x = products.operand({batch, channels * group, height, width}, false);
+    const Operand w = products.operand({outputs, channels, ky, kx}, m.pick(0, 2) != 0);
+    std::vector<int64_t> sums;
+    for (int64_t n = 0; n < batch; ++n) {
+      for (int64_t o = 0; o < outputs; ++o) {
+        for (int64_t oy = 0; oy < rows; ++oy) {
+          for (int64_t ox = 0; ox < columns; ++ox) {
+            int64_t sum = 0;
+            for (int64_t c = 0; c < channels; ++c) {
+              const int64_t plane = (n * group + o / (outputs / group)) * channels + c;
+              for (int64_t i = 0; i < ky; ++i) {
+                for (int64_t j = 0; j < kx; ++j) {
+                  const int64_t iy = oy * sy + i * dy - pads[0];
+                  const int64_t ix = ox * sx + j * dx - pads[1];
+                  const bool inside = iy >= 0 && iy < height && ix >= 0 && ix < width;
+                  const int64_t value =
+                      inside ? x.values[static_cast<std::size_t>((plane * height + iy) * width + ix)] : pad_value;
+                  sum += value * w.values[static_cast<std::size_t>(((o * channels + c) * ky + i) * kx + j)];
+                }
+              }
+            }
+            sums.push_back(sum);
+          }
+        }
+      }
+    }
+    products.check("Conv", {x.id, w.id},
+                   {{"strides", std::vector<int64_t>{sy, sx}},
+                    {"pads", pads},
+                    {"dilations", std::vector<int64_t>{dy, dx}},
+                    {"group", group},
+                    {"pad_value", pad_value}},
+                   {batch, outputs, rows, columns}, outputs, sums,
+                   [&](std::size_t i) { return static_cast<int64_t>(i) / (rows * columns) % outputs; });
+  });
+}
+
+TEST_CASE("a target without INT8 refuses products of int8 tensors, naming the node") {
+  GraphMaker m(1);
+  const TensorId a = m.input({2, 3}, Type::I8);
+  const TensorId w = m.input({3, 4}, Type::I8);
+  m.output(m.node("MatMul", {a, w}, {{"trans_b", int64_t{0}}}, {2, 4}, Type::I32));
+  Target target = tiny_target();
+  target.formats &= ~(1U << static_cast<unsigned>(Dtype::INT8));
+  CHECK_THROWS_WITH(compile(m.graph, target, {}), Contains("MatMul") && Contains("does not multiply int8"));
+}
+
+TEST_CASE("sums of int8 products that may leave 32 bits are refused") {
+  GraphMaker m(1);
+  const TensorId a = m.input({1, 131073}, Type::I8);
+  const TensorId w = m.input({131073, 1}, Type::I8);
+  m.output(m.node("MatMul", {a, w}, {{"trans_b", int64_t{0}}}, {1, 1}, Type::I32));
+  CHECK_THROWS_WITH(compile(m.graph, tiny_target(), {}), Contains("131073") && Contains("131071"));
+}
