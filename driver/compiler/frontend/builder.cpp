@@ -84,6 +84,13 @@ void Builder::check_table(int64_t entries) {
   }
 }
 
+TensorId Builder::counting(int64_t length) {
+  budget_.charge(0, length * 8);
+  std::vector<int64_t> values(static_cast<std::size_t>(length));
+  std::iota(values.begin(), values.end(), 0);
+  return stored(make_constant("", Type::I64, {length}, values));
+}
+
 TensorId Builder::unary(const std::string &func, TensorId x, float alpha, float beta) {
   return emit("Unary", {x}, {{"func", func}, {"alpha", alpha}, {"beta", beta}});
 }

@@ -64,6 +64,7 @@ class Builder {
   TensorId integers(const std::vector<int64_t> &values);
   /// Throws UnsupportedError when a table that a lowering is about to work out has more than 2^24 entries.
   static void check_table(int64_t entries);
+  TensorId counting(int64_t length);  ///< 0, 1, ..., length - 1
 
   TensorId unary(const std::string &func, TensorId x, float alpha = 0, float beta = 0);
   TensorId binary(const std::string &func, TensorId a, TensorId b);

@@ -175,9 +175,7 @@ TensorId padding_bias(NodeContext &n, TensorId mask, Type type, int64_t batch, i
   if (!is_integer(b[mask].type)) throw InputError("the mask must hold integers");
   TensorId visible = kNoTensor;
   if (shape == Shape{batch}) {
-    Integers counting;
-    for (int64_t i = 0; i < keys; ++i) counting.push_back(i);
-    const TensorId positions = b.cast(b.reshape(b.integers(counting), {1, 1, 1, keys}), b[mask].type);
+    const TensorId positions = b.cast(b.reshape(b.counting(keys), {1, 1, 1, keys}), b[mask].type);
     visible = b.compare("lt", positions, b.reshape(mask, {batch, 1, 1, 1}));
   } else {
     Shape view;
@@ -327,9 +325,7 @@ TensorId rotated(NodeContext &n, const Rotation &r, int64_t heads) {
     }
     TensorId positions = r.positions;
     if (b.shape(positions) == Shape{1}) {
-      Integers counting;
-      for (int64_t i = 0; i < xs[2]; ++i) counting.push_back(i);
-      const TensorId steps = b.cast(b.reshape(b.integers(counting), {1, xs[2]}), b[positions].type);
+      const TensorId steps = b.cast(b.reshape(b.counting(xs[2]), {1, xs[2]}), b[positions].type);
       positions = b.expand(b.binary("add", steps, positions), {xs[0], xs[2]});
     }
     if (b.shape(positions) != Shape{xs[0], xs[2]}) {

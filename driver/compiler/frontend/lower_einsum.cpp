@@ -121,6 +121,7 @@ class Contraction {
         throw InputError("dimensions " + std::to_string(i) + " and " + std::to_string(j) + " of operand " +
                          to_text(shape) + " have one letter and different sizes");
       }
+      if (elements(shape) == 0) throw UnsupportedError("Einsum", "the diagonal of an operand without elements");
       // Both dimensions next to each other as one of n * n, of which every (n + 1)-th element is kept.
       Integers perm;
       Shape flat;

@@ -84,12 +84,10 @@ Ids hardmax(NodeContext &n) {
   }
   const Shape own = b.shape(x);
   const auto position = static_cast<std::size_t>(axis);
-  Integers counting(static_cast<std::size_t>(own[position]));
-  std::iota(counting.begin(), counting.end(), 0);
   Shape along(own.size(), 1);
   along[position] = own[position];
   const TensorId first = b.arg_reduce("max", x, axis, false);
-  const TensorId hit = b.compare("eq", b.reshape(b.integers(counting), along), first);
+  const TensorId hit = b.compare("eq", b.reshape(b.counting(own[position]), along), first);
   return {b.reshape(b.cast(hit, b[x].type), shape)};
 }
 

@@ -234,6 +234,7 @@ class Scaling {
     const auto rank = static_cast<int64_t>(shape.size());
     block_ = n.integer("block_size", 0);
     if (block_ < 0) throw InputError("attribute 'block_size' is " + std::to_string(block_));
+    if (block_ > 0 && elements(shape) == 0) throw UnsupportedError(n.op(), "blocks of a tensor without elements");
     if (block_ == 0 && elements(scale) == 1 && scale.size() <= 1) return;
     axis_ = NodeContext::axis(n.integer("axis", 1), rank);
     const auto position = static_cast<std::size_t>(axis_);

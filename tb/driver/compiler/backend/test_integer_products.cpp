@@ -3,8 +3,10 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 
+#include "driver/compiler/backend/views.hpp"
 #include "driver/include/cx/error.hpp"
 #include "tb/driver/compiler/backend/typed_bench.hpp"
+#include "tb/driver/compiler/node_case.hpp"
 
 using namespace cx;
 using namespace cx::compiler;
@@ -192,7 +194,7 @@ TEST_CASE("a target without INT8 refuses products of int8 tensors, naming the no
   const TensorId w = m.input({3, 4}, Type::I8);
   m.output(m.node("MatMul", {a, w}, {{"trans_b", int64_t{0}}}, {2, 4}, Type::I32));
   Target target = tiny_target();
-  target.formats &= ~(1U << static_cast<unsigned>(Dtype::INT8));
+  target.formats &= ~(1U << static_cast<unsigned>(backend::Dtype::INT8));
   CHECK_THROWS_WITH(compile(m.graph, target, {}), Contains("MatMul") && Contains("does not multiply int8"));
 }
 
@@ -202,4 +204,53 @@ TEST_CASE("sums of int8 products that may leave 32 bits are refused") {
   const TensorId w = m.input({131073, 1}, Type::I8);
   m.output(m.node("MatMul", {a, w}, {{"trans_b", int64_t{0}}}, {1, 1}, Type::I32));
   CHECK_THROWS_WITH(compile(m.graph, tiny_target(), {}), Contains("131073") && Contains("131071"));
+}
+
+TEST_CASE("a QDQ model of ONNX multiplies in int8 in every precision and keeps its 8-bit results") {
+  Case c(13, 77);
+  c.input("x", {1, 8, 11, 10});
+  const auto bytes = [&](const std::string &name, const Shape &shape) {
+    auto &tensor = *c.model().proto().mutable_graph()->add_initializer();
+    tensor.set_name(name);
+    tensor.set_data_type(onnx::TensorProto::INT8);
+    for (int64_t dimension : shape) tensor.add_dims(dimension);
+    for (int64_t i = elements(shape); i > 0; --i) {
+      tensor.add_int32_data(std::uniform_int_distribution<int>(-127, 127)(c.random()));
+    }
+  };
+  c.model().constant("x_scale", {}, {0.0078F});
+  c.model().constant("w_scale", {6}, {0.002F, 0.003F, 0.004F, 0.005F, 0.006F, 0.001F});
+  c.model().constant("y_scale", {}, {0.021F});
+  c.model().constant("bias", {6}, {0.1F, -0.2F, 0.3F, -0.4F, 0.5F, 0});
+  auto &zero = *c.model().proto().mutable_graph()->add_initializer();
+  zero.set_name("zero");
+  zero.set_data_type(onnx::TensorProto::UINT8);
+  zero.add_int32_data(121);
+  bytes("w", {6, 8, 3, 3});
+  c.model().node("QuantizeLinear", {"x", "x_scale", "zero"}, {"xq"});
+  c.model().node("DequantizeLinear", {"xq", "x_scale", "zero"}, {"xd"});
+  attribute(c.model().node("DequantizeLinear", {"w", "w_scale"}, {"wd"}), "axis", int64_t{0});
+  auto &conv = c.model().node("Conv", {"xd", "wd", "bias"}, {"h"});
+  attribute(conv, "auto_pad", std::string("SAME_UPPER"));
+  c.model().node("Relu", {"h"}, {"r"});
+  c.node("QuantizeLinear", {"r", "y_scale", "zero"}, {"y"});
+  const Graph graph = c.import();
+  std::mt19937 random(78);
+  const auto inputs = random_inputs(graph, random);
+  const Tensor expected = evaluate_model(graph, inputs).at(0);
+  REQUIRE(expected.type == Type::U8);
+  for (Precision precision : {Precision::fp32, Precision::fp16, Precision::bf16}) {
+    const Comparison result = compare(graph, card_target(), precision, inputs, {expected}, false);
+    const auto actual = result.outputs.at(0).values<uint8_t>();
+    const auto wanted = expected.values<uint8_t>();
+    int different = 0;
+    int most = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      different += actual[i] != wanted[i] ? 1 : 0;
+      most = std::max(most, std::abs(int{actual[i]} - int{wanted[i]}));
+    }
+    INFO(name_of(precision) << ": " << different << " of " << wanted.size() << " elements differ by at most " << most);
+    CHECK(most <= 1);
+    CHECK(different <= 3);
+  }
 }
