@@ -1,6 +1,5 @@
 // Activations and normalisations spelled out, of the default domain and of com.microsoft.
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "driver/compiler/frontend/elements.hpp"
@@ -13,8 +12,6 @@ namespace {
 
 using Ids = std::vector<TensorId>;
 using Integers = std::vector<int64_t>;
-
-TensorId like(Builder &b, TensorId x, double value) { return b.scalar(b[x].type, value); }
 
 // x * sigmoid(alpha * x)
 TensorId swish(Builder &b, TensorId x, float alpha) {
@@ -51,44 +48,6 @@ Ids fast_gelu(NodeContext &n) {
 Ids bias_gelu(NodeContext &n) {
   n.input(1);
   return {n.b.unary("gelu", biased(n, 1))};
-}
-
-Ids shrink(NodeContext &n) {
-  Builder &b = n.b;
-  const TensorId x = n.input(0);
-  const float lambda = n.real("lambd", 0.5F);
-  const float bias = n.real("bias", 0);
-  const TensorId below = b.compare("lt", x, like(b, x, -static_cast<double>(lambda)));
-  const TensorId above = b.compare("gt", x, like(b, x, lambda));
-  const TensorId inner = b.select(above, b.binary("sub", x, bias), like(b, x, 0));
-  return {b.select(below, b.binary("add", x, bias), inner)};
-}
-
-Ids thresholded_relu(NodeContext &n) {
-  Builder &b = n.b;
-  const TensorId x = n.input(0);
-  return {b.select(b.compare("gt", x, like(b, x, n.real("alpha", 1))), x, like(b, x, 0))};
-}
-
-// 1 at the first maximum, 0 elsewhere.
-Ids hardmax(NodeContext &n) {
-  Builder &b = n.b;
-  const Shape shape = b.shape(n.input(0));
-  const auto rank = static_cast<int64_t>(shape.size());
-  TensorId x = n.input(0);
-  int64_t axis = NodeContext::axis(n.integer("axis", n.opset >= 13 ? -1 : 1), rank);
-  if (n.opset < 13) {  // all dimensions from the axis on are one
-    Shape view(shape.begin(), shape.begin() + axis);
-    view.push_back(elements(Shape(shape.begin() + axis, shape.end())));
-    x = b.reshape(x, view);
-  }
-  const Shape own = b.shape(x);
-  const auto position = static_cast<std::size_t>(axis);
-  Shape along(own.size(), 1);
-  along[position] = own[position];
-  const TensorId first = b.arg_reduce("max", x, axis, false);
-  const TensorId hit = b.compare("eq", b.reshape(b.counting(own[position]), along), first);
-  return {b.reshape(b.cast(hit, b[x].type), shape)};
 }
 
 struct Moments {
@@ -234,18 +193,6 @@ Ids skip_rms_normalization(NodeContext &n) {
   return {result.y, kNoTensor, n.output_used(2) ? b.unary("recip", result.inverse) : kNoTensor, sum};
 }
 
-// x divided by its norm along one axis; 0 where the norm is 0.
-Ids lp_normalization(NodeContext &n) {
-  Builder &b = n.b;
-  const TensorId x = n.input(0);
-  const int64_t axis = NodeContext::axis(n.integer("axis", -1), b.rank(x));
-  const int64_t p = n.integer("p", 2);
-  if (p != 1 && p != 2) throw InputError("attribute 'p' is " + std::to_string(p) + ", expected 1 or 2");
-  const TensorId norm = p == 1 ? b.reduce("abssum", x, {axis}) : b.unary("sqrt", b.reduce("sumsq", x, {axis}));
-  const TensorId zero = b.compare("eq", norm, like(b, x, 0));
-  return {b.binary("div", x, b.select(zero, like(b, x, 1), norm))};
-}
-
 }  // namespace
 
 void register_functions(LoweringTable &table) {
@@ -254,13 +201,9 @@ void register_functions(LoweringTable &table) {
   table[microsoft + "QuickGelu"] = swish_with(1.702F);
   table[microsoft + "FastGelu"] = fast_gelu;
   table[microsoft + "BiasGelu"] = bias_gelu;
-  table["Shrink"] = shrink;
-  table["ThresholdedRelu"] = thresholded_relu;
-  table["Hardmax"] = hardmax;
   table["MeanVarianceNormalization"] = mean_variance_normalization;
   table["LRN"] = local_response_normalization;
   table["GroupNormalization"] = group_normalization;
-  table["LpNormalization"] = lp_normalization;
   table["RMSNormalization"] = rms_normalization;
   // ONNX Runtime writes it without a domain as well.
   table["SimplifiedLayerNormalization"] = rms_normalization;
