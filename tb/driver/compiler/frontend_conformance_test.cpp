@@ -20,7 +20,9 @@ const fs::path kSuites = "/usr/share/libonnx-testdata/data";
 const std::set<std::string> kWrongData = {"node/test_cast_FLOAT_to_BFLOAT16", "node/test_castlike_BFLOAT16_to_FLOAT",
                                           "node/test_castlike_BFLOAT16_to_FLOAT_expanded",
                                           "node/test_castlike_FLOAT_to_BFLOAT16",
-                                          "node/test_castlike_FLOAT_to_BFLOAT16_expanded"};
+                                          "node/test_castlike_FLOAT_to_BFLOAT16_expanded",
+                                          // computed with an epsilon that the model does not have
+                                          "node/test_adam_multiple"};
 
 // Doubles of 1e198 and more: arithmetic is FP32.
 const std::set<std::string> kBeyondFp32 = {
