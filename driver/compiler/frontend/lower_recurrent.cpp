@@ -401,7 +401,8 @@ Ids lstm(NodeContext &n) {
     if (coupled) forget = b.unary("affine", input, -1, 1);
     const TensorId next = b.binary("add", b.binary("mul", forget, cell), b.binary("mul", input, candidate));
     if (peepholes != kNoTensor) output = peeping(1, next);
-    return Ids{b.binary("mul", output, activate(b, r.activation(d, 2), r.clipped(next))), next};
+    // The clip bounds what the gates see, not the cell: ONNX Runtime reads the standard so.
+    return Ids{b.binary("mul", output, activate(b, r.activation(d, 2), next)), next};
   });
 }
 

@@ -132,7 +132,7 @@ TEST_CASE("LSTM in both directions with lengths, states, peepholes, clip and oth
           const double forget = coupled ? 1 - in : f[d](p.clipped(sum(2) + peep(2) * cell[at]));
           cell[at] = forget * cell[at] + in * g[d](p.clipped(sum(3)));
           const double out = f[d](p.clipped(sum(1) + peep(1) * cell[at]));
-          state[at] = out * h[d](p.clipped(cell[at]));
+          state[at] = out * h[d](cell[at]);
         }
       },
       y, last_h, last_c);
