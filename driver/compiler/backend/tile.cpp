@@ -90,8 +90,7 @@ std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const
                                      const Quantiser &quantiser) {
   const Dtype dtype = quantiser.dtype;
   const std::byte *data = tensor.data.value().data();
-  const bool numeric =
-      !quantiser.factors.empty() || quantiser.tf32 || bound_dtype(tensor.type, tensor.name) != dtype;
+  const bool numeric = !quantiser.factors.empty() || quantiser.tf32 || bound_dtype(tensor.type, tensor.name) != dtype;
   if (!numeric) {
     switch (element_bytes(dtype)) {
       case 1:

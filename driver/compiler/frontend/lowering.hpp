@@ -75,7 +75,7 @@ void register_resize(LoweringTable &table);
 void register_indexing(LoweringTable &table);      ///< gather, scatter, orders, one-hot codes
 void register_trigonometry(LoweringTable &table);  ///< and hyperbolic functions
 void register_sampling(LoweringTable &table);      ///< grids, regions, unpooling, columns to images
-void register_functions(LoweringTable &table);  ///< activations and normalisations that are spelled out
+void register_functions(LoweringTable &table);     ///< activations and normalisations that are spelled out
 void register_recurrent(LoweringTable &table);
 void register_attention(LoweringTable &table);
 void register_einsum(LoweringTable &table);
