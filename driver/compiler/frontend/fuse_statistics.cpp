@@ -1,4 +1,5 @@
 #include <cmath>
+#include <set>
 
 #include "driver/compiler/frontend/passes.hpp"
 #include "driver/compiler/frontend/rewriter.hpp"
@@ -10,7 +11,11 @@ using Integers = std::vector<int64_t>;
 
 class Fuser {
  public:
-  explicit Fuser(Graph &graph) : rewriter_(graph) {}
+  explicit Fuser(Graph &graph) : rewriter_(graph) {
+    for (const Node &node : graph.nodes) {
+      if (node.op == "Unary" && node.text("func", "") == "round") rounded_.insert(node.inputs[0]);
+    }
+  }
 
   void run() {
     rewriter_.run([this](Node node) { visit(std::move(node)); });
@@ -90,10 +95,11 @@ class Fuser {
       node.attributes = {{"axis", axis}};
       return rewriter_.keep(std::move(node));
     }
-    // A quotient costs several products: one reciprocal for all elements that share a divisor.
+    // A quotient costs several products: one reciprocal for all elements that share a divisor. Not where whole numbers
+    // are made of it, as by quantisers: a quotient that was rounded once decides halves.
     constexpr int64_t kShared = 4;
     const Tensor &divisor = rewriter_[node.inputs[1]];
-    if (rewriter_.producer(node.inputs[1]) != nullptr &&
+    if (rewriter_.producer(node.inputs[1]) != nullptr && rounded_.count(node.outputs[0]) == 0 &&
         elements(divisor.shape) * kShared <= elements(result(node).shape)) {
       Node inverse{
           node.name, "Unary", {node.inputs[1]}, {}, {{"func", std::string("recip")}, {"alpha", 0.0F}, {"beta", 0.0F}}};
@@ -190,6 +196,7 @@ class Fuser {
   }
 
   Rewriter rewriter_;
+  std::set<TensorId> rounded_;  ///< what goes to the next whole number
 };
 
 }  // namespace

@@ -151,7 +151,7 @@ std::string run_case(const std::filesystem::path &model, const std::filesystem::
   }
   std::map<std::string, Values> inputs;
   for (TensorId id : graph->inputs) inputs[(*graph)[id].name] = values_of(given.at((*graph)[id].name));
-  const auto outputs = evaluate_reference(*graph, inputs);
+  const auto outputs = evaluate_reference(*graph, inputs, true);
   const onnx::ModelProto proto = read_model(model);
   for (int i = 0; i < proto.graph().output_size(); ++i) {
     const auto &output = proto.graph().output(i);
