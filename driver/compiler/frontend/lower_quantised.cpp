@@ -118,7 +118,12 @@ TensorId exact_convolution(Builder &b, const IntegerOperand &x, const IntegerOpe
   const bool counting = pads && !known;
   const int64_t pad_value = known && x.zero != kNoTensor ? to_integers(b[x.zero])[0] : 0;
   TensorId sum = convolve(b, x.x, w.x, c, pad_value);
-  const TensorId map_of_ones = counting ? ones(b, {1, xs[1], xs[2], xs[3]}) : kNoTensor;
+  // A convolution's map is no constant on the device unless all of it is: ones of x's shape come from x itself.
+  TensorId map_of_ones = kNoTensor;
+  if (counting && b.is_constant(w.x)) map_of_ones = ones(b, {1, xs[1], xs[2], xs[3]});
+  if (counting && !b.is_constant(w.x)) {
+    map_of_ones = b.binary("or", b.binary("and", x.x, b.scalar(Type::I8, 0)), b.scalar(Type::I8, 1));
+  }
   if (x.zero != kNoTensor) {
     const TensorId weights =
         counting ? convolve(b, map_of_ones, w.x, c, 0) : b.reshape(integer_sum(b, w.x, {1, 2, 3}), {1, ws[0], 1, 1});
