@@ -11,7 +11,7 @@ PACKAGES=(
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata
   nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev libpcre2-dev libutf8proc-dev
   libunicorn-dev gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf
-  clang-format clang-tidy gcovr
+  clang-format clang-tidy gcovr pciutils
 )
 
 # npm package, its tarball's SHA-256, and the files that are used.

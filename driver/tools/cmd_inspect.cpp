@@ -102,6 +102,23 @@ int info(const ChipOptions &chip, bool json) {
   return kDone;
 }
 
+/// Configuration space as `lspci -xxxx` prints it, which `lspci -F FILE -vvv` decodes.
+int dump_configuration_space(const ChipOptions &chip) {
+  const std::unique_ptr<Device> device = chip.open();
+  fmt::print("00:00.0 Processing accelerators: CXVP {}\n", chip.name());
+  for (unsigned line = 0; line < 4096; line += 16) {
+    fmt::print("{:02x}:", line);
+    for (unsigned at = line; at < line + 16; ++at) {
+      uint8_t byte = 0;
+      device->transport().read(Transport::kConfigSpace, at, &byte, 1);
+      fmt::print(" {:02x}", byte);
+    }
+    fmt::print("\n");
+  }
+  fmt::print("\n");
+  return kDone;
+}
+
 int run_elf(const std::string &path, uint64_t limit, bool json) {
   char *text = nullptr;
   const int code = cx_firmware_run_elf(path.c_str(), limit, &text);
@@ -157,8 +174,12 @@ void add_info(CLI::App &app, Invocation &invocation) {
   auto json = std::make_shared<bool>(false);
   CLI::App *command = app.add_subcommand("info", "Boot a chip and print what it says of itself");
   chip->add_to(*command);
+  auto pci = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "JSON instead of a table");
-  command->callback([=, &invocation] { invocation.action = [=] { return info(*chip, *json); }; });
+  command->add_flag("--pci", *pci, "The booted function's configuration space, for lspci -vvv -F FILE");
+  command->callback([=, &invocation] {
+    invocation.action = [=] { return *pci ? dump_configuration_space(*chip) : info(*chip, *json); };
+  });
 }
 
 void add_disasm(CLI::App &app, Invocation &invocation) {

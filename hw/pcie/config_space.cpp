@@ -37,6 +37,19 @@ constexpr unsigned kLnkCtl2 = ConfigSpace::kExpress + 0x30;
 constexpr std::uint16_t kInitiateFlr = 1u << 15;
 constexpr std::uint8_t kUnsupportedRequest = 1u << 3;
 
+// Advanced error reporting (section 7.8.4): offsets, the bit of an unsupported request, and default values.
+constexpr unsigned kAerUncorrectable = ConfigSpace::kAer + 0x04;
+constexpr unsigned kAerUncorrectableMask = ConfigSpace::kAer + 0x08;
+constexpr unsigned kAerSeverity = ConfigSpace::kAer + 0x0c;
+constexpr unsigned kAerCorrectable = ConfigSpace::kAer + 0x10;
+constexpr unsigned kAerCorrectableMask = ConfigSpace::kAer + 0x14;
+constexpr unsigned kAerControl = ConfigSpace::kAer + 0x18;
+constexpr std::uint32_t kUncorrectableBits = 0x003ff030;  // errors that an endpoint may have
+constexpr std::uint32_t kAerUnsupportedRequest = 1u << 20;
+constexpr std::uint32_t kDefaultSeverity = 0x00062030;  // data link, surprise down, flow control, overflow, malformed
+constexpr std::uint32_t kCorrectableBits = 0x0000f1c1;
+constexpr std::uint32_t kAdvisoryNonFatal = 1u << 13;
+
 constexpr std::uint8_t kCapPm = 0x01, kCapMsix = 0x11, kCapExpress = 0x10;
 
 // Payload sizes are coded as log2(bytes / 128).
@@ -95,6 +108,18 @@ ConfigSpace::ConfigSpace(const ConfigSpaceParams &params) : params_(params) {
   define(kDevCtl2, 2, 0, 0x0010);
   define(kLnkCap2, 4, ((1u << params.gen) - 1) << 1);
   define(kLnkCtl2, 2, params.gen, 0x000f);
+
+  constexpr std::uint32_t kAerVersion = 2, kSerialVersion = 1;
+  define(kAer, 4, 0x0001u | kAerVersion << 16 | std::uint32_t{kSerial} << 20);
+  define(kAerUncorrectable, 4, 0, 0, kUncorrectableBits);
+  define(kAerUncorrectableMask, 4, 0, kUncorrectableBits);
+  define(kAerSeverity, 4, kDefaultSeverity, kUncorrectableBits);
+  define(kAerCorrectable, 4, 0, 0, kCorrectableBits);
+  define(kAerCorrectableMask, 4, kAdvisoryNonFatal, kCorrectableBits);
+  define(kAerControl, 4, 0);  // neither ECRC nor multiple headers
+  define(kSerial, 4, 0x0003u | kSerialVersion << 16);
+  define(kSerial + 4, 4, std::uint32_t{params.device_id} << 16 | params.vendor_id);
+  define(kSerial + 8, 4, 0x43585650);  // "CXVP"
   initial_ = value_;
 }
 
@@ -167,9 +192,17 @@ void ConfigSpace::set_status(std::uint16_t bits) {
 }
 
 void ConfigSpace::set_unsupported_request() {
+  constexpr unsigned kByte = kAerUncorrectable + 2;
+  value_[kByte] = static_cast<std::uint8_t>(value_[kByte] | kAerUnsupportedRequest >> 16);
   value_[kDevSta] = static_cast<std::uint8_t>(value_[kDevSta] | kUnsupportedRequest);
 }
 
 void ConfigSpace::reset() { value_ = initial_; }
+
+void ConfigSpace::function_reset() {
+  const std::array<std::uint8_t, kBytes> before = value_;
+  reset();
+  for (unsigned at = kAerUncorrectable; at < kAerControl; ++at) value_[at] = before[at];
+}
 
 }  // namespace cx::hw

@@ -1,4 +1,5 @@
-// Configuration space of the PCIe function: type-0 header, power management, MSI-X and PCI Express capabilities.
+// Configuration space of the PCIe function: type-0 header, power management, MSI-X and PCI Express capabilities, and in
+// extended space advanced error reporting and a serial number.
 #ifndef HW_PCIE_CONFIG_SPACE_HPP
 #define HW_PCIE_CONFIG_SPACE_HPP
 
@@ -26,6 +27,9 @@ class ConfigSpace {
   static constexpr unsigned kPm = 0x40;
   static constexpr unsigned kMsix = 0x50;
   static constexpr unsigned kExpress = 0x60;
+  // Extended capabilities.
+  static constexpr unsigned kAer = 0x100;     // advanced error reporting
+  static constexpr unsigned kSerial = 0x150;  // device serial number
   // Bits of the status register that the device sets.
   static constexpr std::uint16_t kReceivedMasterAbort = 1u << 13;
 
@@ -60,6 +64,8 @@ class ConfigSpace {
 
   // Everything to its value after power-on.
   void reset();
+  // The same but for what a function-level reset leaves: status, masks and severity of advanced error reporting.
+  void function_reset();
 
  private:
   std::uint32_t dword(unsigned offset) const;

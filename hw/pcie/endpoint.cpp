@@ -180,7 +180,7 @@ void PcieEndpoint::bus_access(bool write, int bar, std::uint64_t offset, std::by
 }
 
 void PcieEndpoint::function_reset() {
-  config_.reset();
+  config_.function_reset();
   if (function_reset_) function_reset_();
   apply_config();
 }

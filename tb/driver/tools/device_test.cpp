@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -138,4 +139,31 @@ TEST_CASE("a socket that a dead card left behind is used again") {
   const CardProcess card("--config tiny --socket " + socket);
   CHECK(card.ready == "listening at " + socket + "\n");
   CHECK(run_cx("info --device vfio-user:" + socket).status == 0);
+}
+
+TEST_CASE("lspci decodes the function's configuration space") {
+  if (std::system("command -v lspci >/dev/null") != 0) {
+    WARN("lspci (package pciutils) is not installed");
+    return;
+  }
+  const Folder folder;
+  const auto dump = run_cx("info --config cx3210 --pci");
+  REQUIRE(dump.status == 0);
+  std::ofstream(folder / "dump") << dump.text;
+  FILE *pipe = popen(("lspci -vvv -n -F " + folder / "dump").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::string text;
+  char buffer[4096];
+  while (const std::size_t n = fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, n);
+  REQUIRE(pclose(pipe) == 0);
+  INFO(text);
+  for (const char *line :
+       {"00:00.0 1200: c5a1:3210 (rev 01)", "Mem+ BusMaster+", "Region 0: Memory at", "64-bit, non-prefetchable",
+        "64-bit, prefetchable", "Power Management version 3", "MSI-X: Enable+ Count=32 Masked-",
+        "Vector table: BAR=0 offset=00020000", "PBA: BAR=0 offset=00028000", "Express (v2) Endpoint", "FLReset+",
+        "MaxPayload 256 bytes, MaxReadReq 512 bytes", "Speed 16GT/s, Width x16", "Advanced Error Reporting",
+        "Device Serial Number 43-58-56-50-32-10-c5-a1"}) {
+    CHECK_THAT(text, Catch::Matchers::Contains(line));
+  }
+  CHECK(text.find("<chain broken>") == std::string::npos);
 }

@@ -99,7 +99,47 @@ TEST_CASE("type-0 header") {
   CHECK(get(space, 0x2c) == 0x3210c5a1);
   CHECK((get(space, 0x06, 2) & 0x10) != 0);
   CHECK(get(space, 0x3d, 1) == 0);
-  CHECK(get(space, 0x100) == 0);  // no extended capability
+}
+
+TEST_CASE("extended capabilities: advanced error reporting and serial number") {
+  ConfigSpace space(params());
+  // The chain: identifier, version, next.
+  CHECK((get(space, 0x100) & 0xffff) == 1);
+  CHECK((get(space, 0x100) >> 16 & 0xf) == 2);
+  const uint32_t serial = get(space, 0x100) >> 20;
+  CHECK((get(space, serial) & 0xffff) == 3);
+  CHECK(get(space, serial) >> 20 == 0);
+  CHECK(get(space, serial + 4) == 0x3210c5a1);
+  CHECK(get(space, serial + 8) != 0);
+
+  constexpr uint32_t kUr = 1u << 20;
+  CHECK(get(space, 0x104) == 0);
+  space.set_unsupported_request();
+  CHECK(get(space, 0x104) == kUr);
+  CHECK((get(space, 0x6a, 2) & 8) != 0);
+  REQUIRE(space.write(0x104, 4, ~kUr));  // zeros leave a status bit
+  CHECK(get(space, 0x104) == kUr);
+  REQUIRE(space.write(0x108, 4, kUr));
+  REQUIRE(space.write(0x10c, 4, kUr));
+  space.function_reset();  // sticky, unlike the device status
+  CHECK(get(space, 0x104) == kUr);
+  CHECK(get(space, 0x108) == kUr);
+  CHECK(get(space, 0x10c) == kUr);
+  CHECK((get(space, 0x6a, 2) & 8) == 0);
+  REQUIRE(space.write(0x104, 4, kUr));
+  CHECK(get(space, 0x104) == 0);
+  space.reset();
+  CHECK(get(space, 0x108) == 0);
+  CHECK(get(space, 0x10c) == 0x62030);
+  CHECK(get(space, 0x114) == 1u << 13);
+  // Read-only: the chain, the serial number, reserved bits.
+  for (const uint32_t at : {0x100u, 0x118u, serial, serial + 4, serial + 8}) {
+    const uint32_t before = get(space, at);
+    REQUIRE(space.write(at, 4, ~before));
+    CHECK(get(space, at) == before);
+  }
+  REQUIRE(space.write(0x108, 4, ~0u));
+  CHECK(get(space, 0x108) == 0x3ff030);
 }
 
 TEST_CASE("BARs answer sizing and take addresses") {
