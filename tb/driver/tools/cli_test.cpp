@@ -226,7 +226,7 @@ TEST_CASE("8-bit precisions without what they need exit with 2 and say what is m
 
   const Result format = run_cx(run + " --set dmmu.formats=[FP32,FP16]");
   CHECK(format.status == 2);
-  CHECK_THAT(format.text, Catch::Contains("int8") && Catch::Contains("it has fp32, fp16"));
+  CHECK_THAT(format.text, Catch::Contains("int8") && Catch::Contains("it has fp32, tf32, fp16"));
   const Result measured = run_cx(run + " --set dmmu.formats=[INT8]");
   CHECK(measured.status == 2);
   CHECK_THAT(measured.text, Catch::Contains("ranges are measured"));
