@@ -7,9 +7,7 @@ import sys
 import tempfile
 
 cx, ocr, ort = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
-data = pathlib.Path(os.environ.get("CX_DATA", "../shared/data"))
-if not data.exists():
-    data = pathlib.Path("/work/shared/data")
+data = pathlib.Path(os.environ.get("CX_DATA_DIR", pathlib.Path(__file__).resolve().parent.parent / "../shared/data"))
 
 
 def run(*arguments):
