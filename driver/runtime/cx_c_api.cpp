@@ -66,6 +66,8 @@ cx_result guarded(Body &&body) noexcept {
     return body();
   } catch (const cx::TimeoutError &error) {
     return fail(CX_ERROR_TIMEOUT, error.what());
+  } catch (const cx::DeviceLostError &error) {
+    return fail(CX_ERROR_DEVICE_LOST, error.what());
   } catch (const cx::DeviceFault &error) {
     last_error().fault = error.record();
     return fail(CX_ERROR_DEVICE_FAULT, error.what());
@@ -88,6 +90,16 @@ cx_result guarded(Body &&body) noexcept {
 
 void require(bool good, const char *message) {
   if (!good) throw cx::UsageError(message);
+}
+
+cx::DeviceOptions options_of(const char *const *sets, size_t set_count) {
+  require(sets || set_count == 0, "sets is NULL");
+  cx::DeviceOptions options;
+  for (size_t i = 0; i < set_count; ++i) {
+    require(sets[i] != nullptr, "an entry of sets is NULL");
+    options.overrides.emplace_back(sets[i]);
+  }
+  return options;
 }
 
 // Copies as much of `full` as the caller's struct has room for.
@@ -141,6 +153,8 @@ const char *cx_result_string(cx_result result) {
       return "CX_ERROR_BUSY";
     case CX_ERROR_INTERNAL:
       return "CX_ERROR_INTERNAL";
+    case CX_ERROR_DEVICE_LOST:
+      return "CX_ERROR_DEVICE_LOST";
   }
   return "CX_ERROR_UNKNOWN";
 }
@@ -168,15 +182,20 @@ cx_result cx_last_fault(cx_fault_info *fault) {
 cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device) {
   return guarded([&] {
     require(yaml && device, "yaml or device is NULL");
-    require(sets || set_count == 0, "sets is NULL");
     *device = nullptr;
-    cx::DeviceOptions options;
-    for (size_t i = 0; i < set_count; ++i) {
-      require(sets[i] != nullptr, "an entry of sets is NULL");
-      options.overrides.emplace_back(sets[i]);
-    }
     auto handle = std::make_unique<cx_device>();
-    handle->device = cx::Device::open(yaml, options);
+    handle->device = cx::Device::open(yaml, options_of(sets, set_count));
+    *device = handle.release();
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_connect(const char *address, const char *const *sets, size_t set_count, cx_device **device) {
+  return guarded([&] {
+    require(address && device, "address or device is NULL");
+    *device = nullptr;
+    auto handle = std::make_unique<cx_device>();
+    handle->device = cx::Device::connect(address, options_of(sets, set_count));
     *device = handle.release();
     return CX_SUCCESS;
   });

@@ -25,7 +25,8 @@ typedef enum cx_result {
   CX_ERROR_DEVICE_FAULT = 5, /* details: cx_last_fault() */
   CX_ERROR_TIMEOUT = 6,      /* no answer within the limit of simulated time */
   CX_ERROR_BUSY = 7,         /* the handle is still used by another one */
-  CX_ERROR_INTERNAL = 8
+  CX_ERROR_INTERNAL = 8,
+  CX_ERROR_DEVICE_LOST = 9 /* the card's process is gone; close the device and what belongs to it */
 } cx_result;
 
 /* "CX_SUCCESS", ...; never NULL. */
@@ -71,6 +72,9 @@ typedef struct cx_device_info {
 
 /* yaml: configuration of the card; sets: "key=value" overrides, may be NULL when set_count is 0. */
 cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device);
+/* address: "inproc:FILE.yaml", or "vfio-user:SOCKET" of a card that another process serves (cx device), which takes no
+ * overrides. */
+cx_result cx_device_connect(const char *address, const char *const *sets, size_t set_count, cx_device **device);
 /* CX_ERROR_BUSY while an executable or device tensor of it exists. NULL is allowed. */
 cx_result cx_device_close(cx_device *device);
 cx_result cx_device_get_info(cx_device *device, cx_device_info *info);

@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "driver/include/cx/cx.h"
 #include "driver/include/cx/error.hpp"
 #include "driver/umd/device.hpp"
 #include "hw/regs/gen/map.h"
@@ -107,6 +108,27 @@ TEST_CASE("a device that is killed is lost within a second, whatever the client 
     CHECK_THROWS_AS(device->read_register(CX_MAP_DEV_OFFSET), DeviceLostError);
     CHECK_THROWS_AS(device->allocate_host(4096), DeviceLostError);
   }
+}
+
+TEST_CASE("the C API connects, and tells of a lost device") {
+  ServedCard card(kChip);
+  cx_device *device = nullptr;
+  CHECK(cx_device_connect(nullptr, nullptr, 0, &device) == CX_ERROR_USAGE);
+  CHECK(cx_device_connect("card", nullptr, 0, &device) == CX_ERROR_INPUT);
+  CHECK(cx_device_connect("vfio-user:/nonexistent", nullptr, 0, &device) == CX_ERROR_INPUT);
+  const char *set = "dmmu.tiles=4";
+  CHECK(cx_device_connect(card.address().c_str(), &set, 1, &device) == CX_ERROR_INPUT);
+  CHECK(device == nullptr);
+  REQUIRE(cx_device_connect(card.address().c_str(), nullptr, 0, &device) == CX_SUCCESS);
+  cx_device_info info{};
+  info.struct_size = sizeof info;
+  CHECK(cx_device_get_info(device, &info) == CX_SUCCESS);
+  CHECK(info.tiles == 2);
+  card.stop();
+  CHECK(cx_device_get_info(device, &info) == CX_ERROR_DEVICE_LOST);
+  CHECK(std::string(cx_last_error()).find("process is gone") != std::string::npos);
+  CHECK(std::string(cx_result_string(CX_ERROR_DEVICE_LOST)) == "CX_ERROR_DEVICE_LOST");
+  CHECK(cx_device_close(device) == CX_SUCCESS);
 }
 
 TEST_CASE("a client that is killed in its work leaves a card for the next one") {
