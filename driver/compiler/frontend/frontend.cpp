@@ -37,6 +37,7 @@ const LoweringTable &lowerings() {
     register_loss(result);
     register_signal(result);
     register_training(result);
+    register_ngrams(result);
     register_quantised(result);
     return result;
   }();
@@ -54,7 +55,6 @@ const std::map<std::string, std::string> &refusals() {
                                                            {"RandomUniformLike", random},
                                                            {"NonMaxSuppression", dynamic},
                                                            {"StringNormalizer", "text is not computed on the device"},
-                                                           {"TfIdfVectorizer", "text is not computed on the device"},
                                                            {"StringConcat", "text is not computed on the device"},
                                                            {"StringSplit", "text is not computed on the device"},
                                                            {"RegexFullMatch", "text is not computed on the device"}};

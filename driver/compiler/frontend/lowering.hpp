@@ -81,6 +81,7 @@ void register_attention(LoweringTable &table);
 void register_einsum(LoweringTable &table);
 void register_loss(LoweringTable &table);
 void register_signal(LoweringTable &table);
+void register_ngrams(LoweringTable &table);  ///< n-grams of integers
 void register_quantised(LoweringTable &table);
 void register_training(LoweringTable &table);
 

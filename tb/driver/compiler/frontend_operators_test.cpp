@@ -491,6 +491,115 @@ TEST_CASE("Discrete Fourier transforms: real and complex, forward and back, padd
   c.check("y", {2, bins, 3, 2}, expected);
 }
 
+namespace {
+
+void int_list(onnx::NodeProto &node, const std::string &name, const std::vector<int64_t> &values) {
+  auto &entry = *node.add_attribute();
+  entry.set_name(name);
+  entry.set_type(onnx::AttributeProto::INTS);
+  for (int64_t value : values) entry.add_ints(value);
+}
+
+}  // namespace
+
+TEST_CASE("TfIdfVectorizer counts and weighs n-grams of integers, with items skipped") {
+  const std::string mode = GENERATE("TF", "IDF", "TFIDF");
+  const int64_t shortest = GENERATE(int64_t{1}, int64_t{2});
+  const int64_t longest = GENERATE(int64_t{2}, int64_t{3});
+  const int64_t skips = GENERATE(int64_t{0}, int64_t{3});
+  const bool wide = GENERATE(false, true);  // int64
+  Case c(9, seed());
+  std::uniform_int_distribution<int> draw(-1, 2);
+  const int rows = 3;
+  const int length = 7;
+  Numbers x;
+  for (int i = 0; i < rows * length; ++i) x.push_back(draw(c.random()));
+  c.given("x", {rows, length}, x, wide ? onnx::TensorProto::INT64 : onnx::TensorProto::INT32);
+  // Each n-gram once, in any order; columns 0 to 9 with gaps.
+  const std::vector<std::vector<int64_t>> grams = {{2}, {-1}, {0, 0}, {1, 2}, {2, -1}, {0, 1, 0}, {1, 1, 1}};
+  std::vector<int64_t> columns = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+  std::shuffle(columns.begin(), columns.end(), c.random());
+  columns.resize(grams.size());
+  std::vector<int64_t> items;
+  for (const auto &gram : grams) items.insert(items.end(), gram.begin(), gram.end());
+  std::vector<float> weights;
+  for (std::size_t g = 0; g < grams.size(); ++g) weights.push_back(0.5F + static_cast<float>(g));
+  auto &node = c.node("TfIdfVectorizer", {"x"}, {"y"});
+  attribute(node, "mode", mode);
+  attribute(node, "min_gram_length", shortest);
+  attribute(node, "max_gram_length", longest);
+  attribute(node, "max_skip_count", skips);
+  int_list(node, "ngram_counts", {0, 2, 8});
+  int_list(node, "ngram_indexes", columns);
+  int_list(node, "pool_int64s", items);
+  attribute(node, "weights", weights);
+  const int64_t width = *std::max_element(columns.begin(), columns.end()) + 1;
+  Numbers expected(static_cast<std::size_t>(rows * width), 0.0);
+  for (int row = 0; row < rows; ++row) {
+    for (std::size_t g = 0; g < grams.size(); ++g) {
+      const int size = static_cast<int>(grams[g].size());
+      if (size < shortest || size > longest) continue;
+      int count = 0;
+      for (int step = 1; step <= (size == 1 ? 1 : skips + 1); ++step) {
+        for (int start = 0; start + (size - 1) * step < length; ++start) {
+          bool same = true;
+          for (int k = 0; k < size; ++k) {
+            same = same && x[static_cast<std::size_t>(row * length + start + k * step)] ==
+                               static_cast<double>(grams[g][static_cast<std::size_t>(k)]);
+          }
+          count += same ? 1 : 0;
+        }
+      }
+      const double weight = static_cast<double>(weights[g]);
+      expected[static_cast<std::size_t>(row * width + columns[g])] = mode == "TF"    ? count
+                                                                     : mode == "IDF" ? (count > 0 ? weight : 0)
+                                                                                     : count * weight;
+    }
+  }
+  c.check("y", {rows, width}, expected);
+}
+
+TEST_CASE("Wrong attributes of TfIdfVectorizer are named") {
+  Case c(9, 1);
+  c.given("x", {4}, {1, 2, 3, 4}, onnx::TensorProto::INT32);
+  auto &node = c.node("TfIdfVectorizer", {"x"}, {"y"});
+  const auto make = [&](const std::string &mode, const std::vector<int64_t> &counts,
+                        const std::vector<int64_t> &columns, const std::vector<int64_t> &items) {
+    attribute(node, "mode", mode);
+    attribute(node, "max_gram_length", int64_t{2});
+    int_list(node, "ngram_counts", counts);
+    int_list(node, "ngram_indexes", columns);
+    int_list(node, "pool_int64s", items);
+    return c.message();
+  };
+  SECTION("mode") {
+    CHECK_THAT(make("BM25", {0, 1}, {0, 1}, {5, 1, 2}), Contains("TfIdfVectorizer") && Contains("'BM25'"));
+  }
+  SECTION("an n-gram more than columns") {
+    CHECK_THAT(make("TF", {0, 1}, {0}, {5, 1, 2}), Contains("the_node") && Contains("ngram_indexes has 1"));
+  }
+  SECTION("a column more than n-grams") {
+    CHECK_THAT(make("TF", {0, 1}, {0, 1, 2}, {5, 1, 2}), Contains("ngram_indexes has 3"));
+  }
+  SECTION("half an n-gram") { CHECK_THAT(make("TF", {0, 1}, {0, 1}, {5, 1}), Contains("length 2 the places 1 to 2")); }
+  SECTION("places that go back") { CHECK_THAT(make("TF", {2, 0}, {0, 1}, {5, 1}), Contains("ngram_counts")); }
+  SECTION("no pool of the longest") { CHECK_THAT(make("TF", {0}, {0}, {5}), Contains("max_gram_length 2")); }
+  SECTION("one column twice") { CHECK_THAT(make("TF", {0, 1}, {3, 3}, {5, 1, 2}), Contains("into one place")); }
+  SECTION("negative column") { CHECK_THAT(make("TF", {0, 1}, {0, -1}, {5, 1, 2}), Contains("negative")); }
+  SECTION("too wide") { CHECK_THAT(make("TF", {0, 1}, {0, int64_t{1} << 40}, {5, 1, 2}), Contains("TfIdfVectorizer")); }
+  SECTION("beyond int32") {
+    CHECK_THAT(make("TF", {0, 1}, {0, 1}, {int64_t{1} << 31, 1, 2}), Contains("pool_int64s holds 2147483648"));
+  }
+  SECTION("weights") {
+    attribute(node, "weights", std::vector<float>{1});
+    CHECK_THAT(make("IDF", {0, 1}, {0, 1}, {5, 1, 2}), Contains("weights has 1 elements for 2"));
+  }
+  SECTION("text") {
+    attribute(node, "pool_strings", std::vector<std::string>{"a"});
+    CHECK_THAT(make("TF", {0, 1}, {0, 1}, {5, 1, 2}), Contains("text is not computed"));
+  }
+}
+
 TEST_CASE("Activations and optimisers of other domains") {
   SECTION("QuickGelu") {
     Case c(17, seed());

@@ -344,6 +344,31 @@ TEST_CASE("a model that the compiler alone would compute is unsupported, not pas
   CHECK(nlohmann::json::parse(result.text)["summary"]["unsupported"] == 1);
 }
 
+TEST_CASE("a case whose data contradict its model is unsupported, a wrong result a failure") {
+  const Folder folder;
+  const fs::path data = fs::path(folder / "test_relu") / "test_data_set_0";
+  fs::create_directories(data);
+  write_model((data.parent_path() / "model.onnx").string(), "Relu");
+  const auto verdict = [&](const std::string &input_type, std::vector<int64_t> input, std::vector<int64_t> output,
+                           bool wrong = false) {
+    write_input((data / "input_0.pb").string(), std::move(input), input_type);
+    cx::HostTensor y{"y", "float32", output, std::vector<std::byte>(cx::element_count(output) * 4)};
+    if (wrong) y.bytes[3] = std::byte{0x40};
+    cx::tools::save_tensor(y, data / "output_0.pb");
+    const Result result = run_cx("conformance " + data.parent_path().string() + " --json");
+    const auto entry = nlohmann::json::parse(result.text)["cases"][0];
+    CHECK(result.status == (entry["result"] == "fail" ? 1 : 0));
+    return entry["result"].get<std::string>() + " " + entry.value("reason", "");
+  };
+  CHECK(verdict("float32", {1, 4}, {1, 4}) == "pass ");
+  CHECK_THAT(verdict("float32", {1, 4}, {1, 4}, true), Catch::StartsWith("fail y: 1 of 4 elements differ"));
+  const std::string refused = "unsupported the case's data contradict its model: ";
+  CHECK(verdict("float32", {4}, {1, 4}) == refused + "input 'x' has shape [4], declared [1, 4]");
+  CHECK(verdict("float32", {1, 3}, {1, 4}) == refused + "input 'x' has shape [1, 3], declared [1, 4]");
+  CHECK(verdict("int32", {1, 4}, {1, 4}) == refused + "input 'x' has type int32, declared float32");
+  CHECK(verdict("float32", {1, 4}, {2, 4}) == refused + "output 'y' has shape [2, 4], declared [1, 4]");
+}
+
 TEST_CASE("bench tile compares model and RTL") {
   const Result result = run_cx("bench tile --format INT8 --format FP16 --runs 1 --seconds 0.02 --json");
   INFO(result.text);
