@@ -20,7 +20,9 @@ void Fd::reset() {
   fd_ = -1;
 }
 
-bool Channel::readable(int timeout_ms) const {
+bool Channel::readable(int timeout_ms) const { return begin_ < end_ || more(timeout_ms); }
+
+bool Channel::more(int timeout_ms) const {
   pollfd wait{socket_.get(), POLLIN, 0};
   for (;;) {
     const int ready = poll(&wait, 1, timeout_ms);
@@ -29,52 +31,83 @@ bool Channel::readable(int timeout_ms) const {
   }
 }
 
-bool Channel::read_all(std::byte *to, std::size_t bytes, std::vector<Fd> *fds, int timeout_ms) {
-  while (bytes > 0) {
-    if (timeout_ms >= 0 && !readable(timeout_ms)) return false;
-    iovec part{to, bytes};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxFds * sizeof(int))> control;
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
+std::size_t Channel::read_some(std::byte *to, std::size_t bytes) {
+  iovec part{to, bytes};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxFds * sizeof(int))> control;
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  ssize_t got = 0;
+  do {
     message.msg_control = control.data();
     message.msg_controllen = control.size();
-    const ssize_t got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    for (cmsghdr *entry = CMSG_FIRSTHDR(&message); entry != nullptr; entry = CMSG_NXTHDR(&message, entry)) {
-      if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
-      const std::size_t count = (entry->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (std::size_t i = 0; i < count; ++i) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(entry) + i * sizeof(int), sizeof fd);
-        Fd owned(fd);
-        if (fds != nullptr) fds->push_back(std::move(owned));
-      }
+    got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got <= 0) return 0;
+  received_ += static_cast<std::uint64_t>(got);
+  for (cmsghdr *entry = CMSG_FIRSTHDR(&message); entry != nullptr; entry = CMSG_NXTHDR(&message, entry)) {
+    if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (entry->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(entry) + i * sizeof(int), sizeof fd);
+      // The system ends a read behind the bytes that descriptors came with: they belong to its last byte.
+      fds_.emplace_back(received_ - 1, Fd(fd));
     }
-    to += got;
-    bytes -= static_cast<std::size_t>(got);
+  }
+  return static_cast<std::size_t>(got);
+}
+
+bool Channel::fill(std::size_t bytes, int timeout_ms) {
+  if (begin_ > 0 && begin_ + bytes > buffer_.size()) {
+    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  while (end_ - begin_ < bytes) {
+    // The wait for a message's first byte is the caller's affair.
+    if (end_ > begin_ && timeout_ms >= 0 && !more(timeout_ms)) return false;
+    if (begin_ == end_) begin_ = end_ = 0;
+    const std::size_t got = read_some(buffer_.data() + end_, buffer_.size() - end_);
+    if (got == 0) return false;
+    end_ += got;
+  }
+  return true;
+}
+
+bool Channel::take(std::byte *to, std::size_t bytes, int timeout_ms) {
+  const std::size_t kept = std::min(bytes, end_ - begin_);
+  if (kept > 0) std::memcpy(to, buffer_.data() + begin_, kept);
+  begin_ += kept;
+  for (std::size_t done = kept; done < bytes;) {
+    if (timeout_ms >= 0 && !more(timeout_ms)) return false;
+    const std::size_t got = read_some(to + done, bytes - done);
+    if (got == 0) return false;
+    done += got;
   }
   return true;
 }
 
 std::optional<Message> Channel::receive(int timeout_ms) {
   Message message;
-  if (!read_all(reinterpret_cast<std::byte *>(&message.header), 1, &message.fds, -1)) return std::nullopt;
-  if (!read_all(reinterpret_cast<std::byte *>(&message.header) + 1, sizeof(Header) - 1, &message.fds, timeout_ms)) {
-    return std::nullopt;
-  }
+  if (!fill(sizeof(Header), timeout_ms)) return std::nullopt;
+  take(reinterpret_cast<std::byte *>(&message.header), sizeof(Header), timeout_ms);
   std::size_t rest = message.header.size < sizeof(Header) ? 0 : message.header.size - sizeof(Header);
   if (rest <= max_payload_) {
     message.payload.resize(rest);
-    if (!read_all(message.payload.data(), rest, &message.fds, timeout_ms)) return std::nullopt;
-    return message;
+    if (!take(message.payload.data(), rest, timeout_ms)) return std::nullopt;
+  } else {
+    std::vector<std::byte> sink(1 << 16);
+    while (rest > 0) {
+      const std::size_t part = std::min(rest, sink.size());
+      if (!take(sink.data(), part, timeout_ms)) return std::nullopt;
+      rest -= part;
+    }
   }
-  std::vector<std::byte> sink(1 << 16);
-  while (rest > 0) {
-    const std::size_t part = std::min(rest, sink.size());
-    if (!read_all(sink.data(), part, &message.fds, timeout_ms)) return std::nullopt;
-    rest -= part;
+  const std::uint64_t message_end = received_ - (end_ - begin_);
+  while (!fds_.empty() && fds_.front().first < message_end) {
+    message.fds.push_back(std::move(fds_.front().second));
+    fds_.pop_front();
   }
   return message;
 }

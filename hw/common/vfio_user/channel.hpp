@@ -1,8 +1,10 @@
 // One end of a vfio-user connection: whole messages with their file descriptors over a stream socket.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <utility>
@@ -69,10 +71,22 @@ class Channel {
             std::span<const int> fds = {});
 
  private:
-  bool read_all(std::byte *to, std::size_t bytes, std::vector<Fd> *fds, int timeout_ms);
+  /// Whether the socket has something to read within timeout_ms.
+  bool more(int timeout_ms) const;
+  /// One recvmsg(): bytes that came, 0 when the peer is gone. Descriptors go to fds_.
+  std::size_t read_some(std::byte *to, std::size_t bytes);
+  /// At least `bytes` of a message lie in buffer_.
+  bool fill(std::size_t bytes, int timeout_ms);
+  /// The next bytes of a message, from buffer_ and then from the socket.
+  bool take(std::byte *to, std::size_t bytes, int timeout_ms);
 
   Fd socket_;
   std::size_t max_payload_;
+  // A read takes what there is, so that a small message costs one: buffer_ holds [begin_, end_) of the stream.
+  std::array<std::byte, 8192> buffer_;
+  std::size_t begin_ = 0, end_ = 0;
+  std::uint64_t received_ = 0;                    ///< bytes of the stream that came
+  std::deque<std::pair<std::uint64_t, Fd>> fds_;  ///< of no message yet, with the place in the stream
 };
 
 template <class T>
