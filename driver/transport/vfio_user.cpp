@@ -1,6 +1,5 @@
 #include "driver/transport/vfio_user.hpp"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -71,6 +70,7 @@ void VfioUserTransport::set_up_interrupts() {
   for (uint32_t vector = 0; vector < info.count; ++vector) {
     events_.emplace_back(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!events_.back()) throw Error(std::string("eventfd: ") + std::strerror(errno));
+    waits_.push_back({events_.back().get(), POLLIN, 0});
   }
   const uint32_t batch = std::max(1u, peer_fds_);
   for (uint32_t first = 0; first < info.count; first += batch) {
@@ -133,7 +133,7 @@ void VfioUserTransport::read(int bar, uint64_t offset, void *data, size_t size) 
 
 void VfioUserTransport::write(int bar, uint64_t offset, const void *data, size_t size) {
   const uint32_t region = bar == kConfigSpace ? uint32_t{vfio::kConfig} : static_cast<uint32_t>(bar);
-  time_known_ = false;
+  if (bar == kConfigSpace) time_known_ = false;  // writes to BARs are posted: no time passes
   const auto *from = static_cast<const std::byte *>(data);
   for (size_t done = 0; done < size;) {
     const vfio::RegionAccess access{offset + done, region,
@@ -250,13 +250,11 @@ Transport::Wake VfioUserTransport::advance(uint64_t limit_ps) {
 }
 
 void VfioUserTransport::collect_interrupts() {
-  std::vector<pollfd> waits;
-  for (const vfio::Fd &event : events_) waits.push_back({event.get(), POLLIN, 0});
-  if (poll(waits.data(), waits.size(), 0) <= 0) return;
-  for (size_t vector = 0; vector < waits.size(); ++vector) {
-    if ((waits[vector].revents & POLLIN) == 0) continue;
+  if (poll(waits_.data(), waits_.size(), 0) <= 0) return;
+  for (size_t vector = 0; vector < waits_.size(); ++vector) {
+    if ((waits_[vector].revents & POLLIN) == 0) continue;
     uint64_t count = 0;
-    if (::read(waits[vector].fd, &count, sizeof count) != sizeof count) continue;
+    if (::read(waits_[vector].fd, &count, sizeof count) != sizeof count) continue;
     for (; count > 0; --count) arrived_.push_back(static_cast<uint32_t>(vector));
   }
 }

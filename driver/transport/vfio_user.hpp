@@ -1,6 +1,8 @@
 // A card in another process, over the vfio-user protocol.
 #pragma once
 
+#include <poll.h>
+
 #include <array>
 #include <deque>
 #include <map>
@@ -58,6 +60,7 @@ class VfioUserTransport final : public Transport {
   uint32_t peer_fds_ = vfio::kDefaultFds;       ///< descriptors in one message
   std::array<uint64_t, vfio::kRegions> region_bytes_{};
   std::vector<vfio::Fd> events_;  ///< by vector
+  std::vector<pollfd> waits_;     ///< for events_
   std::deque<uint32_t> arrived_;
   std::map<std::byte *, vfio::Fd> shared_;  ///< of allocate()
   std::map<uint64_t, Mirror> mirrors_;      ///< mappings without a descriptor, by address

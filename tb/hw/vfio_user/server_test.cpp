@@ -1,4 +1,6 @@
 // The protocol as a client sees it: every message, and one negative test for each field of each.
+#include <sys/stat.h>
+
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -223,6 +225,63 @@ TEST_CASE("header: commands may be pipelined and are answered in order") {
     bench.send(wire::kRegionRead, packed(wire::RegionAccess{0, 7, 4}), {}, wire::kTypeCommand, id);
   }
   for (std::uint16_t id = 0; id < 100; ++id) CHECK(bench.receive().header.id == id);
+}
+
+TEST_CASE("channel: descriptors belong to the message they came with, whatever is read together") {
+  const auto seed = Catch::rngSeed() != 0 ? Catch::rngSeed() : 20261127u;
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  const std::size_t before = open_descriptors();
+  {
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    wire::Channel sender{Fd(ends[0])};
+    wire::Channel receiver{Fd(ends[1]), 20'000};
+    for (int round = 0; round < 40; ++round) {
+      // As many as a socket holds.
+      std::vector<std::vector<std::byte>> payloads;
+      std::vector<std::vector<ino_t>> files;
+      for (std::uint16_t id = 0; id < 6; ++id) {
+        // Some are larger than what one read takes; one in eight is too large to be kept.
+        const std::size_t size = random() % 8 == 0 ? 20'001 : random() % 3 == 0 ? random() % 12'000 : random() % 100;
+        std::vector<std::byte> payload(size);
+        for (auto &byte : payload) byte = static_cast<std::byte>(random());
+        std::vector<Fd> fds;
+        std::vector<ino_t> inodes;
+        for (std::size_t i = random() % 4; i > 1; --i) {
+          fds.push_back(memory_file(4096));
+          struct stat info {};
+          REQUIRE(fstat(fds.back().get(), &info) == 0);
+          inodes.push_back(info.st_ino);
+        }
+        REQUIRE(sender.send({id, 5, 0, wire::kTypeCommand, 0}, payload, {}, raw(fds)));
+        payloads.push_back(std::move(payload));
+        files.push_back(std::move(inodes));
+      }
+      for (std::uint16_t id = 0; id < 6; ++id) {
+        REQUIRE(receiver.readable(5000));
+        const auto message = receiver.receive(5000);
+        REQUIRE(message);
+        CHECK(message->header.id == id);
+        CHECK(message->header.size == sizeof(wire::Header) + payloads[id].size());
+        CHECK(message->payload == (payloads[id].size() > 20'000 ? std::vector<std::byte>() : payloads[id]));
+        std::vector<ino_t> inodes;
+        for (const Fd &fd : message->fds) {
+          struct stat info {};
+          REQUIRE(fstat(fd.get(), &info) == 0);
+          inodes.push_back(info.st_ino);
+        }
+        CHECK(inodes == files[id]);
+      }
+      CHECK_FALSE(receiver.readable(0));
+    }
+    REQUIRE(sender.send({1, 5, 0, wire::kTypeCommand, 0}, {}, {}, {}));
+    REQUIRE(sender.send({2, 5, 0, wire::kTypeCommand, 0}, {}, {}, {}));
+    REQUIRE(receiver.receive(5000));
+    CHECK(receiver.readable(0));  // it came with the first one
+    CHECK(receiver.receive(5000)->header.id == 2);
+  }
+  CHECK(open_descriptors() == before);
 }
 
 TEST_CASE("no-reply commands are not answered, whether they succeed or fail") {
