@@ -9,6 +9,11 @@ namespace cx::compiler::backend {
 namespace {
 
 constexpr int64_t kTileElements = 32768;
+/// Memory serves whole bursts: shorter runs of a source move more than they need.
+constexpr int64_t kBurstBytes = 64;
+/// Of a piece of a source whose innermost dimensions are kept, and the most of them that it takes.
+constexpr int64_t kPieceElements = 131072;
+constexpr int64_t kPieceRun = 512;
 
 /// dims of a view with the innermost first; runs of dimensions of one kind (reduced or kept) that lie densely are one.
 struct Run {
@@ -111,7 +116,7 @@ class ReduceKernel : public Kernel {
     for (std::size_t d = 0; d < seen.size(); ++d) {
       if (reduced_[d]) seen[d] = piece_[d];
     }
-    std::vector<Tiling> result = free_tilings(seen, order_, kTileElements, reduced_);
+    std::vector<Tiling> result = free_tilings(seen, order_, tile_elements_, reduced_);
     for (Tiling &tiling : result) {
       for (std::size_t d = 0; d < tiling.size(); ++d) {
         if (reduced_[d]) tiling[d] = 1;
@@ -154,7 +159,9 @@ class ReduceKernel : public Kernel {
   }
 
  private:
-  /// Reduced dimensions are whole unless one result's share of the source would leave no room for tiles.
+  /// Reduced dimensions are whole unless one result's share of the source would leave no room for tiles, or tiles with
+  /// whole ones would take less than a burst of each run of kept elements. Only shapes and layouts decide, not what
+  /// stays in the scratchpad, so that sums have the same order either way.
   void choose_pieces() {
     piece_ = source_;
     int64_t line = 1;
@@ -165,8 +172,16 @@ class ReduceKernel : public Kernel {
       longest = std::max(longest, source_[d]);
     }
     const int64_t room = static_cast<int64_t>(context_.target.spm_bytes) / 8;
-    if (line * element_bytes(type_) <= room && longest <= 65535) return;
+    const int64_t run = kept_run();
+    const int64_t burst = std::min(run, kBurstBytes / element_bytes(type_));
     int64_t bound = std::min<int64_t>(kTileElements, room / element_bytes(type_));
+    if (burst > 1 && line * burst > kTileElements) {
+      const int64_t taken = std::min(run, kPieceRun);
+      tile_elements_ = std::min<int64_t>(kPieceElements, room / element_bytes(type_));
+      bound = std::max<int64_t>(1, tile_elements_ / taken);
+    } else if (line * element_bytes(type_) <= room && longest <= 65535) {
+      return;
+    }
     for (int d : order_) {
       const auto index = static_cast<std::size_t>(d);
       if (!reduced_[index]) continue;
@@ -174,6 +189,20 @@ class ReduceKernel : public Kernel {
       piece_[index] = std::clamp<int64_t>(bound / rest, 1, source_[index]);
       line = rest * piece_[index];
     }
+  }
+
+  /// Elements that lie together in the source and belong to different results.
+  int64_t kept_run() const {
+    int64_t run = 1;
+    for (auto d = order_.rbegin(); d != order_.rend(); ++d) {
+      const auto index = static_cast<std::size_t>(*d);
+      if (!reduced_[index]) {
+        run *= source_[index];
+      } else if (source_[index] != 1) {
+        break;
+      }
+    }
+    return run;
   }
 
   float count() const {
@@ -284,6 +313,7 @@ class ReduceKernel : public Kernel {
   std::string kind_;
   Dtype type_;  ///< of the source
   Dims piece_;  ///< of the source, that is reduced at once
+  int64_t tile_elements_ = kTileElements;
 };
 
 class SoftmaxKernel : public Kernel {

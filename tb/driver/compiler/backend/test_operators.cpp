@@ -1,6 +1,7 @@
 // Every operator over random shapes, attributes, targets and precisions: compiled, simulated, compared.
 #include <catch2/catch.hpp>
 
+#include "driver/compiler/observer.hpp"
 #include "driver/include/cx/error.hpp"
 #include "tb/driver/compiler/backend/bench.hpp"
 
@@ -66,6 +67,15 @@ Shape random_shape(GraphMaker &maker, int64_t rank, int64_t most) {
   for (int64_t d = 0; d < rank; ++d) shape.push_back(maker.pick(1, most));
   return shape;
 }
+
+/// What the compiler says about the tiles of its groups.
+class TilingText : public StepObserver {
+ public:
+  void step(const std::string &name, const std::string &lines) override {
+    if (name == "tiling") text = lines;
+  }
+  std::string text;
+};
 
 }  // namespace
 
@@ -267,6 +277,50 @@ TEST_CASE("reduction") {
                     {{"kind", std::string(kinds[m.pick(0, 5)])}, {"axes", axes}, {"keepdims", int64_t{1}}}, out));
     check(m, 1e-4, 3e-2);
   });
+}
+
+TEST_CASE("reductions that keep the innermost dimensions go by in pieces of whole runs") {
+  struct Case {
+    Shape in;
+    std::vector<int64_t> axes;
+    const char *kind;
+  };
+  const Case cases[] = {
+      {{3000, 50}, {0}, "sum"},          {{3000, 50}, {0}, "max"},         {{40, 90, 40}, {0, 1}, "mean"},
+      {{2, 1700, 3, 20}, {1}, "abssum"}, {{60, 3, 70, 24}, {0, 2}, "min"}, {{1100, 600}, {0}, "sumsq"},
+  };
+  uint32_t seed = 650;
+  for (const Case &c : cases) {
+    INFO("seed " << seed << " kind " << c.kind << " of " << to_text(c.in));
+    GraphMaker m(seed++);
+    Shape out = c.in;
+    for (int64_t axis : c.axes) out[static_cast<std::size_t>(axis)] = 1;
+    const TensorId x = m.input(c.in);
+    m.output(m.node("Reduce", {x}, {{"kind", std::string(c.kind)}, {"axes", c.axes}, {"keepdims", int64_t{1}}}, out));
+    check(m, 1e-4, 3e-2);
+  }
+}
+
+TEST_CASE("the mean of each channel of a large map reads whole pixels") {
+  GraphMaker m(690);
+  const TensorId x = m.input({1, 6, 72, 60});
+  const TensorId y = add_conv(m, x, {6, 48, 1, 1, 1, 1, 1}, {0, 0, 0, 0}, true);
+  const TensorId mean = m.node(
+      "Reduce", {y}, {{"kind", std::string("mean")}, {"axes", std::vector<int64_t>{2, 3}}, {"keepdims", int64_t{1}}},
+      {1, 48, 1, 1});
+  m.output(m.binary("mul", y, mean));
+  check(m, 1e-4, 3e-2);
+  TilingText tilings;
+  CompileOptions options;
+  options.precision = Precision::fp16;
+  options.observer = &tilings;
+  for (const Target &target : {tiny_target(), card_target()}) {
+    tilings.text.clear();
+    compile(m.graph, target, options);
+    INFO(tilings.text);
+    const std::string shape = to_text(Shape{1, 48, 1, 1});
+    CHECK(tilings.text.find(": " + shape + " in tiles of " + shape + ", 1 in a pass") != std::string::npos);
+  }
 }
 
 TEST_CASE("softmax") {
