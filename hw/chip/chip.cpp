@@ -152,6 +152,8 @@ Chip::~Chip() = default;
 
 Dmmu &Chip::dmmu() { return blocks_->dmmu; }
 PcieEndpoint &Chip::endpoint() { return blocks_->pcie; }
+int Chip::tcm_file() const { return blocks_->cp.tcm_file(); }
+std::uint64_t Chip::tcm_bytes() const { return blocks_->cp.tcm_bytes(); }
 ControlProcessor &Chip::control_processor() { return blocks_->cp; }
 Dram &Chip::dram() { return blocks_->dram; }
 Spm &Chip::spm() { return blocks_->spm; }
@@ -237,7 +239,7 @@ void Chip::reset(Reset kind) {
   b.noc.reset();
   b.spm.reset();
   b.dram.reset();
-  std::memset(b.cp.tcm(), 0, b.cp.tcm_bytes());
+  b.cp.clear_tcm();
   log_.clear();
 }
 

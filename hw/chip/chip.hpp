@@ -34,6 +34,9 @@ class Chip : public sc_core::sc_module {
   const config::Chip &config() const { return config_; }
   Dmmu &dmmu();
   PcieEndpoint &endpoint();
+  /// A file with the firmware's memory, and its bytes; another one after a power-on reset.
+  int tcm_file() const;
+  std::uint64_t tcm_bytes() const;
   ControlProcessor &control_processor();
   Dram &dram();
   Spm &spm();

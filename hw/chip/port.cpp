@@ -352,6 +352,12 @@ uint64_t cx_port_region_bytes(const cx_port *port, int bar) {
   return port != nullptr && port->open ? port->chip->endpoint().region_bytes(bar) : 0;
 }
 
+int cx_port_region_file(const cx_port *port, int bar, uint64_t *bytes) {
+  if (port == nullptr || !port->open || bytes == nullptr || bar != 2) return -1;
+  *bytes = port->chip->tcm_bytes() & ~uint64_t{4095};
+  return *bytes != 0 ? port->chip->tcm_file() : -1;
+}
+
 int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size) {
   return guarded(port, [&] {
     using Result = cx::hw::HostMemory::Result;

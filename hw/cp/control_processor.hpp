@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "hw/cp/rv32_core.hpp"
+#include "hw/cp/shared_memory.hpp"
 #include "hw/sync/clock.hpp"
 
 namespace cx::regs {
@@ -72,6 +73,8 @@ class ControlProcessor : public sc_core::sc_module {
   uint64_t device_time() const { return clock_.now(); }
 
   uint8_t *tcm() { return tcm_.data(); }
+  int tcm_file() const { return tcm_.file(); }  ///< other processes may map it
+  void clear_tcm() { tcm_.renew(); }
   uint32_t tcm_bytes() const { return static_cast<uint32_t>(tcm_.size()); }
   const Rv32Core &core() const { return core_; }
 
@@ -112,7 +115,7 @@ class ControlProcessor : public sc_core::sc_module {
 
   Clock clock_;
   Config config_;
-  std::vector<uint8_t> tcm_;
+  SharedMemory tcm_;
   CoreBus core_bus_;
   Rv32Core core_;
   std::unique_ptr<regs::IntcRegs> intc_;

@@ -26,6 +26,13 @@ class Card final : public Function {
     return index == wire::kConfig || index <= wire::kBar5 ? cx_port_region_bytes(port_, bar_of(index)) : 0;
   }
 
+  std::optional<RegionMemory> region_memory(std::uint32_t index) const override {
+    std::uint64_t bytes = 0;
+    const int file = index <= wire::kBar5 ? cx_port_region_file(port_, bar_of(index), &bytes) : -1;
+    if (file < 0) return std::nullopt;
+    return RegionMemory{file, bytes};
+  }
+
   bool read(std::uint32_t region, std::uint64_t offset, std::byte *to, std::size_t bytes) override {
     return in_pieces(region, offset, bytes, [&](std::uint64_t at, std::size_t done, std::size_t size) {
       return cx_port_read(port_, bar_of(region), at, to + done, size) == CX_PORT_OK;

@@ -26,6 +26,12 @@ class Function {
 
   /// Bytes of region `index` (vfio numbering: 0 to 5 BARs, 7 configuration space); 0: not there.
   virtual std::uint64_t region_bytes(std::uint32_t index) const = 0;
+  struct RegionMemory {
+    int file;             ///< stays the function's, until the next power_cycle()
+    std::uint64_t bytes;  ///< from the region's and the file's beginning; multiple of 4096
+  };
+  /// Memory behind the region that a client may map.
+  virtual std::optional<RegionMemory> region_memory(std::uint32_t) const { return std::nullopt; }
   /// Accesses inside the region; false: the function refuses. Writes are posted where PCIe posts them.
   virtual bool read(std::uint32_t region, std::uint64_t offset, std::byte *to, std::size_t bytes) = 0;
   virtual bool write(std::uint32_t region, std::uint64_t offset, const std::byte *from, std::size_t bytes) = 0;

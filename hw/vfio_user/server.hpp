@@ -36,6 +36,7 @@ class Server final : public HostLink {
   struct Reply {
     int error = 0;  ///< errno; 0: done
     std::vector<std::byte> payload;
+    std::optional<int> fd;  ///< comes along; stays its owner's
   };
   struct Mapping {
     std::uint64_t bytes = 0;
@@ -83,6 +84,7 @@ class Server final : public HostLink {
   bool owns_time_ = false;   ///< the client moves simulated time
   bool busy_ = false;        ///< the function may have something to do
   std::uint32_t client_transfer_ = wire::kDefaultTransfer;
+  bool takes_fds_ = true;  ///< descriptors may go to the client
   std::uint16_t next_id_ = 0;
   std::map<std::uint64_t, Mapping> mappings_;  ///< by address
   std::array<std::vector<Vector>, wire::kIrqs> irqs_;

@@ -73,6 +73,10 @@ int cx_port_arm_vector(cx_port *port, uint32_t vector, int armed);
 /* Bytes of a BAR, or of the configuration space; 0 if there is none. */
 uint64_t cx_port_region_bytes(const cx_port *port, int bar);
 
+/* A file that holds a BAR's first *bytes bytes (whole pages) and that another process may map: accesses to it take no
+ * simulated time. Valid until cx_port_close(), which leaves it to who has mapped it. -1: the BAR has none. */
+int cx_port_region_file(const cx_port *port, int bar, uint64_t *bytes);
+
 /* Lets simulated time pass until an interrupt arrives, nothing is left to do, or limit_ps picoseconds have passed. */
 int cx_port_advance(cx_port *port, uint64_t limit_ps);
 

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstring>
@@ -57,6 +58,62 @@ Trace exercise(Device &device) {
   return trace;
 }
 
+/// BAR2 of a card in this process's memory.
+struct Mapped {
+  vfio::Fd file;
+  uint64_t bytes = 0;
+  uint8_t *data = nullptr;
+  ~Mapped() {
+    if (data != nullptr) munmap(data, bytes);
+  }
+};
+
+/// A client without a driver.
+class RawClient {
+ public:
+  explicit RawClient(const std::string &path) : channel_(vfio::connect_to(path.c_str())) {
+    const std::string text = R"({"capabilities":{"cx_time":true}})";
+    call(vfio::kVersion, vfio::Version{vfio::kMajor, vfio::kMinor},
+         std::as_bytes(std::span(text.c_str(), text.size() + 1)));
+  }
+  template <class T>
+  vfio::Message call(uint16_t command, const T &head, std::span<const std::byte> data = {}) {
+    REQUIRE(channel_.send({1, command, 0, vfio::kTypeCommand, 0}, vfio::bytes_of(head), data));
+    auto reply = channel_.receive(5000);
+    REQUIRE(reply);
+    REQUIRE((reply->header.flags & vfio::kError) == 0);
+    return std::move(*reply);
+  }
+  std::unique_ptr<Mapped> map_bar2() {
+    vfio::Message reply = call(vfio::kGetRegionInfo, vfio::RegionInfo{64, 0, 2, 0, 0, 0});
+    REQUIRE(reply.payload.size() == sizeof(vfio::RegionInfo) + sizeof(vfio::SparseMmap));
+    REQUIRE(reply.fds.size() == 1);
+    vfio::SparseMmap area;
+    std::memcpy(&area, reply.payload.data() + sizeof(vfio::RegionInfo), sizeof area);
+    auto mapped = std::make_unique<Mapped>();
+    mapped->file = std::move(reply.fds[0]);
+    mapped->bytes = area.size;
+    void *memory = mmap(nullptr, area.size, PROT_READ | PROT_WRITE, MAP_SHARED, mapped->file.get(), 0);
+    REQUIRE(memory != MAP_FAILED);
+    mapped->data = static_cast<uint8_t *>(memory);
+    return mapped;
+  }
+  void enable_memory() { write(vfio::kConfig, 4, 6); }  // memory space and bus master
+  uint32_t read(uint32_t region, uint64_t offset) {
+    const vfio::Message reply = call(vfio::kRegionRead, vfio::RegionAccess{offset, region, 4});
+    REQUIRE(reply.payload.size() == sizeof(vfio::RegionAccess) + 4);
+    uint32_t value = 0;
+    std::memcpy(&value, reply.payload.data() + sizeof(vfio::RegionAccess), 4);
+    return value;
+  }
+  void write(uint32_t region, uint64_t offset, uint32_t value) {
+    call(vfio::kRegionWrite, vfio::RegionAccess{offset, region, 4}, vfio::bytes_of(value));
+  }
+
+ private:
+  vfio::Channel channel_;
+};
+
 double seconds_of(const std::function<void()> &action) {
   const auto begin = std::chrono::steady_clock::now();
   action();
@@ -64,6 +121,35 @@ double seconds_of(const std::function<void()> &action) {
 }
 
 }  // namespace
+
+TEST_CASE("firmware memory is mapped by a client, and no longer its own when the client is gone") {
+  const ServedCard card(kChip);
+  std::vector<std::unique_ptr<Mapped>> kept;
+  for (int round = 0; round < 2; ++round) {
+    RawClient client(card.path());
+    kept.push_back(client.map_bar2());
+    Mapped &memory = *kept.back();
+    REQUIRE(memory.bytes == 256 << 10);
+    CHECK(std::all_of(memory.data, memory.data + memory.bytes, [](uint8_t byte) { return byte == 0; }));
+    client.enable_memory();
+    const uint32_t offset = 0x1234, stored = 0xcafe0001 + static_cast<uint32_t>(round);
+    std::memcpy(memory.data + offset, &stored, sizeof stored);
+    CHECK(client.read(2, offset) == stored);
+    client.write(2, 0x2000, 0x1234567);
+    CHECK(client.read(2, 0x2000) == 0x1234567);  // behind the posted write
+    uint32_t seen = 0;
+    std::memcpy(&seen, memory.data + 0x2000, sizeof seen);
+    CHECK(seen == 0x1234567);
+    CHECK(ftruncate(memory.file.get(), 0) != 0);  // would kill the card
+    if (round == 1) {
+      std::memset(kept.front()->data, 0x77, kept.front()->bytes);
+      CHECK(client.read(2, offset) == stored);
+    }
+  }
+  // A driver boots its firmware there.
+  const auto device = Device::connect(card.address());
+  CHECK(device->target().tiles == 2);
+}
 
 TEST_CASE("two cards in one process do not know of each other") {
   const ServedCard first(kChip), second(kChip, {"dmmu.tiles=4"});

@@ -49,6 +49,11 @@ class FakeFunction final : public Function {
   std::uint64_t now = 0;
   std::function<void(FakeFunction &, std::uint64_t)> on_doorbell;  ///< a write to BAR0 offset 0
 
+  std::optional<RegionMemory> mappable;  ///< of BAR2
+
+  std::optional<RegionMemory> region_memory(std::uint32_t index) const override {
+    return index == 2 ? mappable : std::nullopt;
+  }
   std::uint64_t region_bytes(std::uint32_t index) const override {
     const auto found = regions.find(index);
     return found == regions.end() ? 0 : found->second.size();

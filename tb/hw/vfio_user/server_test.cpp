@@ -344,6 +344,65 @@ REFUSED("region information, cap_offset", EINVAL, wire::kGetRegionInfo, packed(w
 REFUSED("region information, size", EINVAL, wire::kGetRegionInfo, packed(wire::RegionInfo{32, 0, 0, 0, 8, 0}))
 REFUSED("region information, offset", EINVAL, wire::kGetRegionInfo, packed(wire::RegionInfo{32, 0, 0, 0, 0, 8}))
 
+TEST_CASE("region information: memory that may be mapped") {
+  const Fd file = memory_file(0x3000);
+  struct stat expected {};
+  REQUIRE(fstat(file.get(), &expected) == 0);
+  Bench bench;
+  bench.function.mappable = {file.get(), 0x3000};
+  const auto ask = [&](std::uint32_t argsz, std::uint32_t index = 2) {
+    return bench.call(wire::kGetRegionInfo, packed(wire::RegionInfo{argsz, 0, index, 0, 0, 0}));
+  };
+  for (const std::uint32_t argsz : {32u, 63u}) {
+    INFO(argsz);
+    const auto reply = ask(argsz);
+    const auto info = reply.as<wire::RegionInfo>();
+    REQUIRE(reply.payload.size() == 32);
+    CHECK(info->argsz == 64);
+    CHECK(info->flags == 15);
+    CHECK(info->cap_offset == 0);
+    CHECK(info->size == 4 << 20);
+    CHECK(reply.fds.empty());
+  }
+  for (const std::uint32_t argsz : {64u, 4096u}) {
+    INFO(argsz);
+    const auto reply = ask(argsz);
+    const auto info = reply.as<wire::RegionInfo>();
+    REQUIRE(reply.payload.size() == 64);
+    CHECK(info->argsz == 64);
+    CHECK(info->flags == 15);
+    CHECK(info->cap_offset == 32);
+    CHECK(info->size == 4 << 20);
+    CHECK(info->offset == 0);
+    wire::SparseMmap area;
+    std::memcpy(&area, reply.payload.data() + 32, sizeof area);
+    CHECK(area.id == 1);
+    CHECK(area.version == 1);
+    CHECK(area.next == 0);
+    CHECK(area.areas == 1);
+    CHECK(area.offset == 0);
+    CHECK(area.size == 0x3000);
+    REQUIRE(reply.fds.size() == 1);
+    struct stat seen {};
+    REQUIRE(fstat(reply.fds[0].get(), &seen) == 0);
+    CHECK(seen.st_ino == expected.st_ino);
+  }
+  const auto other = ask(64, 0);
+  CHECK(other.as<wire::RegionInfo>()->flags == 3);
+  CHECK(other.payload.size() == 32);
+  CHECK(other.fds.empty());
+}
+
+TEST_CASE("region information: a client that takes no descriptors is offered no mapping") {
+  const Fd file = memory_file(0x1000);
+  Bench bench(true, with(R"("max_msg_fds":0)"));
+  bench.function.mappable = {file.get(), 0x1000};
+  const auto reply = bench.call(wire::kGetRegionInfo, packed(wire::RegionInfo{64, 0, 2, 0, 0, 0}));
+  CHECK(reply.as<wire::RegionInfo>()->flags == 3);
+  CHECK(reply.as<wire::RegionInfo>()->argsz == 32);
+  CHECK(reply.fds.empty());
+}
+
 // ---- DEVICE_GET_IRQ_INFO ----
 
 TEST_CASE("interrupt information of each type") {
