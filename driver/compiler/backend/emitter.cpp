@@ -209,7 +209,12 @@ void Emitter::load(const SpmView &dst, const MemView &src) {
     return;
   }
   if (dry_) return;
-  for_each_block(src.dims, {dst.strides, src.strides}, 1, [&](const Block &block) {
+  // A dimension that repeats elements nests as in the destination: innermost it would cut every run to one element.
+  Dims nesting = src.strides;
+  for (std::size_t d = 0; d < nesting.size(); ++d) {
+    if (nesting[d] == 0) nesting[d] = dst.strides[d];
+  }
+  for_each_block(src.dims, {dst.strides, src.strides, nesting}, 2, [&](const Block &block) {
     for_each_transfer(block, element_bytes(src.dtype), [&](const Block &piece) {
       const Descriptor view = descriptor_of(piece, 0, dst.dtype, dst.base);
       Operation &op = add(isa::Engine::LOAD, isa::DmaLoad{}.encode());

@@ -124,7 +124,30 @@ TensorId spread(Builder &b, TensorId x, const Integers &strides) {
   return b.slice(wide, Integers(s.size(), 0), Integers(s.size(), 1), target);
 }
 
-// A transposed convolution is a convolution of the spread input with the mirrored kernel.
+// Kernel rows up to which a transposed convolution is one product for each of them.
+constexpr int64_t kMostRows = 64;
+
+// Where a kernel is as large as its strides, every element of the result belongs to one of the input: each kernel row
+// is a product whose channels are (kernel column, output channel), written to every kH-th row of the result.
+TensorId disjoint_transpose(Builder &b, TensorId x, TensorId w, TensorId bias, const Window &window) {
+  const Shape xs = b.shape(x);
+  const Shape ws = b.shape(w);
+  const int64_t maps = ws[1];
+  const int64_t rows = window.kernel[0];
+  const int64_t columns = window.kernel[1];
+  if (bias != kNoTensor) bias = b.reshape(b.expand(bias, {columns, maps}), {columns * maps});
+  const Window point{{1, 1}, {1, 1}, {1, 1}, {0, 0}, {0, 0}};
+  Ids lines;
+  for (int64_t row = 0; row < rows; ++row) {
+    const TensorId part = b.transpose(b.slice_axis(w, 2, row, 1), {3, 1, 0, 2});
+    const TensorId y = convolve_2d(b, x, b.reshape(part, {columns * maps, xs[1], 1, 1}), bias, point, 1);
+    const TensorId apart = b.reshape(y, {xs[0], columns, maps, xs[2], xs[3]});
+    lines.push_back(b.reshape(b.transpose(apart, {0, 2, 3, 4, 1}), {xs[0], maps, xs[2], 1, xs[3] * columns}));
+  }
+  return b.reshape(b.concat(lines, 3), {xs[0], maps, xs[2] * rows, xs[3] * columns});
+}
+
+// Another transposed convolution is a convolution of the spread input with the mirrored kernel.
 Ids conv_transpose(NodeContext &n) {
   Builder &b = n.b;
   const TensorId x = n.input(0);
@@ -168,6 +191,9 @@ Ids conv_transpose(NodeContext &n) {
     begin.push_back(window.extent(d) - 1 - low);
     end.push_back(window.extent(d) - 1 - high + extra[d]);
   }
+  const bool disjoint = rank == 2 && group == 1 && kernel == window.strides && window.dilations == Integers{1, 1} &&
+                        begin == Integers{0, 0, kernel[0] - 1, kernel[1] - 1} && end == begin && kernel[0] <= kMostRows;
+  if (disjoint) return {disjoint_transpose(b, x, w, n.optional_input(2), window)};
   Integers pads = begin;
   pads.insert(pads.end(), end.begin(), end.end());
   const TensorId padded = b.pad(spread(b, x, window.strides), pads, 0);

@@ -412,6 +412,64 @@ TEST_CASE("Rotary embedding of part of a head, halves or neighbours, at position
   c.check("y", {2, 2, 3, 6}, expected);
 }
 
+namespace {
+
+void integers(onnx::NodeProto &node, const std::string &name, const std::vector<int64_t> &values) {
+  auto &entry = *node.add_attribute();
+  entry.set_name(name);
+  entry.set_type(onnx::AttributeProto::INTS);
+  for (int64_t value : values) entry.add_ints(value);
+}
+
+}  // namespace
+
+TEST_CASE("ConvTranspose whose kernel is as large as its strides, and next to that") {
+  struct Form {
+    int64_t kernel_y, kernel_x, stride_y, stride_x, pad, extra;
+  };
+  const Form form =
+      GENERATE(Form{2, 2, 2, 2, 0, 0}, Form{3, 2, 3, 2, 0, 0}, Form{1, 4, 1, 4, 0, 0}, Form{1, 1, 1, 1, 0, 0},
+               Form{2, 2, 2, 2, 1, 0}, Form{2, 2, 2, 2, 0, 1}, Form{3, 3, 2, 2, 0, 0}, Form{2, 3, 3, 3, 0, 0});
+  const bool biased = GENERATE(true, false);
+  constexpr int64_t kImages = 2, kIn = 5, kOut = 3, kHeight = 4, kWidth = 6;
+  Case c(13, seed());
+  const Numbers x = c.input("x", {kImages, kIn, kHeight, kWidth});
+  const Numbers w = c.input("w", {kIn, kOut, form.kernel_y, form.kernel_x});
+  const Numbers bias = biased ? c.input("bias", {kOut}) : Numbers(kOut, 0.0);
+  std::vector<std::string> operands{"x", "w"};
+  if (biased) operands.emplace_back("bias");
+  auto &node = c.node("ConvTranspose", operands, {"y"});
+  integers(node, "strides", {form.stride_y, form.stride_x});
+  integers(node, "pads", {form.pad, form.pad, form.pad, form.pad});
+  integers(node, "output_padding", {form.extra, form.extra});
+  const int64_t height = form.stride_y * (kHeight - 1) + form.kernel_y - 2 * form.pad + form.extra;
+  const int64_t width = form.stride_x * (kWidth - 1) + form.kernel_x - 2 * form.pad + form.extra;
+  Numbers expected(static_cast<std::size_t>(kImages * kOut * height * width));
+  for (int64_t i = 0; i < kImages * kOut; ++i) {
+    for (int64_t at = 0; at < height * width; ++at) {
+      expected[static_cast<std::size_t>(i * height * width + at)] = bias[static_cast<std::size_t>(i % kOut)];
+    }
+  }
+  // Every element of the input adds its kernel to the result.
+  for (int64_t at = 0; at < kImages * kIn * kOut * kHeight * kWidth * form.kernel_y * form.kernel_x; ++at) {
+    int64_t rest = at;
+    const auto next = [&](int64_t size) {
+      const int64_t index = rest % size;
+      rest /= size;
+      return index;
+    };
+    const int64_t kx = next(form.kernel_x), ky = next(form.kernel_y), px = next(kWidth), py = next(kHeight);
+    const int64_t out = next(kOut), in = next(kIn), image = rest;
+    const int64_t row = py * form.stride_y + ky - form.pad;
+    const int64_t column = px * form.stride_x + kx - form.pad;
+    if (row < 0 || row >= height || column < 0 || column >= width) continue;
+    expected[static_cast<std::size_t>(((image * kOut + out) * height + row) * width + column)] +=
+        x[static_cast<std::size_t>(((image * kIn + in) * kHeight + py) * kWidth + px)] *
+        w[static_cast<std::size_t>(((in * kOut + out) * form.kernel_y + ky) * form.kernel_x + kx)];
+  }
+  c.check("y", {kImages, kOut, height, width}, expected);
+}
+
 TEST_CASE("GroupNormalization takes scales of groups up to opset 20 and of channels from 21 on") {
   const int opset = GENERATE(18, 21);
   Case c(opset, seed());
