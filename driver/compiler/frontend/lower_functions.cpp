@@ -102,17 +102,6 @@ Ids local_response_normalization(NodeContext &n) {
   return {b.binary("div", x, b.binary("mul", root, b.unary("sqrt", root)))};
 }
 
-// [length] as [length, 1, ...] so that it broadcasts along dimension 1 of a tensor of this rank.
-TensorId along_channels(Builder &b, TensorId values, int64_t rank, int64_t length, const char *role) {
-  if (b.shape(values) != Shape{length}) {
-    throw InputError(std::string(role) + " has shape " + to_text(b.shape(values)) + ", expected " +
-                     to_text(Shape{length}));
-  }
-  Shape shape(static_cast<std::size_t>(std::max<int64_t>(rank - 1, 1)), 1);
-  shape[0] = length;
-  return b.reshape(values, shape);
-}
-
 // Scale and bias are per group up to opset 20, per channel from opset 21 on.
 Ids group_normalization(NodeContext &n) {
   Builder &b = n.b;
@@ -131,11 +120,11 @@ Ids group_normalization(NodeContext &n) {
   TensorId y = b.binary("div", m.centred, deviation(b, m.variance, n.real("epsilon", 1e-5F)));
   if (n.opset >= 21) {
     y = b.reshape(y, shape);
-    y = b.binary("mul", y, along_channels(b, n.input(1), rank, shape[1], "scale"));
-    return {b.binary("add", y, along_channels(b, n.input(2), rank, shape[1], "bias"))};
+    y = b.binary("mul", y, per_channel(b, n.input(1), rank, shape[1], "scale"));
+    return {b.binary("add", y, per_channel(b, n.input(2), rank, shape[1], "bias"))};
   }
-  y = b.binary("mul", y, along_channels(b, n.input(1), 3, groups, "scale"));
-  return {b.reshape(b.binary("add", y, along_channels(b, n.input(2), 3, groups, "bias")), shape)};
+  y = b.binary("mul", y, per_channel(b, n.input(1), 3, groups, "scale"));
+  return {b.reshape(b.binary("add", y, per_channel(b, n.input(2), 3, groups, "bias")), shape)};
 }
 
 struct RootMeanSquare {

@@ -12,17 +12,6 @@ namespace {
 using Ids = std::vector<TensorId>;
 using Integers = std::vector<int64_t>;
 
-// [C] seen as [C, 1, 1, ...] so that it broadcasts along dimension 1 of a tensor of this rank.
-TensorId per_channel(Builder &b, TensorId values, int64_t rank, int64_t channels, const char *role) {
-  if (b.shape(values) != Shape{channels}) {
-    throw InputError(std::string(role) + " has shape " + to_text(b.shape(values)) + ", expected " +
-                     to_text(Shape{channels}));
-  }
-  Shape shape(static_cast<std::size_t>(std::max<int64_t>(rank - 1, 1)), 1);
-  shape[0] = channels;
-  return b.reshape(values, shape);
-}
-
 std::vector<int64_t> all_but_channels(int64_t rank) {
   Integers axes = {0};
   for (int64_t axis = 2; axis < rank; ++axis) axes.push_back(axis);

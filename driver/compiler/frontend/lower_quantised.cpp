@@ -358,23 +358,37 @@ Ids dynamic_quantize_linear(NodeContext &n) {
 
 // ---- Operators on quantised tensors
 
-Ids matmul_integer(NodeContext &n) {
+// Both operands of a product, the right one with its zero point absorbed where that is possible.
+struct IntegerOperands {
+  IntegerOperand a, w;
+};
+
+IntegerOperands matrices(NodeContext &n, TensorId a, TensorId a_zero, TensorId w, TensorId w_zero) {
   Builder &b = n.b;
-  if (b.rank(n.input(0)) < 2 || b.rank(n.input(1)) < 2) {
+  if (b.rank(a) < 2 || b.rank(w) < 2) {
     throw UnsupportedError(n.op(), "operands of rank 1; matrices are supported");
   }
-  const IntegerOperand a = integer_operand(b, n.input(0), n.optional_input(2));
-  IntegerOperand w = integer_operand(b, n.input(1), n.optional_input(3));
-  absorb_zero_point(b, w, b.shape(w.x).size() - 1);
-  return {exact_matmul(b, a, w)};
+  IntegerOperands operands{integer_operand(b, a, a_zero), integer_operand(b, w, w_zero)};
+  absorb_zero_point(b, operands.w, b.shape(operands.w.x).size() - 1);
+  return operands;
+}
+
+IntegerOperands map_and_kernel(Builder &b, TensorId x, TensorId x_zero, TensorId w, TensorId w_zero) {
+  IntegerOperands operands{integer_operand(b, x, x_zero), integer_operand(b, w, w_zero)};
+  const TensorId zero = operands.a.zero;
+  if (zero != kNoTensor && elements(b.shape(zero)) != 1) throw InputError("x_zero_point must be a scalar");
+  absorb_zero_point(b, operands.w, 0);
+  return operands;
+}
+
+Ids matmul_integer(NodeContext &n) {
+  const auto [a, w] = matrices(n, n.input(0), n.optional_input(2), n.input(1), n.optional_input(3));
+  return {exact_matmul(n.b, a, w)};
 }
 
 Ids conv_integer(NodeContext &n) {
   Builder &b = n.b;
-  const IntegerOperand x = integer_operand(b, n.input(0), n.optional_input(2));
-  IntegerOperand w = integer_operand(b, n.input(1), n.optional_input(3));
-  if (x.zero != kNoTensor && elements(b.shape(x.zero)) != 1) throw InputError("x_zero_point must be a scalar");
-  absorb_zero_point(b, w, 0);
+  const auto [x, w] = map_and_kernel(b, n.input(0), n.optional_input(2), n.input(1), n.optional_input(3));
   const Maps maps = read_convolution(n, x.x, w.x);
   const TensorId y = exact_convolution(b, {maps.x, x.zero}, {maps.w, w.zero}, maps.convolution);
   return {without_height(b, maps, y)};
@@ -417,12 +431,7 @@ TensorId requantised(Builder &b, TensorId sum, TensorId factor, const Result &y)
 
 Ids qlinear_matmul(NodeContext &n) {
   Builder &b = n.b;
-  if (b.rank(n.input(0)) < 2 || b.rank(n.input(3)) < 2) {
-    throw UnsupportedError(n.op(), "operands of rank 1; matrices are supported");
-  }
-  const IntegerOperand a = integer_operand(b, n.input(0), n.input(2));
-  IntegerOperand w = integer_operand(b, n.input(3), n.input(5));
-  absorb_zero_point(b, w, b.shape(w.x).size() - 1);
+  const auto [a, w] = matrices(n, n.input(0), n.input(2), n.input(3), n.input(5));
   const Result y = result_of(n, 6);
   return {requantised(b, exact_matmul(b, a, w), multiplier(b, n.input(1), n.input(4), y.scale, 1), y)};
 }
@@ -460,10 +469,7 @@ std::optional<TensorId> exact_floats(Builder &b, const IntegerOperand &x, const 
 
 Ids qlinear_conv(NodeContext &n) {
   Builder &b = n.b;
-  const IntegerOperand x = integer_operand(b, n.input(0), n.input(2));
-  IntegerOperand w = integer_operand(b, n.input(3), n.input(5));
-  if (x.zero != kNoTensor && elements(b.shape(x.zero)) != 1) throw InputError("x_zero_point must be a scalar");
-  absorb_zero_point(b, w, 0);
+  const auto [x, w] = map_and_kernel(b, n.input(0), n.input(2), n.input(3), n.input(5));
   const Maps maps = read_convolution(n, x.x, w.x);
   const int64_t channels = b.shape(maps.w)[0];
   const TensorId bias = n.optional_input(8);

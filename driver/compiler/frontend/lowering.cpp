@@ -117,4 +117,14 @@ std::vector<int64_t> NodeContext::axes(std::vector<int64_t> values, int64_t rank
   return values;
 }
 
+TensorId per_channel(Builder &b, TensorId values, int64_t rank, int64_t channels, const char *role) {
+  if (b.shape(values) != Shape{channels}) {
+    throw InputError(std::string(role) + " has shape " + to_text(b.shape(values)) + ", expected " +
+                     to_text(Shape{channels}));
+  }
+  Shape shape(static_cast<std::size_t>(std::max<int64_t>(rank - 1, 1)), 1);
+  shape[0] = channels;
+  return b.reshape(values, shape);
+}
+
 }  // namespace cx::compiler

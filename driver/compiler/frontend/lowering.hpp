@@ -61,6 +61,10 @@ class NodeContext {
   std::filesystem::path folder_;
 };
 
+/// [channels] seen as [channels, 1, 1, ...] so that it broadcasts along dimension 1 of a tensor of this rank. Throws
+/// InputError naming the role when `values` has another shape.
+TensorId per_channel(Builder &b, TensorId values, int64_t rank, int64_t channels, const char *role);
+
 /// Returns the node's outputs, in order; those that are not used may be left out or kNoTensor.
 using Lowering = std::function<std::vector<TensorId>(NodeContext &)>;
 /// By the operator's name, with its domain and a dot before it unless that is the default domain.
