@@ -10,7 +10,6 @@
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/command.hpp"
-#include "hw/common/port/cx_port.h"
 #include "hw/common/port/cx_serve.h"
 
 namespace cx::tools {

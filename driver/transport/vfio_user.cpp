@@ -26,10 +26,6 @@ VfioUserTransport::VfioUserTransport(const std::string &path) : path_(path) {
     throw InputError(path_ + ": the device is no PCI function of " + std::to_string(vfio::kRegions) + " regions and " +
                      std::to_string(vfio::kIrqs) + " interrupt types");
   }
-  for (uint32_t index = 0; index < vfio::kRegions; ++index) {
-    vfio::RegionInfo region{sizeof region, 0, index, 0, 0, 0};
-    region_bytes_[index] = query(vfio::kGetRegionInfo, region, "region information").size;
-  }
   set_up_interrupts();
 }
 

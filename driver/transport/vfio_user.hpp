@@ -3,7 +3,6 @@
 
 #include <poll.h>
 
-#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -58,9 +57,8 @@ class VfioUserTransport final : public Transport {
   std::unique_ptr<vfio::Channel> channel_;
   uint32_t transfer_ = vfio::kDefaultTransfer;  ///< bytes in one access
   uint32_t peer_fds_ = vfio::kDefaultFds;       ///< descriptors in one message
-  std::array<uint64_t, vfio::kRegions> region_bytes_{};
-  std::vector<vfio::Fd> events_;  ///< by vector
-  std::vector<pollfd> waits_;     ///< for events_
+  std::vector<vfio::Fd> events_;                ///< by vector
+  std::vector<pollfd> waits_;                   ///< for events_
   std::deque<uint32_t> arrived_;
   std::map<std::byte *, vfio::Fd> shared_;  ///< of allocate()
   std::map<uint64_t, Mirror> mirrors_;      ///< mappings without a descriptor, by address

@@ -93,10 +93,10 @@ void Server::handle(wire::Message message) {
 
 Server::Reply Server::dispatch(wire::Message &message) {
   const std::uint32_t size = message.header.size;
-  if (size < sizeof(wire::Header)) return {EINVAL, {}, {}};
-  if (size - sizeof(wire::Header) != message.payload.size()) return {EMSGSIZE, {}, {}};  // too large to be kept
-  if ((message.header.flags & ~(wire::kTypeMask | wire::kNoReply)) != 0) return {EINVAL, {}, {}};
-  if (!negotiated_ && message.header.command != wire::kVersion) return {EINVAL, {}, {}};
+  if (size < sizeof(wire::Header)) return {EINVAL};
+  if (size - sizeof(wire::Header) != message.payload.size()) return {EMSGSIZE};  // too large to be kept
+  if ((message.header.flags & ~(wire::kTypeMask | wire::kNoReply)) != 0) return {EINVAL};
+  if (!negotiated_ && message.header.command != wire::kVersion) return {EINVAL};
   switch (message.header.command) {
     case wire::kVersion:
       return version(message);
@@ -123,27 +123,27 @@ Server::Reply Server::dispatch(wire::Message &message) {
     case wire::kAdvance:
       return advance(message);
     default:
-      return {ENOTSUP, {}, {}};
+      return {ENOTSUP};
   }
 }
 
 Server::Reply Server::version(const wire::Message &message) {
   const auto asked = message.as<wire::Version>();
-  if (negotiated_ || !asked || asked->major != wire::kMajor) return {EINVAL, {}, {}};
+  if (negotiated_ || !asked || asked->major != wire::kMajor) return {EINVAL};
   const wire::Version agreed{wire::kMajor, std::min(asked->minor, wire::kMinor)};
   std::vector<std::byte> payload = copy_of(&agreed, sizeof agreed);
   const std::size_t text_bytes = message.payload.size() - sizeof *asked;
   if (text_bytes == 0) {
     negotiated_ = true;
-    return {0, std::move(payload), {}};
+    return {0, std::move(payload)};
   }
   const char *text = reinterpret_cast<const char *>(message.payload.data()) + sizeof *asked;
-  if (text[text_bytes - 1] != '\0' || std::strlen(text) != text_bytes - 1) return {EINVAL, {}, {}};
+  if (text[text_bytes - 1] != '\0' || std::strlen(text) != text_bytes - 1) return {EINVAL};
   using Json = nlohmann::json;
   const Json proposed = Json::parse(text, nullptr, false);
-  if (!proposed.is_object()) return {EINVAL, {}, {}};
+  if (!proposed.is_object()) return {EINVAL};
   const Json theirs = proposed.value("capabilities", Json::object());
-  if (!theirs.is_object()) return {EINVAL, {}, {}};
+  if (!theirs.is_object()) return {EINVAL};
   // The reply holds no capability that the client has not named.
   Json ours = Json::object();
   const auto limit = [&](const char *name, std::uint64_t value) {
@@ -154,19 +154,19 @@ Server::Reply Server::version(const wire::Message &message) {
   };
   if (!limit("max_msg_fds", wire::Channel::kMaxFds) || !limit("max_data_xfer_size", kMaxTransfer) ||
       !limit("pgsizes", kPage) || !limit("max_dma_maps", kMaxMappings)) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
-  if (theirs.contains("pgsizes") && (theirs["pgsizes"].get<std::uint64_t>() & kPage) == 0) return {EINVAL, {}, {}};
+  if (theirs.contains("pgsizes") && (theirs["pgsizes"].get<std::uint64_t>() & kPage) == 0) return {EINVAL};
   std::uint32_t transfer = wire::kDefaultTransfer;
   if (theirs.contains("max_data_xfer_size")) {
     const auto stated = theirs["max_data_xfer_size"].get<std::uint64_t>();
-    if (stated == 0) return {EINVAL, {}, {}};
+    if (stated == 0) return {EINVAL};
     transfer = static_cast<std::uint32_t>(std::min<std::uint64_t>(stated, kMaxTransfer));
   }
   bool time = false;
   for (const char *name : {"write_multiple", wire::kTimeCapability}) {
     if (!theirs.contains(name)) continue;
-    if (!theirs[name].is_boolean()) return {EINVAL, {}, {}};
+    if (!theirs[name].is_boolean()) return {EINVAL};
     if (theirs[name].get<bool>()) ours[name] = true;
     if (name == wire::kTimeCapability) time = theirs[name].get<bool>();
   }
@@ -177,20 +177,20 @@ Server::Reply Server::version(const wire::Message &message) {
   const std::string reply = Json{{"capabilities", ours}}.dump();
   const std::vector<std::byte> bytes = copy_of(reply.c_str(), reply.size() + 1);
   payload.insert(payload.end(), bytes.begin(), bytes.end());
-  return {0, std::move(payload), {}};
+  return {0, std::move(payload)};
 }
 
 // ---- what the function is ----
 
 /// `argsz` is what the client can take: at least the struct.
 Server::Reply Server::reply_struct(const void *value, std::size_t bytes, std::uint32_t argsz) const {
-  if (argsz < bytes) return {EINVAL, {}, {}};
-  return {0, copy_of(value, bytes), {}};
+  if (argsz < bytes) return {EINVAL};
+  return {0, copy_of(value, bytes)};
 }
 
 Server::Reply Server::get_info(const wire::Message &message) {
   const auto asked = message.as<wire::DeviceInfo>();
-  if (!asked || asked->flags != 0 || asked->regions != 0 || asked->irqs != 0) return {EINVAL, {}, {}};
+  if (!asked || asked->flags != 0 || asked->regions != 0 || asked->irqs != 0) return {EINVAL};
   const wire::DeviceInfo info{sizeof info, wire::kDeviceCanReset | wire::kDevicePci, wire::kRegions, wire::kIrqs};
   return reply_struct(&info, sizeof info, asked->argsz);
 }
@@ -199,7 +199,7 @@ Server::Reply Server::get_region_info(const wire::Message &message) {
   const auto asked = message.as<wire::RegionInfo>();
   if (!asked || asked->index >= wire::kRegions || asked->flags != 0 || asked->cap_offset != 0 || asked->size != 0 ||
       asked->offset != 0) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
   wire::RegionInfo info{sizeof info, 0, asked->index, 0, function_.region_bytes(asked->index), 0};
   if (info.size != 0) info.flags = wire::kRegionReadable | wire::kRegionWriteable;
@@ -231,7 +231,7 @@ std::uint32_t Server::irq_count(std::uint32_t index) const {
 
 Server::Reply Server::get_irq_info(const wire::Message &message) {
   const auto asked = message.as<wire::IrqInfo>();
-  if (!asked || asked->index >= wire::kIrqs || asked->flags != 0 || asked->count != 0) return {EINVAL, {}, {}};
+  if (!asked || asked->index >= wire::kIrqs || asked->flags != 0 || asked->count != 0) return {EINVAL};
   wire::IrqInfo info{sizeof info, 0, asked->index, irq_count(asked->index)};
   if (info.count != 0) info.flags = wire::kIrqEventfd;
   if (asked->index == wire::kMsix) info.flags |= wire::kIrqMaskable;
@@ -267,35 +267,35 @@ void Server::deliver_interrupts() {
 
 Server::Reply Server::set_irqs(wire::Message &message) {
   const auto asked = message.as<wire::IrqSet>();
-  if (!asked || asked->argsz < sizeof *asked || asked->index >= wire::kIrqs) return {EINVAL, {}, {}};
+  if (!asked || asked->argsz < sizeof *asked || asked->index >= wire::kIrqs) return {EINVAL};
   const std::uint32_t data = asked->flags & wire::kDataMask, action = asked->flags & wire::kActionsMask;
   const auto one_of = [](std::uint32_t bits) { return bits != 0 && (bits & (bits - 1)) == 0; };
   if (!one_of(data) || !one_of(action) || (asked->flags & ~(wire::kDataMask | wire::kActionsMask)) != 0) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
-  std::vector<Vector> &vectors = irqs(asked->index);
+  std::vector<Vector> &vectors = irqs_[asked->index];
   if (asked->count == 0) {
-    if (asked->start != 0 || data != wire::kDataNone || action != wire::kActionTrigger) return {EINVAL, {}, {}};
+    if (asked->start != 0 || data != wire::kDataNone || action != wire::kActionTrigger) return {EINVAL};
     for (std::uint32_t v = 0; v < vectors.size(); ++v) set_event(asked->index, v, wire::Fd());
     return {};
   }
-  if (asked->start >= vectors.size() || asked->count > vectors.size() - asked->start) return {EINVAL, {}, {}};
+  if (asked->start >= vectors.size() || asked->count > vectors.size() - asked->start) return {EINVAL};
   if (data == wire::kDataEventfd) {
-    if (action != wire::kActionTrigger) return {ENOTSUP, {}, {}};
-    if (!message.fds.empty() && message.fds.size() != asked->count) return {EINVAL, {}, {}};
+    if (action != wire::kActionTrigger) return {ENOTSUP};
+    if (!message.fds.empty() && message.fds.size() != asked->count) return {EINVAL};
     for (const wire::Fd &fd : message.fds) {
-      if (!is_eventfd(fd.get())) return {EINVAL, {}, {}};
+      if (!is_eventfd(fd.get())) return {EINVAL};
     }
     for (std::uint32_t i = 0; i < asked->count; ++i) {
       set_event(asked->index, asked->start + i, message.fds.empty() ? wire::Fd() : std::move(message.fds[i]));
     }
     return {};
   }
-  if (action != wire::kActionTrigger && asked->index != wire::kMsix) return {ENOTSUP, {}, {}};
+  if (action != wire::kActionTrigger && asked->index != wire::kMsix) return {ENOTSUP};
   const std::byte *chosen = nullptr;
   if (data == wire::kDataBool) {
     if (message.payload.size() - sizeof *asked < asked->count || asked->argsz - sizeof *asked < asked->count) {
-      return {EINVAL, {}, {}};
+      return {EINVAL};
     }
     chosen = message.payload.data() + sizeof *asked;
   }
@@ -322,49 +322,49 @@ int Server::check_access(std::uint32_t region, std::uint64_t offset, std::uint64
 
 Server::Reply Server::region_read(const wire::Message &message) {
   const auto asked = message.as<wire::RegionAccess>();
-  if (!asked) return {EINVAL, {}, {}};
-  if (const int error = check_access(asked->region, asked->offset, asked->count)) return {error, {}, {}};
+  if (!asked) return {EINVAL};
+  if (const int error = check_access(asked->region, asked->offset, asked->count)) return {error};
   std::vector<std::byte> payload(sizeof *asked + asked->count);
   std::memcpy(payload.data(), &*asked, sizeof *asked);
   if (asked->count != 0 &&
       !function_.read(asked->region, asked->offset, payload.data() + sizeof *asked, asked->count)) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
-  return {0, std::move(payload), {}};
+  return {0, std::move(payload)};
 }
 
 Server::Reply Server::region_write(const wire::Message &message) {
   const auto asked = message.as<wire::RegionAccess>();
-  if (!asked || message.payload.size() - sizeof *asked != asked->count) return {EINVAL, {}, {}};
-  if (const int error = check_access(asked->region, asked->offset, asked->count)) return {error, {}, {}};
+  if (!asked || message.payload.size() - sizeof *asked != asked->count) return {EINVAL};
+  if (const int error = check_access(asked->region, asked->offset, asked->count)) return {error};
   if (asked->count != 0 &&
       !function_.write(asked->region, asked->offset, message.payload.data() + sizeof *asked, asked->count)) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
-  return {0, copy_of(&*asked, sizeof *asked), {}};
+  return {0, copy_of(&*asked, sizeof *asked)};
 }
 
 Server::Reply Server::region_write_multi(const wire::Message &message) {
   const auto asked = message.as<wire::WriteMulti>();
   if (!asked || (message.payload.size() - sizeof *asked) % sizeof(wire::MultiEntry) != 0 ||
       asked->count != (message.payload.size() - sizeof *asked) / sizeof(wire::MultiEntry)) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
   std::vector<wire::MultiEntry> entries(asked->count);
   std::memcpy(entries.data(), message.payload.data() + sizeof *asked, entries.size() * sizeof(wire::MultiEntry));
   for (const wire::MultiEntry &entry : entries) {
     if (entry.count > sizeof entry.data || check_access(entry.region, entry.offset, entry.count) != 0) {
-      return {EINVAL, {}, {}};
+      return {EINVAL};
     }
   }
   wire::WriteMulti done{0};
   for (const wire::MultiEntry &entry : entries) {
     if (!function_.write(entry.region, entry.offset, reinterpret_cast<const std::byte *>(entry.data), entry.count)) {
-      return {EINVAL, {}, {}};
+      return {EINVAL};
     }
     ++done.count;
   }
-  return {0, copy_of(&done, sizeof done), {}};
+  return {0, copy_of(&done, sizeof done)};
 }
 
 // ---- DMA ----
@@ -373,13 +373,13 @@ Server::Reply Server::dma_map(wire::Message &message) {
   const auto asked = message.as<wire::DmaMap>();
   constexpr std::uint32_t kAccess = wire::kDmaReadable | wire::kDmaWriteable;
   if (!asked || asked->argsz < sizeof *asked || (asked->flags & ~kAccess) != 0 || asked->flags == 0) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
   if (asked->size == 0 || ((asked->address | asked->size | asked->offset) & (kPage - 1)) != 0 ||
       asked->address + (asked->size - 1) < asked->address || message.fds.size() > 1) {
-    return {EINVAL, {}, {}};
+    return {EINVAL};
   }
-  if (mappings_.size() >= kMaxMappings) return {ENOSPC, {}, {}};
+  if (mappings_.size() >= kMaxMappings) return {ENOSPC};
   const bool readable = (asked->flags & wire::kDmaReadable) != 0, writeable = (asked->flags & wire::kDmaWriteable) != 0;
   Mapping mapping{asked->size, nullptr, 0};
   Function::Mapped result;
@@ -387,17 +387,17 @@ Server::Reply Server::dma_map(wire::Message &message) {
     result = function_.map(asked->address, asked->size, *this, readable, writeable);
   } else {
     const int fd = message.fds[0].get();
-    if (!file_holds(fd, asked->offset, asked->size)) return {EINVAL, {}, {}};
+    if (!file_holds(fd, asked->offset, asked->size)) return {EINVAL};
     const int protection = (readable ? PROT_READ : 0) | (writeable ? PROT_WRITE : 0);
     void *memory = mmap(nullptr, asked->size, protection, MAP_SHARED, fd, static_cast<off_t>(asked->offset));
-    if (memory == MAP_FAILED) return {errno, {}, {}};
+    if (memory == MAP_FAILED) return {errno};
     mapping.memory = memory;
     mapping.mapped_bytes = asked->size;
     result = function_.map(asked->address, asked->size, static_cast<std::byte *>(memory), readable, writeable);
   }
   if (result != Function::Mapped::ok) {
     if (mapping.memory != nullptr) munmap(mapping.memory, mapping.mapped_bytes);
-    return {result == Function::Mapped::overlap ? EEXIST : EINVAL, {}, {}};
+    return {result == Function::Mapped::overlap ? EEXIST : EINVAL};
   }
   mappings_[asked->address] = mapping;
   return {};
@@ -411,16 +411,16 @@ void Server::unmap(std::map<std::uint64_t, Mapping>::iterator mapping) {
 
 Server::Reply Server::dma_unmap(const wire::Message &message) {
   const auto asked = message.as<wire::DmaUnmap>();
-  if (!asked || asked->argsz < sizeof *asked || (asked->flags & ~wire::kUnmapAll) != 0) return {EINVAL, {}, {}};
+  if (!asked || asked->argsz < sizeof *asked || (asked->flags & ~wire::kUnmapAll) != 0) return {EINVAL};
   if ((asked->flags & wire::kUnmapAll) != 0) {
-    if (asked->address != 0 || asked->size != 0) return {EINVAL, {}, {}};
+    if (asked->address != 0 || asked->size != 0) return {EINVAL};
     while (!mappings_.empty()) unmap(mappings_.begin());
   } else {
     const auto found = mappings_.find(asked->address);
-    if (found == mappings_.end() || found->second.bytes != asked->size) return {ENOENT, {}, {}};
+    if (found == mappings_.end() || found->second.bytes != asked->size) return {ENOENT};
     unmap(found);
   }
-  return {0, copy_of(&*asked, sizeof *asked), {}};
+  return {0, copy_of(&*asked, sizeof *asked)};
 }
 
 std::optional<wire::Message> Server::ask(std::uint16_t command, std::span<const std::byte> head,
@@ -474,7 +474,7 @@ bool Server::write(std::uint64_t address, const std::byte *from, std::uint64_t b
 
 Server::Reply Server::device_reset() {
   function_.reset();
-  std::vector<Vector> &vectors = irqs(wire::kMsix);
+  std::vector<Vector> &vectors = irqs_[wire::kMsix];
   for (std::uint32_t v = 0; v < vectors.size(); ++v) {
     vectors[v].pending = false;
     if (vectors[v].event) function_.arm(v, true);
@@ -483,17 +483,17 @@ Server::Reply Server::device_reset() {
 }
 
 Server::Reply Server::advance(const wire::Message &message) {
-  if (!owns_time_) return {ENOTSUP, {}, {}};
+  if (!owns_time_) return {ENOTSUP};
   const auto asked = message.as<wire::AdvanceRequest>();
-  if (!asked) return {EINVAL, {}, {}};
+  if (!asked) return {EINVAL};
   const Function::Wake wake = function_.advance(asked->limit_ps);
-  if (wake == Function::Wake::broken) return {EIO, {}, {}};
+  if (wake == Function::Wake::broken) return {EIO};
   deliver_interrupts();
   const wire::AdvanceReply reply{function_.time_ps(), static_cast<std::uint32_t>(wake), 0};
   static_assert(static_cast<std::uint32_t>(Function::Wake::interrupt) == wire::kWakeInterrupt &&
                 static_cast<std::uint32_t>(Function::Wake::limit) == wire::kWakeLimit &&
                 static_cast<std::uint32_t>(Function::Wake::idle) == wire::kWakeIdle);
-  return {0, copy_of(&reply, sizeof reply), {}};
+  return {0, copy_of(&reply, sizeof reply)};
 }
 
 }  // namespace cx::hw::vfio

@@ -35,8 +35,8 @@ class Server final : public HostLink {
  private:
   struct Reply {
     int error = 0;  ///< errno; 0: done
-    std::vector<std::byte> payload;
-    std::optional<int> fd;  ///< comes along; stays its owner's
+    std::vector<std::byte> payload{};
+    std::optional<int> fd{};  ///< comes along; stays its owner's
   };
   struct Mapping {
     std::uint64_t bytes = 0;
@@ -67,7 +67,6 @@ class Server final : public HostLink {
   Reply reply_struct(const void *value, std::size_t bytes, std::uint32_t argsz) const;
 
   std::uint32_t irq_count(std::uint32_t index) const;
-  std::vector<Vector> &irqs(std::uint32_t index) { return irqs_[index]; }
   void set_event(std::uint32_t index, std::uint32_t vector, wire::Fd event);
   void signal(std::uint32_t index, std::uint32_t vector);
   void deliver_interrupts();
