@@ -1,28 +1,12 @@
 #include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <mutex>
-#include <new>
 #include <nlohmann/json.hpp>
 
-#include "driver/include/cx/cx.h"
-#include "driver/include/cx/error.hpp"
+#include "driver/runtime/c_api.hpp"
 #include "driver/runtime/executable.hpp"
 #include "driver/runtime/program.hpp"
-#include "driver/umd/device.hpp"
-
-struct cx_device {
-  std::unique_ptr<cx::Device> device;
-  size_t users = 0;  // executables and device tensors
-};
 
 struct cx_program {
   cx::Program program;
-};
-
-struct cx_device_tensor {
-  cx_device *owner;
-  cx::DeviceTensor tensor;
 };
 
 struct cx_executable {
@@ -30,18 +14,12 @@ struct cx_executable {
   std::unique_ptr<cx::Executable> executable;
 };
 
-namespace {
+namespace cx::capi {
 
-// One simulation kernel serves all devices of a process: calls take turns.
 std::mutex &turn() {
   static std::mutex mutex;
   return mutex;
 }
-
-struct LastError {
-  std::string text;
-  cx::DeviceFault::Record fault;
-};
 
 LastError &last_error() {
   thread_local LastError error;
@@ -57,62 +35,10 @@ cx_result fail(cx_result result, const char *text) noexcept {
   return result;
 }
 
-// Runs a call's body and turns exceptions into results.
-template <class Body>
-cx_result guarded(Body &&body) noexcept {
-  try {
-    const std::lock_guard<std::mutex> lock(turn());
-    last_error() = {};
-    return body();
-  } catch (const cx::TimeoutError &error) {
-    return fail(CX_ERROR_TIMEOUT, error.what());
-  } catch (const cx::DeviceLostError &error) {
-    return fail(CX_ERROR_DEVICE_LOST, error.what());
-  } catch (const cx::DeviceFault &error) {
-    last_error().fault = error.record();
-    return fail(CX_ERROR_DEVICE_FAULT, error.what());
-  } catch (const cx::OutOfMemoryError &error) {
-    return fail(CX_ERROR_OUT_OF_MEMORY, error.what());
-  } catch (const cx::UsageError &error) {
-    return fail(CX_ERROR_USAGE, error.what());
-  } catch (const cx::UnsupportedError &error) {
-    return fail(CX_ERROR_UNSUPPORTED, error.what());
-  } catch (const cx::InputError &error) {
-    return fail(CX_ERROR_INPUT, error.what());
-  } catch (const std::bad_alloc &) {
-    return fail(CX_ERROR_OUT_OF_MEMORY, "out of host memory");
-  } catch (const std::exception &error) {
-    return fail(CX_ERROR_INTERNAL, error.what());
-  } catch (...) {
-    return fail(CX_ERROR_INTERNAL, "unknown exception");
-  }
-}
-
 void require(bool good, const char *message) {
-  if (!good) throw cx::UsageError(message);
+  if (!good) throw UsageError(message);
 }
 
-cx::DeviceOptions options_of(const char *const *sets, size_t set_count) {
-  require(sets || set_count == 0, "sets is NULL");
-  cx::DeviceOptions options;
-  for (size_t i = 0; i < set_count; ++i) {
-    require(sets[i] != nullptr, "an entry of sets is NULL");
-    options.overrides.emplace_back(sets[i]);
-  }
-  return options;
-}
-
-// Copies as much of `full` as the caller's struct has room for.
-template <class Info>
-void give(Info *info, Info full) {
-  require(info != nullptr, "info is NULL");
-  const size_t size = info->struct_size;
-  require(size >= sizeof(size_t), "struct_size is not set");
-  full.struct_size = size;
-  std::memcpy(static_cast<void *>(info), &full, std::min(size, sizeof full));
-}
-
-// A caller's tensor of any age: members behind its struct_size read as 0.
 cx_tensor take(const cx_tensor *tensors, size_t stride, size_t index) {
   cx_tensor tensor{};
   std::memcpy(static_cast<void *>(&tensor), reinterpret_cast<const char *>(tensors) + index * stride,
@@ -129,6 +55,56 @@ size_t stride_of(const cx_tensor *tensors, size_t count) {
   if (count == 0) return 0;
   require(tensors->struct_size >= offsetof(cx_tensor, bytes) + sizeof(uint64_t), "struct_size of a tensor is not set");
   return tensors->struct_size;
+}
+
+std::vector<HostTensor> host_tensors(const cx_tensor *tensors, size_t count) {
+  const size_t stride = stride_of(tensors, count);
+  std::vector<HostTensor> result;
+  for (size_t i = 0; i < count; ++i) {
+    const cx_tensor tensor = take(tensors, stride, i);
+    require(tensor.type != nullptr, "an input's type is NULL");
+    const auto *bytes = static_cast<const std::byte *>(tensor.data);
+    result.push_back(
+        {tensor.name, tensor.type, {tensor.shape, tensor.shape + tensor.rank}, {bytes, bytes + tensor.bytes}});
+  }
+  return result;
+}
+
+void give_report(cx_run_info *info, const RunReport &report) {
+  cx_run_info full{};
+  full.latency_us = report.latency_us;
+  full.launch_us = report.launch_us;
+  full.cycles = report.cycles;
+  full.launch_cycles = report.launch_cycles;
+  full.macs = report.macs;
+  full.packets = report.counters.packets;
+  full.interrupts = report.counters.interrupts;
+  full.firmware_instructions = report.counters.firmware_instructions;
+  full.wall_s = report.wall_s;
+  give(info, full);
+}
+
+char *copy_of(const std::string &text) {
+  char *copy = static_cast<char *>(std::malloc(text.size() + 1));
+  if (!copy) throw std::bad_alloc();
+  std::memcpy(copy, text.c_str(), text.size() + 1);
+  return copy;
+}
+
+}  // namespace cx::capi
+
+namespace {
+
+using namespace cx::capi;
+
+cx::DeviceOptions options_of(const char *const *sets, size_t set_count) {
+  require(sets || set_count == 0, "sets is NULL");
+  cx::DeviceOptions options;
+  for (size_t i = 0; i < set_count; ++i) {
+    require(sets[i] != nullptr, "an entry of sets is NULL");
+    options.overrides.emplace_back(sets[i]);
+  }
+  return options;
 }
 
 }  // namespace
@@ -374,15 +350,8 @@ cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, 
   return guarded([&] {
     require(executable != nullptr, "executable is NULL");
     require(!info || info->struct_size >= sizeof(size_t), "struct_size of info is not set");
-    const size_t input_stride = stride_of(inputs, input_count), output_stride = stride_of(outputs, output_count);
-    std::vector<cx::HostTensor> given;
-    for (size_t i = 0; i < input_count; ++i) {
-      const cx_tensor tensor = take(inputs, input_stride, i);
-      require(tensor.type != nullptr, "an input's type is NULL");
-      const auto *bytes = static_cast<const std::byte *>(tensor.data);
-      given.push_back(
-          {tensor.name, tensor.type, {tensor.shape, tensor.shape + tensor.rank}, {bytes, bytes + tensor.bytes}});
-    }
+    const std::vector<cx::HostTensor> given = host_tensors(inputs, input_count);
+    const size_t output_stride = stride_of(outputs, output_count);
     // Outputs are checked before the device works for them.
     const std::vector<cx::Binding> &bindings = executable->executable->program().outputs;
     std::vector<std::string> names;
@@ -412,20 +381,7 @@ cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, 
     for (size_t i = 0; i < results.size(); ++i) {
       if (!results[i].bytes.empty()) std::memcpy(places[i], results[i].bytes.data(), results[i].bytes.size());
     }
-    if (info) {
-      const cx::RunReport &report = executable->executable->report();
-      cx_run_info full{};
-      full.latency_us = report.latency_us;
-      full.launch_us = report.launch_us;
-      full.cycles = report.cycles;
-      full.launch_cycles = report.launch_cycles;
-      full.macs = report.macs;
-      full.packets = report.counters.packets;
-      full.interrupts = report.counters.interrupts;
-      full.firmware_instructions = report.counters.firmware_instructions;
-      full.wall_s = report.wall_s;
-      give(info, full);
-    }
+    if (info) give_report(info, executable->executable->report());
     return CX_SUCCESS;
   });
 }
@@ -434,11 +390,7 @@ cx_result cx_executable_report_json(cx_executable *executable, char **json) {
   return guarded([&] {
     require(executable && json, "executable or json is NULL");
     *json = nullptr;
-    const std::string text = nlohmann::json(executable->executable->report()).dump(2);
-    char *copy = static_cast<char *>(std::malloc(text.size() + 1));
-    if (!copy) throw std::bad_alloc();
-    std::memcpy(copy, text.c_str(), text.size() + 1);
-    *json = copy;
+    *json = copy_of(nlohmann::json(executable->executable->report()).dump(2));
     return CX_SUCCESS;
   });
 }

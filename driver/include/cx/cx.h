@@ -1,4 +1,4 @@
-/* C API of libcx: open a card, load a compiled program, run it.
+/* C API of libcx: open a card, load a compiled program or a model, run it.
  *
  * Handles are opaque. Structs that the caller provides begin with struct_size, set by the caller to sizeof(the struct):
  * a later library fills only what an older caller knows of. No function lets a C++ exception pass. All functions may be
@@ -75,7 +75,7 @@ cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_c
 /* address: "inproc:FILE.yaml", or "vfio-user:SOCKET" of a card that another process serves (cx device), which takes no
  * overrides. */
 cx_result cx_device_connect(const char *address, const char *const *sets, size_t set_count, cx_device **device);
-/* CX_ERROR_BUSY while an executable or device tensor of it exists. NULL is allowed. */
+/* CX_ERROR_BUSY while an executable, session or device tensor of it exists. NULL is allowed. */
 cx_result cx_device_close(cx_device *device);
 cx_result cx_device_get_info(cx_device *device, cx_device_info *info);
 
@@ -166,6 +166,77 @@ cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, 
                             const cx_tensor *outputs, size_t output_count, cx_run_info *info);
 /* The last run's report as JSON. The caller frees it with cx_free(). */
 cx_result cx_executable_report_json(cx_executable *executable, char **json);
+
+/* ---- sessions: ONNX models, compiled for the shapes of a run when they are new ---- */
+
+typedef struct cx_session cx_session;
+
+/* The largest magnitude of a tensor that a product multiplies, of an 8-bit precision. */
+typedef struct cx_range {
+  const char *tensor;
+  float magnitude; /* finite, not negative */
+} cx_range;
+
+typedef struct cx_session_options {
+  size_t struct_size;
+  const char *precision;  /* "fp32", "tf32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2" or "int8"; NULL: "fp32" */
+  const cx_range *ranges; /* of an 8-bit precision */
+  size_t range_count;
+  uint32_t max_programs; /* kept on the device, the one unused for longest makes room; 0: 32 */
+} cx_session_options;
+
+typedef struct cx_session_info {
+  size_t struct_size;
+  const char *precision;
+  uint32_t inputs, outputs;
+  uint64_t runs, compilations;
+  uint64_t cache_hits; /* runs that found their program */
+  uint64_t evictions;
+  uint64_t constant_bytes; /* of all programs, on the device, each content once */
+  double compile_s;        /* time of this computer for all compilations */
+} cx_session_info;
+
+typedef struct cx_value_info {
+  size_t struct_size;
+  const char *name;
+  const char *type;           /* "float32", ... as NumPy names it */
+  int32_t has_shape;          /* 0: the model states no shape, rank is 0 */
+  int32_t optional;           /* not 0: may be left out */
+  const int64_t *shape;       /* -1: open, known with a run */
+  const char *const *symbols; /* one for each dimension; "" for a fixed one or an open one without a name */
+  size_t rank;
+} cx_value_info;
+
+/* Reads the model; compiling waits for the first run. options may be NULL. Counts as a user of the device for
+ * cx_device_close(). */
+cx_result cx_session_create(cx_device *device, const char *onnx_path, const cx_session_options *options,
+                            cx_session **session);
+/* NULL is allowed. */
+cx_result cx_session_free(cx_session *session);
+cx_result cx_session_get_info(const cx_session *session, cx_session_info *info);
+/* Inputs and outputs in the model's order; index counts from 0. */
+cx_result cx_session_get_value(const cx_session *session, cx_direction direction, uint32_t index, cx_value_info *info);
+/* As cx_executable_bind(). The tensor's shape counts like that of an input of the run. */
+cx_result cx_session_bind(cx_session *session, cx_direction direction, const char *name,
+                          const cx_device_tensor *tensor);
+
+/* The outputs of one run, in memory of the library. */
+typedef struct cx_results cx_results;
+
+/* Inputs: all of the model's that are not bound and not optional, matched by name, of any shape that the model allows.
+ * Outputs: the named ones in this order; with outputs NULL all that are not bound. The caller frees *results, which
+ * needs neither session nor device any more. results and info may be NULL. */
+cx_result cx_session_run(cx_session *session, const cx_tensor *inputs, size_t input_count, const char *const *outputs,
+                         size_t output_count, cx_results **results, cx_run_info *info);
+/* The last run's report as JSON. The caller frees it with cx_free(). */
+cx_result cx_session_report_json(cx_session *session, char **json);
+
+cx_result cx_results_get_count(const cx_results *results, size_t *count);
+/* Fills all members of the tensor, whose struct_size is set; what it points to lives as long as the results. */
+cx_result cx_results_get_tensor(const cx_results *results, size_t index, cx_tensor *tensor);
+/* NULL is allowed. */
+cx_result cx_results_free(cx_results *results);
+
 void cx_free(void *memory);
 
 #ifdef __cplusplus
