@@ -16,6 +16,7 @@
 #include "driver/session/session.hpp"
 #include "driver/tools/profile.hpp"
 #include "driver/tools/trace.hpp"
+#include "driver/umd/shipped_files.hpp"
 
 namespace py = pybind11;
 
@@ -89,16 +90,6 @@ py::array to_array(const cx::HostTensor &tensor) {
 
 // ---- device ----
 
-std::filesystem::path config_path(const std::string &config) {
-  if (std::filesystem::exists(config)) return config;
-  const char *folder = std::getenv("CX_CONFIG_DIR");
-  const std::filesystem::path shipped =
-      std::filesystem::path(folder != nullptr ? folder : CX_CONFIG_DIR) / (config + ".yaml");
-  if (config.find('/') == std::string::npos && std::filesystem::exists(shipped)) return shipped;
-  throw cx::InputError(config + ": no such configuration file, nor one that ships in " +
-                       shipped.parent_path().string());
-}
-
 struct Device {
   std::unique_ptr<cx::Device> device;
   std::string config;
@@ -111,7 +102,7 @@ struct Device {
 // Sessions that ask for the same card share it.
 std::shared_ptr<Device> open_device(const std::string &config, const std::vector<std::string> &sets) {
   static std::map<std::pair<std::string, std::vector<std::string>>, std::weak_ptr<Device>> open;
-  const std::filesystem::path path = std::filesystem::canonical(config_path(config));
+  const std::filesystem::path path = std::filesystem::canonical(cx::chip_config(config));
   std::weak_ptr<Device> &known = open[{path.string(), sets}];
   if (std::shared_ptr<Device> device = known.lock()) return device;
   auto device = std::make_shared<Device>();

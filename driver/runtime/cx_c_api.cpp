@@ -4,6 +4,7 @@
 #include "driver/runtime/c_api.hpp"
 #include "driver/runtime/executable.hpp"
 #include "driver/runtime/program.hpp"
+#include "driver/umd/shipped_files.hpp"
 
 struct cx_program {
   cx::Program program;
@@ -160,7 +161,7 @@ cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_c
     require(yaml && device, "yaml or device is NULL");
     *device = nullptr;
     auto handle = std::make_unique<cx_device>();
-    handle->device = cx::Device::open(yaml, options_of(sets, set_count));
+    handle->device = cx::Device::open(cx::chip_config(yaml), options_of(sets, set_count));
     *device = handle.release();
     return CX_SUCCESS;
   });

@@ -19,6 +19,7 @@
 #include "driver/tools/task.hpp"
 #include "driver/tools/tensor_file.hpp"
 #include "driver/tools/text_boxes.hpp"
+#include "driver/umd/shipped_files.hpp"
 
 namespace cx::tools {
 namespace {
@@ -40,7 +41,7 @@ constexpr int kDetectorStep = 32;
 
 struct OcrOptions {
   ChipOptions chip;
-  std::string page, models = CX_OCR_MODELS, precision = "fp16", output, save_maps;
+  std::string page, models = shipped_folder("models") / "ocr", precision = "fp16", output, save_maps;
   int side = 960;
   double smallest_score = 0.5;
   bool json = false;

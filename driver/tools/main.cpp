@@ -4,15 +4,15 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstdlib>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/command.hpp"
+#include "driver/umd/shipped_files.hpp"
 
 namespace cx::tools {
 
 void ChipOptions::add_to(CLI::App &app, bool with_device) {
-  app.add_option("--config", config, "Chip: a YAML file, or the name of one in configs/chips")->capture_default_str();
+  app.add_option("--config", config, "Chip: a YAML file, or the name of one that ships")->capture_default_str();
   app.add_option("--set", sets, "Override of a configuration key, as key.path=value; may be repeated")
       ->take_all()
       ->expected(1);
@@ -22,16 +22,7 @@ void ChipOptions::add_to(CLI::App &app, bool with_device) {
       ->envname("CX_DEVICE");
 }
 
-std::filesystem::path ChipOptions::path() const {
-  if (std::filesystem::exists(config)) return config;
-  if (config.find('/') == std::string::npos && config.find(".yaml") == std::string::npos) {
-    const char *folder = std::getenv("CX_CONFIG_DIR");
-    const std::filesystem::path shipped =
-        std::filesystem::path(folder != nullptr ? folder : CX_CONFIG_DIR) / (config + ".yaml");
-    if (std::filesystem::exists(shipped)) return shipped;
-  }
-  throw InputError(config + ": no such configuration file, nor one that ships in " CX_CONFIG_DIR);
-}
+std::filesystem::path ChipOptions::path() const { return chip_config(config); }
 
 std::unique_ptr<Device> ChipOptions::open() const {
   DeviceOptions options;

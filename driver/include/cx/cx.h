@@ -3,6 +3,8 @@
  * Handles are opaque. Structs that the caller provides begin with struct_size, set by the caller to sizeof(the struct):
  * a later library fills only what an older caller knows of. No function lets a C++ exception pass. All functions may be
  * called from several threads; calls are served one at a time. Strings that are returned live as long as their handle.
+ * A function that makes a handle stores NULL in its place when it fails. docs/c-api.md says what may change between
+ * versions.
  */
 #ifndef CX_CX_H
 #define CX_CX_H
@@ -14,7 +16,11 @@
 extern "C" {
 #endif
 
+/* Grows when functions, members at the end of structs or enumerators are added. Programs that were built with an older
+ * one go on. */
 #define CX_API_VERSION 1u
+/* Of libcx.so.N: changes when a program has to be built again. */
+#define CX_ABI_VERSION 1u
 
 typedef enum cx_result {
   CX_SUCCESS = 0,
@@ -70,13 +76,14 @@ typedef struct cx_device_info {
   uint64_t time_cycles;                      /* device time, core cycles */
 } cx_device_info;
 
-/* yaml: configuration of the card; sets: "key=value" overrides, may be NULL when set_count is 0. */
+/* A card in this process. yaml: its configuration, a file or the name of one that ships ("tiny"); sets: "key=value" overrides, may be NULL when set_count is 0. */
 cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device);
 /* address: "inproc:FILE.yaml", or "vfio-user:SOCKET" of a card that another process serves (cx device), which takes no
  * overrides. */
 cx_result cx_device_connect(const char *address, const char *const *sets, size_t set_count, cx_device **device);
 /* CX_ERROR_BUSY while an executable, session or device tensor of it exists. NULL is allowed. */
 cx_result cx_device_close(cx_device *device);
+/* What the card is, and what it holds at this moment. */
 cx_result cx_device_get_info(cx_device *device, cx_device_info *info);
 
 /* ---- programs ---- */
@@ -105,10 +112,13 @@ typedef struct cx_binding_info {
   uint64_t bytes;
 } cx_binding_info;
 
+/* Reads a program file (.cxb, made by cx convert) and checks all of it. Any device may be open, or none. */
 cx_result cx_program_load(const char *path, cx_program **program);
 /* Executables made from it go on. NULL is allowed. */
 cx_result cx_program_free(cx_program *program);
+/* Name, precision and sizes. */
 cx_result cx_program_get_info(const cx_program *program, cx_program_info *info);
+/* Inputs and outputs in the program's order; index counts from 0, CX_ERROR_USAGE above the last. */
 cx_result cx_program_get_binding(const cx_program *program, cx_direction direction, uint32_t index,
                                  cx_binding_info *info);
 
@@ -148,10 +158,13 @@ cx_result cx_device_tensor_create(cx_device *device, const char *type, const int
                                   cx_device_tensor **tensor);
 /* Executables that it is bound to keep its memory. NULL is allowed. */
 cx_result cx_device_tensor_free(cx_device_tensor *tensor);
-/* Copy the whole tensor; bytes is its size. */
+/* Copies the whole tensor to the device; bytes is its size. */
 cx_result cx_device_tensor_write(cx_device_tensor *tensor, const void *data, uint64_t bytes);
+/* Copies the whole tensor from the device; bytes is its size. */
 cx_result cx_device_tensor_read(const cx_device_tensor *tensor, void *data, uint64_t bytes);
 
+/* Uploads the program, with memory for its bindings and its workspace. CX_ERROR_INPUT when it is for another
+ * architecture. Counts as a user of the device for cx_device_close(). */
 cx_result cx_executable_create(cx_device *device, const cx_program *program, cx_executable **executable);
 /* NULL is allowed. */
 cx_result cx_executable_free(cx_executable *executable);
@@ -213,6 +226,7 @@ cx_result cx_session_create(cx_device *device, const char *onnx_path, const cx_s
                             cx_session **session);
 /* NULL is allowed. */
 cx_result cx_session_free(cx_session *session);
+/* What the session is, and how often it compiled and ran. */
 cx_result cx_session_get_info(const cx_session *session, cx_session_info *info);
 /* Inputs and outputs in the model's order; index counts from 0. */
 cx_result cx_session_get_value(const cx_session *session, cx_direction direction, uint32_t index, cx_value_info *info);
@@ -231,12 +245,14 @@ cx_result cx_session_run(cx_session *session, const cx_tensor *inputs, size_t in
 /* The last run's report as JSON. The caller frees it with cx_free(). */
 cx_result cx_session_report_json(cx_session *session, char **json);
 
+/* How many outputs there are. */
 cx_result cx_results_get_count(const cx_results *results, size_t *count);
 /* Fills all members of the tensor, whose struct_size is set; what it points to lives as long as the results. */
 cx_result cx_results_get_tensor(const cx_results *results, size_t index, cx_tensor *tensor);
 /* NULL is allowed. */
 cx_result cx_results_free(cx_results *results);
 
+/* Frees what a function of this header says is to be freed so. NULL is allowed. */
 void cx_free(void *memory);
 
 #ifdef __cplusplus
