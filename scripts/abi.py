@@ -193,7 +193,7 @@ def main():
             errors.append("not in the list yet:\n  " + "\n  ".join(added) + f"\n  If that is meant: {UPDATE}")
         wanted = {**nodes, **SUPPORT}
         have = exported(arguments.library)
-        lost = [name for name in wanted if name not in have]
+        lost = [name for name in wanted if name not in have and name in {**old_nodes, **SUPPORT}]
         extra = [name for name in have if name not in wanted]
         moved = [name for name in wanted if name in have and have[name] != wanted[name]]
         if lost:

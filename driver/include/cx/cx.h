@@ -76,7 +76,8 @@ typedef struct cx_device_info {
   uint64_t time_cycles;                      /* device time, core cycles */
 } cx_device_info;
 
-/* A card in this process. yaml: its configuration, a file or the name of one that ships ("tiny"); sets: "key=value" overrides, may be NULL when set_count is 0. */
+/* A card in this process. yaml: its configuration, a file or the name of one that ships ("tiny"); sets: "key=value"
+ * overrides, may be NULL when set_count is 0. */
 cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_count, cx_device **device);
 /* address: "inproc:FILE.yaml", or "vfio-user:SOCKET" of a card that another process serves (cx device), which takes no
  * overrides. */

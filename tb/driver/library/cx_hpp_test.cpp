@@ -1,0 +1,160 @@
+// The C++ wrapper against the shared library. Reference values are computed here.
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "driver/include/cx/cx.hpp"
+
+extern "C" int write_sample_program(const char *path, uint64_t arch_hash);
+extern "C" int write_layer_model(const char *path, const char *op);
+
+namespace {
+
+constexpr int kElements = 64;
+
+// y = max(x + 1.5, 0), as the sample program does.
+std::vector<float> expected(const std::vector<float> &x) {
+  std::vector<float> y;
+  for (const float value : x) y.push_back(value + 1.5F > 0 ? value + 1.5F : 0);
+  return y;
+}
+
+std::vector<float> ramp(float from) {
+  std::vector<float> x;
+  for (int i = 0; i < kElements; ++i) x.push_back(from + static_cast<float>(i));
+  return x;
+}
+
+std::string scratch(const std::string &name) {
+  return std::filesystem::temp_directory_path() / ("cx_hpp_" + std::to_string(getpid()) + name);
+}
+
+cx::Program sample(const cx::Device &device) {
+  const std::string path = scratch(".cxb");
+  REQUIRE(write_sample_program(path.c_str(), device.info().arch_hash) == 0);
+  auto program = cx::Program::load(path);
+  std::filesystem::remove(path);
+  return program;
+}
+
+cx::Tensor x_of(const std::vector<float> &values) { return cx::Tensor::of("x", {1, kElements}, values); }
+
+}  // namespace
+
+TEST_CASE("tensors keep values, and give them in their own type only") {
+  const auto tensor = cx::Tensor::of<int16_t>("a", {2, 2}, {1, -2, 3, -4});
+  CHECK(tensor.type == "int16");
+  CHECK(tensor.data.size() == 8);
+  CHECK(tensor.values<int16_t>() == std::vector<int16_t>{1, -2, 3, -4});
+  CHECK_THROWS_AS(tensor.values<uint16_t>(), cx::UsageError);
+  CHECK(cx::Tensor::of<bool>("b", {2}, {true, false}).values<bool>() == std::vector<bool>{true, false});
+  CHECK(std::string(cx::type_name<unsigned long>()) == "uint64");
+  CHECK(std::string(cx::type_name<double>()) == "float64");
+}
+
+TEST_CASE("programs run with values of the host and of the device") {
+  const auto device = cx::Device::open("tiny", {"spm.kib=256"});
+  CHECK(device.info().spm_bytes == 256 * 1024);
+  const cx::Program program = sample(device);
+  CHECK(std::string(program.info().name) == "sample");
+  REQUIRE(program.inputs().size() == 1);
+  CHECK(program.inputs()[0].shape == std::vector<int64_t>{1, kElements});
+  CHECK(program.outputs().at(0).name == "y");
+
+  cx::Executable executable(device, program);
+  const std::vector<float> x = ramp(-32);
+  const auto outputs = executable.run({x_of(x)});
+  REQUIRE(outputs.size() == 1);
+  CHECK(outputs[0].values<float>() == expected(x));
+  CHECK(executable.run_info().packets == 3);
+  CHECK(executable.run_info().latency_us > 0);
+  CHECK(executable.report_json().find("\"latency_us\"") != std::string::npos);
+  CHECK(executable.run({x_of(x)}, {}).empty());
+
+  cx::DeviceTensor resident(device, "float32", {1, kElements}), result(device, "float32", {kElements});
+  resident.write(ramp(-8));
+  executable.bind_input("x", resident);
+  executable.bind_output("y", result);
+  CHECK(executable.run({}, {}).empty());
+  CHECK(result.read<float>() == expected(ramp(-8)));
+  CHECK_THROWS_AS(result.read<int32_t>(), cx::UsageError);
+  executable.unbind_input("x");
+  executable.unbind_output("y");
+  CHECK(executable.run({x_of(x)}).at(0).values<float>() == expected(x));
+}
+
+TEST_CASE("models run in sessions") {
+  const auto device = cx::Device::open("tiny", {"spm.kib=256"});
+  const std::string path = scratch(".onnx");
+  REQUIRE(write_layer_model(path.c_str(), "Relu") == 0);
+  cx::Session session(device, path, {"fp16", {}, 4});
+  CHECK(std::string(session.info().precision) == "fp16");
+  REQUIRE(session.inputs().size() == 1);
+  CHECK(session.inputs()[0].shape == std::vector<int64_t>{-1, 3});
+  CHECK(session.inputs()[0].symbols == std::vector<std::string>{"rows", ""});
+  CHECK(session.outputs().size() == 2);
+
+  const auto x = cx::Tensor::of<float>("x", {2, 3}, {1, 2, 3, -1, -2, -3});
+  const auto outputs = session.run({x}, {"y"});
+  REQUIRE(outputs.size() == 1);
+  CHECK(outputs[0].shape == std::vector<int64_t>{2, 2});
+  CHECK(outputs[0].values<float>() == std::vector<float>{14, 0, 0, 14});
+  CHECK(session.run({x}).size() == 2);
+  CHECK(session.run({x}, {}).empty());
+  CHECK(session.run_info().cycles > 0);
+  CHECK(session.info().runs == 3);
+
+  cx::DeviceTensor resident(device, "float32", {1, 3});
+  resident.write(std::vector<float>{0, 0, 1});
+  session.bind_input("x", resident);
+  CHECK(session.run({}, {"product"}).at(0).values<float>() == std::vector<float>{3, -3});
+  session.unbind_input("x");
+  CHECK_THROWS_AS(session.run({}), cx::InputError);
+  CHECK(session.report_json().find("\"cycles\"") != std::string::npos);
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("a device lives as long as what was made from it") {
+  auto executable = [] {
+    const auto device = cx::Device::open("tiny", {"spm.kib=256"});
+    return std::make_unique<cx::Executable>(device, sample(device));
+  }();
+  CHECK(executable->run({x_of(ramp(0))}).at(0).values<float>() == expected(ramp(0)));
+  // One card in a process: a second one is refused while it is open, and not afterwards.
+  CHECK_THROWS_AS(cx::Device::open("tiny", {"spm.kib=256"}), cx::InputError);
+  const cx::Executable copy = *executable;
+  executable.reset();
+  CHECK_THROWS_AS(cx::Device::open("tiny", {"spm.kib=256"}), cx::InputError);
+  { const cx::Executable last = std::move(const_cast<cx::Executable &>(copy)); }
+  CHECK_NOTHROW(cx::Device::open("tiny", {"spm.kib=256"}));
+}
+
+TEST_CASE("results are exceptions of their kind, with the library's text") {
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_BUSY), cx::UsageError);
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_OUT_OF_MEMORY), cx::OutOfMemoryError);
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_UNSUPPORTED), cx::UnsupportedError);
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_TIMEOUT), cx::TimeoutError);
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_DEVICE_LOST), cx::DeviceLostError);
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_DEVICE_FAULT), cx::DeviceFault);
+  CHECK_THROWS_AS(cx::throw_result(CX_ERROR_INTERNAL), cx::Error);
+  CHECK_THROWS_WITH(cx::Device::open("no-such-card"), Catch::Contains("CX_ERROR_INPUT: no-such-card: no such "
+                                                                      "configuration file"));
+  CHECK_THROWS_AS(cx::Device::connect("elsewhere:1"), cx::InputError);
+  CHECK_THROWS_AS(cx::Program::load("/nonexistent.cxb"), cx::InputError);
+
+  const auto device = cx::Device::open("tiny", {"spm.kib=256"});
+  CHECK_THROWS_AS(cx::Session(device, "/nonexistent.onnx"), cx::InputError);
+  const std::string path = scratch("_bad.onnx");
+  REQUIRE(write_layer_model(path.c_str(), "NoSuchOperator") == 0);
+  CHECK_THROWS_AS(cx::Session(device, path).run({cx::Tensor::of<float>("x", {1, 3}, {1, 2, 3})}), cx::UnsupportedError);
+  std::filesystem::remove(path);
+  cx::Executable executable(device, sample(device));
+  CHECK_THROWS_AS(executable.run({}), cx::InputError);
+  CHECK_THROWS_AS(executable.run({x_of({1, 2, 3})}), cx::InputError);
+  CHECK_THROWS_AS(executable.run({x_of(ramp(0))}, {"z"}), cx::InputError);
+  CHECK_THROWS_AS(cx::DeviceTensor(device, "float33", {1}), cx::InputError);
+  cx::DeviceTensor wrong(device, "float32", {3});
+  CHECK_THROWS_AS(executable.bind_input("x", wrong), cx::InputError);
+  CHECK_THROWS_AS(wrong.write(std::vector<float>(4)), cx::InputError);
+}
