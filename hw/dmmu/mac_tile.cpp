@@ -7,6 +7,7 @@
 #include <string>
 
 #include "hw/common/num/mac.hpp"
+#include "hw/dmmu/tile_port.hpp"
 
 namespace cx::hw {
 namespace {
@@ -285,56 +286,12 @@ void MacTileModel::write_parity(uint32_t row, uint32_t rows, uint32_t columns) {
 
 // ---- RTL ----
 
-/// Rows of one port: how many there are, when each may pass, and their words.
-class MacTileRtl::Port {
- public:
-  /// `moments`: when each row may pass, in cycles after `first`; empty: evenly.
-  void open(uint64_t first, uint64_t stream, uint64_t rows, size_t width, std::vector<uint64_t> moments) {
-    first_ = first;
-    moments_ = std::move(moments);
-    stream_ = stream;
-    rows_ = rows;
-    width_ = width;
-    next_ = 0;
-    words_.assign(rows * width, 0);
-    if (rows != 0) set_due();
-  }
-  uint32_t *row(uint64_t i) { return &words_[i * width_]; }
-  const uint32_t *head() const { return &words_[next_ * width_]; }
-  bool done() const { return next_ == rows_; }
-  uint64_t next() const { return next_; }
-  /// Cycle from which on the next row may pass: evenly over the stream, the last one at its end, unless there are
-  /// moments.
-  uint64_t due() const { return due_; }
-  void pass() {
-    ++next_;
-    if (next_ != rows_) set_due();
-  }
-  size_t width() const { return width_; }
-
- private:
-  void set_due() {
-    if (!moments_.empty()) {
-      due_ = first_ + moments_[next_];
-    } else if (rows_ == stream_) {
-      due_ = first_ + next_;
-    } else {
-      due_ = rows_ == 1 ? first_ + stream_ - 1 : first_ + next_ * (stream_ - 1) / (rows_ - 1);
-    }
-  }
-
-  uint64_t first_ = 0, stream_ = 0, rows_ = 0, next_ = 0, due_ = 0;
-  size_t width_ = 0;
-  std::vector<uint64_t> moments_;
-  std::vector<uint32_t> words_;
-};
-
 struct MacTileRtl::Command {
   uint64_t start = 0;
   uint64_t complete = 0;
   bool tight = false;
   rtl::TileSim::Inputs fields;
-  Port weights, activations, parameters, drains;
+  TilePort weights, activations, parameters, drains;
   std::vector<float> row_scales;
   TileTarget target;
   uint32_t n = 0;
@@ -403,61 +360,10 @@ MacTileRtl::Command &MacTileRtl::add(uint64_t start, const Booking &booking) {
 }
 
 std::vector<uint64_t> MacTileRtl::moments(uint64_t rows, uint64_t gap, uint64_t stream) {
-  std::vector<uint64_t> result;
-  if (stall_seed_ == 0) return result;
-  const uint64_t slack = stream - 1 - (rows - 1) * gap;
-  for (uint64_t i = 0; i < rows; ++i) {
-    stall_seed_ = stall_seed_ * 6364136223846793005u + 1442695040888963407u;
-    result.push_back(i + 1 == rows ? slack : (stall_seed_ >> 33) % (slack + 1));
-  }
-  std::sort(result.begin(), result.end());
-  for (uint64_t i = 0; i < rows; ++i) result[i] += i * gap;
-  return result;
+  return tile_moments(stall_seed_, rows, gap, stream);
 }
 
-void MacTileRtl::scribble(Port &port, uint64_t row, size_t used) {
-  if (stall_seed_ == 0) return;
-  for (size_t i = used; i < port.width(); ++i) {
-    stall_seed_ = stall_seed_ * 6364136223846793005u + 1442695040888963407u;
-    port.row(row)[i] = static_cast<uint32_t>(stall_seed_ >> 32);
-  }
-}
-
-namespace {
-
-template <typename Element>
-void spread_elements(const std::byte *from, ptrdiff_t stride, uint32_t count, uint32_t pack, uint32_t *words,
-                     size_t word_step) {
-  const auto element = [&](size_t i) {
-    Element value;
-    std::memcpy(&value, from + static_cast<ptrdiff_t>(i) * stride, sizeof value);
-    return uint32_t{value};
-  };
-  if (pack == sizeof(uint32_t) && word_step == 1 && stride == 1 && std::endian::native == std::endian::little) {
-    std::memcpy(words, from, count);
-    return;
-  }
-  if (pack == 1 && word_step == 1 && stride == sizeof(Element)) {
-    // The common case on its own, so that the compiler makes vectors of it.
-    for (size_t i = 0; i < count; ++i) {
-      Element value;
-      std::memcpy(&value, from + i * sizeof value, sizeof value);
-      words[i] = value;
-    }
-    return;
-  }
-  for (uint32_t i = 0; i < count; ++i) words[i / pack * word_step] |= element(i) << (8 * (i % pack));
-}
-
-/// Puts `count` elements that lie `stride` bytes apart into words that are 0, `pack` to a word.
-void spread(const std::byte *from, ptrdiff_t stride, size_t bytes, uint32_t count, uint32_t pack, uint32_t *words,
-            size_t word_step) {
-  if (bytes == 1) return spread_elements<uint8_t>(from, stride, count, pack, words, word_step);
-  if (bytes == 2) return spread_elements<uint16_t>(from, stride, count, pack, words, word_step);
-  return spread_elements<uint32_t>(from, stride, count, pack, words, word_step);
-}
-
-}  // namespace
+void MacTileRtl::scribble(TilePort &port, uint64_t row, size_t used) { tile_scribble(stall_seed_, port, row, used); }
 
 void MacTileRtl::do_load(const Load &in, const Booking &booking) {
   Command &command = add(in.start, booking);
@@ -502,8 +408,8 @@ void MacTileRtl::do_matmul(const Matmul &in, const Booking &booking) {
     if (in.scales != nullptr) command.row_scales.assign(in.scales, in.scales + a.rows);
     command.activations.open(in.start + 1, in.stream, a.rows, shape().rows, moments(a.rows, 1, in.stream));
     for (uint32_t i = 0; i < a.rows; ++i) {
-      spread(a.raw + static_cast<ptrdiff_t>(i) * a.raw_stride, static_cast<ptrdiff_t>(bytes), bytes, a.cols, pack,
-             command.activations.row(i), 1);
+      tile_spread(a.raw + static_cast<ptrdiff_t>(i) * a.raw_stride, static_cast<ptrdiff_t>(bytes), bytes, a.cols, pack,
+                  command.activations.row(i), 1);
       scribble(command.activations, i, words_along_k(shape(), a.dtype, a.cols));
     }
   } else {
@@ -514,11 +420,12 @@ void MacTileRtl::do_matmul(const Matmul &in, const Booking &booking) {
     command.activations.open(in.start + 1, in.stream, steps, shape().rows, when);
     command.weights.open(in.start + 1, in.stream, steps, shape().cols, when);
     for (uint32_t i = 0; i < a.rows; ++i) {
-      spread(a.raw + static_cast<ptrdiff_t>(i) * a.raw_stride, static_cast<ptrdiff_t>(bytes), bytes, a.cols, pack,
-             command.activations.row(0) + i, shape().rows);
+      tile_spread(a.raw + static_cast<ptrdiff_t>(i) * a.raw_stride, static_cast<ptrdiff_t>(bytes), bytes, a.cols, pack,
+                  command.activations.row(0) + i, shape().rows);
     }
     for (uint32_t c = 0; c < in.w->cols; ++c) {
-      spread(in.w->raw + c * bytes, in.w->raw_stride, bytes, a.cols, pack, command.weights.row(0) + c, shape().cols);
+      tile_spread(in.w->raw + c * bytes, in.w->raw_stride, bytes, a.cols, pack, command.weights.row(0) + c,
+                  shape().cols);
     }
     for (uint64_t step = 0; step < steps; ++step) {
       scribble(command.activations, step, a.rows);
@@ -599,19 +506,19 @@ void MacTileRtl::offer_rows() {
   rtl::TileSim::Inputs &in = sim.in;
   in.w_valid = !weights_.empty() && weights_.front()->weights.due() <= cycle_;
   if (in.w_valid) {
-    const Port &port = weights_.front()->weights;
+    const TilePort &port = weights_.front()->weights;
     std::copy_n(port.head(), port.width(), sim.w_row);
   }
   in.a_valid = !activations_.empty() && activations_.front()->activations.due() <= cycle_;
   if (in.a_valid) {
     const Command &command = *activations_.front();
-    const Port &port = command.activations;
+    const TilePort &port = command.activations;
     std::copy_n(port.head(), port.width(), sim.a_row);
     if (!command.row_scales.empty()) in.a_scale = std::bit_cast<uint32_t>(command.row_scales[port.next()]);
   }
   in.p_valid = !parameters_.empty() && parameters_.front()->parameters.due() <= cycle_;
   if (in.p_valid) {
-    const Port &port = parameters_.front()->parameters;
+    const TilePort &port = parameters_.front()->parameters;
     std::copy_n(port.head(), port.width(), sim.p_row);
   }
   in.d_ready = !drains_.empty() && drains_.front()->drains.due() <= cycle_;
@@ -635,8 +542,8 @@ void MacTileRtl::take_command() {
 }
 
 void MacTileRtl::take_rows() {
-  const auto pass = [](std::deque<Command *> &queue, Port Command::*port) {
-    Port &head = queue.front()->*port;
+  const auto pass = [](std::deque<Command *> &queue, TilePort Command::*port) {
+    TilePort &head = queue.front()->*port;
     head.pass();
     if (head.done()) queue.pop_front();
   };

@@ -14,6 +14,8 @@
 
 namespace cx::hw {
 
+class TilePort;
+
 /// A matrix of raw elements in memory, and optionally the same matrix widened, so that tiles which share an operand
 /// need not widen it again. Everything is read during the call only.
 struct TileOperand {
@@ -243,7 +245,6 @@ class MacTileRtl final : public MacTile {
 
  private:
   struct Command;
-  class Port;
 
   void do_load(const Load &in, const Booking &booking) override;
   void do_matmul(const Matmul &in, const Booking &booking) override;
@@ -254,7 +255,7 @@ class MacTileRtl final : public MacTile {
   Command &add(uint64_t start, const Booking &booking);
   std::vector<uint64_t> moments(uint64_t rows, uint64_t gap, uint64_t stream);
   /// Something in the words of a row from `used` on.
-  void scribble(Port &port, uint64_t row, size_t used);
+  void scribble(TilePort &port, uint64_t row, size_t used);
   void differ(std::string what);
   void run(uint64_t until);
   /// The tile is asked whether it would take the command before its time.

@@ -1,0 +1,12 @@
+../tile/cx_tile_pkg.sv
+../tile/cx_fp_pkg.sv
+../tile/cx_cvt_pkg.sv
+../tile/cx_widen_pkg.sv
+../tile/cx_pe_pkg.sv
+../tile/cx_post.sv
+cx_sca_pkg.sv
+cx_sca_queues.sv
+cx_sca_array.sv
+cx_sca_ctrl.sv
+cx_sca_counters.sv
+cx_sca.sv
