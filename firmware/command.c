@@ -4,6 +4,7 @@
 
 #include "firmware/boot.h"
 #include "firmware/fault.h"
+#include "firmware/launch.h"
 #include "firmware/mmio.h"
 #include "firmware/queue.h"
 
@@ -47,6 +48,9 @@ void command_service(void) {
           mmio_write(INTC(ENABLE), wake_lines);
           return;
         }
+        break;
+      case CX_DEV_HOST_CMD_OP_ENGINE_RESET:
+        launch_reset();
         break;
       case CX_DEV_HOST_CMD_OP_QUEUE_RESET:
         queue_reset(queue);

@@ -1,4 +1,5 @@
-/* The fault record that the host reads: the first fault stays until the host acknowledges it. */
+/* The fault record that the host reads: the first fault stays until the host acknowledges it. Each is also an event of
+ * the event log, unless it is the consequence of one. */
 #ifndef CX_FW_FAULT_H
 #define CX_FW_FAULT_H
 

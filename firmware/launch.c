@@ -4,12 +4,11 @@
 
 #include "firmware/boot.h"
 #include "firmware/crc32.h"
+#include "firmware/hang.h"
 #include "firmware/mmio.h"
 #include "firmware/sdma.h"
 #include "firmware/timer.h"
 
-#define ENGINES 4
-#define INSTRUCTION_BYTES 32
 #define ALL_STATUS (CX_ENGINE_STATUS_DONE_MASK | CX_ENGINE_STATUS_FAULT_MASK)
 
 _Static_assert(CX_MAP_STORE_OFFSET == CX_MAP_LOAD_OFFSET + CX_MAP_PAGE_SIZE &&
@@ -23,7 +22,10 @@ static struct {
   struct slot *slot; /* NULL: none */
   uint32_t engines;  /* bit n: engine n has not finished */
   uint64_t deadline;
+  bool expired; /* the watchdog has looked once; what does not move until it looks again hangs */
 } active;
+
+static uint32_t stuck; /* bit n: engine n is busy although it was reset */
 
 static union {
   cx_program_header header;
@@ -34,12 +36,17 @@ static union {
   uint32_t word[1];
 } __attribute__((aligned(8))) streams;
 
-void launch_reset_engines(void) {
+static void reset_engines(uint32_t how) {
+  stuck = 0;
   for (uint32_t engine = 0; engine < ENGINES; ++engine) {
-    mmio_write(ENGINE(CTRL, engine), CX_ENGINE_CTRL_RESET_MASK);
+    mmio_write(ENGINE(CTRL, engine), how);
     mmio_write(ENGINE(STATUS, engine), ALL_STATUS);
+    if (mmio_read(ENGINE(STATUS, engine)) & CX_ENGINE_STATUS_BUSY_MASK) stuck |= 1u << engine;
   }
+  mmio_write(RAS(STUCK), stuck);
 }
+
+void launch_reset_engines(void) { reset_engines(CX_ENGINE_CTRL_RESET_MASK); }
 
 static bool in_dram(uint64_t address, uint64_t bytes) {
   const uint64_t offset = address - CX_MEM_DRAM_BASE;
@@ -63,11 +70,11 @@ static bool check_streams(struct slot *slot) {
       return bad_program(slot, at + offsetof(cx_stream_entry, engine));
     }
     engines |= 1u << streams.entry[i].engine;
-    const uint64_t bytes = (uint64_t)streams.entry[i].count * INSTRUCTION_BYTES;
+    const uint64_t bytes = (uint64_t)streams.entry[i].count * CX_ISA_INSTRUCTION_BYTES;
     if (streams.entry[i].count == 0 || bytes > program.header.image_bytes) {
       return bad_program(slot, at + offsetof(cx_stream_entry, count));
     }
-    if (streams.entry[i].offset % INSTRUCTION_BYTES != 0 ||
+    if (streams.entry[i].offset % CX_ISA_INSTRUCTION_BYTES != 0 ||
         streams.entry[i].offset > program.header.image_bytes - bytes) {
       return bad_program(slot, at + offsetof(cx_stream_entry, offset));
     }
@@ -126,8 +133,15 @@ bool launch_start(struct queue *queue, struct slot *slot) {
   if (!load_program(slot)) return true;
 
   const packet_t *packet = slot->packet;
+  for (uint32_t i = 0; stuck != 0 && i < program.header.streams; ++i) {
+    if (!(stuck & (1u << streams.entry[i].engine))) continue;
+    slot->fault_engine = (uint8_t)streams.entry[i].engine;
+    bad(slot, CX_STATUS_ENGINE_HANG, 0, 0);
+    return true;
+  }
   mmio_write(ENGINE(CTRL, 0), CX_ENGINE_CTRL_SEM_CLEAR_MASK);
   active.engines = 0;
+  active.expired = false;
   for (uint32_t i = 0; i < program.header.streams; ++i) {
     const uint32_t engine = streams.entry[i].engine;
     mmio_write64(ENGINE(STREAM_LO, engine), packet->launch.program + streams.entry[i].offset);
@@ -162,6 +176,29 @@ static void end_by_engine(uint32_t engine, uint32_t status, uint32_t pc, uint64_
   end(status, pc, address);
 }
 
+/* The time of the launch is up. */
+static void expire(void) {
+  if (!active.expired) {
+    hang_look(active.engines);
+    active.expired = true;
+    active.deadline += HANG_LOOK_CYCLES;
+    return;
+  }
+  struct hang_stream list[ENGINES];
+  uint32_t used = 0;
+  for (uint32_t i = 0; i < ENGINES; ++i) list[i].count = 0;
+  for (uint32_t i = 0; i < program.header.streams; ++i) {
+    struct hang_stream *stream = &list[streams.entry[i].engine];
+    stream->address = active.slot->packet->launch.program + streams.entry[i].offset;
+    stream->count = streams.entry[i].count;
+    used |= 1u << streams.entry[i].engine;
+  }
+  const uint32_t hung = hang_report(list, used, active.engines);
+  const uint32_t engine = (uint32_t)__builtin_ctz(hung != 0 ? hung : active.engines);
+  const uint32_t waits = mmio_read(ENGINE(WAIT_SEM, engine));
+  end_by_engine(engine, hung != 0 ? CX_STATUS_ENGINE_HANG : CX_STATUS_TIMEOUT, mmio_read(ENGINE(PC, engine)), waits);
+}
+
 void launch_service(void) {
   if (active.slot == NULL) return;
   for (uint32_t engine = 0; engine < ENGINES; ++engine) {
@@ -180,14 +217,16 @@ void launch_service(void) {
   if (active.engines == 0) {
     end(CX_STATUS_OK, 0, 0);
   } else if (timer_now() >= active.deadline) {
-    uint32_t engine = 0;
-    while (!(active.engines & (1u << engine))) ++engine;
-    const uint32_t waits = mmio_read(ENGINE(WAIT_SEM, engine));
-    end_by_engine(engine, CX_STATUS_TIMEOUT, mmio_read(ENGINE(PC, engine)), waits);
+    expire();
   }
 }
 
 uint64_t launch_deadline(void) { return active.slot != NULL ? active.deadline : TIMER_NEVER; }
+
+void launch_reset(void) {
+  reset_engines(CX_ENGINE_CTRL_RESET_MASK | CX_ENGINE_CTRL_HARD_RESET_MASK);
+  if (active.slot != NULL) end(CX_STATUS_ABORTED, 0, 0);
+}
 
 void launch_abort(struct queue *queue) {
   if (active.slot == NULL || active.queue != queue) return;

@@ -24,4 +24,7 @@ void launch_abort(struct queue *queue);
 
 void launch_reset_engines(void);
 
+/* Resets the engines and their units; a launch ends as ABORTED, whatever queue it belongs to. */
+void launch_reset(void);
+
 #endif

@@ -10,6 +10,7 @@
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/msix_regs.h"
 #include "hw/regs/gen/queue_regs.h"
+#include "hw/regs/gen/ras_regs.h"
 #include "hw/regs/gen/sdma_regs.h"
 
 #define PERIPHERAL(page, reg) ((uint32_t)(CX_PERIPHERAL_BASE + (page)) + (reg))
@@ -18,6 +19,8 @@
 #define QUEUE_DB_PENDING PERIPHERAL(CX_MAP_QUEUE_OFFSET, CX_QUEUE_DB_PENDING)
 #define MSIX_TRIGGER PERIPHERAL(CX_MAP_MSIX_OFFSET, CX_MSIX_TRIGGER)
 #define INTC(reg) PERIPHERAL(CX_MAP_INTC_OFFSET, CX_INTC_##reg)
+#define RAS(reg) PERIPHERAL(CX_MAP_RAS_OFFSET, CX_RAS_##reg)
+#define RAS_HANG(reg, n) PERIPHERAL(CX_MAP_RAS_OFFSET, CX_RAS_HANG_##reg(n))
 #define SDMA(reg, n) PERIPHERAL(CX_MAP_SDMA_OFFSET, CX_SDMA_##reg(n))
 #define SDMA_DONE PERIPHERAL(CX_MAP_SDMA_OFFSET, CX_SDMA_DONE)
 /* Engines lie one page after the other in the order of their isa numbers. */
@@ -40,6 +43,7 @@ static inline uint64_t mmio_read64(uint32_t address) {
 #define CSR_MIE_MEIE 0x800u
 
 #define csr_set(csr, bits) __asm__ volatile("csrs " #csr ", %0" ::"r"(bits))
+#define csr_write(csr, value) __asm__ volatile("csrw " #csr ", %0" ::"r"(value))
 #define csr_clear(csr, bits) __asm__ volatile("csrc " #csr ", %0" ::"r"(bits))
 
 /* Sleeps until an interrupt that is enabled in mie is pending. Interrupts are never taken: the event loop looks. */

@@ -63,6 +63,12 @@ std::optional<uint32_t> InprocTransport::take_interrupt() {
   return vector;
 }
 
+bool InprocTransport::take_error() { return cx_port_take_error(port_) != 0; }
+
+void InprocTransport::inject(const std::string &fault) {
+  if (cx_port_inject(port_, fault.c_str()) != CX_PORT_OK) throw InputError(cx_port_error(port_));
+}
+
 uint64_t InprocTransport::time_ps() const { return cx_port_time_ps(port_); }
 
 }  // namespace cx

@@ -25,6 +25,8 @@ class InprocTransport final : public Transport {
   void dma_unmap(uint64_t iova, size_t size) override;
   Wake advance(uint64_t limit_ps) override;
   std::optional<uint32_t> take_interrupt() override;
+  bool take_error() override;
+  void inject(const std::string &fault) override;
   uint64_t time_ps() const override;
 
  private:

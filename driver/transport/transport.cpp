@@ -22,6 +22,10 @@ std::byte *Transport::allocate(size_t bytes) {
 
 void Transport::release(std::byte *memory, size_t bytes) { munmap(memory, bytes); }
 
+void Transport::inject(const std::string &fault) {
+  throw InputError("fault '" + fault + "': this card does not let faults be provoked");
+}
+
 std::string access_text(const std::string &operation, int bar, uint64_t offset, size_t size) {
   std::ostringstream text;
   text << operation << ' ';

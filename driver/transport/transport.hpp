@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace cx {
 
@@ -55,6 +56,14 @@ class Transport {
 
   /// The oldest MSI-X message that has arrived: its vector.
   virtual std::optional<uint32_t> take_interrupt() = 0;
+
+  /// Whether the card has reported an uncorrectable error (vfio: the error interrupt), or its link went down, since the
+  /// last call. advance() returns kInterrupt for it.
+  virtual bool take_error() { return false; }
+
+  /// Provokes a fault, KIND[@key=value,...] (docs/faults.md), which strikes in the course of simulated time. Throws
+  /// InputError when the text describes none or the card does not let faults be provoked.
+  virtual void inject(const std::string &fault);
 
   /// Simulated time since power-on, in picoseconds.
   virtual uint64_t time_ps() const = 0;

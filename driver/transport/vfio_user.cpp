@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/transport/refused_access.hpp"
@@ -37,7 +38,8 @@ void VfioUserTransport::negotiate() {
   const nlohmann::json ours = {{"capabilities",
                                 {{"max_msg_fds", vfio::Channel::kMaxFds},
                                  {"max_data_xfer_size", vfio::kDefaultTransfer},
-                                 {vfio::kTimeCapability, true}}}};
+                                 {vfio::kTimeCapability, true},
+                                 {vfio::kFaultCapability, true}}}};
   const std::string text = ours.dump();
   const vfio::Version version{vfio::kMajor, vfio::kMinor};
   const vfio::Message reply =
@@ -58,6 +60,7 @@ void VfioUserTransport::negotiate() {
   }
   transfer_ = std::min(theirs.value("max_data_xfer_size", vfio::kDefaultTransfer), vfio::kDefaultTransfer);
   peer_fds_ = theirs.value("max_msg_fds", vfio::kDefaultFds);
+  faults_ = theirs.value(vfio::kFaultCapability, false);
 }
 
 void VfioUserTransport::set_up_interrupts() {
@@ -74,13 +77,20 @@ void VfioUserTransport::set_up_interrupts() {
     for (uint32_t vector = first; vector < std::min(info.count, first + batch); ++vector) {
       fds.push_back(events_[vector].get());
     }
-    const vfio::IrqSet set{sizeof set, vfio::kDataEventfd | vfio::kActionTrigger, vfio::kMsix, first,
-                           static_cast<uint32_t>(fds.size())};
-    const vfio::Message reply = request(vfio::kSetIrqs, vfio::bytes_of(set), {}, fds);
-    if ((reply.header.flags & vfio::kError) != 0) {
-      throw InputError(path_ +
-                       ": the device refuses interrupts: " + std::strerror(static_cast<int>(reply.header.error)));
-    }
+    send_events(vfio::kMsix, first, fds);
+  }
+  error_event_ = vfio::Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!error_event_) throw Error(std::string("eventfd: ") + std::strerror(errno));
+  waits_.push_back({error_event_.get(), POLLIN, 0});
+  send_events(vfio::kErr, 0, {error_event_.get()});
+}
+
+void VfioUserTransport::send_events(uint32_t kind, uint32_t first, const std::vector<int> &fds) {
+  const vfio::IrqSet set{sizeof set, vfio::kDataEventfd | vfio::kActionTrigger, kind, first,
+                         static_cast<uint32_t>(fds.size())};
+  const vfio::Message reply = request(vfio::kSetIrqs, vfio::bytes_of(set), {}, fds);
+  if ((reply.header.flags & vfio::kError) != 0) {
+    throw InputError(path_ + ": the device refuses interrupts: " + std::strerror(static_cast<int>(reply.header.error)));
   }
 }
 
@@ -234,7 +244,7 @@ vfio::AdvanceReply VfioUserTransport::ask_time(uint64_t limit_ps) {
 }
 
 Transport::Wake VfioUserTransport::advance(uint64_t limit_ps) {
-  if (!arrived_.empty()) return Wake::kInterrupt;
+  if (!arrived_.empty() || error_) return Wake::kInterrupt;
   switch (ask_time(limit_ps).wake) {
     case vfio::kWakeInterrupt:
       return Wake::kInterrupt;
@@ -251,6 +261,10 @@ void VfioUserTransport::collect_interrupts() {
     if ((waits_[vector].revents & POLLIN) == 0) continue;
     uint64_t count = 0;
     if (::read(waits_[vector].fd, &count, sizeof count) != sizeof count) continue;
+    if (vector == events_.size()) {
+      error_ = true;
+      continue;
+    }
     for (; count > 0; --count) arrived_.push_back(static_cast<uint32_t>(vector));
   }
 }
@@ -260,6 +274,18 @@ std::optional<uint32_t> VfioUserTransport::take_interrupt() {
   const uint32_t vector = arrived_.front();
   arrived_.pop_front();
   return vector;
+}
+
+bool VfioUserTransport::take_error() { return std::exchange(error_, false); }
+
+void VfioUserTransport::inject(const std::string &fault) {
+  if (!faults_) {
+    throw InputError(path_ + ": the card does not let faults be provoked; serve it with --set faults.door=true");
+  }
+  const vfio::Message reply = request(vfio::kInject, std::as_bytes(std::span(fault.data(), fault.size())));
+  if ((reply.header.flags & vfio::kError) != 0) throw Error(path_ + ": the device refuses faults");
+  if (reply.payload.empty()) return;
+  throw InputError(std::string(reinterpret_cast<const char *>(reply.payload.data()), reply.payload.size()));
 }
 
 uint64_t VfioUserTransport::time_ps() const {

@@ -31,6 +31,8 @@ class VfioUserTransport final : public Transport {
   void dma_unmap(uint64_t iova, size_t size) override;
   Wake advance(uint64_t limit_ps) override;
   std::optional<uint32_t> take_interrupt() override;
+  bool take_error() override;
+  void inject(const std::string &fault) override;
   uint64_t time_ps() const override;
 
  private:
@@ -50,6 +52,7 @@ class VfioUserTransport final : public Transport {
   void set_up_interrupts();
   void serve_dma(const vfio::Message &message);
   std::byte *mirrored(uint64_t address, uint64_t bytes, bool write);
+  void send_events(uint32_t kind, uint32_t first, const std::vector<int> &fds);
   void collect_interrupts();
   vfio::AdvanceReply ask_time(uint64_t limit_ps);
 
@@ -58,7 +61,10 @@ class VfioUserTransport final : public Transport {
   uint32_t transfer_ = vfio::kDefaultTransfer;  ///< bytes in one access
   uint32_t peer_fds_ = vfio::kDefaultFds;       ///< descriptors in one message
   std::vector<vfio::Fd> events_;                ///< by vector
-  std::vector<pollfd> waits_;                   ///< for events_
+  vfio::Fd error_event_;                        ///< of the error interrupt
+  std::vector<pollfd> waits_;                   ///< for events_, then error_event_
+  bool error_ = false;                          ///< the error interrupt has come
+  bool faults_ = false;                         ///< the card lets faults be provoked
   std::deque<uint32_t> arrived_;
   std::map<std::byte *, vfio::Fd> shared_;  ///< of allocate()
   std::map<uint64_t, Mirror> mirrors_;      ///< mappings without a descriptor, by address

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "hw/chip/fault_injector.hpp"
 #include "hw/chip/perf.hpp"
 #include "hw/cp/control_processor.hpp"
 #include "hw/dev/dev.hpp"
@@ -16,9 +17,13 @@
 #include "hw/noc/noc.hpp"
 #include "hw/pcie/endpoint.hpp"
 #include "hw/queue/queue.hpp"
+#include "hw/ras/memory_errors.hpp"
+#include "hw/ras/ras.hpp"
 #include "hw/regs/gen/engine_regs.hpp"
 #include "hw/regs/gen/intc_regs.hpp"
 #include "hw/regs/gen/map.h"
+#include "hw/regs/gen/packets.h"
+#include "hw/regs/gen/ras_regs.hpp"
 #include "hw/sdma/sdma.hpp"
 #include "hw/spm/spm.hpp"
 #include "hw/sync/clock.hpp"
@@ -110,8 +115,22 @@ struct Chip::Blocks {
         dev("dev", clock, config,
             {[this](bool asserted) { cp.set_reset(asserted); }, [&chip] { chip.reset(Reset::soft); },
              [this](bool level) { cp.set_line(CX_IRQ_HOST, level); }, [this] { return cp.cycles(); },
-             [this] { return cp.instructions(); }, [this] { return pcie.refused_accesses(); }}),
-        perf("perf", clock) {}
+             [this] { return cp.instructions(); }, [this] { return pcie.refused_accesses(); },
+             [&chip] { chip.firmware_crashed(); }, [this](std::uint32_t) { injector.packet_completed(); }}),
+        perf("perf", clock),
+        ras("ras", clock,
+            {[this](std::uint32_t vector) { pcie.raise(vector); }, [this](EventClass kind) { report_internal(kind); },
+             [this](bool tripped) {
+               for (Engine *engine : engines()) engine->set_tripped(tripped);
+             }}),
+        injector("injector", config.faults.plan.items, config.faults.seed,
+                 [&chip](const FaultSpec &spec, std::mt19937_64 &random) { chip.provoke(spec, random); }) {}
+
+  // Advanced error reporting knows errors of the device that are not its packets' fault.
+  void report_internal(EventClass kind) {
+    if (kind == EventClass::ecc_corrected) pcie.internal_error(true);
+    if (kind == EventClass::firmware_crash) pcie.internal_error(false);
+  }
 
   Clock clock;
   Noc noc;
@@ -128,6 +147,10 @@ struct Chip::Blocks {
   Queue queue;
   Dev dev;
   Perf perf;
+  MemoryErrors memory_errors;
+  Ras ras;
+  FaultInjector injector;
+  sc_core::sc_event link_up, cool;
   std::array<sc_core::sc_signal<bool>, 4> engine_irq;
 
   std::array<Engine *, 4> engines() { return {&load, &store, &dmmu, &vpu}; }
@@ -177,6 +200,7 @@ void Chip::wire() {
   page("store", CX_MAP_STORE_OFFSET, b.store.registers, regs::engine_detail::table);
   page("dmmu", CX_MAP_DMMU_OFFSET, b.dmmu.registers, regs::engine_detail::table);
   page("vpu", CX_MAP_VPU_OFFSET, b.vpu.registers, regs::engine_detail::table);
+  page("ras", CX_MAP_RAS_OFFSET, b.ras.registers, regs::ras_detail::table);
   page("perf", CX_MAP_PERF_OFFSET, b.perf.registers, regs::perf_detail::table);
   b.noc.add_target("tcm", CX_MEM_TCM_BASE, b.cp.tcm_bytes(), b.cp.tcm_socket);
   b.noc.add_target("spm", CX_MEM_SPM_BASE, b.spm.bytes(), b.spm.socket, &b.spm);
@@ -197,13 +221,14 @@ void Chip::wire() {
 
   b.cp.on_trace([this](const std::string &line) { log_line(line); });
   b.cp.on_crash([this, &b](const ControlProcessor::Crash &crash) {
-    b.dev.report_crash(crash.pc, crash.tval);
+    firmware_crashed();
     char text[96];
     std::snprintf(text, sizeof text, "core locked up: pc 0x%08x cause %u tval 0x%08x", crash.pc, crash.cause,
                   crash.tval);
     log_line(text);
   });
   b.pcie.on_function_reset([this] { reset(Reset::function); });
+  wire_faults();
 
   using regs::PerfReg;
   b.perf.add_counter(PerfReg::DRAM_RD_LO, [&b] { return b.dram.bytes_read(); });
@@ -213,6 +238,110 @@ void Chip::wire() {
   b.perf.add_counter(PerfReg::NOC_LO, [&b] { return b.noc.bytes_carried(); });
   b.perf.add_counter(PerfReg::PCIE_TO_DEV_LO, [&b] { return b.pcie.link().bytes_to_device(); });
   b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
+}
+
+void Chip::wire_faults() {
+  Blocks &b = *blocks_;
+  const auto channel = [&b](std::uint64_t address) { return b.dram.channel_of(address - CX_MEM_DRAM_BASE); };
+  b.memory_errors.connect({[&b](const MemoryErrors::Report &report) { b.ras.corrected(report); },
+                           [&b](const MemoryErrors::Report &report) { b.ras.uncorrected(report); }, channel});
+  b.noc.set_memory_errors(&b.memory_errors);
+  b.load.on_semaphore_clear([&b] { b.injector.launch_begins(); });
+  const auto on = [](const sc_core::sc_event &event, const char *name, auto action) {
+    sc_core::sc_spawn_options options;
+    options.spawn_method();
+    options.dont_initialize();
+    options.set_sensitivity(&event);
+    sc_core::sc_spawn(action, name, &options);
+  };
+  on(b.link_up, "retrain", [&b] { b.pcie.set_link(true); });
+  on(b.cool, "cool", [&b] { b.ras.release(); });
+}
+
+void Chip::firmware_crashed() {
+  Blocks &b = *blocks_;
+  const ControlProcessor::Crash crash = b.cp.trap();
+  b.dev.report_crash(crash.pc, crash.tval);
+  Event event;
+  event.status = CX_STATUS_FIRMWARE_CRASH;
+  event.pc = crash.pc;
+  event.address = crash.tval;
+  event.info = crash.cause;
+  b.ras.post(EventClass::firmware_crash, event);
+}
+
+void Chip::inject(const std::string &fault) {
+  const FaultSpec spec = parse_fault(fault);
+  if (!spec.in_dram(blocks_->dram.bytes())) throw FaultSpecError("address: expected a range of DRAM");
+  blocks_->injector.arm(spec);
+}
+
+namespace {
+
+// A word of device memory and the bits in it that shall be wrong.
+void damage_memory(const FaultSpec &spec, std::uint64_t dram_bytes, MemoryErrors &errors, std::mt19937_64 &random) {
+  const std::uint64_t first = spec.address.value_or(CX_MEM_DRAM_BASE);
+  const std::uint64_t words = (spec.address ? spec.bytes : dram_bytes) / MemoryErrors::kWordBytes;
+  const std::uint64_t address = first + random() % words * MemoryErrors::kWordBytes;
+  const unsigned bit = spec.bit ? *spec.bit : static_cast<unsigned>(random() % secded::kBits);
+  unsigned second = secded::kBits;
+  if (spec.kind == FaultSpec::Kind::ecc_uncorrected) {
+    second = spec.second_bit ? *spec.second_bit : static_cast<unsigned>(random() % secded::kBits);
+    if (second == bit) second = (second + 1) % secded::kBits;
+  }
+  errors.inject(address, bit, second);
+}
+
+Engine::Cure cure_of(FaultSpec::Cure cure) {
+  if (cure == FaultSpec::Cure::queue_reset) return Engine::Cure::reset;
+  return cure == FaultSpec::Cure::engine_reset ? Engine::Cure::hard_reset : Engine::Cure::device_reset;
+}
+
+}  // namespace
+
+void Chip::provoke(const FaultSpec &spec, std::mt19937_64 &random) {
+  Blocks &b = *blocks_;
+  Engine &engine = *b.engines()[spec.engine.value_or(0)];
+  const auto duration = sc_core::sc_time(spec.duration_us, sc_core::SC_US);
+  using Kind = FaultSpec::Kind;
+  switch (spec.kind) {
+    case Kind::iommu:
+      b.sdma.inject_iommu(1);
+      break;
+    case Kind::illegal_packet:
+      b.sdma.inject_packet(1);
+      break;
+    case Kind::illegal_instruction:
+      engine.inject_illegal(1);
+      break;
+    case Kind::bad_address:
+      engine.inject_bad_address(1);
+      break;
+    case Kind::ecc_corrected:
+    case Kind::ecc_uncorrected:
+      damage_memory(spec, b.dram.bytes(), b.memory_errors, random);
+      break;
+    case Kind::engine_hang:
+      engine.inject_hang(cure_of(spec.cure));
+      break;
+    case Kind::firmware_crash:
+      b.cp.damage_firmware(spec.lockup);
+      break;
+    case Kind::link_down: {
+      b.pcie.set_link(false);
+      Event event;
+      event.status = CX_STATUS_LINK_DOWN;
+      b.ras.post(EventClass::link_down, event);
+      b.link_up.cancel();
+      if (duration != sc_core::SC_ZERO_TIME) b.link_up.notify(duration);
+      break;
+    }
+    case Kind::thermal_trip:
+      b.ras.trip(spec.celsius);
+      b.cool.cancel();
+      if (duration != sc_core::SC_ZERO_TIME) b.cool.notify(duration);
+      break;
+  }
 }
 
 void Chip::log_line(const std::string &line) {
@@ -228,11 +357,12 @@ void Chip::trace(std::vector<InstructionRecord> *records) {
 void Chip::reset(Reset kind) {
   Blocks &b = *blocks_;
   b.cp.set_reset(true);
-  for (Engine *engine : b.engines()) engine->reset();
+  for (Engine *engine : b.engines()) engine->reset(kind == Reset::soft);
   b.semaphores.clear_all();
   b.sdma.reset();
   b.queue.reset();
   b.dev.reset();
+  b.ras.reset(kind != Reset::soft, kind == Reset::power_on);
   if (kind == Reset::soft) return;
   b.pcie.reset(kind == Reset::power_on);
   if (kind == Reset::function) return;
@@ -241,6 +371,12 @@ void Chip::reset(Reset kind) {
   b.dram.reset();
   b.cp.clear_tcm();
   log_.clear();
+  b.memory_errors.clear();
+  for (Engine *engine : b.engines()) engine->forget_faults();
+  b.sdma.forget_faults();
+  b.link_up.cancel();
+  b.cool.cancel();
+  b.injector.restart();
 }
 
 }  // namespace cx::hw

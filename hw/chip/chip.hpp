@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <random>
 #include <string>
 #include <systemc>
 #include <vector>
@@ -17,6 +18,7 @@ class ControlProcessor;
 class Dram;
 class Engine;
 class Dmmu;
+struct FaultSpec;
 struct InstructionRecord;
 class PcieEndpoint;
 class Spm;
@@ -51,6 +53,10 @@ class Chip : public sc_core::sc_module {
   };
   void reset(Reset kind);
 
+  // Arms a fault (hw/ras/fault_spec.hpp). Throws FaultSpecError for a text that describes none, or a place outside of
+  // the chip.
+  void inject(const std::string &fault);
+
   // The last lines that the firmware has logged, oldest first.
   const std::deque<std::string> &firmware_log() const { return log_; }
 
@@ -58,6 +64,9 @@ class Chip : public sc_core::sc_module {
   struct Blocks;
 
   void wire();
+  void wire_faults();
+  void firmware_crashed();
+  void provoke(const FaultSpec &spec, std::mt19937_64 &random);
   void log_line(const std::string &line);
 
   config::Chip config_;

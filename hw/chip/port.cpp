@@ -17,6 +17,7 @@
 #include "hw/dmmu/tile_alone.hpp"
 #include "hw/engine/engine.hpp"
 #include "hw/pcie/endpoint.hpp"
+#include "hw/ras/fault_spec.hpp"
 #include "hw/sync/clock.hpp"
 
 // This file's archive member is always linked; it keeps sc_main with it.
@@ -290,6 +291,7 @@ int cx_port_read(cx_port *port, int bar, uint64_t offset, void *data, size_t siz
     if (data == nullptr) return fail(port, CX_PORT_BAD_ARGUMENT, "no buffer");
     PcieEndpoint &endpoint = port->chip->endpoint();
     std::memset(data, 0xff, size);  // what a host reads when nothing answers
+    if (!endpoint.link_up()) return static_cast<int>(CX_PORT_OK);
     if (const auto refusal = endpoint.refuse(bar, offset, size)) return fail(port, CX_PORT_BAD_ACCESS, *refusal);
     PcieEndpoint::Read read{bar, offset, static_cast<std::byte *>(data), size, false, {}};
     endpoint.send_read(read);
@@ -301,6 +303,7 @@ int cx_port_write(cx_port *port, int bar, uint64_t offset, const void *data, siz
   return guarded(port, [&] {
     if (data == nullptr) return fail(port, CX_PORT_BAD_ARGUMENT, "no data");
     PcieEndpoint &endpoint = port->chip->endpoint();
+    if (!endpoint.link_up()) return static_cast<int>(CX_PORT_OK);
     if (const auto refusal = endpoint.refuse(bar, offset, size)) return fail(port, CX_PORT_BAD_ACCESS, *refusal);
     if (bar != CX_PORT_CONFIG_SPACE) {
       endpoint.post_write(bar, offset, data, size);
@@ -372,7 +375,8 @@ int cx_port_advance(cx_port *port, uint64_t limit_ps) {
     const std::uint64_t room = sc_core::sc_max_time().value() - start;
     const std::uint64_t end = start + (limit_ps < room ? limit_ps : room);
     for (;;) {
-      if (!port->chip->endpoint().arrived().empty()) return static_cast<int>(CX_PORT_ADVANCED_INTERRUPT);
+      PcieEndpoint &endpoint = port->chip->endpoint();
+      if (endpoint.announce_error() || !endpoint.arrived().empty()) return static_cast<int>(CX_PORT_ADVANCED_INTERRUPT);
       if (!sc_core::sc_pending_activity()) return static_cast<int>(CX_PORT_ADVANCED_IDLE);
       const std::uint64_t now = now_ps();
       if (now >= end) return static_cast<int>(CX_PORT_ADVANCED_LIMIT);
@@ -385,6 +389,30 @@ int cx_port_advance(cx_port *port, uint64_t limit_ps) {
       }
     }
   });
+}
+
+int cx_port_take_error(cx_port *port) {
+  return port != nullptr && port->open && port->chip->endpoint().take_error() ? 1 : 0;
+}
+
+int cx_port_inject(cx_port *port, const char *fault) {
+  return guarded(port, [&] {
+    if (fault == nullptr) return fail(port, CX_PORT_BAD_ARGUMENT, "no fault");
+    try {
+      port->chip->inject(fault);
+    } catch (const cx::hw::FaultSpecError &error) {
+      return fail(port, CX_PORT_BAD_ARGUMENT, std::string("fault '") + fault + "': " + error.what());
+    }
+    return static_cast<int>(CX_PORT_OK);
+  });
+}
+
+int cx_port_fault_door(const cx_port *port) {
+  return port != nullptr && port->open && port->chip->config().faults.door ? 1 : 0;
+}
+
+int cx_fault_help(char **text) {
+  return text != nullptr ? give_text(cx::hw::fault_help(), text) : static_cast<int>(CX_PORT_BAD_ARGUMENT);
 }
 
 int cx_port_take_interrupt(cx_port *port, uint32_t *vector) {

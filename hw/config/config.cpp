@@ -14,7 +14,9 @@
 #include <utility>
 
 #include "hw/config/gen/schema.hpp"
+#include "hw/ras/fault_spec.hpp"
 #include "hw/regs/gen/isa.hpp"
+#include "hw/regs/gen/map.h"
 
 namespace cx::config {
 
@@ -176,6 +178,10 @@ class Reader {
     } else if (node.IsSequence()) {
       raw.is_list = true;
       for (const YAML::Node &item : node) {
+        if (item.IsMap() && find_key(key)->type == KeyType::fault_plan_) {
+          raw.items.push_back({fault_text(item, key, file), item.Mark().line + 1, item.Mark().column + 1});
+          continue;
+        }
         if (!item.IsScalar()) fail(item, file, key, "expected a list of plain values");
         raw.items.push_back({item.Scalar(), item.Mark().line + 1, item.Mark().column + 1});
       }
@@ -192,6 +198,25 @@ class Reader {
                                 const std::string &message) {
     const YAML::Mark mark = node.Mark();
     throw ConfigError(file, mark.line + 1, mark.column + 1, key, message);
+  }
+
+  // A mapping with `kind` and other keys as the text KIND@key=value,...
+  static std::string fault_text(const YAML::Node &node, const std::string &key, const std::string &file) {
+    std::string kind, rest;
+    for (const auto &entry : node) {
+      if (!entry.first.IsScalar() || !entry.second.IsScalar()) fail(entry.first, file, key, "expected plain values");
+      const std::string name = entry.first.Scalar(), value = entry.second.Scalar();
+      if (name.find_first_of("@,=") != std::string::npos || value.find_first_of("@,=") != std::string::npos) {
+        fail(entry.first, file, key, "expected no '@', ',' or '='");
+      }
+      if (name == "kind") {
+        kind = value;
+      } else {
+        rest += (rest.empty() ? "@" : ",") + name + "=" + value;
+      }
+    }
+    if (kind.empty()) fail(node, file, key, "kind: is required but not given");
+    return kind + rest;
   }
 
   void includes(const YAML::Node &node, const std::string &name) {
@@ -404,6 +429,22 @@ class Resolver {
     }
   }
 
+  void convert(FaultPlan &member) const {
+    member = {};
+    if (!raw_->is_list) {
+      if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
+      return;
+    }
+    for (const RawScalar &item : raw_->items) {
+      try {
+        hw::parse_fault(item.text);
+      } catch (const hw::FaultSpecError &error) {
+        fail("fault '" + item.text + "': " + error.what(), &item);
+      }
+      member.items.push_back(item.text);
+    }
+  }
+
   const Parsed &parsed_;
   const KeyInfo *info_ = nullptr;
   const RawValue *raw_ = nullptr;
@@ -424,6 +465,11 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
   for (const uint32_t tile : chip.dmmu.rtl_tiles.tiles) {
     require(tile < chip.dmmu.tiles, {"dmmu.rtl_tiles", "dmmu.tiles"},
             "tile " + std::to_string(tile) + " does not exist; dmmu.tiles is " + std::to_string(chip.dmmu.tiles));
+  }
+  for (const std::string &text : chip.faults.plan.items) {
+    const auto fault = hw::parse_fault(text);
+    require(fault.in_dram(uint64_t{chip.dram.mib} << 20), {"faults.plan", "dram.mib"},
+            "fault '" + text + "': address: expected a range of DRAM, from " + std::to_string(CX_MEM_DRAM_BASE));
   }
   const uint64_t spm_bytes = uint64_t{chip.spm.kib} * 1024;
   require(spm_bytes % chip.spm.banks == 0, {"spm.banks", "spm.kib"},
@@ -459,6 +505,12 @@ struct Format {
   std::string operator()(const std::vector<std::string> &values) const {
     std::string out = "[";
     for (const std::string &value : values) out += (out.size() > 1 ? ", " : "") + (json ? json_string(value) : value);
+    return out + "]";
+  }
+  std::string operator()(const FaultPlan &plan) const {
+    if (plan.items.empty()) return json ? "\"none\"" : "none";
+    std::string out = "[";
+    for (const std::string &item : plan.items) out += (out.size() > 1 ? ", " : "") + json_string(item);
     return out + "]";
   }
   std::string operator()(const TileSet &set) const {

@@ -19,8 +19,9 @@ SPEC.loader.exec_module(BASE)
 
 SOURCE = "hw/config/schema.yaml"
 KINDS = {"int": "uint32_t", "float": "double", "bool": "bool", "string": "std::string", "enum": "std::string",
-         "enum_list": "std::vector<std::string>", "tile_set": "TileSet"}
-DOC_TYPES = {"enum_list": "list", "tile_set": "tile set"}
+         "enum_list": "std::vector<std::string>", "tile_set": "TileSet",
+         "fault_plan": "FaultPlan"}
+DOC_TYPES = {"enum_list": "list", "tile_set": "tile set", "fault_plan": "list of faults"}
 OPTIONAL = ("unit", "min", "max", "power_of_two", "multiple_of", "allowed", "known", "default", "program")
 
 
@@ -91,6 +92,8 @@ def constraint_text(entry):
         parts.append(", ".join(entry["allowed"]))
     if entry["type"] == "tile_set":
         parts.append("none, all, or a list of tile numbers")
+    if entry["type"] == "fault_plan":
+        parts.append("none, or a list of faults")
     if entry["type"] == "bool":
         parts.append("true or false")
     return ", ".join(parts)
@@ -105,7 +108,7 @@ def initial(entry):
         return f" = {default_text(entry)}"
     if kind == "enum_list":
         return "{" + ", ".join(f'"{v}"' for v in value) + "}"
-    if kind == "tile_set":
+    if kind in ("tile_set", "fault_plan"):
         return "{}"
     return f' = "{value}"'
 
@@ -145,6 +148,8 @@ def chip_hpp(keys):
            "  bool contains(uint32_t tile) const { return all || std::binary_search(tiles.begin(), tiles.end(), tile); }",
            "  bool none() const { return !all && tiles.empty(); }",
            "  bool operator==(const TileSet &) const = default;", "};", "",
+           "// Faults to provoke, each as KIND[@key=value,...].", "struct FaultPlan {", "  std::vector<std::string> items;", "",
+           "  bool operator==(const FaultPlan &) const = default;", "};", "",
            "// Plain values; the loader hands it out const after every check has passed.", "struct Chip {"]
     out += members(tree(keys), 1)
     out += ["", "  bool operator==(const Chip &) const = default;", "};", "",

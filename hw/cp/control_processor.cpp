@@ -20,7 +20,7 @@ constexpr uint32_t kPageSize = static_cast<uint32_t>(CX_MAP_PAGE_SIZE);
 constexpr uint32_t kTcmBytesPerCycle = 8;
 constexpr uint32_t kIntcAccessCycles = 2;
 constexpr size_t kMaxTraceLine = 1024;
-constexpr uint32_t kCsrMie = 0x304, kCsrMepc = 0x341, kCsrMcause = 0x342, kCsrMtval = 0x343;
+constexpr uint32_t kCsrMie = 0x304, kCsrMtvec = 0x305, kCsrMepc = 0x341, kCsrMcause = 0x342, kCsrMtval = 0x343;
 constexpr uint32_t kMieTimer = 1u << static_cast<uint32_t>(Rv32Interrupt::kTimer);
 
 uint32_t checked_tcm_bytes(uint32_t bytes) {
@@ -97,14 +97,29 @@ void ControlProcessor::run() {
     if (reset_ || restart_) continue;
     if (stop == Rv32Stop::kSleep) sleep();
     if (stop == Rv32Stop::kLocked) {
-      Crash crash;
-      core_.read_csr(kCsrMepc, crash.pc);
-      core_.read_csr(kCsrMcause, crash.cause);
-      core_.read_csr(kCsrMtval, crash.tval);
-      if (crash_sink_) crash_sink_(crash);
+      if (crash_sink_) crash_sink_(trap());
       while (!reset_ && !restart_) wait(wake_);
     }
   }
+}
+
+ControlProcessor::Crash ControlProcessor::trap() const {
+  Crash crash;
+  core_.read_csr(kCsrMepc, crash.pc);
+  core_.read_csr(kCsrMcause, crash.cause);
+  core_.read_csr(kCsrMtval, crash.tval);
+  return crash;
+}
+
+void ControlProcessor::damage_firmware(bool handler) {
+  const auto damage = [this](uint32_t address) {
+    const uint32_t offset = address - kTcmBase;
+    if (offset <= tcm_.size() - sizeof(uint32_t)) std::memset(tcm_.data() + offset, 0, sizeof(uint32_t));
+  };
+  damage(core_.pc());
+  uint32_t vector = 0;
+  core_.read_csr(kCsrMtvec, vector);
+  if (handler) damage(vector & ~3u);
 }
 
 void ControlProcessor::sleep() {

@@ -65,6 +65,10 @@ class ControlProcessor : public sc_core::sc_module {
   /// Since the last release of reset: cycles not spent in wfi (dev.CP_CYCLES) and instructions (dev.CP_INSTRET).
   uint64_t cycles() const { return core_.cycles(); }
   uint64_t instructions() const { return core_.instructions(); }
+  /// Where and why the last trap was taken.
+  Crash trap() const;
+  /// Overwrites the next instruction with one that is illegal, with `handler` also the first of the trap handler.
+  void damage_firmware(bool handler);
   /// In wfi: nothing happens until an interrupt line or the timer wakes the core.
   bool sleeping() const { return sleeping_; }
   bool crashed() const { return core_.locked(); }

@@ -54,6 +54,12 @@ void Dev::setup_registers() {
   regs_.on_write(DevReg::HOST_CMD, [this](unsigned, std::uint32_t, std::uint32_t, std::uint32_t) {
     hooks_.host_line(regs_.get(DevRegs::HOST_CMD_OP) != DevRegs::HOST_CMD_OP_NONE);
   });
+  regs_.on_write(DevReg::FW_STATUS, [this](unsigned, std::uint32_t old, std::uint32_t, std::uint32_t now) {
+    const auto state = [](std::uint32_t word) { return word & DevRegs::FW_STATUS_STATE.mask(); };
+    if (state(now) == DevRegs::FW_STATUS_STATE_CRASHED && state(old) != state(now)) hooks_.firmware_crash();
+  });
+  regs_.on_write(DevReg::PACKETS,
+                 [this](unsigned, std::uint32_t, std::uint32_t, std::uint32_t now) { hooks_.packets(now); });
   regs_.on_write(DevReg::FAULT_ACK, [this](unsigned, std::uint32_t, std::uint32_t, std::uint32_t) {
     for (const DevReg reg : {DevReg::FAULT_COUNT, DevReg::FAULT_CODE, DevReg::FAULT_SOURCE, DevReg::FAULT_PACKET,
                              DevReg::FAULT_PC, DevReg::FAULT_ADDR_LO, DevReg::FAULT_ADDR_HI, DevReg::FAULT_ACK}) {
@@ -84,7 +90,7 @@ void Dev::report_crash(std::uint32_t pc, std::uint32_t address) {
   regs_.set(DevRegs::FW_STATUS_STATE, DevRegs::FW_STATUS_STATE_CRASHED);
   regs_.set(DevReg::FAULT_COUNT, regs_.get(DevReg::FAULT_COUNT) + 1);
   if (regs_.get(DevReg::FAULT_CODE) != 0) return;
-  regs_.set(DevReg::FAULT_CODE, CX_STATUS_ABORTED);
+  regs_.set(DevReg::FAULT_CODE, CX_STATUS_FIRMWARE_CRASH);
   regs_.set(DevReg::FAULT_SOURCE, 0xffff);  // neither a queue nor an engine
   regs_.set(DevReg::FAULT_PC, pc);
   regs_.set64(DevReg::FAULT_ADDR_LO, address);

@@ -25,13 +25,16 @@ class Dev : public sc_core::sc_module {
     std::function<std::uint64_t()> cp_cycles;
     std::function<std::uint64_t()> cp_instructions;
     std::function<std::uint64_t()> host_errors;
+    std::function<void()> firmware_crash;                // the firmware has set FW_STATUS to CRASHED
+    std::function<void(std::uint32_t packets)> packets;  // the firmware has written PACKETS
   };
 
   tlm_utils::simple_target_socket<Dev> registers;
 
   Dev(sc_core::sc_module_name name, const Clock &clock, const config::Chip &chip, Hooks hooks);
 
-  // The core has locked up: FW_STATUS becomes CRASHED and, unless a fault is captured already, FAULT_* tell where.
+  // The core has locked up or its firmware has given up: FW_STATUS becomes CRASHED and, unless a fault is captured
+  // already, FAULT_* tell where.
   void report_crash(std::uint32_t pc, std::uint32_t address);
 
   const regs::DevRegs &file() const { return regs_; }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "hw/ras/memory_errors.hpp"
 #include "hw/regs/gen/packets.h"
 
 namespace cx::hw {
@@ -70,6 +71,30 @@ void copy_in_order(std::byte *dst, const Strides &dst_strides, const std::byte *
   });
 }
 
+// Whether an element of a strided view holds the byte at `byte`; both are offsets from element 0.
+bool touches(const Dims &dims, const Strides &strides, std::uint32_t element_bytes, std::int64_t byte, unsigned d = 0) {
+  if (d == 4) return byte >= 0 && byte < element_bytes;
+  // Of the dimensions further in.
+  std::int64_t low = 0, high = element_bytes;
+  for (unsigned i = d + 1; i < 4; ++i) {
+    const std::int64_t reach = (std::int64_t{dims[i]} - 1) * strides[i];
+    (reach < 0 ? low : high) += reach;
+  }
+  const std::int64_t step = strides[d];
+  if (step == 0) return touches(dims, strides, element_bytes, byte, d + 1);
+  // Indices for which byte - index * step lies in [low, high).
+  const std::int64_t size = std::abs(step);
+  const std::int64_t from = step > 0 ? byte - high + 1 : low - byte;
+  const std::int64_t to = step > 0 ? byte - low : high - 1 - byte;
+  const std::int64_t first = from > 0 ? (from + size - 1) / size : 0;
+  if (to < 0) return false;
+  const std::int64_t last = std::min<std::int64_t>(to / size, std::int64_t{dims[d]} - 1);
+  for (std::int64_t i = first; i <= last; ++i) {
+    if (touches(dims, strides, element_bytes, byte - i * step, d + 1)) return true;
+  }
+  return false;
+}
+
 void require_moderate(const TensorView &view, unsigned index) {
   if (view.elements() > kMaxElements) throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, index);
 }
@@ -124,8 +149,37 @@ DmaEngine::MemorySide DmaEngine::memory_side(const MemoryView &view, const Dims 
   side.address = record.base + view.offset - below;
   side.span = below + above;
   side.element0 = device_memory(side.address, side.span) + below;
+  side.below = below;
   side.moved = bytes_on_memory(side.address, dims, view.strides, element_bytes);
   return side;
+}
+
+void DmaEngine::read_words(const MemorySide &side, const Dims &dims, const Strides &strides,
+                           std::uint32_t element_bytes) {
+  MemoryErrors *errors = memory_errors();
+  if (errors == nullptr) return;
+  const std::uint64_t end = side.address + side.span, element0 = side.address + side.below;
+  for (auto word = errors->next(side.address, end); word; word = errors->next(*word + MemoryErrors::kWordBytes, end)) {
+    bool met = false;
+    for (std::uint64_t byte = *word; byte < *word + MemoryErrors::kWordBytes && !met; ++byte) {
+      met = touches(dims, strides, element_bytes, static_cast<std::int64_t>(byte - element0));
+    }
+    if (met && !errors->read_word(*word)) throw UnitFault(CX_STATUS_ECC_UNCORRECTED, *word);
+  }
+}
+
+void DmaEngine::write_words(const MemorySide &side, const Dims &dims, const Strides &strides,
+                            std::uint32_t element_bytes) {
+  MemoryErrors *errors = memory_errors();
+  if (errors == nullptr) return;
+  const std::uint64_t end = side.address + side.span, element0 = side.address + side.below;
+  for (auto word = errors->next(side.address, end); word; word = errors->next(*word + MemoryErrors::kWordBytes, end)) {
+    unsigned bytes = 0;
+    for (std::uint64_t byte = *word; byte < *word + MemoryErrors::kWordBytes; ++byte) {
+      if (touches(dims, strides, element_bytes, static_cast<std::int64_t>(byte - element0))) ++bytes;
+    }
+    if (bytes != 0) errors->write_word(*word, bytes == MemoryErrors::kWordBytes);
+  }
 }
 
 // The rule is in README.md.
@@ -151,7 +205,7 @@ Timing DmaEngine::price(Cycles begin, std::uint64_t runs, std::uint64_t scratchp
 
 Timing DmaEngine::load(const isa::DmaLoad &inst) {
   const TensorView &dst = tensor(inst.dst);
-  const MemoryView &view = memory_view(inst.src);
+  const MemoryView &view = use_memory_view(inst.src);
   require_moderate(dst, inst.dst);
 
   Dims inner = dst.dims;
@@ -164,7 +218,10 @@ Timing DmaEngine::load(const isa::DmaLoad &inst) {
   const bool padded = inner != dst.dims;
 
   MemorySide memory{};
-  if (has_source) memory = memory_side(view, inner, dst.element_bytes);
+  if (has_source) {
+    memory = memory_side(view, inner, dst.element_bytes);
+    read_words(memory, inner, view.strides, dst.element_bytes);
+  }
 
   std::byte *base = spm() + dst.base;
   const std::int64_t inner_offset =
@@ -219,9 +276,10 @@ Timing DmaEngine::load(const isa::DmaLoad &inst) {
 
 Timing DmaEngine::store(const isa::DmaStore &inst) {
   const TensorView &src = tensor(inst.src);
-  const MemoryView &view = memory_view(inst.dst);
+  const MemoryView &view = use_memory_view(inst.dst);
   require_moderate(src, inst.src);
   const MemorySide memory = memory_side(view, src.dims, src.element_bytes);
+  write_words(memory, src.dims, view.strides, src.element_bytes);
 
   const std::byte *base = spm() + src.base;
   const Extent extent = extent_of(src.base, src.dims, src.strides, src.element_bytes);
@@ -262,7 +320,7 @@ void DmaEngine::resolve_indices(const TensorView &idx, const Dims &dims, std::in
 
 Timing DmaEngine::gather(const isa::DmaGather &inst) {
   const TensorView &dst = tensor(inst.dst);
-  const MemoryView &view = memory_view(inst.src);
+  const MemoryView &view = use_memory_view(inst.src);
   const TensorView &idx = tensor_unchecked(inst.idx);
   require_moderate(dst, inst.dst);
   if (idx.dtype != isa::DType::INT32 && idx.dtype != isa::DType::INT64) {
@@ -301,6 +359,14 @@ Timing DmaEngine::gather(const isa::DmaGather &inst) {
                                device_memory(memory.address, memory.span), memory.span);
   for (int d = 3; simple && d >= 0 && indices[d] == 1; --d) std::swap(inner[d], outer[d]);
   const RunNest nest(inner, dst.strides, src, dst.element_bytes);
+  if (memory_errors() != nullptr) {
+    for_each_element(outer, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+      MemorySide part = memory;
+      part.below += static_cast<std::uint64_t>(offset_of(src, i, j, k, l) +
+                                               offsets_[static_cast<std::size_t>(offset_of(table, i, j, k, l))]);
+      read_words(part, inner, src, dst.element_bytes);
+    });
+  }
   for_each_element(outer, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
     std::byte *to = spm() + dst.base + offset_of(dst.strides, i, j, k, l);
     const std::byte *from =

@@ -29,6 +29,7 @@ class DmaEngine : public Engine {
   // The side of a transfer that lies in device memory.
   struct MemorySide {
     std::byte *element0;    // host pointer to the element with all indices 0
+    std::uint64_t below;    // its distance from `address`
     std::uint64_t address;  // first byte that is touched
     std::uint64_t span;     // bytes from there to the last one
     std::uint64_t moved;    // bytes that memory transfers, whole bursts where runs are shorter
@@ -40,6 +41,9 @@ class DmaEngine : public Engine {
   MemorySide memory_side(const MemoryView &view, const Dims &dims, std::uint32_t element_bytes);
   Timing price(Cycles begin, std::uint64_t runs, std::uint64_t scratchpad_bytes, const MemorySide *memory,
                bool to_memory);
+  // The transfer reads, or writes, what the view touches in memory: its wrong words are met, or given new contents.
+  void read_words(const MemorySide &side, const Dims &dims, const Strides &strides, std::uint32_t element_bytes);
+  void write_words(const MemorySide &side, const Dims &dims, const Strides &strides, std::uint32_t element_bytes);
   void resolve_indices(const TensorView &idx, const Dims &dims, std::int64_t limit, std::int64_t stride);
 
   DmaParams params_;

@@ -49,6 +49,11 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) override;
   Cycles access_latency() const override { return latency_cycles_; }
 
+  // Channel that serves the byte at `offset`.
+  unsigned channel_of(std::uint64_t offset) const {
+    return static_cast<unsigned>(offset / params_.interleave_bytes % params_.channels);
+  }
+
   // Bytes on the channels since reset, in whole bursts.
   std::uint64_t bytes_read() const { return bytes_read_; }
   std::uint64_t bytes_written() const { return bytes_written_; }

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "hw/noc/register_target.hpp"
+#include "hw/ras/memory_errors.hpp"
 #include "hw/regs/gen/engine_regs.hpp"
 #include "hw/regs/gen/packets.h"
 
@@ -68,13 +69,16 @@ void Engine::setup_registers() {
     irq_event_.notify(sc_core::SC_ZERO_TIME);
   });
   regs_->on_read(EngineReg::STATUS, [this](unsigned) {
-    regs_->set(EngineRegs::STATUS_BUSY, state_ == State::running);
+    regs_->set(EngineRegs::STATUS_BUSY, state_ == State::running || hang_.active);
     regs_->set(EngineRegs::STATUS_WAITING, waiting_);
     return regs_->get(EngineReg::STATUS);
   });
   regs_->on_read(EngineReg::PC, [this](unsigned) { return live_pc(); });
   regs_->on_read(EngineReg::WAIT_SEM, [this](unsigned) {
     return waiting_ ? std::uint32_t{wait_need_} << 16 | wait_sem_ : std::uint32_t{0};
+  });
+  regs_->on_read(EngineReg::SEM_VALUE, [this](unsigned) {
+    return waiting_ ? std::uint32_t{context_.semaphores.value(wait_sem_)} : std::uint32_t{0};
   });
   const auto counter = [this](EngineReg low, auto value) {
     const auto high = static_cast<EngineReg>(static_cast<unsigned>(low) + 1);
@@ -100,12 +104,26 @@ void Engine::invalidate_dmi(sc_dt::uint64, sc_dt::uint64) { dmi_.clear(); }
 
 void Engine::write_control(std::uint32_t bits) {
   const auto has = [bits](auto field) { return (bits & field.mask()) != 0; };
-  if (has(EngineRegs::CTRL_RESET)) {
+  const bool hard = has(EngineRegs::CTRL_HARD_RESET);
+  if (has(EngineRegs::CTRL_RESET) || hard) {
     stop(State::idle);
     reset_unit();
+    cure_hang(hard ? Cure::hard_reset : Cure::reset);
   }
-  if (has(EngineRegs::CTRL_SEM_CLEAR)) context_.semaphores.clear_all();
-  if (has(EngineRegs::CTRL_START) && state_ != State::running) start();
+  if (has(EngineRegs::CTRL_SEM_CLEAR)) {
+    context_.semaphores.clear_all();
+    if (semaphore_clear_) semaphore_clear_();
+  }
+  if (has(EngineRegs::CTRL_START) && state_ != State::running && !hang_.active) start();
+}
+
+void Engine::cure_hang(Cure by) {
+  if (hang_.active && by >= hang_.cure) hang_ = {};
+}
+
+void Engine::set_tripped(bool tripped) {
+  tripped_ = tripped;
+  if (tripped && state_ == State::running) enter_fault(UnitFault(CX_STATUS_THERMAL_TRIP, 0), live_pc());
 }
 
 void Engine::start() {
@@ -114,6 +132,10 @@ void Engine::start() {
   unit_free_ = front_;
   complete_ = front_;
   reset_unit();
+  if (tripped_) {
+    enter_fault(UnitFault(CX_STATUS_THERMAL_TRIP, 0), 0);
+    return;
+  }
   start_event_.notify(sc_core::SC_ZERO_TIME);
 }
 
@@ -154,10 +176,11 @@ void Engine::drive_irq() {
   irq.write(regs_->get(EngineRegs::STATUS_DONE) != 0 || regs_->get(EngineRegs::STATUS_FAULT) != 0);
 }
 
-void Engine::reset() {
+void Engine::reset(bool keep_hang) {
   stop(State::idle);
   regs_->reset();
   reset_unit();
+  cure_hang(keep_hang ? Cure::hard_reset : Cure::device_reset);
   busy_cycles_ = 0;
   stall_cycles_ = 0;
   instructions_ = 0;
@@ -276,6 +299,7 @@ void Engine::load_segments() {
   if (count == 0) return;
   const std::uint64_t bytes = std::uint64_t{count} * sizeof(Segment);
   segments_.resize(count);
+  read_memory(table, bytes);
   std::memcpy(segments_.data(), device_memory(table, bytes), bytes);
   front_ = reserve_memory(front_, table, bytes, bytes, false);
 }
@@ -286,6 +310,14 @@ void Engine::request_block(std::uint32_t block) {
       std::uint64_t{std::min(kBlockInstructions, stream_count_ - first)} * isa::kInstructionBytes;
   const std::uint64_t address = stream_base_ + std::uint64_t{first} * isa::kInstructionBytes;
   block_ready_[block % kBlocks] = reserve_memory(front_, address, bytes, bytes, false);
+  read_memory(address, bytes);
+}
+
+// A contiguous read of device memory meets its wrong words.
+void Engine::read_memory(std::uint64_t address, std::uint64_t bytes) {
+  MemoryErrors *errors = memory_errors();
+  if (errors == nullptr) return;
+  if (const auto bad = errors->read(address, bytes)) throw UnitFault(CX_STATUS_ECC_UNCORRECTED, *bad);
 }
 
 // Moves the front to the cycle at which instruction pc_ has been fetched; entering a block requests a later one.
@@ -302,6 +334,10 @@ void Engine::await_fetch() {
 
 // Executes one instruction. False when the stream has ended.
 bool Engine::step(const isa::Inst &inst) {
+  if (illegal_ != 0) {
+    --illegal_;
+    throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, 0);
+  }
   if (const auto problem = isa::validate(inst, id_)) {
     throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, problem->offset);
   }
@@ -356,6 +392,7 @@ void Engine::retire_instruction(Cycles issue) {
 void Engine::issue_data(const isa::Inst &inst) {
   front_ = std::max(front_, unit_free_);
   sync_to(front_);
+  if (hang_.armed) hang();
   issue_cycle_ = front_;
   const std::uint64_t operations = operations_, read = bytes_read_, written = bytes_written_, moved = memory_bytes_;
   const Timing timing = execute(inst);
@@ -376,6 +413,16 @@ void Engine::issue_data(const isa::Inst &inst) {
     traced_stall_ = stall_cycles_;
   }
   retire_instruction(issue_cycle_);
+}
+
+// The unit takes the instruction and does not go on.
+void Engine::hang() {
+  hang_.armed = false;
+  hang_.active = true;
+  for (;;) {
+    sc_core::wait(stop_event_);
+    if (epoch_ != stream_epoch_) throw Stopped{};
+  }
 }
 
 void Engine::check_semaphore(std::uint8_t sem) const {
@@ -474,6 +521,15 @@ const MemoryView &Engine::memory_view(unsigned index) const {
     throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, index);
   }
   return memories_[index];
+}
+
+const MemoryView &Engine::use_memory_view(unsigned index) {
+  const MemoryView &view = memory_view(index);
+  if (bad_addresses_ == 0) return view;
+  --bad_addresses_;
+  constexpr std::uint64_t kWrongBit = std::uint64_t{1} << 40;
+  memories_[index].offset ^= kWrongBit;
+  return view;
 }
 
 const Segment &Engine::segment(unsigned number) const {

@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <systemc>
 #include <tlm>
+#include <utility>
 #include <vector>
 
 #include "hw/noc/noc.hpp"
@@ -112,7 +114,8 @@ class Engine : public sc_core::sc_module {
   isa::Engine engine_id() const { return id_; }
 
   // Device reset: like CTRL.RESET, and counters and all registers to their reset values.
-  void reset();
+  // `keep_hang`: a hang that only a function-level reset cures stays.
+  void reset(bool keep_hang = false);
 
   // Appends every data instruction from here on to `records`, which must outlive the tracing; nullptr ends it. Tracing
   // changes neither results nor time.
@@ -122,6 +125,26 @@ class Engine : public sc_core::sc_module {
   }
 
   bool busy() const { return state_ == State::running; }
+
+  // ---- faults that are provoked ----
+
+  // What brings a unit that hangs back to work.
+  enum class Cure : std::uint8_t { reset, hard_reset, device_reset };
+  // The next data instruction is taken and never done.
+  void inject_hang(Cure cure) { hang_ = {true, false, cure}; }
+  // The next instructions arrive damaged and do not decode.
+  void inject_illegal(unsigned count) { illegal_ += count; }
+  // The next memory descriptors that are used have a wrong bit in their offset.
+  void inject_bad_address(unsigned count) { bad_addresses_ += count; }
+  // Those that have not come, or hang still, are forgotten.
+  void forget_faults() {
+    hang_ = {};
+    illegal_ = bad_addresses_ = 0;
+  }
+  // Called when the semaphores are cleared: a launch begins.
+  void on_semaphore_clear(std::function<void()> callback) { semaphore_clear_ = std::move(callback); }
+  // The clock of the engine is off: what runs faults with THERMAL_TRIP, and so does what is started.
+  void set_tripped(bool tripped);
   // One line for a watchdog's report: state, PC, semaphore waited on.
   std::string dump() const;
 
@@ -155,6 +178,10 @@ class Engine : public sc_core::sc_module {
 
   // load and store: memory descriptor, defined. Throws ILLEGAL_INSTRUCTION.
   const MemoryView &memory_view(unsigned index) const;
+  // Use it for an access: a descriptor in which a wrong bit was provoked is damaged from here on.
+  const MemoryView &use_memory_view(unsigned index);
+  // Wrong words of device memory; nullptr while there are none.
+  MemoryErrors *memory_errors() const { return context_.noc.memory_errors(); }
   // Segment table record. Throws SEGMENT_FAULT (address: number) beyond the table.
   const Segment &segment(unsigned number) const;
   // Pointer to device memory [address, address + bytes) by DMI. Throws BAD_ADDRESS if it is not one piece of memory.
@@ -203,6 +230,9 @@ class Engine : public sc_core::sc_module {
   void invalidate_dmi(sc_dt::uint64 first, sc_dt::uint64 last);
 
   void write_control(std::uint32_t bits);
+  void read_memory(std::uint64_t address, std::uint64_t bytes);
+  void hang();
+  void cure_hang(Cure by);
   void start();
   void stop(State next);
   void enter_fault(const UnitFault &fault, std::uint32_t pc);
@@ -265,6 +295,14 @@ class Engine : public sc_core::sc_module {
   std::uint32_t memories_defined_ = 0;
   std::vector<Segment> segments_;
   std::vector<tlm::tlm_dmi> dmi_;
+
+  struct Hang {
+    bool armed = false, active = false;
+    Cure cure = Cure::reset;
+  } hang_;
+  unsigned illegal_ = 0, bad_addresses_ = 0;
+  bool tripped_ = false;
+  std::function<void()> semaphore_clear_;
 
   bool waiting_ = false;
   std::uint8_t wait_sem_ = 0;

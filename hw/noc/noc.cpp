@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "hw/ras/memory_errors.hpp"
+
 namespace cx::hw {
 
 namespace {
@@ -191,6 +193,10 @@ void Noc::invalidate_direct_mem_ptr(int target_id, sc_dt::uint64 first, sc_dt::u
   last = std::min<sc_dt::uint64>(last, target.size - 1);
   for (auto &initiator : initiators_)
     initiator->socket->invalidate_direct_mem_ptr(target.base + first, target.base + last);
+}
+
+MemoryErrors *Noc::memory_errors() const {
+  return memory_errors_ != nullptr && !memory_errors_->empty() ? memory_errors_ : nullptr;
 }
 
 void Noc::reset() {

@@ -24,6 +24,8 @@ struct NocParams {
   Cycles hop_cycles = 4;        // latency of one hop (noc.hop_cycles); initiator to target are two hops
 };
 
+class MemoryErrors;  // hw/ras
+
 // Timing of a memory behind the NoC for requests that move data by pointer. Implemented by Dram.
 class MemoryTiming {
  public:
@@ -75,6 +77,10 @@ class Noc : public sc_core::sc_module {
   // Whether [address, address + bytes) lies in one window.
   bool mapped(std::uint64_t address, std::uint64_t bytes) const { return route(address, bytes) != nullptr; }
 
+  // Wrong words of the memories behind this NoC, for who moves data by pointer; nullptr while there are none.
+  MemoryErrors *memory_errors() const;
+  void set_memory_errors(MemoryErrors *errors) { memory_errors_ = errors; }
+
   // Payload bytes carried since reset, both directions.
   std::uint64_t bytes_carried() const { return bytes_carried_; }
   const Clock &clock() const { return clock_; }
@@ -101,6 +107,7 @@ class Noc : public sc_core::sc_module {
   std::deque<std::unique_ptr<Target>> targets_;
   std::vector<Target *> by_base_;
   std::uint64_t bytes_carried_ = 0;
+  MemoryErrors *memory_errors_ = nullptr;
 };
 
 }  // namespace cx::hw

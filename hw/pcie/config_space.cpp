@@ -36,6 +36,7 @@ constexpr unsigned kLnkCap2 = ConfigSpace::kExpress + 0x2c;
 constexpr unsigned kLnkCtl2 = ConfigSpace::kExpress + 0x30;
 constexpr std::uint16_t kInitiateFlr = 1u << 15;
 constexpr std::uint8_t kUnsupportedRequest = 1u << 3;
+constexpr std::uint8_t kCorrectableDetected = 1u << 0, kFatalDetected = 1u << 2;
 
 // Advanced error reporting (section 7.8.4): offsets, the bit of an unsupported request, and default values.
 constexpr unsigned kAerUncorrectable = ConfigSpace::kAer + 0x04;
@@ -44,9 +45,12 @@ constexpr unsigned kAerSeverity = ConfigSpace::kAer + 0x0c;
 constexpr unsigned kAerCorrectable = ConfigSpace::kAer + 0x10;
 constexpr unsigned kAerCorrectableMask = ConfigSpace::kAer + 0x14;
 constexpr unsigned kAerControl = ConfigSpace::kAer + 0x18;
-constexpr std::uint32_t kUncorrectableBits = 0x003ff030;  // errors that an endpoint may have
+constexpr std::uint32_t kUncorrectableBits = 0x007ff030;  // errors that an endpoint may have
 constexpr std::uint32_t kAerUnsupportedRequest = 1u << 20;
-constexpr std::uint32_t kDefaultSeverity = 0x00062030;  // data link, surprise down, flow control, overflow, malformed
+constexpr std::uint32_t kAerInternal = 1u << 22;
+// Data link, surprise down, flow control, overflow, malformed, internal.
+constexpr std::uint32_t kDefaultSeverity = 0x00462030;
+constexpr std::uint32_t kAerCorrectedInternal = 1u << 14;
 constexpr std::uint32_t kCorrectableBits = 0x0000f1c1;
 constexpr std::uint32_t kAdvisoryNonFatal = 1u << 13;
 
@@ -195,6 +199,13 @@ void ConfigSpace::set_unsupported_request() {
   constexpr unsigned kByte = kAerUncorrectable + 2;
   value_[kByte] = static_cast<std::uint8_t>(value_[kByte] | kAerUnsupportedRequest >> 16);
   value_[kDevSta] = static_cast<std::uint8_t>(value_[kDevSta] | kUnsupportedRequest);
+}
+
+void ConfigSpace::set_internal_error(bool correctable) {
+  const unsigned at = correctable ? kAerCorrectable : kAerUncorrectable;
+  const std::uint32_t bits = dword(at) | (correctable ? kAerCorrectedInternal : kAerInternal);
+  for (unsigned i = 0; i < 4; ++i) value_[at + i] = static_cast<std::uint8_t>(bits >> (8 * i));
+  value_[kDevSta] = static_cast<std::uint8_t>(value_[kDevSta] | (correctable ? kCorrectableDetected : kFatalDetected));
 }
 
 void ConfigSpace::reset() { value_ = initial_; }

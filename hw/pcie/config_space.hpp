@@ -56,6 +56,8 @@ class ConfigSpace {
   void set_status(std::uint16_t bits);
   // An access that the function does not support was seen.
   void set_unsupported_request();
+  // The device has found an error of its own: advanced error reporting's corrected or uncorrectable internal error.
+  void set_internal_error(bool correctable);
 
   // Called after a write that may change one of the properties above.
   void on_change(std::function<void()> callback) { change_ = std::move(callback); }

@@ -185,6 +185,34 @@ void PcieEndpoint::function_reset() {
   apply_config();
 }
 
+bool PcieEndpoint::take_error() { return std::exchange(error_, false); }
+
+void PcieEndpoint::set_link(bool up) {
+  if (up == link_up_) return;
+  link_up_ = up;
+  if (up) {
+    function_reset();
+    return;
+  }
+  for (Request &request : requests_) {
+    if (request.read == nullptr) continue;
+    if (!request.config_write) std::memset(request.read->data, 0xff, request.read->size);
+    request.read->done = true;
+  }
+  requests_.clear();
+  messages_.clear();
+  message_event_.cancel();
+  error_ = announce_ = true;
+  sc_core::sc_pause();
+}
+
+void PcieEndpoint::internal_error(bool correctable) {
+  config_.set_internal_error(correctable);
+  if (correctable || !link_up_) return;
+  error_ = announce_ = true;
+  sc_core::sc_pause();
+}
+
 bool PcieEndpoint::arm(std::uint32_t vector, bool armed) {
   if (vector >= MsixRegs::CONTROL_COUNT) return false;
   regs_.set(MsixReg::CONTROL, armed ? 0 : 1, vector);
@@ -225,7 +253,7 @@ void PcieEndpoint::set_pending(std::uint32_t vector, bool value) {
 }
 
 bool PcieEndpoint::deliverable(std::uint32_t vector) const {
-  return config_.msix_enabled() && !config_.msix_function_mask() && config_.bus_master() &&
+  return link_up_ && config_.msix_enabled() && !config_.msix_function_mask() && config_.bus_master() &&
          regs_.get(MsixRegs::CONTROL_MASK, vector) == 0;
 }
 
@@ -276,6 +304,8 @@ void PcieEndpoint::reset(bool power_on) {
   messages_.clear();
   message_event_.cancel();
   if (!power_on) return;
+  link_up_ = true;
+  error_ = announce_ = false;
   config_.reset();
   link_.reset();
   link_.set_limits(config_.mps(), config_.mrrs());

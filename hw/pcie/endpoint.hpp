@@ -14,6 +14,7 @@
 #include <string>
 #include <systemc>
 #include <tlm>
+#include <utility>
 #include <vector>
 
 #include "hw/pcie/config_space.hpp"
@@ -74,6 +75,11 @@ class PcieEndpoint : public sc_core::sc_module {
   // Messages that have arrived at the host, oldest first.
   std::deque<std::uint32_t> &arrived() { return arrived_; }
 
+  // An error message (ERR_FATAL), or that the link went down, has reached the host since the last call.
+  bool take_error();
+  // The same once for each such error, for who wakes the host; take_error() still tells of it.
+  bool announce_error() { return std::exchange(announce_, false); }
+
   std::uint64_t refused_accesses() const { return refused_; }
 
   // ---- the card's side ----
@@ -84,6 +90,13 @@ class PcieEndpoint : public sc_core::sc_module {
   bool bus_master() const { return config_.bus_master(); }
   // DMA met an address that is not mapped: recorded in the status registers.
   void note_host_fault() { config_.set_status(ConfigSpace::kReceivedMasterAbort); }
+
+  // While the link is down requests of the host are lost (reads give ones), DMA and messages do not leave the card.
+  // When it comes up again the function is reset as by the host.
+  bool link_up() const { return link_up_; }
+  void set_link(bool up);
+  // An internal error of the device, for advanced error reporting; one that is not correctable is reported to the host.
+  void internal_error(bool correctable);
 
   // Raises a vector: sends its message, or keeps it pending while it is masked, MSI-X is off or the function may not
   // master the bus.
@@ -146,6 +159,8 @@ class PcieEndpoint : public sc_core::sc_module {
   sc_core::sc_event message_event_;
   std::deque<std::uint32_t> arrived_;
   std::uint64_t refused_ = 0;
+  bool link_up_ = true;
+  bool error_ = false, announce_ = false;
   std::function<void()> function_reset_;
 };
 

@@ -969,6 +969,18 @@ def isa_hpp(d, path):
     return "\n".join(out) + "\n"
 
 
+def isa_h(d, path):
+    """What the firmware needs to read a stream: opcodes and the fields of the semaphore instructions."""
+    out = [c_banner(path) + "/* Instruction set, for C: engines, opcodes, semaphores. */", "#ifndef CX_GEN_ISA_H",
+           "#define CX_GEN_ISA_H", "", f"#define CX_ISA_INSTRUCTION_BYTES {d['instruction_bytes']}",
+           f"#define CX_ISA_ENGINES {len(d['engines'])}"]
+    for inst in d["instructions"]:
+        out.append(f"#define CX_ISA_OP_{inst['name']} {inst['opcode']:#04x}")
+        if inst["name"].startswith("SEM_"):
+            out += [f"#define CX_ISA_{inst['name']}_{f['name'].upper()}_AT {f['at']}" for f in inst["fields"]]
+    return "\n".join(out + ["", "#endif"]) + "\n"
+
+
 def isa_md(d):
     out = ["# Engine instructions", "", f"Version {d['version']}. {d['instruction_bytes']} bytes, little endian, byte 0 is "
            "the opcode. Bytes that no field covers are reserved and must be zero.", "",
@@ -1025,6 +1037,7 @@ def generate():
     files[f"{DOC}/packets.md"] = packets_md(packets)
     isa = load_isa("hw/isa/isa.yaml", read("hw/isa/isa.yaml"))
     files[f"{GEN}/isa.hpp"] = isa_hpp(isa, "hw/isa/isa.yaml")
+    files[f"{GEN}/isa.h"] = isa_h(isa, "hw/isa/isa.yaml")
     files[f"{DOC}/isa.md"] = isa_md(isa)
     return files
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "hw/noc/register_target.hpp"
+#include "hw/ras/memory_errors.hpp"
 #include "hw/regs/gen/packets.h"
 
 namespace cx::hw {
@@ -149,7 +150,7 @@ bool Sdma::run(unsigned number, std::uint64_t epoch, Transfer transfer, Fault &f
     const Piece piece = under_way.front();
     under_way.pop_front();
     if (!wait_until(number, epoch, piece.end)) return false;
-    fault = move(transfer, piece);
+    fault = move(number, transfer, piece);
     return true;
   };
   std::uint64_t row = 0, column = 0;
@@ -231,32 +232,69 @@ Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start) {
   return device(transfer.dst, transfer.dst_pitch, arrived, true);
 }
 
-Sdma::Fault Sdma::move(const Transfer &transfer, const Piece &piece) {
-  HostMemory &host = endpoint_.host_memory();
-  if ((transfer.src_host || transfer.dst_host) && !endpoint_.bus_master()) {
-    return {CX_STATUS_IOMMU_FAULT, transfer.src_host ? transfer.src : transfer.dst};
+// Whether the card may touch host memory.
+Sdma::Fault Sdma::host_access(unsigned channel, std::uint64_t address, std::uint64_t bytes, bool write) {
+  // The firmware keeps channel 0 to itself where there are others.
+  if (lost_mappings_ != 0 && (channel != 0 || channels_ == 1)) {
+    --lost_mappings_;
+    endpoint_.note_host_fault();
+    return {CX_STATUS_IOMMU_FAULT, address};
   }
+  std::uint64_t fault = 0;
+  if (endpoint_.host_memory().check(address, bytes, write, &fault)) return {};
+  endpoint_.note_host_fault();
+  return {CX_STATUS_IOMMU_FAULT, fault};
+}
+
+Sdma::Fault Sdma::read_memory(std::uint64_t address, std::uint64_t bytes) {
+  MemoryErrors *errors = noc_.memory_errors();
+  if (errors == nullptr) return {};
+  const auto bad = errors->read(address, bytes);
+  return bad ? Fault{CX_STATUS_ECC_UNCORRECTED, *bad} : Fault{};
+}
+
+void Sdma::write_memory(std::uint64_t address, std::uint64_t bytes) {
+  if (MemoryErrors *errors = noc_.memory_errors()) errors->write(address, bytes);
+}
+
+// Packets are what the firmware's channel reads in multiples of their size.
+void Sdma::damage_packet(unsigned channel, const Transfer &transfer, std::byte *packets) {
+  if (damaged_packets_ == 0 || channel != 0 || transfer.row_bytes % CX_PACKET_BYTES != 0) return;
+  --damaged_packets_;
+  packets[0] ^= std::byte{0x80};
+}
+
+Sdma::Fault Sdma::move(unsigned channel, const Transfer &transfer, const Piece &piece) {
+  HostMemory &host = endpoint_.host_memory();
+  if (transfer.src_host || transfer.dst_host) {
+    const std::uint64_t address = transfer.src_host ? transfer.src : transfer.dst;
+    if (!endpoint_.link_up()) return {CX_STATUS_LINK_DOWN, address};
+    if (!endpoint_.bus_master()) return {CX_STATUS_IOMMU_FAULT, address};
+  }
+  const std::uint64_t bytes = piece.row_bytes;
   for (std::uint64_t i = 0; i < piece.rows; ++i) {
     const std::uint64_t src = transfer.src + (piece.row + i) * transfer.src_pitch + piece.column;
     const std::uint64_t dst = transfer.dst + (piece.row + i) * transfer.dst_pitch + piece.column;
-    std::uint64_t fault = 0;
+    Fault fault;
+    if (transfer.src_host) {
+      fault = host_access(channel, src, bytes, false);
+    } else if (!transfer.fill) {
+      fault = read_memory(src, bytes);
+    }
+    if (fault.status == CX_STATUS_OK && transfer.dst_host) fault = host_access(channel, dst, bytes, true);
+    if (fault.status != CX_STATUS_OK) return fault;
+    if (!transfer.dst_host) write_memory(dst, bytes);
     if (transfer.fill) {
-      std::byte *to = device_memory(dst, piece.row_bytes);
-      for (std::uint64_t at = 0; at < piece.row_bytes; at += 4) std::memcpy(to + at, &transfer.pattern, 4);
+      std::byte *to = device_memory(dst, bytes);
+      for (std::uint64_t at = 0; at < bytes; at += 4) std::memcpy(to + at, &transfer.pattern, 4);
     } else if (transfer.src_host) {
-      if (!host.check(src, piece.row_bytes, false, &fault)) {
-        endpoint_.note_host_fault();
-        return {CX_STATUS_IOMMU_FAULT, fault};
-      }
-      if (!host.read(src, device_memory(dst, piece.row_bytes), piece.row_bytes)) return {CX_STATUS_IOMMU_FAULT, src};
+      std::byte *to = device_memory(dst, bytes);
+      if (!host.read(src, to, bytes)) return {CX_STATUS_IOMMU_FAULT, src};
+      damage_packet(channel, transfer, to);
     } else if (transfer.dst_host) {
-      if (!host.check(dst, piece.row_bytes, true, &fault)) {
-        endpoint_.note_host_fault();
-        return {CX_STATUS_IOMMU_FAULT, fault};
-      }
-      if (!host.write(dst, device_memory(src, piece.row_bytes), piece.row_bytes)) return {CX_STATUS_IOMMU_FAULT, dst};
+      if (!host.write(dst, device_memory(src, bytes), bytes)) return {CX_STATUS_IOMMU_FAULT, dst};
     } else {
-      std::memmove(device_memory(dst, piece.row_bytes), device_memory(src, piece.row_bytes), piece.row_bytes);
+      std::memmove(device_memory(dst, bytes), device_memory(src, bytes), bytes);
     }
   }
   return {};

@@ -39,6 +39,15 @@ class Sdma : public sc_core::sc_module {
   // Level of interrupt line 'sdma': any bit of DONE.
   void on_interrupt(std::function<void(bool)> callback) { interrupt_ = std::move(callback); }
 
+  // ---- faults that are provoked ----
+
+  // The next transfers of packets that touch host memory find it not mapped.
+  void inject_iommu(unsigned count) { lost_mappings_ += count; }
+  // The next packets that are fetched arrive with a wrong bit in their type.
+  void inject_packet(unsigned count) { damaged_packets_ += count; }
+  // Those that have not come are forgotten.
+  void forget_faults() { lost_mappings_ = damaged_packets_ = 0; }
+
   // Stops everything; registers to their reset values.
   void reset();
 
@@ -81,7 +90,11 @@ class Sdma : public sc_core::sc_module {
   Fault check(const Transfer &transfer);
   Fault check_device(std::uint64_t address, const Transfer &transfer, std::uint64_t pitch);
   Cycles price(const Transfer &transfer, const Piece &piece, Cycles start);
-  Fault move(const Transfer &transfer, const Piece &piece);
+  Fault move(unsigned channel, const Transfer &transfer, const Piece &piece);
+  Fault host_access(unsigned channel, std::uint64_t address, std::uint64_t bytes, bool write);
+  Fault read_memory(std::uint64_t address, std::uint64_t bytes);
+  void write_memory(std::uint64_t address, std::uint64_t bytes);
+  void damage_packet(unsigned channel, const Transfer &transfer, std::byte *packets);
   std::byte *device_memory(std::uint64_t address, std::uint64_t bytes);
 
   Clock clock_;
@@ -93,6 +106,7 @@ class Sdma : public sc_core::sc_module {
   std::deque<Channel> channel_;
   std::vector<tlm::tlm_dmi> dmi_;
   std::function<void(bool)> interrupt_;
+  unsigned lost_mappings_ = 0, damaged_packets_ = 0;
 };
 
 }  // namespace cx::hw

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "hw/common/port/cx_port.h"
 #include "hw/common/port/cx_serve.h"
 #include "hw/common/port/pci_id.h"
+#include "hw/vfio_user/fault_door.hpp"
 #include "hw/vfio_user/server.hpp"
 
 namespace cx::hw::vfio {
@@ -66,6 +68,12 @@ class Card final : public Function {
     std::uint32_t vector = 0;
     if (cx_port_take_interrupt(port_, &vector) != 1) return std::nullopt;
     return vector;
+  }
+
+  bool take_error() override { return cx_port_take_error(port_) != 0; }
+  bool allows_faults() const override { return cx_port_fault_door(port_) != 0; }
+  std::string inject(const std::string &fault) override {
+    return cx_port_inject(port_, fault.c_str()) == CX_PORT_OK ? "" : cx_port_error(port_);
   }
 
   void reset() override { cx_port_function_reset(port_); }
@@ -135,8 +143,11 @@ extern "C" int cx_serve(const char *yaml_path, const char *const *sets, size_t s
     cx::hw::vfio::Card card(yaml_path, sets, set_count);
     const cx::vfio::Fd listener = cx::vfio::listen_at(socket_path);
     cx::hw::vfio::Server server(card);
+    std::optional<cx::hw::vfio::FaultDoor> door;
+    if (card.allows_faults()) server.open_door(door.emplace(card, socket_path));
     if (ready != nullptr) ready(context);
     for (;;) {
+      if (door && door->serve_until(listener.get())) continue;
       cx::vfio::Fd client(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
       if (client) {
         server.serve(std::move(client));

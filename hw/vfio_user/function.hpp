@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace cx::hw::vfio {
 
@@ -44,6 +45,13 @@ class Function {
   virtual std::uint32_t vectors() const = 0;
   virtual void arm(std::uint32_t vector, bool armed) = 0;
   virtual std::optional<std::uint32_t> take_interrupt() = 0;
+
+  /// Whether an uncorrectable error was reported, or the link went down, since the last call.
+  virtual bool take_error() { return false; }
+
+  /// Faults may be provoked by inject(), which returns why not; empty: armed.
+  virtual bool allows_faults() const { return false; }
+  virtual std::string inject(const std::string &) { return "faults cannot be provoked here"; }
 
   /// Function-level reset; mappings stay.
   virtual void reset() = 0;

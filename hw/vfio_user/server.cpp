@@ -44,7 +44,7 @@ bool file_holds(int fd, std::uint64_t offset, std::uint64_t bytes) {
 
 void Server::serve(wire::Fd connection) {
   channel_.emplace(std::move(connection));
-  gone_ = negotiated_ = owns_time_ = busy_ = false;
+  gone_ = negotiated_ = owns_time_ = faults_ = busy_ = false;
   client_transfer_ = wire::kDefaultTransfer;
   takes_fds_ = true;
   for (std::uint32_t index = 0; index < wire::kIrqs; ++index) irqs_[index].resize(irq_count(index));
@@ -59,6 +59,11 @@ void Server::serve(wire::Fd connection) {
       const Function::Wake wake = function_.advance(kSlicePs);
       if (wake == Function::Wake::idle || wake == Function::Wake::broken) busy_ = false;
       deliver_interrupts();
+      if (door_ != nullptr) door_->serve();
+      continue;
+    }
+    if (door_ != nullptr && !channel_->readable(0) && door_->serve_until(channel_->fd())) {
+      busy_ = true;
       continue;
     }
     std::optional<wire::Message> message = channel_->receive(kMessageMs);
@@ -122,6 +127,8 @@ Server::Reply Server::dispatch(wire::Message &message) {
       return device_reset();
     case wire::kAdvance:
       return advance(message);
+    case wire::kInject:
+      return inject(message);
     default:
       return {ENOTSUP};
   }
@@ -164,14 +171,16 @@ Server::Reply Server::version(const wire::Message &message) {
     transfer = static_cast<std::uint32_t>(std::min<std::uint64_t>(stated, kMaxTransfer));
   }
   bool time = false;
-  for (const char *name : {"write_multiple", wire::kTimeCapability}) {
+  for (const char *name : {"write_multiple", wire::kTimeCapability, wire::kFaultCapability}) {
     if (!theirs.contains(name)) continue;
     if (!theirs[name].is_boolean()) return {EINVAL};
-    if (theirs[name].get<bool>()) ours[name] = true;
+    const bool refused = name == wire::kFaultCapability && !function_.allows_faults();
+    if (theirs[name].get<bool>() && !refused) ours[name] = true;
     if (name == wire::kTimeCapability) time = theirs[name].get<bool>();
   }
   negotiated_ = true;
   owns_time_ = time;
+  faults_ = ours.contains(wire::kFaultCapability);
   client_transfer_ = transfer;
   takes_fds_ = ours.contains("max_msg_fds") ? theirs["max_msg_fds"].get<std::uint64_t>() != 0 : true;
   const std::string reply = Json{{"capabilities", ours}}.dump();
@@ -263,6 +272,7 @@ void Server::deliver_interrupts() {
   while (const auto vector = function_.take_interrupt()) {
     if (*vector < irqs_[wire::kMsix].size()) signal(wire::kMsix, *vector);
   }
+  if (function_.take_error() && !irqs_[wire::kErr].empty()) signal(wire::kErr, 0);
 }
 
 Server::Reply Server::set_irqs(wire::Message &message) {
@@ -480,6 +490,13 @@ Server::Reply Server::device_reset() {
     if (vectors[v].event) function_.arm(v, true);
   }
   return {};
+}
+
+Server::Reply Server::inject(const wire::Message &message) {
+  if (!faults_) return {ENOTSUP};
+  const std::string text(reinterpret_cast<const char *>(message.payload.data()), message.payload.size());
+  const std::string problem = function_.inject(text);
+  return {0, copy_of(problem.data(), problem.size())};
 }
 
 Server::Reply Server::advance(const wire::Message &message) {

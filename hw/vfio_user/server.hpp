@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "hw/common/vfio_user/channel.hpp"
+#include "hw/vfio_user/fault_door.hpp"
 #include "hw/vfio_user/function.hpp"
 
 namespace cx::hw::vfio {
@@ -24,6 +25,9 @@ class Server final : public HostLink {
 
   explicit Server(Function &function) : function_(function) {}
   ~Server() { forget_client(); }
+
+  /// `door` is looked after while a client is served; it outlives the server's use.
+  void open_door(FaultDoor &door) { door_ = &door; }
 
   /// Serves a client until it is gone, then unmaps its memory, closes its descriptors and power-cycles the function.
   void serve(wire::Fd connection);
@@ -63,6 +67,7 @@ class Server final : public HostLink {
   Reply region_write_multi(const wire::Message &message);
   Reply device_reset();
   Reply advance(const wire::Message &message);
+  Reply inject(const wire::Message &message);
   int check_access(std::uint32_t region, std::uint64_t offset, std::uint64_t count) const;
   Reply reply_struct(const void *value, std::size_t bytes, std::uint32_t argsz) const;
 
@@ -77,10 +82,12 @@ class Server final : public HostLink {
                                    std::span<const std::byte> data);
 
   Function &function_;
+  FaultDoor *door_ = nullptr;
   std::optional<wire::Channel> channel_;
   bool gone_ = false;        ///< the client cannot be reached any more
   bool negotiated_ = false;  ///< VERSION was agreed
   bool owns_time_ = false;   ///< the client moves simulated time
+  bool faults_ = false;      ///< the client may provoke faults
   bool busy_ = false;        ///< the function may have something to do
   std::uint32_t client_transfer_ = wire::kDefaultTransfer;
   bool takes_fds_ = true;  ///< descriptors may go to the client

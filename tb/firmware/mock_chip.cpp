@@ -23,6 +23,7 @@ using regs::EngineRegs;
 using regs::IntcReg;
 using regs::MsixReg;
 using regs::QueueReg;
+using regs::RasReg;
 using regs::SdmaReg;
 using regs::SdmaRegs;
 using regs::Side;
@@ -57,6 +58,10 @@ MockChip::MockChip()
     vectors.push_back(written);
     if (on_vector) on_vector(written);
   });
+  ras.on_write(RasReg::POST, [this](unsigned, uint32_t, uint32_t written, uint32_t) {
+    events.push_back({written, ras.get(RasReg::POST_STATUS), ras.get(RasReg::POST_SOURCE), ras.get(RasReg::POST_PACKET),
+                      ras.get(RasReg::POST_PC), ras.get64(RasReg::POST_ADDR_LO)});
+  });
   intc.on_write(IntcReg::TRACE,
                 [this](unsigned, uint32_t, uint32_t written, uint32_t) { trace += static_cast<char>(written); });
   sdma.on_write(SdmaReg::CTRL, [this](unsigned channel, uint32_t, uint32_t written, uint32_t) {
@@ -72,7 +77,8 @@ MockChip::MockChip()
       if (written & CX_ENGINE_CTRL_RESET_MASK) {
         ++engine_generation_[engine];
         ++engine_resets;
-        engines[engine].set(EngineReg::STATUS, 0);
+        const bool stays = plans[engine].ignores_reset && !(written & CX_ENGINE_CTRL_HARD_RESET_MASK);
+        engines[engine].set(EngineReg::STATUS, stays ? CX_ENGINE_STATUS_BUSY_MASK : 0);
       }
       if (written & CX_ENGINE_CTRL_SEM_CLEAR_MASK) ++semaphore_clears;
       if (written & CX_ENGINE_CTRL_START_MASK) start_engine(engine);
@@ -147,6 +153,8 @@ regs::RegFile *MockChip::find(uint64_t page) {
       return &intc;
     case CX_MAP_SDMA_OFFSET:
       return &sdma;
+    case CX_MAP_RAS_OFFSET:
+      return &ras;
     default:
       for (unsigned engine = 0; engine < kEngines; ++engine) {
         if (page == kEnginePages[engine]) return &engines[engine];
@@ -271,6 +279,12 @@ void MockChip::start_engine(unsigned engine) {
   const Plan plan = plans[engine];
   if (plan.end == Plan::End::kHang) {
     engines[engine].set(EngineReg::PC, plan.pc);
+    if (plan.sem >= 0) {
+      engines[engine].set(EngineReg::STATUS, CX_ENGINE_STATUS_BUSY_MASK | CX_ENGINE_STATUS_WAITING_MASK);
+      engines[engine].set(EngineReg::WAIT_SEM, 1u << 16 | static_cast<uint32_t>(plan.sem));
+    }
+    if (plan.busy)
+      engines[engine].on_read(EngineReg::BUSY_LO, [this](unsigned) { return static_cast<uint32_t>(now()); });
     return;
   }
   const unsigned generation = ++engine_generation_[engine];

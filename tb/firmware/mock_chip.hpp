@@ -15,6 +15,7 @@
 #include "hw/regs/gen/intc_regs.hpp"
 #include "hw/regs/gen/msix_regs.hpp"
 #include "hw/regs/gen/queue_regs.hpp"
+#include "hw/regs/gen/ras_regs.hpp"
 #include "hw/regs/gen/sdma_regs.hpp"
 
 namespace cx::tb {
@@ -33,6 +34,14 @@ class MockChip : public hw::Rv32Bus {
     uint32_t code = 0;
     uint32_t pc = 0;
     uint64_t address = 0;
+    int sem = -1;       // kHang: the semaphore waited for; -1: it does not wait
+    bool busy = false;  // kHang: its unit works on
+    bool ignores_reset = false;
+  };
+  // An event that the firmware posted.
+  struct Event {
+    uint32_t kind, status, source, packet, pc;
+    uint64_t address;
   };
   // One transfer of the system DMA as it began.
   struct Transfer {
@@ -73,6 +82,7 @@ class MockChip : public hw::Rv32Bus {
   regs::MsixRegs msix;
   regs::IntcRegs intc;
   regs::SdmaRegs sdma;
+  regs::RasRegs ras;
   std::array<regs::EngineRegs, kEngines> engines;
 
   std::array<Plan, kEngines> plans;
@@ -81,6 +91,7 @@ class MockChip : public hw::Rv32Bus {
   std::vector<unsigned> engine_starts;  // engine numbers
   unsigned semaphore_clears = 0;
   unsigned engine_resets = 0;
+  std::vector<Event> events;
   std::string trace;
   std::function<void(unsigned)> on_vector;
   uint64_t discard_bytes = 0;  // fills from kDramBase to here succeed without effect where there is no memory

@@ -8,10 +8,12 @@
 
 #include "hw/regs/gen/dev_regs.h"
 #include "hw/regs/gen/engine_regs.h"
+#include "hw/regs/gen/isa.h"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.h"
 #include "hw/regs/gen/packets.hpp"
 #include "hw/regs/gen/queue_regs.h"
+#include "hw/regs/gen/ras_regs.h"
 #include "hw/regs/gen/sdma_regs.h"
 #include "tb/firmware/mock_chip.hpp"
 
@@ -666,31 +668,170 @@ TEST_CASE("A fault of an engine resets all engines and is captured") {
   CHECK(bench.run(4, program.packet()).status == CX_STATUS_OK);
 }
 
-TEST_CASE("The watchdog ends a launch that hangs") {
+TEST_CASE("The watchdog ends a launch that waits for a semaphore that nobody posts") {
   Bench bench;
   bench.enable(0);
   auto &chip = bench.chip;
   Program program;
   program.install(chip);
-  chip.plans[1] = {MockChip::Plan::End::kHang, 0, 0, 42, 0};
+  chip.plans[1].end = MockChip::Plan::End::kHang;
+  chip.plans[1].pc = 42;
+  chip.plans[1].sem = 9;
   auto launch = program.packet();
   launch.timeout_kcycles = 100;
   const auto record = bench.run(0, launch);
   CHECK(record.status == CX_STATUS_TIMEOUT);
   CHECK(record.detail == 42);
   CHECK(record.end - record.start >= 100 * 1024);
-  CHECK(record.end - record.start < 105 * 1024);
+  CHECK(record.end - record.start < 112 * 1024);
   const auto fault = bench.take_fault();
   CHECK(fault.engine == 1);
   CHECK(fault.pc == 42);
+  CHECK(fault.address == (1u << 16 | 9));
   // The default is documented as 2^20 units.
   launch.timeout_kcycles = 0;
   const auto slow = bench.wait(0, bench.submit(0, launch), uint64_t{2} << 30);
   CHECK(slow.status == CX_STATUS_TIMEOUT);
   CHECK((slow.end - slow.start) >> 10 >= 1u << 20);
-  CHECK((slow.end - slow.start) >> 10 < (1u << 20) + 8);
+  CHECK((slow.end - slow.start) >> 10 < (1u << 20) + 16);
   chip.plans[1] = {};
   CHECK(bench.run(0, program.packet()).status == CX_STATUS_OK);
+}
+
+uint32_t hang_state(MockChip &chip, unsigned engine) { return chip.ras.get(regs::RasRegs::HANG_STATE_STATE, engine); }
+
+TEST_CASE("The watchdog's report tells who hangs, who works and who waits for whom") {
+  Bench bench;
+  bench.enable(3);
+  auto &chip = bench.chip;
+  Program program({0, 1, 2, 3});
+  program.install(chip);
+  // Engine 0 is done. Engine 1 hangs; it would post semaphore 5 at its instruction 3. Engine 2 waits for that, engine 3
+  // works.
+  uint8_t *post = chip.device(Program::kAddress + program.streams[1].offset + 3 * CX_ISA_INSTRUCTION_BYTES, 32);
+  post[0] = CX_ISA_OP_SEM_POST;
+  post[CX_ISA_SEM_POST_SEM_AT] = 5;
+  for (const unsigned engine : {1, 2, 3}) chip.plans[engine].end = MockChip::Plan::End::kHang;
+  chip.plans[1].pc = 1;
+  chip.plans[2].pc = 2;
+  chip.plans[2].sem = 5;
+  chip.plans[3].busy = true;
+  auto launch = program.packet();
+  launch.timeout_kcycles = 50;
+  const auto record = bench.run(3, launch);
+  CHECK(record.status == CX_STATUS_ENGINE_HANG);
+  CHECK(record.detail == 1);
+  REQUIRE(chip.events.size() == 1);
+  CHECK(chip.events[0].kind == CX_RAS_PENDING_HANG_SHIFT);
+  CHECK(chip.events[0].status == CX_STATUS_ENGINE_HANG);
+  CHECK(chip.events[0].source == (3 | 1 << 8));
+  CHECK(chip.events[0].packet == 0);
+  CHECK(chip.events[0].pc == 1);
+  CHECK(hang_state(chip, 0) == CX_RAS_HANG_STATE_STATE_FINISHED);
+  CHECK(hang_state(chip, 1) == CX_RAS_HANG_STATE_STATE_HUNG);
+  CHECK(hang_state(chip, 2) == CX_RAS_HANG_STATE_STATE_WAITING);
+  CHECK(hang_state(chip, 3) == CX_RAS_HANG_STATE_STATE_BUSY);
+  CHECK(chip.ras.get(regs::RasRegs::HANG_STATE_SEM, 2) == 5);
+  CHECK(chip.ras.get(regs::RasRegs::HANG_STATE_POSTER, 2) == 1);
+  CHECK(chip.ras.get(regs::RasReg::HANG_POSTER_PC, 2) == 3);
+  CHECK(chip.ras.get(regs::RasRegs::HANG_SEM_NEED, 2) == 1);
+  CHECK(chip.ras.get(regs::RasReg::HANG_PC, 1) == 1);
+  CHECK(chip.ras.get(regs::RasReg::STUCK) == 0);
+}
+
+TEST_CASE("An engine that does not answer its reset holds up launches until ENGINE_RESET, and nothing else") {
+  Bench bench;
+  bench.enable(0);
+  bench.enable(1);
+  auto &chip = bench.chip;
+  Program program;
+  program.install(chip);
+  chip.plans[2].end = MockChip::Plan::End::kHang;
+  chip.plans[2].ignores_reset = true;
+  auto launch = program.packet();
+  launch.timeout_kcycles = 50;
+  CHECK(bench.run(0, launch).status == CX_STATUS_ENGINE_HANG);
+  CHECK(chip.ras.get(regs::RasReg::STUCK) == 1u << 2);
+  const size_t starts = chip.engine_starts.size();
+  CHECK(bench.run(1, launch).status == CX_STATUS_ENGINE_HANG);
+  CHECK(chip.engine_starts.size() == starts);
+  CHECK(bench.run(1, packets::Nop{}).status == CX_STATUS_OK);
+  Program other({0, 1});
+  other.install(chip);
+  CHECK(bench.run(1, other.packet()).status == CX_STATUS_OK);
+  bench.command(CX_DEV_HOST_CMD_OP_ENGINE_RESET, 0);
+  CHECK(chip.ras.get(regs::RasReg::STUCK) == 0);
+  chip.plans[2] = {};
+  program.install(chip);
+  CHECK(bench.run(0, program.packet()).status == CX_STATUS_OK);
+}
+
+TEST_CASE("ENGINE_RESET aborts the launch and leaves the queues alone") {
+  Bench bench;
+  bench.enable(0);
+  bench.enable(1);
+  auto &chip = bench.chip;
+  Program program;
+  program.install(chip);
+  chip.plans[0].end = MockChip::Plan::End::kHang;
+  const uint32_t launch = bench.submit(0, program.packet());
+  const uint32_t after = bench.submit(0, packets::Nop{});
+  REQUIRE(chip.run_until([&] { return chip.engine_starts.size() == 4; }));
+  bench.command(CX_DEV_HOST_CMD_OP_ENGINE_RESET, 0);
+  CHECK(bench.wait(0, launch).status == CX_STATUS_ABORTED);
+  CHECK(bench.wait(0, after).status == CX_STATUS_OK);
+  CHECK(bench.queue_state(0) == CX_QUEUE_STATE_STATE_ENABLED);
+  CHECK(chip.run_until([&] { return bench.read_index(0) == 2; }));
+  CHECK(chip.events.empty());
+}
+
+TEST_CASE("Each status is an event of its class, once, with its place") {
+  Bench bench;
+  bench.enable(2);
+  auto &chip = bench.chip;
+  Program program;
+  program.install(chip);
+  const auto engine_fault = [&](uint32_t status) {
+    chip.plans[3] = {};
+    chip.plans[3].end = MockChip::Plan::End::kFault;
+    chip.plans[3].code = status;
+    chip.plans[3].pc = 6;
+    chip.plans[3].address = 0x77;
+    chip.events.clear();
+    CHECK(bench.run(2, program.packet()).status == status);
+    return chip.events;
+  };
+  const struct {
+    uint32_t status, kind;
+  } cases[] = {{CX_STATUS_ILLEGAL_INSTRUCTION, CX_RAS_PENDING_INSTRUCTION_SHIFT},
+               {CX_STATUS_SEGMENT_FAULT, CX_RAS_PENDING_PROGRAM_SHIFT},
+               {CX_STATUS_SPM_FAULT, CX_RAS_PENDING_PROGRAM_SHIFT},
+               {CX_STATUS_INDEX_RANGE, CX_RAS_PENDING_PROGRAM_SHIFT},
+               {CX_STATUS_BAD_ADDRESS, CX_RAS_PENDING_PROGRAM_SHIFT},
+               {CX_STATUS_ECC_UNCORRECTED, CX_RAS_PENDING_ECC_UNCORRECTED_SHIFT},
+               {CX_STATUS_PARITY_ERROR, CX_RAS_PENDING_ENGINE_SHIFT}};
+  uint32_t packet = 0;
+  for (const auto &c : cases) {
+    INFO("status " << c.status);
+    const auto events = engine_fault(c.status);
+    REQUIRE(events.size() == 1);
+    CHECK(events[0].kind == c.kind);
+    CHECK(events[0].status == c.status);
+    CHECK(events[0].source == (2 | 3 << 8));
+    CHECK(events[0].packet == packet++);
+    CHECK(events[0].pc == 6);
+    CHECK(events[0].address == 0x77);
+  }
+  CHECK(engine_fault(CX_STATUS_THERMAL_TRIP).empty());
+  chip.events.clear();
+  CHECK(bench.run(2, copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kUnmapped, 64)).status ==
+        CX_STATUS_IOMMU_FAULT);
+  CHECK(bench.run(2, copy(packets::Direction::HOST_TO_DEVICE, 0x10, kHostData, 64)).status == CX_STATUS_BAD_ADDRESS);
+  REQUIRE(chip.events.size() == 2);
+  CHECK(chip.events[0].kind == CX_RAS_PENDING_IOMMU_SHIFT);
+  CHECK(chip.events[0].address == kUnmapped);
+  CHECK(chip.events[1].kind == CX_RAS_PENDING_PACKET_SHIFT);
+  CHECK(chip.events[1].source == (2 | 0xff << 8));
 }
 
 TEST_CASE("The first fault stays until it is acknowledged") {

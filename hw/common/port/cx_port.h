@@ -83,6 +83,10 @@ int cx_port_advance(cx_port *port, uint64_t limit_ps);
 /* Takes one MSI-X message that has arrived (oldest first): 1 and the vector, or 0. */
 int cx_port_take_interrupt(cx_port *port, uint32_t *vector);
 
+/* Whether the function has reported an uncorrectable error (ERR_FATAL), or its link went down, since the last call: 1
+ * or 0. cx_port_advance() returns CX_PORT_ADVANCED_INTERRUPT once for it. */
+int cx_port_take_error(cx_port *port);
+
 /* Simulated time since power-on, in picoseconds. */
 uint64_t cx_port_time_ps(const cx_port *port);
 
@@ -91,6 +95,14 @@ uint64_t cx_port_time_ps(const cx_port *port);
 /* Texts are allocated by malloc; the caller frees them. Return CX_PORT_OK or an error with *text set to its message. */
 int cx_config_show(const char *yaml_path, const char *const *sets, size_t set_count, int json, char **text);
 int cx_config_help(const char *key_or_null, char **text);
+
+/* Arms a fault of the open card: KIND[@key=value,...]. It strikes in the course of simulated time. CX_PORT_BAD_ARGUMENT
+ * for a text that describes none. The function behind the connector has no register for this. */
+int cx_port_inject(cx_port *port, const char *fault);
+/* faults.door of the card's configuration. */
+int cx_port_fault_door(const cx_port *port);
+/* Kinds of faults and their keys. */
+int cx_fault_help(char **text);
 
 /* The next cx_port_open() makes DMMU tile `tile` RTL, if it is not. */
 void cx_port_want_rtl_tile(uint32_t tile);

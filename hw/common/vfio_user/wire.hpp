@@ -26,11 +26,17 @@ enum Command : std::uint16_t {
   kRegionWriteMulti = 15,
   /// Simulated time, outside of the specification: only for peers that both state the capability kTimeCapability.
   kAdvance = 0x4358,
+  /// Provokes a fault, outside of the specification: only for peers that both state kFaultCapability. Payload: its text
+  /// (hw/ras/fault_spec.hpp). Reply: empty, or why it is refused.
+  kInject = 0x4359,
 };
 
 /// Name of a JSON capability (boolean): the client owns simulated time. It passes only while the device answers an
 /// access or a kAdvance, so that a run takes the same cycles as in the client's own process.
 constexpr const char *kTimeCapability = "cx_time";
+
+/// Name of a JSON capability (boolean): faults may be provoked.
+constexpr const char *kFaultCapability = "cx_faults";
 
 enum Flags : std::uint32_t { kTypeMask = 0xf, kTypeCommand = 0, kTypeReply = 1, kNoReply = 1 << 4, kError = 1 << 5 };
 

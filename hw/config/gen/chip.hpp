@@ -21,6 +21,13 @@ struct TileSet {
   bool operator==(const TileSet &) const = default;
 };
 
+// Faults to provoke, each as KIND[@key=value,...].
+struct FaultPlan {
+  std::vector<std::string> items;
+
+  bool operator==(const FaultPlan &) const = default;
+};
+
 // Plain values; the loader hands it out const after every check has passed.
 struct Chip {
   std::string name{};  // Name of the configuration, as it appears in reports.
@@ -102,6 +109,12 @@ struct Chip {
     uint32_t device_id = 0x3210;  // Device in configuration space. Our driver binds to the default only.
     bool operator==(const PcieSection &) const = default;
   } pcie;
+  struct FaultsSection {
+    bool door = false;  // Whether a card that cx device serves lets faults be provoked from outside (cx fault inject).
+    uint32_t seed = 1;  // Of what the plan leaves to chance; each fault adds its place in the plan, from 0.
+    FaultPlan plan{};  // Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,...
+    bool operator==(const FaultsSection &) const = default;
+  } faults;
 
   bool operator==(const Chip &) const = default;
 };
@@ -149,6 +162,9 @@ void visit(ChipType &chip, F &&f) {
   f(37u, chip.pcie.latency_ns);
   f(38u, chip.pcie.vendor_id);
   f(39u, chip.pcie.device_id);
+  f(40u, chip.faults.door);
+  f(41u, chip.faults.seed);
+  f(42u, chip.faults.plan);
 }
 
 }  // namespace cx::config

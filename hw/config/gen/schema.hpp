@@ -10,7 +10,7 @@
 
 namespace cx::config {
 
-enum class KeyType : uint8_t { int_, float_, bool_, string_, enum_, enum_list_, tile_set_ };
+enum class KeyType : uint8_t { int_, float_, bool_, string_, enum_, enum_list_, tile_set_, fault_plan_ };
 
 struct KnownValue {
   const char *value;
@@ -39,7 +39,7 @@ inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}
 inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 40> kSchema{{
+inline constexpr std::array<KeyInfo, 43> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -80,6 +80,9 @@ inline constexpr std::array<KeyInfo, 40> kSchema{{
     {"pcie.latency_ns", KeyType::float_, "ns", 1, 100000, false, 1, {}, {}, false, "350", "1 to 100000", false, "One way through link, switch and root complex; a read pays it twice."},
     {"pcie.vendor_id", KeyType::int_, "", 1, 65534, false, 1, {}, {}, false, "0xc5a1", "1 to 65534", false, "Vendor in configuration space. Our driver binds to the default only."},
     {"pcie.device_id", KeyType::int_, "", 0, 65535, false, 1, {}, {}, false, "0x3210", "0 to 65535", false, "Device in configuration space. Our driver binds to the default only."},
+    {"faults.door", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "false", "true or false", false, "Whether a card that cx device serves lets faults be provoked from outside (cx fault inject)."},
+    {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
+    {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
 }};
 
 }  // namespace cx::config

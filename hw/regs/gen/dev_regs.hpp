@@ -150,6 +150,7 @@ class DevRegs : public TypedRegFile<DevReg> {
   static constexpr uint32_t HOST_CMD_OP_QUEUE_ENABLE = 1;
   static constexpr uint32_t HOST_CMD_OP_QUEUE_DISABLE = 2;
   static constexpr uint32_t HOST_CMD_OP_QUEUE_RESET = 3;
+  static constexpr uint32_t HOST_CMD_OP_ENGINE_RESET = 4;
   static constexpr Field<Reg> HOST_CMD_QUEUE{Reg::HOST_CMD, 8, 8};
   static constexpr Field<Reg> FAULT_SOURCE_QUEUE{Reg::FAULT_SOURCE, 0, 8};
   static constexpr Field<Reg> FAULT_SOURCE_ENGINE{Reg::FAULT_SOURCE, 8, 8};

@@ -19,6 +19,9 @@
 #define CX_ENGINE_CTRL_SEM_CLEAR_SHIFT 2
 #define CX_ENGINE_CTRL_SEM_CLEAR_WIDTH 1
 #define CX_ENGINE_CTRL_SEM_CLEAR_MASK 0x4u
+#define CX_ENGINE_CTRL_HARD_RESET_SHIFT 3
+#define CX_ENGINE_CTRL_HARD_RESET_WIDTH 1
+#define CX_ENGINE_CTRL_HARD_RESET_MASK 0x8u
 
 /* State. host ro, firmware w1c */
 #define CX_ENGINE_STATUS 0x004
@@ -89,6 +92,10 @@
 #define CX_ENGINE_WAIT_SEM_NEED_SHIFT 16
 #define CX_ENGINE_WAIT_SEM_NEED_WIDTH 16
 #define CX_ENGINE_WAIT_SEM_NEED_MASK 0xffff0000u
+
+/* While STATUS.WAITING: present value of that semaphore. host ro, firmware ro */
+#define CX_ENGINE_SEM_VALUE 0x038
+#define CX_ENGINE_SEM_VALUE_RESET 0x0u
 
 /* Cycles in which the engine's datapath worked, since reset; low word. host ro, firmware ro */
 #define CX_ENGINE_BUSY_LO 0x040

@@ -25,6 +25,7 @@ enum class EngineReg : uint16_t {
   FAULT_ADDR_LO,  // 0x02c Offending address or operand, low word.
   FAULT_ADDR_HI,  // 0x030 High word.
   WAIT_SEM,  // 0x034 While STATUS.WAITING: semaphore that is waited on.
+  SEM_VALUE,  // 0x038 While STATUS.WAITING: present value of that semaphore.
   BUSY_LO,  // 0x040 Cycles in which the engine's datapath worked, since reset; low word.
   BUSY_HI,  // 0x044 High word.
   STALL_LO,  // 0x048 Cycles blocked on semaphores while running; low word.
@@ -40,10 +41,11 @@ enum class EngineReg : uint16_t {
 };
 
 namespace engine_detail {
-inline constexpr std::array<FieldDesc, 3> CTRL_fields{{
+inline constexpr std::array<FieldDesc, 4> CTRL_fields{{
     {"START", 0, 1, Access::ro, Access::rw},
     {"RESET", 1, 1, Access::ro, Access::rw},
     {"SEM_CLEAR", 2, 1, Access::ro, Access::rw},
+    {"HARD_RESET", 3, 1, Access::ro, Access::rw},
 }};
 inline constexpr std::array<FieldDesc, 4> STATUS_fields{{
     {"DONE", 0, 1, Access::ro, Access::w1c},
@@ -55,7 +57,7 @@ inline constexpr std::array<FieldDesc, 2> WAIT_SEM_fields{{
     {"SEM", 0, 8, Access::ro, Access::ro},
     {"NEED", 16, 16, Access::ro, Access::ro},
 }};
-inline constexpr std::array<RegDesc, 26> table{{
+inline constexpr std::array<RegDesc, 27> table{{
     {"CTRL", 0x0, 1, 0x4, 0x0u, Access::ro, Access::rw, CTRL_fields},
     {"STATUS", 0x4, 1, 0x4, 0x0u, Access::ro, Access::w1c, STATUS_fields},
     {"STREAM_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
@@ -70,6 +72,7 @@ inline constexpr std::array<RegDesc, 26> table{{
     {"FAULT_ADDR_LO", 0x2c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"FAULT_ADDR_HI", 0x30, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"WAIT_SEM", 0x34, 1, 0x4, 0x0u, Access::ro, Access::ro, WAIT_SEM_fields},
+    {"SEM_VALUE", 0x38, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"BUSY_LO", 0x40, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"BUSY_HI", 0x44, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"STALL_LO", 0x48, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -91,6 +94,7 @@ class EngineRegs : public TypedRegFile<EngineReg> {
   static constexpr Field<Reg> CTRL_START{Reg::CTRL, 0, 1};
   static constexpr Field<Reg> CTRL_RESET{Reg::CTRL, 1, 1};
   static constexpr Field<Reg> CTRL_SEM_CLEAR{Reg::CTRL, 2, 1};
+  static constexpr Field<Reg> CTRL_HARD_RESET{Reg::CTRL, 3, 1};
   static constexpr Field<Reg> STATUS_DONE{Reg::STATUS, 0, 1};
   static constexpr Field<Reg> STATUS_FAULT{Reg::STATUS, 1, 1};
   static constexpr Field<Reg> STATUS_BUSY{Reg::STATUS, 8, 1};

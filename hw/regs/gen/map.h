@@ -25,6 +25,7 @@
 #define CX_MAP_DMMU_OFFSET CX_MAP_ADDR(0x70000) /* Dense matrix unit. */
 #define CX_MAP_VPU_OFFSET CX_MAP_ADDR(0x80000) /* Vector unit. */
 #define CX_MAP_PERF_OFFSET CX_MAP_ADDR(0xa0000) /* Counters of NoC, DRAM, scratchpad and PCIe link. */
+#define CX_MAP_RAS_OFFSET CX_MAP_ADDR(0xc0000) /* Event log: what went wrong, with context. */
 
 /* Device address space. */
 #define CX_MEM_TCM_BASE CX_MAP_ADDR(0x80000000) /* Control processor's tightly coupled memory; BAR2 maps it from offset 0. */

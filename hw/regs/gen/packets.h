@@ -58,6 +58,11 @@ enum {
   CX_STATUS_PARITY_ERROR = 17, /* an accumulator word of a MAC tile was read with wrong parity; the address is the tile's number */
   CX_STATUS_RTL_MISMATCH = 18, /* an RTL tile did not keep to the cycles of the model; the address is the tile's number */
   CX_STATUS_INDEX_RANGE = 19, /* an index of a gather or scatter lies outside the dimension; the address is that index, in two's complement */
+  CX_STATUS_ECC_UNCORRECTED = 20, /* memory holds a word with an error that its code cannot correct; the address is that word's */
+  CX_STATUS_ENGINE_HANG = 21, /* an engine neither works nor waits, or does not answer its reset */
+  CX_STATUS_FIRMWARE_CRASH = 22, /* the control processor has stopped; nothing that was under way will complete */
+  CX_STATUS_LINK_DOWN = 23, /* the PCIe link is down */
+  CX_STATUS_THERMAL_TRIP = 24, /* the engines are stopped because the chip is too hot */
 };
 
 enum {

@@ -54,6 +54,11 @@ enum class Status : uint32_t {
   PARITY_ERROR = 17,
   RTL_MISMATCH = 18,
   INDEX_RANGE = 19,
+  ECC_UNCORRECTED = 20,
+  ENGINE_HANG = 21,
+  FIRMWARE_CRASH = 22,
+  LINK_DOWN = 23,
+  THERMAL_TRIP = 24,
 };
 
 enum class Scope : uint8_t { NONE = 0, DEVICE = 1, SYSTEM = 2 };
@@ -84,6 +89,11 @@ constexpr std::string_view status_name(uint32_t code) {
     case 17: return "PARITY_ERROR";
     case 18: return "RTL_MISMATCH";
     case 19: return "INDEX_RANGE";
+    case 20: return "ECC_UNCORRECTED";
+    case 21: return "ENGINE_HANG";
+    case 22: return "FIRMWARE_CRASH";
+    case 23: return "LINK_DOWN";
+    case 24: return "THERMAL_TRIP";
     default: return "UNKNOWN";
   }
 }
@@ -111,6 +121,11 @@ constexpr std::string_view status_description(uint32_t code) {
     case 17: return "an accumulator word of a MAC tile was read with wrong parity; the address is the tile's number";
     case 18: return "an RTL tile did not keep to the cycles of the model; the address is the tile's number";
     case 19: return "an index of a gather or scatter lies outside the dimension; the address is that index, in two's complement";
+    case 20: return "memory holds a word with an error that its code cannot correct; the address is that word's";
+    case 21: return "an engine neither works nor waits, or does not answer its reset";
+    case 22: return "the control processor has stopped; nothing that was under way will complete";
+    case 23: return "the PCIe link is down";
+    case 24: return "the engines are stopped because the chip is too hot";
     default: return "unknown status code";
   }
 }

@@ -18,6 +18,7 @@
 #include "hw/regs/gen/msix_regs.hpp"
 #include "hw/regs/gen/packets.hpp"
 #include "hw/regs/gen/queue_regs.hpp"
+#include "hw/regs/gen/ras_regs.hpp"
 
 namespace cx::test {
 
@@ -175,6 +176,7 @@ class MockCard final : public Transport {
     if (page == CX_MAP_DEV_OFFSET) file = &dev_;
     if (page == CX_MAP_QUEUE_OFFSET) file = &queue_;
     if (page == CX_MAP_MSIX_OFFSET) file = &msix_;
+    if (page == CX_MAP_RAS_OFFSET) file = &ras_;
     if (!file) {
       // Counters of the other blocks read as 0.
       if (offset >= CX_BAR0_SIZE || offset % 4 || (page >> 16) > 10) refuse(offset);
@@ -350,6 +352,7 @@ class MockCard final : public Transport {
   regs::DevRegs dev_;
   regs::QueueRegs queue_;
   regs::MsixRegs msix_;
+  regs::RasRegs ras_;
   std::map<uint64_t, Map> maps_;
   std::deque<uint32_t> interrupts_;
   std::vector<Ring> queues_;

@@ -439,8 +439,12 @@ TEST_CASE("a core that locks up is reported and can be booted again") {
   card.poll(kDev + CX_DEV_FW_STATUS,
             [](uint32_t value) { return (value & CX_DEV_FW_STATUS_STATE_MASK) == CX_DEV_FW_STATUS_STATE_CRASHED; });
   CHECK(card.read(kDev + CX_DEV_FAULT_COUNT) == 1);
-  CHECK(card.read(kDev + CX_DEV_FAULT_CODE) == CX_STATUS_ABORTED);
+  CHECK(card.read(kDev + CX_DEV_FAULT_CODE) == CX_STATUS_FIRMWARE_CRASH);
   CHECK(card.read(kDev + CX_DEV_FAULT_SOURCE) == 0xffff);
+  // A fatal error is reported to the host, in configuration space as well.
+  CHECK(cx_port_take_error(card.port()) == 1);
+  CHECK(cx_port_take_error(card.port()) == 0);
+  CHECK(card.config_read(0x104) == 1u << 22);
   CHECK(cx_port_advance(card.port(), 1'000'000'000'000) == CX_PORT_ADVANCED_IDLE);
   card.write(kDev + CX_DEV_RESET_CTRL, CX_DEV_RESET_CTRL_CP_RESET_MASK);
   card.boot();

@@ -164,6 +164,16 @@ TEST_CASE("every value of every key that is out of range is refused at its place
         refused("[1, 1]");
         refused("[99999]");
         break;
+      case KeyType::fault_plan_:
+        refused("some");
+        refused("[nothing]");
+        refused("[iommu@engine=load]");
+        refused("[{engine: load}]");
+        refused("[{kind: iommu, count: 0}]");
+        refused("[{kind: iommu, at_us: [1]}]");
+        refused("[{kind: iommu, at_us: '1,count=2'}]");
+        refused("[{kind: ecc_corrected, address: 0x1fffffffff}]");
+        break;
     }
   }
 }
@@ -305,6 +315,9 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
       case KeyType::tile_set_:
         other = "all";
         break;
+      case KeyType::fault_plan_:
+        other = "[iommu]";
+        break;
       case KeyType::enum_:
         for (const auto &value : info.allowed) {
           if (std::string(value) != info.default_text) other = value;
@@ -324,6 +337,21 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
   }
   CHECK(arch_hash(chip_of(kName + "dmmu.formats: [INT8, FP16]")) ==
         arch_hash(chip_of(kName + "dmmu.formats: [FP16, INT8]")));
+}
+
+TEST_CASE("a fault plan takes mappings and texts, and shows them as texts") {
+  const Chip chip = chip_of(kName +
+                            "faults:\n  seed: 4\n  plan:\n    - {kind: engine_hang, engine: vpu, after_launches: 2}\n"
+                            "    - kind: thermal_trip\n      at_us: 12.5\n    - link_down@duration_us=3\n");
+  const std::vector<std::string> items = {"engine_hang@engine=vpu,after_launches=2", "thermal_trip@at_us=12.5",
+                                          "link_down@duration_us=3"};
+  CHECK(chip.faults.plan.items == items);
+  CHECK(chip.faults.seed == 4);
+  CHECK(chip_of(to_yaml(chip)) == chip);
+  const auto error = error_in(kName + "faults:\n  plan:\n    - iommu\n    - kind: engine_hang\n      engine: cpu\n");
+  CHECK(error.line() == 5);
+  CHECK(error.key() == "faults.plan");
+  CHECK(says(error, "engine: expected the name of an engine, got 'cpu'"));
 }
 
 TEST_CASE("formats become a mask of data types") {

@@ -11,6 +11,7 @@
 #include "hw/regs/gen/msix_regs.hpp"
 #include "hw/regs/gen/perf_regs.hpp"
 #include "hw/regs/gen/queue_regs.hpp"
+#include "hw/regs/gen/ras_regs.hpp"
 #include "hw/regs/gen/sdma_regs.hpp"
 #include "tb/hw/regs/description.hpp"
 
@@ -36,7 +37,7 @@ const std::vector<Block> &blocks() {
       block<regs::DevRegs>("hw/dev/regs.yaml"),   block<regs::EngineRegs>("hw/engine/regs.yaml"),
       block<regs::IntcRegs>("hw/cp/regs.yaml"),   block<regs::MsixRegs>("hw/pcie/regs.yaml"),
       block<regs::PerfRegs>("hw/noc/regs.yaml"),  block<regs::QueueRegs>("hw/queue/regs.yaml"),
-      block<regs::SdmaRegs>("hw/sdma/regs.yaml"),
+      block<regs::SdmaRegs>("hw/sdma/regs.yaml"), block<regs::RasRegs>("hw/ras/regs.yaml"),
   };
   return all;
 }
