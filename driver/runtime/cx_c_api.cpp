@@ -1,5 +1,6 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "driver/runtime/c_api.hpp"
 #include "driver/runtime/executable.hpp"
@@ -108,6 +109,29 @@ cx::DeviceOptions options_of(const char *const *sets, size_t set_count) {
   return options;
 }
 
+static_assert(CX_EVENT_ENGINE == static_cast<int>(cx::EventKind::kEngine));
+static_assert(CX_RECOVERY_FUNCTION_RESET == static_cast<int>(cx::Recovery::Level::kFunctionReset));
+
+cx_event event_of(const cx::DeviceEvent &event) {
+  cx_event full{};
+  full.kind = static_cast<uint32_t>(event.kind);
+  full.status = event.status;
+  full.queue = event.queue;
+  full.engine = event.engine;
+  full.order = event.order;
+  full.count = event.count;
+  full.time_cycles = event.time_cycles;
+  full.packet = event.packet;
+  full.pc = event.pc;
+  full.address = event.address;
+  full.channel = event.channel;
+  full.syndrome = event.syndrome;
+  full.bit = event.bit;
+  full.celsius = event.celsius;
+  full.cause = event.cause;
+  return full;
+}
+
 }  // namespace
 
 const char *cx_result_string(cx_result result) {
@@ -182,6 +206,52 @@ cx_result cx_device_close(cx_device *device) {
   return guarded([&] {
     if (device && device->users) return fail(CX_ERROR_BUSY, "executables or tensors of this device exist");
     delete device;
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_next_event(cx_device *device, cx_event *event, int *found) {
+  return guarded([&] {
+    require(device && event && found, "device, event or found is NULL");
+    require(event->struct_size >= sizeof(size_t), "struct_size is not set");
+    const std::optional<cx::DeviceEvent> next = device->device->next_event();
+    *found = next ? 1 : 0;
+    if (next) give(event, event_of(*next));
+    return CX_SUCCESS;
+  });
+}
+
+int cx_device_event_fd(cx_device *device) { return device ? device->device->event_fd() : -1; }
+
+cx_result cx_device_set_event_mask(cx_device *device, uint32_t mask) {
+  return guarded([&] {
+    require(device != nullptr, "device is NULL");
+    device->device->set_event_mask(mask);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_recover(cx_device *device, cx_recovery_level *level) {
+  return guarded([&] {
+    require(device != nullptr, "device is NULL");
+    const cx::Recovery recovery = device->device->recover();
+    if (level) *level = static_cast<cx_recovery_level>(recovery.level);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_end_thermal_trip(cx_device *device) {
+  return guarded([&] {
+    require(device != nullptr, "device is NULL");
+    device->device->end_thermal_trip();
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_inject_fault(cx_device *device, const char *fault) {
+  return guarded([&] {
+    require(device && fault, "device or fault is NULL");
+    device->device->inject(fault);
     return CX_SUCCESS;
   });
 }

@@ -28,7 +28,7 @@ struct RunOptions {
   InputOptions from;
   std::string model, precision = "fp32", task, labels, report, output, check = "values";
   std::string ranges, save_ranges;
-  std::vector<std::string> samples, waves;
+  std::vector<std::string> samples, waves, faults;
   double rtol = 1e-3, atol = 1e-7, largest_tol = 0;
   bool json = false;
 };
@@ -167,6 +167,8 @@ int run(const RunOptions &options) {
   progress(fmt::format("running {} instructions", statistics.instructions));
   Executable executable(*device, std::move(program));
   if (waves) start_waves(*waves);
+  device->on_event([](const DeviceEvent &event) { fmt::print(stderr, "cx: event: {}\n", describe(event)); });
+  for (const std::string &fault : options.faults) device->inject(fault);
   const std::vector<HostTensor> outputs = executable.run(inputs.runtime);
   const auto end = std::chrono::steady_clock::now();
   const uint64_t recorded = waves ? finish_waves() : 0;
@@ -366,6 +368,11 @@ void add_run(CLI::App &app, Invocation &invocation) {
                    "tile=3,from=10us,to=12us FILE.fst: records a DMMU tile, which runs as RTL; times count from the "
                    "start of the run")
       ->expected(2);
+  command
+      ->add_option("--fault", options->faults,
+                   "KIND@key=value,...: a fault to provoke from the start of the run (cx fault list); may be repeated")
+      ->take_all()
+      ->expected(1);
   command->add_option("--report", options->report, "File to write the JSON report to");
   command->add_flag("--json", options->json, "Print the JSON report instead of the table");
   command->callback([options, &invocation] { invocation.action = [options] { return run(*options); }; });

@@ -46,6 +46,7 @@ void add_bench(CLI::App &app, Invocation &invocation);
 void add_config(CLI::App &app, Invocation &invocation);
 void add_info(CLI::App &app, Invocation &invocation);
 void add_device(CLI::App &app, Invocation &invocation);
+void add_fault(CLI::App &app, Invocation &invocation);
 void add_disasm(CLI::App &app, Invocation &invocation);
 void add_firmware(CLI::App &app, Invocation &invocation);
 

@@ -60,6 +60,7 @@ int main(int argc, char **argv) {
   add_config(app, invocation);
   add_info(app, invocation);
   add_device(app, invocation);
+  add_fault(app, invocation);
   add_disasm(app, invocation);
   add_firmware(app, invocation);
   try {

@@ -1,10 +1,14 @@
 #include "driver/umd/device.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <sstream>
 
+#include "driver/umd/pci_function.hpp"
+#include "driver/umd/text.hpp"
 #include "firmware/image.h"
 #include "hw/common/port/pci_id.h"
 #include "hw/regs/gen/dev_regs.h"
@@ -30,37 +34,11 @@ constexpr uint32_t kErrorVector = 0;
 constexpr uint64_t kPollUs = 5;
 constexpr size_t kFaultsKept = 256;
 
-// Configuration space of a PCI function.
-constexpr uint64_t kPciId = 0x00, kPciCommand = 0x04, kPciStatus = 0x06, kPciHeaderType = 0x0e, kPciBar0 = 0x10,
-                   kPciCapabilities = 0x34;
-constexpr uint16_t kCommandMemory = 1 << 1, kCommandBusMaster = 1 << 2, kCommandNoIntx = 1 << 10;
-constexpr uint16_t kStatusHasCapabilities = 1 << 4;
-constexpr uint8_t kCapabilityMsix = 0x11;
-constexpr uint16_t kMsixEnable = 1 << 15, kMsixMaskAll = 1 << 14, kMsixSizeMask = 0x7ff;
-
 constexpr uint64_t dev(uint64_t reg) { return CX_MAP_DEV_OFFSET + reg; }
-
-std::string hex(uint64_t value) {
-  std::ostringstream text;
-  text << "0x" << std::hex << value;
-  return text.str();
-}
 
 uint64_t align_up(uint64_t value, uint64_t align) { return (value + align - 1) & ~(align - 1); }
 
 [[noreturn]] void not_our_card(const std::string &message) { throw DeviceFault({}, message); }
-
-template <class T>
-T read_config(Transport &transport, uint64_t offset) {
-  T value{};
-  transport.read(Transport::kConfigSpace, offset, &value, sizeof value);
-  return value;
-}
-
-template <class T>
-void write_config(Transport &transport, uint64_t offset, T value) {
-  transport.write(Transport::kConfigSpace, offset, &value, sizeof value);
-}
 
 }  // namespace
 
@@ -96,6 +74,7 @@ Device::Device(std::unique_ptr<Transport> transport, const DeviceOptions &option
   enable_msix();
   boot();
   read_capabilities();
+  enable_events();
   staging_ = allocate_host(align_up(std::max<uint64_t>(options_.staging_bytes, 2 * kPage), 2 * kPage));
   create_queue({options_.queue_log2_packets, 1});
 }
@@ -110,6 +89,7 @@ Device::~Device() {
   }
   queues_.clear();
   staging_ = HostBuffer();
+  if (event_fd_ >= 0) ::close(event_fd_);
 }
 
 // ---- finding and starting the card ----
@@ -172,17 +152,7 @@ void Device::size_bars() {
 }
 
 void Device::enable_msix() {
-  uint64_t capability = 0;
-  if (read_config<uint16_t>(*transport_, kPciStatus) & kStatusHasCapabilities) {
-    uint64_t at = read_config<uint8_t>(*transport_, kPciCapabilities) & 0xfc;
-    for (int hops = 0; at >= 0x40 && hops < 48; ++hops) {
-      if (read_config<uint8_t>(*transport_, at) == kCapabilityMsix) {
-        capability = at;
-        break;
-      }
-      at = read_config<uint8_t>(*transport_, at + 1) & 0xfc;
-    }
-  }
+  const uint64_t capability = find_capability(*transport_, kCapabilityMsix);
   if (!capability) not_our_card("the function has no MSI-X capability");
   const uint16_t control = read_config<uint16_t>(*transport_, capability + 2);
   info_.msix_vectors = (control & kMsixSizeMask) + 1u;
@@ -198,7 +168,14 @@ void Device::enable_msix() {
     }
   }
   write_config<uint16_t>(*transport_, capability + 2, (control & kMsixSizeMask) | kMsixEnable);
-  interrupts_.assign(info_.msix_vectors, 0);
+  interrupts_.resize(info_.msix_vectors, 0);
+}
+
+void Device::initiate_function_reset() {
+  const uint64_t capability = find_capability(*transport_, kCapabilityExpress);
+  if (!capability) not_our_card("the function has no PCI Express capability");
+  const uint64_t at = capability + kExpressControl;
+  write_config<uint16_t>(*transport_, at, read_config<uint16_t>(*transport_, at) | kInitiateReset);
 }
 
 void Device::boot() {
@@ -283,11 +260,13 @@ HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes) {
     iova_.release(iova);
     throw;
   }
+  host_[iova] = {data, mapped};
   return {this, data, bytes, iova};
 }
 
 void Device::free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept {
   const uint64_t mapped = align_up(size, kPage);
+  host_.erase(iova);
   try {
     transport_->dma_unmap(iova, mapped);
   } catch (const DeviceLostError &) {
@@ -488,6 +467,7 @@ void Device::host_command(uint32_t op, uint32_t queue) {
 uint32_t Device::read_register(uint64_t offset) {
   uint32_t value = 0;
   transport_->read(0, offset, &value, sizeof value);
+  if (value == ~0u) check_link();  // what a host reads when nobody answers
   return value;
 }
 
@@ -537,12 +517,16 @@ Counters Device::read_counters(bool link_last) {
 // ---- waiting and faults ----
 
 void Device::drain_interrupts() {
-  bool error = false;
+  bool error = false, events = false;
   while (const auto vector = transport_->take_interrupt()) {
     if (*vector < interrupts_.size()) ++interrupts_[*vector];
     error |= *vector == kErrorVector;
+    events |= *vector == event_vector_;
   }
+  if (transport_->take_error()) check_health();
+  if (dead_) return;
   if (error) collect_fault();
+  if (events) collect_events();
 }
 
 bool Device::wait_step(uint64_t deadline_ps, uint64_t slice_us) {
@@ -553,7 +537,9 @@ bool Device::wait_step(uint64_t deadline_ps, uint64_t slice_us) {
   return wake != Transport::Wake::kIdle;
 }
 
-void Device::no_answer(const std::string &what, uint64_t limit_us, bool idle) const {
+void Device::no_answer(const std::string &what, uint64_t limit_us, bool idle) {
+  check_health();
+  require_alive();
   if (idle) throw TimeoutError(what + ": the device went idle without an answer");
   throw TimeoutError(what + ": no answer within " + std::to_string(limit_us) + " us of simulated time");
 }
@@ -593,6 +579,16 @@ std::optional<DeviceFault::Record> Device::take_fault() {
   return record;
 }
 
+std::optional<uint64_t> Device::host_value(uint64_t iova) const {
+  const auto next = host_.upper_bound(iova);
+  if (next == host_.begin()) return std::nullopt;
+  const auto &[first, memory] = *std::prev(next);
+  uint64_t value = 0;
+  if (iova - first > memory.second || sizeof value > memory.second - (iova - first)) return std::nullopt;
+  std::memcpy(&value, memory.first + (iova - first), sizeof value);
+  return value;
+}
+
 std::string Device::describe(const DeviceFault::Record &record) {
   std::ostringstream text;
   text << packets::status_name(record.status) << ": " << packets::status_description(record.status);
@@ -603,6 +599,8 @@ std::string Device::describe(const DeviceFault::Record &record) {
   }
   if (record.status == CX_STATUS_INDEX_RANGE) {
     text << "; index " << static_cast<int64_t>(record.address);
+  } else if (!record.engines.empty()) {
+    text << "; " << cx::describe(record.engines);
   } else if (record.address) {
     text << "; address " << hex(record.address);
   }

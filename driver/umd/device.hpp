@@ -3,7 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,6 +17,7 @@
 #include "driver/include/cx/error.hpp"
 #include "driver/transport/transport.hpp"
 #include "driver/umd/counters.hpp"
+#include "driver/umd/events.hpp"
 #include "driver/umd/queue.hpp"
 #include "driver/umd/range_allocator.hpp"
 #include "driver/umd/target.hpp"
@@ -148,6 +152,35 @@ class Device {
   uint64_t time_ps() const { return transport_->time_ps(); }
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
   std::optional<DeviceFault::Record> take_fault();
+
+  // ---- events and recovery (docs/faults.md) ----
+
+  /// Events since the last call, in the order in which the card captured them. Lets no time pass.
+  std::vector<DeviceEvent> take_events();
+  /// The oldest of them; nothing if there is none.
+  std::optional<DeviceEvent> next_event();
+  /// Readable while events that have reached the driver have not been taken; owned by the device. Events reach the
+  /// driver while it lets time pass.
+  int event_fd() const { return event_fd_; }
+  /// Called for each event as it reaches the driver, inside of whatever call lets time pass. It must not use the
+  /// device.
+  void on_event(std::function<void(const DeviceEvent &)> callback) { on_event_ = std::move(callback); }
+  /// Sum of event_bit(): kinds that do not interrupt the host. The card captures them all the same; they come with the
+  /// next event that is not masked, or when the mask is lifted.
+  void set_event_mask(uint32_t mask);
+  /// Tries a reset of the queues that a wait gave up on or that are in state ERROR, then of the engines, then of the
+  /// function, until the card works; throws when nothing helps. Device memory and buffers keep addresses and contents;
+  /// packets of the queues that were reset end as ABORTED, after a function reset those of all queues. Waits for a link
+  /// that is down, at most limit_us of simulated time (0: the boot limit).
+  Recovery recover(uint64_t limit_us = 0);
+  /// Whether the card has stopped as a whole (LINK_DOWN, FIRMWARE_CRASH): only recover() is of use.
+  bool dead() const { return dead_.has_value(); }
+  /// Lets the engines run again after a thermal trip.
+  void end_thermal_trip();
+  uint64_t corrected_errors();  ///< of memory, since power-on
+  /// Provokes a fault: KIND[@key=value,...]. Throws InputError.
+  void inject(const std::string &fault) { transport_->inject(fault); }
+
   uint64_t interrupts(uint32_t vector) const { return vector < interrupts_.size() ? interrupts_[vector] : 0; }
 
   uint32_t read_register(uint64_t offset);  ///< BAR0
@@ -162,6 +195,8 @@ class Device {
 
   /// Text of a fault: status, engine, place.
   static std::string describe(const DeviceFault::Record &record);
+  /// Throws LinkDownError, FirmwareCrashError or DeviceFault, by the record's status.
+  [[noreturn]] static void throw_fault(const DeviceFault::Record &record, const std::string &message);
 
  private:
   friend class DeviceBuffer;
@@ -171,6 +206,28 @@ class Device {
   void identify();
   void size_bars();
   void enable_msix();
+  void initiate_function_reset();
+  void enable_events();
+  void collect_events();
+  DeviceEvent read_event(uint32_t kind);
+  std::vector<DeviceFault::EngineState> read_hang();
+  /// The watchdog's report about a packet; empty if it was not kept.
+  std::vector<DeviceFault::EngineState> hang_of(uint32_t queue, uint64_t packet);
+  std::vector<DeviceFault::EngineState> engine_states();  ///< of those that are busy now
+  bool link_is_down();
+  bool firmware_crashed();
+  /// Throws LinkDownError when the link is down.
+  void check_link();
+  /// Finds out whether the card has stopped as a whole.
+  void check_health();
+  void require_alive() const;
+  void declare_dead(const DeviceFault::Record &record);
+  template <class Say>
+  bool recover_queues(Recovery &result, Say &&say);
+  void reset_function(Recovery &result, uint64_t limit_us);
+  void sleep_us(uint64_t us);
+  /// The 64-bit value at an address of DMA memory.
+  std::optional<uint64_t> host_value(uint64_t iova) const;
   void boot();
   void read_capabilities();
   void enable_queue(Queue &queue);
@@ -186,7 +243,7 @@ class Device {
   void drain_interrupts();
   /// Lets time pass until an interrupt, the deadline, or at most slice_us. False: the device is idle.
   bool wait_step(uint64_t deadline_ps, uint64_t slice_us);
-  [[noreturn]] void no_answer(const std::string &what, uint64_t limit_us, bool idle) const;
+  [[noreturn]] void no_answer(const std::string &what, uint64_t limit_us, bool idle);
 
   std::unique_ptr<Transport> transport_;
   DeviceOptions options_;
@@ -196,6 +253,13 @@ class Device {
   RangeAllocator iova_;
   std::vector<uint64_t> interrupts_;  // by vector
   std::vector<DeviceFault::Record> faults_;
+  std::deque<DeviceEvent> events_;
+  std::deque<DeviceEvent> hangs_;  // the last, for fences
+  std::function<void(const DeviceEvent &)> on_event_;
+  int event_fd_ = -1;
+  uint32_t event_vector_ = 0, event_mask_ = 0;
+  std::optional<DeviceFault::Record> dead_;                    // why the card has stopped as a whole
+  std::map<uint64_t, std::pair<std::byte *, uint64_t>> host_;  // DMA memory by address
   std::vector<std::unique_ptr<Queue>> queues_;
   HostBuffer staging_;
 };

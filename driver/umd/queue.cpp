@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "driver/umd/device.hpp"
+#include "driver/umd/text.hpp"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.hpp"
 #include "hw/regs/gen/queue_regs.h"
@@ -50,10 +51,12 @@ const Completion &Fence::wait_status(uint64_t limit_us) const {
   if (!done()) {
     Queue &queue = *state_->queue;
     queue.flush();
-    queue.device_.wait_until([this] { return done(); }, limit_us,
-                             "queue " + std::to_string(queue.id()) + " packet " + std::to_string(state_->index) + " (" +
-                                 state_->text() + ")",
-                             state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
+    queue.guard([&] {
+      queue.device_.wait_until([this] { return done(); }, limit_us,
+                               "queue " + std::to_string(queue.id()) + " packet " + std::to_string(state_->index) +
+                                   " (" + state_->text() + ")",
+                               state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
+    });
   }
   state_->reported = true;
   return state_->completion;
@@ -62,7 +65,7 @@ const Completion &Fence::wait_status(uint64_t limit_us) const {
 const Completion &Fence::wait(uint64_t limit_us) const {
   wait_status(limit_us);
   if (state_->fault)
-    throw DeviceFault(*state_->fault, Device::describe(*state_->fault) + "; packet: " + state_->text());
+    Device::throw_fault(*state_->fault, Device::describe(*state_->fault) + "; packet: " + state_->text());
   return state_->completion;
 }
 
@@ -97,7 +100,22 @@ Queue::~Queue() {
   }
 }
 
+template <class Wait>
+void Queue::guard(Wait &&wait) {
+  try {
+    wait();
+  } catch (const TimeoutError &error) {
+    suspect_ = true;
+    const std::string reason = waits_for();
+    throw TimeoutError(error.what() + (reason.empty() ? "" : "; " + reason));
+  } catch (const DeviceFault &) {
+    // The card as a whole has stopped: fences tell for themselves.
+    if (!device_.dead()) throw;
+  }
+}
+
 void Queue::wait_for_slot() {
+  device_.require_alive();
   auto free = [this] {
     harvest();
     return pending_.size() < capacity();
@@ -105,7 +123,12 @@ void Queue::wait_for_slot() {
   if (!free()) {
     ++stats_.full_waits;
     flush();
-    device_.wait_until(free, 0, "a free slot of queue " + std::to_string(id_));
+    guard([&] {
+      device_.wait_until(free, 0,
+                         "a free slot of queue " + std::to_string(id_) + ", whose ring of " +
+                             std::to_string(capacity()) + " packets is full");
+    });
+    device_.require_alive();
   }
   // A record may be seen shortly before READ_INDEX moves; a ring that is never overfull in its terms keeps both sides'
   // view equal.
@@ -167,7 +190,7 @@ void Queue::flush() {
   device_.write_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_DOORBELL(id_), static_cast<uint32_t>(next_));
 }
 
-void Queue::harvest() {
+void Queue::harvest(bool ask) {
   while (!pending_.empty()) {
     const std::shared_ptr<Fence::State> state = pending_.front();
     Completion completion;
@@ -180,12 +203,13 @@ void Queue::harvest() {
       std::memcpy(&seen, record, sizeof seen);
       completion = {seen.start, seen.end, seen.status, seen.detail};
     } else {
-      if (rung_ <= state->index) return;
+      if (rung_ <= state->index || !ask) return;
       const uint32_t index = device_.read_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_READ_INDEX(id_));
       consumed_ += static_cast<uint32_t>(index - static_cast<uint32_t>(consumed_));
       if (consumed_ <= state->index) return;
     }
     pending_.pop_front();
+    suspect_ = false;
     finish(state, completion);
   }
 }
@@ -193,7 +217,7 @@ void Queue::harvest() {
 void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion &completion) {
   state->completion = completion;
   if (completion.status != CX_STATUS_OK || !state->has_record) {
-    device_.collect_fault();
+    if (!device_.dead()) device_.collect_fault();
     state->fault = device_.claim_fault(id_, state->index);
     if (state->fault && !state->has_record) state->completion.status = state->fault->status;
     if (!state->fault && completion.status != CX_STATUS_OK) {
@@ -205,6 +229,10 @@ void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion 
       if (completion.status >= CX_STATUS_ILLEGAL_INSTRUCTION) record.pc = completion.detail;
       state->fault = record;
     }
+  }
+  const uint32_t status = state->completion.status;
+  if (state->fault && (status == CX_STATUS_TIMEOUT || status == CX_STATUS_ENGINE_HANG) && !device_.dead()) {
+    state->fault->engines = device_.hang_of(id_, state->index);
   }
   ++stats_.completed;
   if (state->fault) {
@@ -225,8 +253,10 @@ void Queue::drain(uint64_t limit_us) {
     Fence last;
     last.state_ = pending_.back();
     flush();
-    device_.wait_until([&] { return last.done(); }, limit_us, "queue " + std::to_string(id_) + " to drain",
-                       last.state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
+    guard([&] {
+      device_.wait_until([&] { return last.done(); }, limit_us, "queue " + std::to_string(id_) + " to drain",
+                         last.state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
+    });
   }
   std::erase_if(failed_, [](const auto &failed) { return failed->reported; });
   if (failed_.empty()) return;
@@ -234,6 +264,69 @@ void Queue::drain(uint64_t limit_us) {
   first.state_ = failed_.front();
   failed_.clear();
   first.wait();
+}
+
+// ---- faults ----
+
+uint64_t Queue::abandon(uint32_t status) {
+  harvest(false);
+  const uint64_t count = pending_.size();
+  while (!pending_.empty()) {
+    const std::shared_ptr<Fence::State> state = pending_.front();
+    pending_.pop_front();
+    Completion completion;
+    completion.status = status;
+    DeviceFault::Record record;
+    record.status = status;
+    record.queue = static_cast<int>(id_);
+    record.packet = state->index;
+    state->completion = completion;
+    state->fault = record;
+    state->done = true;
+    ++stats_.completed;
+    ++stats_.failed;
+    if (failed_.size() < kFailuresKept) failed_.push_back(state);
+  }
+  return count;
+}
+
+void Queue::restart() {
+  next_ = rung_ = consumed_ = 0;
+  suspect_ = false;
+  std::memset(ring_->data(), 0, ring_->size());
+  std::memset(records_->data(), 0, records_->size());
+}
+
+std::string Queue::waits_for() {
+  if (pending_.empty()) return "";
+  const Fence::State &oldest = *pending_.front();
+  std::string text =
+      "queue " + std::to_string(id_) + " stands at packet " + std::to_string(oldest.index) + " (" + oldest.text() + ")";
+  const auto memory = [&](uint64_t iova) {
+    const auto value = device_.host_value(iova);
+    return "host memory at " + hex(iova) + (value ? " holds " + std::to_string(*value) : " is none of the driver's");
+  };
+  const uint8_t type = oldest.packet[0];
+  if (type == CX_PKT_WAIT) {
+    cx_packet_wait packet;
+    std::memcpy(&packet, oldest.packet.data(), sizeof packet);
+    text += ", " + memory(packet.address);
+  } else if (type == CX_PKT_BARRIER_AND || type == CX_PKT_BARRIER_OR) {
+    std::array<uint64_t, 4> addresses{};
+    std::memcpy(addresses.data(), oldest.packet.data() + offsetof(cx_packet_barrier_and, deps), sizeof addresses);
+    for (const uint64_t address : addresses) {
+      if (address != 0) text += ", " + memory(address);
+    }
+  } else if (type == CX_PKT_LAUNCH) {
+    const std::string engines = describe(device_.engine_states());
+    text += engines.empty() ? ", no engine is busy" : ", " + engines;
+  }
+  const uint32_t state = device_.read_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_STATE(id_));
+  if ((state & CX_QUEUE_STATE_STATE_MASK) == CX_QUEUE_STATE_STATE_ERROR) {
+    text += ", the ring is in state ERROR (" +
+            std::string(packets::status_name((state & CX_QUEUE_STATE_ERROR_MASK) >> CX_QUEUE_STATE_ERROR_SHIFT)) + ")";
+  }
+  return text;
 }
 
 // ---- packets ----

@@ -107,6 +107,10 @@ class Queue {
   void drain(uint64_t limit_us = 0);
   uint64_t outstanding();  ///< packets submitted and not complete
   const Stats &stats() const { return stats_; }
+  /// What the oldest packet that is not complete waits for, for people. Lets time pass as register accesses do.
+  std::string waits_for();
+  /// A wait for this queue has run out of time since it last made progress.
+  bool suspect() const { return suspect_; }
 
  private:
   friend class Device;
@@ -116,7 +120,15 @@ class Queue {
   Fence submit(const Packet &packet, const Submit &how);
   Fence submit_bytes(const RawPacket &bytes, bool patch, const Submit &how);
   void wait_for_slot();
-  void harvest();
+  /// A wait that runs out of time tells what the queue waits for.
+  template <class Wait>
+  void guard(Wait &&wait);
+  /// `ask`: also packets without a completion record, by registers.
+  void harvest(bool ask = true);
+  /// Ends every packet that has no outcome; returns how many.
+  uint64_t abandon(uint32_t status);
+  /// As after it was made, for a ring that the device has reset.
+  void restart();
   void finish(const std::shared_ptr<Fence::State> &state, const Completion &completion);
 
   Device &device_;
@@ -130,6 +142,7 @@ class Queue {
   uint64_t next_ = 0;                                  // index of the next packet
   uint64_t rung_ = 0;                                  // packets that the doorbell announced
   uint64_t consumed_ = 0;                              // packets known to be consumed (READ_INDEX)
+  bool suspect_ = false;
   Stats stats_;
 };
 

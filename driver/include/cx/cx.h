@@ -87,6 +87,63 @@ cx_result cx_device_close(cx_device *device);
 /* What the card is, and what it holds at this moment. */
 cx_result cx_device_get_info(cx_device *device, cx_device_info *info);
 
+/* ---- events and recovery (docs/faults.md) ---- */
+
+typedef enum cx_event_kind {
+  CX_EVENT_IOMMU = 0,
+  CX_EVENT_PACKET = 1,
+  CX_EVENT_INSTRUCTION = 2,
+  CX_EVENT_PROGRAM = 3,
+  CX_EVENT_ECC_CORRECTED = 4,
+  CX_EVENT_ECC_UNCORRECTED = 5,
+  CX_EVENT_HANG = 6,
+  CX_EVENT_FIRMWARE_CRASH = 7,
+  CX_EVENT_LINK_DOWN = 8,
+  CX_EVENT_THERMAL = 9,
+  CX_EVENT_ENGINE = 10
+} cx_event_kind;
+
+typedef struct cx_event {
+  size_t struct_size;
+  uint32_t kind;        /* cx_event_kind */
+  uint32_t status;      /* status code of docs/reference/packets.md; 0: a corrected error */
+  int32_t queue;        /* -1 none */
+  int32_t engine;       /* isa engine number, -1 none */
+  uint64_t order;       /* place among the events that the card has captured since power-on, from 1 */
+  uint64_t count;       /* events of this kind that this one stands for */
+  uint64_t time_cycles; /* device time */
+  uint64_t packet;      /* index of the packet in its queue */
+  uint64_t pc;          /* instruction in its stream; firmware crash: the control processor's program counter */
+  uint64_t address;     /* offending address; firmware crash: the trap's value */
+  uint32_t channel;     /* ECC: DRAM channel */
+  uint32_t syndrome;    /* ECC */
+  int32_t bit;          /* ECC: bit of the code word that was corrected, -1 none */
+  uint32_t celsius;     /* thermal trip */
+  uint32_t cause;       /* firmware crash: cause of the trap */
+} cx_event;
+
+typedef enum cx_recovery_level {
+  CX_RECOVERY_NONE = 0, /* there was nothing to recover from */
+  CX_RECOVERY_QUEUE_RESET = 1,
+  CX_RECOVERY_ENGINE_RESET = 2,
+  CX_RECOVERY_FUNCTION_RESET = 3
+} cx_recovery_level;
+
+/* The oldest event that was not taken: *found 1, or 0 and event is left alone. Lets no simulated time pass. */
+cx_result cx_device_next_event(cx_device *device, cx_event *event, int *found);
+/* An eventfd that is readable while there are such events; the device owns it. -1 for NULL. Events arrive while other
+ * calls let simulated time pass. */
+int cx_device_event_fd(cx_device *device);
+/* Sum of 1 << cx_event_kind: kinds that do not interrupt the host; the card captures them all the same. */
+cx_result cx_device_set_event_mask(cx_device *device, uint32_t mask);
+/* Resets queues, engines or the function, in this order, until the card works. Device memory keeps its contents and
+ * executables go on. level may be NULL. */
+cx_result cx_device_recover(cx_device *device, cx_recovery_level *level);
+/* Ends a thermal trip, so that launches work again. */
+cx_result cx_device_end_thermal_trip(cx_device *device);
+/* Provokes a fault, "KIND" or "KIND@key=value,..." (cx fault list), which strikes as simulated time goes on. */
+cx_result cx_device_inject_fault(cx_device *device, const char *fault);
+
 /* ---- programs ---- */
 
 typedef struct cx_program cx_program;

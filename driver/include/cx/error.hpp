@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace cx {
 
@@ -44,13 +46,25 @@ class UnsupportedError : public InputError {
 /// The device reported a fault, did not answer in time, or was lost. Tools exit with 3.
 class DeviceFault : public Error {
  public:
+  /// What an engine of a launch that did not end was doing.
+  struct EngineState {
+    enum class State { kFinished, kBusy, kWaiting, kHung };
+    int engine = -1;  ///< isa engine number
+    State state = State::kBusy;
+    uint64_t pc = 0;     ///< instruction at which it stands
+    int semaphore = -1;  ///< waiting: for this semaphore, whose value is `value` and has to be `need`
+    uint32_t value = 0, need = 0;
+    int poster = -1;         ///< unfinished engine that has a post of it ahead; -1: none, or not known
+    uint64_t poster_pc = 0;  ///< the instruction that posts it
+  };
   struct Record {
-    uint32_t status = 0;   ///< status code of docs/reference/packets.md
-    int queue = -1;        ///< -1: none
-    int engine = -1;       ///< isa engine number; -1: none
-    uint64_t packet = 0;   ///< index of the packet in its queue
-    uint64_t pc = 0;       ///< index of the instruction in its stream
-    uint64_t address = 0;  ///< offending address
+    uint32_t status = 0;               ///< status code of docs/reference/packets.md
+    int queue = -1;                    ///< -1: none
+    int engine = -1;                   ///< isa engine number; -1: none
+    uint64_t packet = 0;               ///< index of the packet in its queue
+    uint64_t pc = 0;                   ///< index of the instruction in its stream
+    uint64_t address = 0;              ///< offending address
+    std::vector<EngineState> engines;  ///< TIMEOUT, ENGINE_HANG: the watchdog's report; empty if it was not kept
   };
   DeviceFault(const Record &record, const std::string &message) : Error(message), record_(record) {}
   const Record &record() const { return record_; }
@@ -63,6 +77,20 @@ class DeviceFault : public Error {
 class TimeoutError : public DeviceFault {
  public:
   explicit TimeoutError(const std::string &message) : DeviceFault(Record{}, message) {}
+};
+
+/// The PCIe link is down. Everything under way has ended; Device::recover() waits for the link and resets the function.
+/// Tools exit with 3.
+class LinkDownError : public DeviceFault {
+ public:
+  using DeviceFault::DeviceFault;
+};
+
+/// The card's control processor has stopped. Everything under way has ended; Device::recover() boots it again. Tools
+/// exit with 3.
+class FirmwareCrashError : public DeviceFault {
+ public:
+  using DeviceFault::DeviceFault;
 };
 
 /// The card is gone: its process ended or the connection broke. Nothing that was under way will complete. Tools exit

@@ -127,6 +127,36 @@ static void run_on_device(cx_device *device, const cx_program *program) {
   CHECK(cx_device_tensor_free(NULL) == CX_SUCCESS);
 }
 
+/* Events, and a firmware crash that the device comes back from. */
+static void faults(cx_device *device, const cx_program *program) {
+  cx_executable *executable = NULL;
+  cx_event event;
+  cx_fault_info fault;
+  cx_recovery_level level = CX_RECOVERY_ENGINE_RESET;
+  int found = 1;
+
+  memset(&event, 0, sizeof event);
+  event.struct_size = sizeof event;
+  CHECK(cx_device_event_fd(device) >= 0 && cx_device_event_fd(NULL) == -1);
+  CHECK(cx_device_next_event(device, &event, &found) == CX_SUCCESS && found == 0);
+  CHECK(cx_device_inject_fault(device, "gremlin") == CX_ERROR_INPUT);
+  CHECK(cx_device_inject_fault(device, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_device_next_event(device, NULL, &found) == CX_ERROR_USAGE);
+  CHECK(cx_device_set_event_mask(device, 0) == CX_SUCCESS);
+  CHECK(cx_device_end_thermal_trip(device) == CX_SUCCESS);
+  CHECK(cx_device_recover(device, &level) == CX_SUCCESS && level == CX_RECOVERY_NONE);
+
+  CHECK(cx_device_inject_fault(device, "firmware_crash") == CX_SUCCESS);
+  CHECK(cx_executable_create(device, program, &executable) == CX_ERROR_DEVICE_FAULT);
+  fault.struct_size = sizeof fault;
+  CHECK(cx_last_fault(&fault) == CX_SUCCESS && fault.status == 22);
+  CHECK(cx_device_next_event(device, &event, &found) == CX_SUCCESS && found == 1);
+  CHECK(event.kind == CX_EVENT_FIRMWARE_CRASH && event.status == 22 && event.cause == 2 && event.count == 1);
+  CHECK(cx_device_next_event(device, &event, &found) == CX_SUCCESS && found == 0);
+  CHECK(cx_device_recover(device, &level) == CX_SUCCESS && level == CX_RECOVERY_FUNCTION_RESET);
+  run(device, program);
+}
+
 int main(int argc, char **argv) {
   const char *sets[] = {"spm.kib=256"};
   const char *bad_sets[] = {"spm.kib=-1"};
@@ -188,6 +218,7 @@ int main(int argc, char **argv) {
   CHECK(cx_program_get_binding(program, CX_OUTPUT, 1, &binding) == CX_ERROR_USAGE);
   run(device, program);
   run_on_device(device, program);
+  faults(device, program);
 
   CHECK(write_sample_program(argv[2], info.arch_hash + 1) == 0);
   CHECK(cx_program_load(argv[2], &other) == CX_SUCCESS);

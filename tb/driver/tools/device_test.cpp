@@ -167,3 +167,41 @@ TEST_CASE("lspci decodes the function's configuration space") {
   }
   CHECK(text.find("<chain broken>") == std::string::npos);
 }
+
+TEST_CASE("faults are provoked in a served card by its door, and in a card of this process by a plan") {
+  const Folder folder;
+  const std::string socket = folder / "card";
+  const std::string address = " --device vfio-user:" + socket;
+  const std::string job = "bench gemm -m 16 -n 24 -k 40 --precision fp16 --json";
+  {
+    const CardProcess card("--config tiny --socket " + socket);
+    const auto closed = run_cx("fault inject illegal_instruction" + address);
+    CHECK(closed.status == 2);
+    CHECK(closed.text.find("faults.door=true") != std::string::npos);
+  }
+  const CardProcess card("--config tiny --set faults.door=true --socket " + socket);
+  const auto wrong = run_cx("fault inject engine_hang engine=cpu" + address);
+  CHECK(wrong.status == 2);
+  CHECK(wrong.text.find("engine: expected the name of an engine, got 'cpu'") != std::string::npos);
+  const auto armed = run_cx("fault inject illegal_instruction engine=load" + address);
+  INFO(armed.text);
+  CHECK(armed.status == 0);
+  CHECK(armed.text == "armed: illegal_instruction@engine=load\n");
+  const auto faulted = run_cx(job + address);
+  INFO(faulted.text);
+  CHECK(faulted.status == 3);
+  CHECK(faulted.text.find("ILLEGAL_INSTRUCTION") != std::string::npos);
+  CHECK(run_cx(job + address).status == 0);
+
+  const auto planned = run_cx(job + " --config tiny --set 'faults.plan=[engine_hang@engine=dmmu]'");
+  INFO(planned.text);
+  CHECK(planned.status == 3);
+  CHECK(planned.text.find("ENGINE_HANG") != std::string::npos);
+  CHECK(planned.text.find("engine dmmu hangs at instruction") != std::string::npos);
+  const auto list = run_cx("fault list");
+  CHECK(list.status == 0);
+  for (const char *kind : {"iommu", "illegal_packet", "illegal_instruction", "bad_address", "ecc_corrected",
+                           "ecc_uncorrected", "engine_hang", "firmware_crash", "link_down", "thermal_trip"}) {
+    CHECK(list.text.find("  " + std::string(kind) + ": ") != std::string::npos);
+  }
+}
