@@ -455,6 +455,34 @@ TEST_CASE("events: descriptor, callback and mask") {
   bench.require_works();
 }
 
+TEST_CASE("several events come in the order in which they happened") {
+  Bench bench;
+  Device &device = *bench.device;
+  device.set_event_mask(~0u);
+  device.inject("illegal_instruction@engine=vpu");
+  REQUIRE(bench.launch().wait_status().status == CX_STATUS_ILLEGAL_INSTRUCTION);
+  device.inject("iommu");
+  REQUIRE(device.queue().copy_to_device(bench.scratch.address(), bench.host.iova(), 64).wait_status().status ==
+          CX_STATUS_IOMMU_FAULT);
+  device.inject("ecc_corrected@address=" + std::to_string(bench.in.address()));
+  bench.launch().wait();
+  device.inject("illegal_packet");
+  REQUIRE(device.queue().nop({.interrupt = true}).wait_status().status == CX_STATUS_BAD_TYPE);
+  device.inject("bad_address@engine=store");
+  REQUIRE(bench.launch().wait_status().status == CX_STATUS_SEGMENT_FAULT);
+  REQUIRE(device.take_events().empty());
+  device.set_event_mask(0);
+  device.queue().nop({.interrupt = true}).wait();
+  const auto events = device.take_events();
+  REQUIRE(kinds(events) == std::vector<EventKind>{EventKind::kInstruction, EventKind::kIommu, EventKind::kEccCorrected,
+                                                  EventKind::kPacket, EventKind::kProgram});
+  for (size_t i = 1; i < events.size(); ++i) {
+    REQUIRE(events[i].order == events[i - 1].order + 1);
+    REQUIRE(events[i].time_cycles > events[i - 1].time_cycles);
+  }
+  bench.require_works();
+}
+
 TEST_CASE("a wait that runs out of time tells what the queue waits for") {
   Bench bench;
   Device &device = *bench.device;

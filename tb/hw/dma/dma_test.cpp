@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "hw/ras/memory_errors.hpp"
 #include "tb/hw/engine/bench.hpp"
 
 using namespace cx;
@@ -325,6 +326,119 @@ TEST_CASE("random gathers equal the reference") {
     reference(g, spm.data(), t.dram_at(kArena));
     REQUIRE(std::memcmp(spm.data(), t.spm.data(), spm.size()) == 0);
   }
+}
+
+namespace {
+
+// Bytes of the segment that the instruction reads or writes.
+std::vector<bool> bytes_met(const Transfer &transfer, bool store) {
+  std::vector<bool> met(kArenaBytes);
+  const auto &dims = transfer.spm.dims;
+  const isa::DmaLoad &in = transfer.load;
+  for (int i = 0; i < dims[0]; ++i) {
+    for (int j = 0; j < dims[1]; ++j) {
+      for (int k = 0; k < dims[2]; ++k) {
+        for (int l = 0; l < dims[3]; ++l) {
+          const bool padding = !store && (j < in.pad_top || j >= dims[1] - in.pad_bottom || k < in.pad_left ||
+                                          k >= dims[2] - in.pad_right);
+          if (padding) continue;
+          const int row = store ? j : j - in.pad_top, column = store ? k : k - in.pad_left;
+          const std::int64_t first =
+              static_cast<std::int64_t>(transfer.memory.offset) + at(transfer.memory.strides, i, row, column, l);
+          for (unsigned b = 0; b < isa::bytes_of(transfer.spm.dtype); ++b)
+            met[static_cast<std::size_t>(first + b)] = true;
+        }
+      }
+    }
+  }
+  return met;
+}
+
+std::vector<bool> bytes_met(const Gather &g, const std::byte *spm) {
+  std::vector<bool> met(kArenaBytes);
+  const auto &dims = g.spm.dims;
+  for (int i = 0; i < dims[0]; ++i) {
+    for (int j = 0; j < dims[1]; ++j) {
+      for (int k = 0; k < dims[2]; ++k) {
+        for (int l = 0; l < dims[3]; ++l) {
+          std::int64_t index = 0;
+          const std::byte *from = spm + g.indices.base + at(g.indices.strides, i, j, k, l);
+          std::memcpy(&index, from, isa::bytes_of(g.indices.dtype));
+          if (g.indices.dtype == isa::DType::INT32) index = static_cast<std::int32_t>(index);
+          std::array<std::int64_t, 4> c{i, j, k, l};
+          c[g.gather.axis] = index < 0 ? index + g.gather.limit : index;
+          const std::int64_t first =
+              static_cast<std::int64_t>(g.memory.offset) + at(g.memory.strides, c[0], c[1], c[2], c[3]);
+          for (unsigned b = 0; b < isa::bytes_of(g.spm.dtype); ++b) met[static_cast<std::size_t>(first + b)] = true;
+        }
+      }
+    }
+  }
+  return met;
+}
+
+// A word near what is met, so that hits and misses are both likely.
+std::uint64_t word_near(Generator &generator, const std::vector<bool> &met) {
+  const auto first = static_cast<std::uint64_t>(std::find(met.begin(), met.end(), true) - met.begin());
+  const auto last = met.size() - static_cast<std::uint64_t>(std::find(met.rbegin(), met.rend(), true) - met.rbegin());
+  const std::uint64_t from = first / 8 * 8, words = (std::max(last, first + 1) - from) / 8 + 2;
+  return std::min(from + generator.below(words) * 8, kArenaBytes - 8);
+}
+
+unsigned bytes_in(const std::vector<bool> &met, std::uint64_t word) {
+  return static_cast<unsigned>(std::count(met.begin() + static_cast<std::ptrdiff_t>(word),
+                                          met.begin() + static_cast<std::ptrdiff_t>(word) + 8, true));
+}
+
+}  // namespace
+
+TEST_CASE("a transfer meets a wrong word of memory exactly when it touches it") {
+  Bench &t = bench();
+  hw::MemoryErrors errors;
+  t.noc.set_memory_errors(&errors);
+  const unsigned seed = GENERATE(12u, 345u);
+  INFO("seed " << seed);
+  Generator generator(seed);
+  unsigned faults = 0, misses = 0, cleared = 0;
+  const auto launch = [&](EngineDriver &engine, const std::vector<isa::Inst> &program) {
+    engine.segments({{kArena, kArenaBytes}});
+    engine.launch(program);
+    t.run(1);  // the interrupt of the launch before falls
+    engine.finish(10'000'000);
+  };
+  for (unsigned trial = 0; trial < 400; ++trial) {
+    INFO("trial " << trial);
+    errors.clear();
+    const unsigned kind = static_cast<unsigned>(generator.below(3));
+    EngineDriver &engine = kind == 1 ? t.s : t.l;
+    Transfer transfer;
+    Gather gather;
+    if (kind == 2) {
+      gather = generator.gather(t.spm.data());
+    } else {
+      transfer = generator.transfer();
+    }
+    const std::vector<bool> met = kind == 2 ? bytes_met(gather, t.spm.data()) : bytes_met(transfer, kind == 1);
+    const std::uint64_t word = word_near(generator, met);
+    const unsigned touched = bytes_in(met, word);
+    errors.inject(kArena + word, 6, 33);
+    launch(engine, kind == 2 ? gather.program() : program_of(transfer, kind == 1));
+    if (kind == 1) {
+      REQUIRE(engine.done());
+      REQUIRE(errors.empty() == (touched == 8));
+      cleared += touched == 8;
+      continue;
+    }
+    REQUIRE(engine.fault() == (touched != 0));
+    ++(touched != 0 ? faults : misses);
+    if (touched == 0) continue;
+    REQUIRE(engine.read(Reg::FAULT_CODE) == CX_STATUS_ECC_UNCORRECTED);
+    REQUIRE(engine.read64(Reg::FAULT_ADDR_LO) == kArena + word);
+  }
+  REQUIRE(faults > 20);
+  REQUIRE(misses > 5);
+  REQUIRE(cleared > 5);
+  t.noc.set_memory_errors(nullptr);
 }
 
 TEST_CASE("gathers that fault move nothing") {
