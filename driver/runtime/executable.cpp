@@ -284,7 +284,7 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
                                               : "output copy") +
                           " failed: " + Device::describe(record);
     if (*failed == launch && record.engine >= 0) message += "; " + where(record.engine, record.pc);
-    throw DeviceFault(record, message);
+    Device::throw_fault(record, message);
   }
 
   table_current_ = true;

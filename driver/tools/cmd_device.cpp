@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -21,11 +22,13 @@ struct DeviceCommand {
   unsigned count = 1;
 };
 
-/// The socket of this process, for the signal handler.
+/// The sockets of this process, for the signal handler.
 char socket_of_process[108];
+char door_of_process[sizeof socket_of_process + 8];  // the fault door's, if there is one
 
 void leave(int) {
   unlink(socket_of_process);
+  unlink(door_of_process);
   _exit(kDone);
 }
 
@@ -34,6 +37,7 @@ int serve(const DeviceCommand &options, const std::string &path) {
   std::vector<const char *> sets;
   for (const std::string &set : options.chip.sets) sets.push_back(set.c_str());
   std::strncpy(socket_of_process, path.c_str(), sizeof socket_of_process - 1);
+  std::snprintf(door_of_process, sizeof door_of_process, "%s.faults", socket_of_process);
   const auto ready = [](void *context) {
     std::signal(SIGTERM, leave);
     std::signal(SIGINT, leave);

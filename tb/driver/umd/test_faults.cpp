@@ -25,6 +25,7 @@ constexpr uint32_t kShortLaunch = 16;  // kcycles
 std::unique_ptr<Device> open_card() {
   DeviceOptions options;
   options.overrides = {"faults.door=true"};
+  options.boot_limit_us = 10'000;
   return tb::open_test_card(kChip, options);
 }
 
@@ -355,6 +356,20 @@ TEST_CASE("firmware crash: every outstanding packet ends, and a function reset b
   REQUIRE(events[0].pc < CX_MEM_TCM_BASE + device.info().tcm_bytes);
   const Recovery recovery = device.recover();
   REQUIRE(recovery.level == Recovery::Level::kFunctionReset);
+  bench.require_works();
+}
+
+TEST_CASE("firmware that loops for ever: the wait runs out, and only a function reset helps") {
+  Bench bench;
+  Device &device = *bench.device;
+  const std::vector<uint32_t> loops(4096, 0x0000006f);  // j .
+  device.transport().write(2, 0, loops.data(), loops.size() * sizeof loops[0]);
+  const Fence fence = device.queue().nop({.interrupt = true});
+  REQUIRE_THROWS_AS(fence.wait(500), TimeoutError);
+  const Recovery recovery = device.recover();
+  REQUIRE(recovery.level == Recovery::Level::kFunctionReset);
+  REQUIRE(recovery.packets_lost == 1);
+  REQUIRE(fence.wait_status().status == CX_STATUS_ABORTED);
   bench.require_works();
 }
 
