@@ -41,7 +41,7 @@ inline namespace api {
       cx_fault_info fault{};
       fault.struct_size = sizeof fault;
       cx_last_fault(&fault);
-      throw DeviceFault({fault.status, fault.queue, fault.engine, fault.packet, fault.pc, fault.address}, text);
+      throw DeviceFault({fault.status, fault.queue, fault.engine, fault.packet, fault.pc, fault.address, {}}, text);
     }
     default:
       throw Error(text);

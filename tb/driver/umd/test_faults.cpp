@@ -176,6 +176,9 @@ TEST_CASE("a corrected memory error gives right data, an event and no error") {
   bench.device->download(std::as_writable_bytes(std::span(back)), bench.in.address());
   REQUIRE(back == bench.x);
   require_one(2);
+  uint32_t correctable = 0;  // of advanced error reporting
+  bench.device->transport().read(Transport::kConfigSpace, 0x110, &correctable, sizeof correctable);
+  REQUIRE(correctable == 1u << 14);
   bench.require_works();
 }
 
