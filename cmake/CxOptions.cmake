@@ -15,19 +15,39 @@ endif()
 
 option(CX_SANITIZE "Address and undefined-behaviour sanitizers" OFF)
 option(CX_COVERAGE "gcov instrumentation" OFF)
+option(CX_FUZZ "clang's libFuzzer with address and undefined-behaviour sanitizers (scripts/fuzz.sh)" OFF)
 
 # The generators need PyYAML, which Debian installs for its own interpreter.
 set(CX_PYTHON /usr/bin/python3)
 
 # FP contraction would change the stated roundings; -fno-math-errno changes no result.
 add_library(cx_flags INTERFACE)
-target_compile_options(cx_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno)
+set(CX_WARNINGS -Wall -Wextra -Werror)
+if(CX_FUZZ)
+  set(CX_WARNINGS -w)  # gcc is the compiler whose warnings count
+endif()
+target_compile_options(cx_flags INTERFACE ${CX_WARNINGS} -ffp-contract=off -fno-math-errno)
 target_include_directories(cx_flags INTERFACE ${CMAKE_SOURCE_DIR})
 if(CX_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   # g++ 12 finds uninitialised members in <regex> only when it is instrumented.
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-error=maybe-uninitialized>)
   add_link_options(-fsanitize=address,undefined)
+endif()
+if(CX_FUZZ)
+  # The sanitizers' runtime is a shared library: hw/sync/sanitizer.cpp stands before one of its functions.
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "CX_FUZZ needs clang; scripts/fuzz.sh chooses it")
+  endif()
+  # vptr looks into types of libraries that are built without it.
+  set(fuzz_flags -fsanitize=address,undefined -fno-sanitize=vptr,function -fno-sanitize-recover=undefined -shared-libasan
+      -fno-omit-frame-pointer)
+  add_compile_options(${fuzz_flags} -fsanitize=fuzzer-no-link)
+  add_link_options(${fuzz_flags})
+  execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libclang_rt.asan-x86_64.so OUTPUT_VARIABLE runtime
+                  OUTPUT_STRIP_TRAILING_WHITESPACE)
+  get_filename_component(runtime ${runtime} DIRECTORY)
+  add_link_options(-Wl,-rpath,${runtime})
 endif()
 if(CX_COVERAGE)
   add_compile_options(--coverage -O1)

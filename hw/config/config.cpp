@@ -1,5 +1,6 @@
 #include "hw/config/config.hpp"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -23,6 +24,30 @@ namespace cx::config {
 namespace fs = std::filesystem;
 
 namespace {
+
+/// Whether something follows the first document. YAML::LoadAll() does not end on texts like " ,", of which the parser
+/// takes nothing.
+struct SecondDocument final : YAML::EventHandler {
+  bool found = false;
+  YAML::Mark at;
+
+  void look(const std::string &text) {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    if (!parser.HandleNextDocument(*this)) return;
+    at = {};
+    found = parser.HandleNextDocument(*this);
+  }
+  void OnDocumentStart(const YAML::Mark &mark) override { at = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark &, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark &, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark &, const std::string &, YAML::anchor_t, const std::string &) override {}
+  void OnSequenceStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
 
 std::string message_of(const std::string &file, int line, int column, const std::string &key,
                        const std::string &message) {
@@ -152,20 +177,24 @@ class Reader {
   }
 
   void document(const std::string &text, const std::string &name) {
-    std::vector<YAML::Node> documents;
+    YAML::Node document;
+    SecondDocument second;
     try {
-      documents = YAML::LoadAll(text);
+      document = YAML::Load(text);
+      second.look(text);
     } catch (const YAML::Exception &error) {
       throw ConfigError(name, error.mark.line + 1, error.mark.column + 1, "", "not valid YAML: " + error.msg);
     }
-    if (documents.size() > 1) fail(documents[1], name, "", "expected one YAML document");
-    if (documents.empty() || documents[0].IsNull()) return;
-    if (!documents[0].IsMap()) fail(documents[0], name, "", "expected a mapping of keys");
-    for (const auto &entry : documents[0]) {
+    if (second.found) {
+      throw ConfigError(name, second.at.line + 1, second.at.column + 1, "", "expected one YAML document");
+    }
+    if (document.IsNull()) return;
+    if (!document.IsMap()) fail(document, name, "", "expected a mapping of keys");
+    for (const auto &entry : document) {
       if (entry.first.IsScalar() && entry.first.Scalar() == "include") includes(entry.second, name);
     }
     std::set<std::string> seen;
-    section(documents[0], "", name, seen);
+    section(document, "", name, seen);
   }
 
   static RawValue value(const YAML::Node &node, const std::string &key, const std::string &file) {

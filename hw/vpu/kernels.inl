@@ -225,6 +225,19 @@ struct Rows {
     }
   }
 
+  // The lanes, n places further on.
+  static inline F turned(F x, size_t n) {
+#ifdef __clang__
+    F result;
+    for (size_t i = 0; i < kLanes; ++i) result[i] = x[(i + n) % kLanes];
+    return result;
+#else
+    I from;
+    for (size_t i = 0; i < kLanes; ++i) from[i] = static_cast<int32_t>((i + n) % kLanes);
+    return __builtin_shuffle(x, from);
+#endif
+  }
+
   template <isa::Reduce kF>
   static inline float join_of(const float *acc) {
     F v[kPartials / kLanes];
@@ -233,9 +246,7 @@ struct Rows {
       for (size_t k = 0; k < n; ++k) v[k] = combine<kF>(v[k], v[k + n]);
     }
     for (size_t n = kLanes / 2; n > 0; n /= 2) {
-      I upper;
-      for (size_t i = 0; i < kLanes; ++i) upper[i] = static_cast<int32_t>((i + n) % kLanes);
-      v[0] = combine<kF>(v[0], __builtin_shuffle(v[0], upper));
+      v[0] = combine<kF>(v[0], turned(v[0], n));
     }
     return v[0][0];
   }

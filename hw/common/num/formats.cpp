@@ -1,5 +1,9 @@
 #include "hw/common/num/formats.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -79,6 +83,14 @@ void narrow_scalar(DType type, const float *source, void *target, size_t n, Over
   const size_t step = bytes_of(type);
   for (size_t i = 0; i < n; ++i) encode(type, source[i], static_cast<uint8_t *>(target) + i * step, overflow);
 }
+
+#if defined(__x86_64__)
+// clang 14 has no name for it in __builtin_cpu_supports().
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
 
 Path choose_path() {
   const char *name = std::getenv("CX_NUM_PATH");
@@ -221,8 +233,7 @@ bool path_available(Path path) {
       return true;
     case Path::kAvx2:
 #if defined(__x86_64__)
-      return avx2::compiled_in() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-             __builtin_cpu_supports("f16c");
+      return avx2::compiled_in() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #else
       return false;
 #endif

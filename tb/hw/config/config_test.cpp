@@ -216,6 +216,7 @@ TEST_CASE("structure") {
   CHECK(says(error_in(""), "name: is required"));
   CHECK(says(error_in("- a\n- b\n"), "expected a mapping"));
   CHECK(says(error_in(kName + "---\nname: other\n"), "one YAML document"));
+  CHECK(says(error_in(" ,"), "one YAML document"));  // of which the parser takes nothing
   const auto twice = error_in(kName + "vpu:\n  lanes: 8\nvpu.lanes: 9\n");
   CHECK(says(twice, "given twice"));
   CHECK(twice.line() == 4);
