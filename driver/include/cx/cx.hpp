@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -160,6 +161,24 @@ class Device {
     check(cx_device_get_info(get(), &info));
     return info;
   }
+
+  /// The oldest event that was not taken, if there is one.
+  std::optional<cx_event> next_event() {
+    auto event = sized<cx_event>();
+    int found = 0;
+    check(cx_device_next_event(get(), &event, &found));
+    return found != 0 ? std::optional(event) : std::nullopt;
+  }
+  /// An eventfd that is readable while there are events; it stays the device's.
+  int event_fd() const { return cx_device_event_fd(get()); }
+  void set_event_mask(uint32_t mask) { check(cx_device_set_event_mask(get(), mask)); }
+  cx_recovery_level recover() {
+    cx_recovery_level level = CX_RECOVERY_NONE;
+    check(cx_device_recover(get(), &level));
+    return level;
+  }
+  void end_thermal_trip() { check(cx_device_end_thermal_trip(get())); }
+  void inject_fault(const std::string &fault) { check(cx_device_inject_fault(get(), fault.c_str())); }
 
   cx_device *get() const { return handle_.get(); }
   const std::shared_ptr<cx_device> &shared() const { return handle_; }

@@ -130,6 +130,15 @@ TEST_CASE("a device lives as long as what was made from it") {
   CHECK_NOTHROW(cx::Device::open("tiny", {"spm.kib=256"}));
 }
 
+TEST_CASE("events and recovery") {
+  auto device = cx::Device::open("tiny", {"spm.kib=256"});
+  CHECK_FALSE(device.next_event());
+  CHECK(device.event_fd() >= 0);
+  CHECK(device.recover() == CX_RECOVERY_NONE);
+  CHECK_NOTHROW(device.set_event_mask(1u << CX_EVENT_ECC_CORRECTED));
+  CHECK_THROWS_AS(device.inject_fault("no-such-fault"), cx::InputError);
+}
+
 TEST_CASE("results are exceptions of their kind, with the library's text") {
   CHECK_THROWS_AS(cx::throw_result(CX_ERROR_BUSY), cx::UsageError);
   CHECK_THROWS_AS(cx::throw_result(CX_ERROR_OUT_OF_MEMORY), cx::OutOfMemoryError);
