@@ -42,6 +42,7 @@ cmake --build "$build" -j "$CX_JOBS" --target "${targets[@]/#/fuzz_}"
 table="" failed=0
 for target in "${targets[@]}"; do
   step "$target"
+  rm -f "$out/$target"-*.log
   program="$build/bin/fuzz/fuzz_$target" seeds="tb/fuzz/seeds/$target" each=$(((runs + jobs - 1) / jobs)) begin=$SECONDS pids=()
   for ((job = 1; job <= jobs; ++job)); do
     log="$out/$target-$job.log"

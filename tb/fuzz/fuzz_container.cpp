@@ -1,4 +1,5 @@
-// Program files: each is refused with InputError or becomes a program that is written and read again unchanged.
+// Program files: each is refused with InputError or becomes a program that is written and then read and
+// written again without a difference.
 #include <cstring>
 
 #include "driver/include/cx/error.hpp"
@@ -49,9 +50,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   try {
     const Program program = parse_container(bytes, "input");
     disassemble(program);
-    const std::vector<std::byte> again = to_container(program);
-    require(std::equal(again.begin(), again.end(), bytes.begin(), bytes.end()),
-            "a program is not written as it was read");
+    // Names of nodes may come in another order than save() gives them: what is written settles it.
+    const std::vector<std::byte> written = to_container(program);
+    require(to_container(parse_container(written, "written")) == written, "a program is not read as it was written");
   } catch (const InputError &) {
   }
   return 0;
