@@ -44,9 +44,9 @@ if(CX_FUZZ)
       -fno-omit-frame-pointer)
   add_compile_options(${fuzz_flags} -fsanitize=fuzzer-no-link)
   add_link_options(${fuzz_flags})
-  execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libclang_rt.asan-x86_64.so OUTPUT_VARIABLE runtime
+  execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libclang_rt.asan-x86_64.so OUTPUT_VARIABLE CX_ASAN_RUNTIME
                   OUTPUT_STRIP_TRAILING_WHITESPACE)
-  get_filename_component(runtime ${runtime} DIRECTORY)
+  get_filename_component(runtime ${CX_ASAN_RUNTIME} DIRECTORY)
   add_link_options(-Wl,-rpath,${runtime})
 endif()
 if(CX_COVERAGE)

@@ -39,6 +39,8 @@ mkdir -p "$out"
 step "Building"
 cmake --build "$build" -j "$CX_JOBS" --target "${targets[@]/#/fuzz_}"
 
+runtime=""
+[ "$plain" = 1 ] || runtime=$(clang++ -print-file-name=libclang_rt.asan-x86_64.so)
 table="" failed=0
 for target in "${targets[@]}"; do
   step "$target"
@@ -52,7 +54,8 @@ for target in "${targets[@]}"; do
     else
       corpus="$CX_ROOT/build/fuzz/corpus/$target-$job"
       mkdir -p "$corpus"
-      ASAN_OPTIONS=detect_leaks=0 "$program" -runs="$each" -seed="$job" -max_total_time="$seconds" -max_len=2048 -timeout=60 \
+      # The runtime is a shared library, which the linker does not put first.
+      LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0 "$program" -runs="$each" -seed="$job" -max_total_time="$seconds" -max_len=2048 -timeout=60 \
         -artifact_prefix="$out/$target-$job-" -print_final_stats=1 "$corpus" "$seeds" >"$log" 2>&1 &
     fi
     pids+=($!)
@@ -75,7 +78,7 @@ for target in "${targets[@]}"; do
     if [ "$plain" = 0 ]; then
       for crash in "$out/$target"-*-{crash,timeout,oom}-*; do
         [ -e "$crash" ] || continue
-        "$program" -minimize_crash=1 -max_total_time=20 -exact_artifact_path="$crash.min" "$crash" >/dev/null 2>&1 || true
+        LD_PRELOAD="$runtime" "$program" -minimize_crash=1 -max_total_time=20 -exact_artifact_path="$crash.min" "$crash" >/dev/null 2>&1 || true
       done
     fi
     note "inputs are in build/fuzz/crashes"
