@@ -61,8 +61,7 @@ static void serve_events(void) {
   if (pending & (1u << CX_IRQ_DOORBELL)) queue_doorbells();
   if ((pending & (1u << CX_IRQ_SDMA)) || sdma_unclaimed()) packets_transfers_done();
   const uint64_t now = timer_now();
-  const uint32_t engines = (1u << CX_IRQ_LOAD) | (1u << CX_IRQ_STORE) | (1u << CX_IRQ_DMMU) | (1u << CX_IRQ_VPU);
-  if ((pending & engines) || now >= launch_deadline()) launch_service();
+  if ((pending & ENGINE_INTERRUPTS) || now >= launch_deadline()) launch_service();
   if (now >= queue_next_poll()) queue_wake_all();
   if ((pending & (1u << CX_IRQ_HOST)) || command_in_progress()) command_service();
 }

@@ -8,9 +8,9 @@
 
 #define FIRMWARE_VERSION ((0u << 24) | (1u << 16) | 0u) /* 8.8.16: major, minor, patch */
 
-#define FIRMWARE_INTERRUPTS                                                                                           \
-  ((1u << CX_IRQ_DOORBELL) | (1u << CX_IRQ_SDMA) | (1u << CX_IRQ_LOAD) | (1u << CX_IRQ_STORE) | (1u << CX_IRQ_DMMU) | \
-   (1u << CX_IRQ_VPU) | (1u << CX_IRQ_HOST))
+#define ENGINE_INTERRUPTS \
+  ((1u << CX_IRQ_LOAD) | (1u << CX_IRQ_STORE) | (1u << CX_IRQ_DMMU) | (1u << CX_IRQ_VPU) | (1u << CX_IRQ_SCA))
+#define FIRMWARE_INTERRUPTS ((1u << CX_IRQ_DOORBELL) | (1u << CX_IRQ_SDMA) | ENGINE_INTERRUPTS | (1u << CX_IRQ_HOST))
 
 struct chip {
   uint32_t queues;

@@ -13,7 +13,8 @@
 
 _Static_assert(CX_MAP_STORE_OFFSET == CX_MAP_LOAD_OFFSET + CX_MAP_PAGE_SIZE &&
                    CX_MAP_DMMU_OFFSET == CX_MAP_STORE_OFFSET + CX_MAP_PAGE_SIZE &&
-                   CX_MAP_VPU_OFFSET == CX_MAP_DMMU_OFFSET + CX_MAP_PAGE_SIZE,
+                   CX_MAP_VPU_OFFSET == CX_MAP_DMMU_OFFSET + CX_MAP_PAGE_SIZE &&
+                   CX_MAP_SCA_OFFSET == CX_MAP_VPU_OFFSET + CX_MAP_PAGE_SIZE,
                "ENGINE() assumes consecutive pages in the order of the isa numbers");
 
 /* The launch in progress. */

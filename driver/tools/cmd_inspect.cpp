@@ -72,6 +72,13 @@ int info(const ChipOptions &chip, bool json) {
                       {"tile_pack", t.tile_pack},
                       {"dataflow", t.output_stationary ? "os" : "ws"},
                       {"formats", formats},
+                      {"sca_tiles", t.sca_tiles},
+                      {"sca_rows", t.sca_rows},
+                      {"sca_cols", t.sca_cols},
+                      {"sca_acc_rows", t.sca_acc_rows},
+                      {"sca_depth", t.sca_depth},
+                      {"sca_window", t.sca_window},
+                      {"sca_queue", t.sca_queue},
                       {"vpu_lanes", t.vpu_lanes},
                       {"spm_bytes", t.spm_bytes},
                       {"dram_bytes", t.dram_bytes},
@@ -95,6 +102,10 @@ int info(const ChipOptions &chip, bool json) {
                                      t.tile_pack == 1 ? "" : "s", t.tile_rows * t.tile_pack));
   row("  dataflow", t.output_stationary ? "output stationary" : "weight stationary");
   row("  formats", fmt::format("{}", fmt::join(formats, ", ")));
+  if (t.sca_tiles != 0) {
+    row("SCA", fmt::format("{} tiles of {} x {}, {} groups, K up to {}, window {}, queues of {}", t.sca_tiles,
+                           t.sca_rows, t.sca_cols, t.sca_acc_rows, t.sca_depth, t.sca_window, t.sca_queue));
+  }
   row("VPU", fmt::format("{} lanes", t.vpu_lanes));
   row("scratchpad", fmt::format("{} KiB, {} bytes a cycle and port", t.spm_bytes >> 10, t.spm_bytes_per_cycle));
   row("DRAM", fmt::format("{} MiB, {:.1f} GB/s", t.dram_bytes >> 20, t.dram_mbps * 1e-3));

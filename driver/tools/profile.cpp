@@ -159,9 +159,9 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
 }
 
 std::string profile_table(const Profile &profile, const Target &target) {
-  std::string out =
-      fmt::format("{:<28}{:<11}{:>9}{:>9}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9} {}\n", "group", "operator", "us",
-                  "end us", "MMAC", "KiB moved", "load us", "store us", "dmmu us", "vpu us", "bound us", "bound by");
+  std::string out = fmt::format("{:<28}{:<11}{:>9}{:>9}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9} {}\n", "group",
+                                "operator", "us", "end us", "MMAC", "KiB moved", "load us", "store us", "dmmu us",
+                                "vpu us", "sca us", "bound us", "bound by");
   for (const GroupProfile &group : profile.groups) {
     if (!group.has_instructions()) continue;
     std::string name = group.group.name;

@@ -6,14 +6,14 @@
 
 namespace cx {
 
-constexpr int kEngines = 4;  ///< isa engine numbers 0..3
-constexpr const char *kEngineNames[kEngines] = {"load", "store", "dmmu", "vpu"};
+constexpr int kEngines = 5;  ///< isa engine numbers 0..4
+constexpr const char *kEngineNames[kEngines] = {"load", "store", "dmmu", "vpu", "sca"};
 
 struct EngineCounters {
   uint64_t busy_cycles = 0;   ///< the datapath worked
   uint64_t stall_cycles = 0;  ///< blocked on semaphores while running
   uint64_t instructions = 0;
-  uint64_t ops = 0;  ///< dmmu: useful multiply-accumulates; vpu: element operations; load, store: elements
+  uint64_t ops = 0;  ///< dmmu, sca: useful multiply-accumulates; vpu: element operations; load, store: elements
   uint64_t bytes_read = 0;
   uint64_t bytes_written = 0;
 };

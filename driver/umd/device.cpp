@@ -222,6 +222,15 @@ void Device::read_capabilities() {
   const uint32_t modes = reg(CX_DEV_TILE_MODES);
   target_.tile_pack = (modes & CX_DEV_TILE_MODES_PACK_MASK) >> CX_DEV_TILE_MODES_PACK_SHIFT;
   target_.output_stationary = (modes & CX_DEV_TILE_MODES_OS_MASK) != 0;
+  target_.sca_tiles = reg(CX_DEV_SCA_TILES);
+  const uint32_t sca_shape = reg(CX_DEV_SCA_SHAPE), sca_memory = reg(CX_DEV_SCA_MEMORY);
+  target_.sca_rows = (sca_shape & CX_DEV_SCA_SHAPE_ROWS_MASK) >> CX_DEV_SCA_SHAPE_ROWS_SHIFT;
+  target_.sca_cols = (sca_shape & CX_DEV_SCA_SHAPE_COLS_MASK) >> CX_DEV_SCA_SHAPE_COLS_SHIFT;
+  target_.sca_acc_rows = (sca_memory & CX_DEV_SCA_MEMORY_ACC_ROWS_MASK) >> CX_DEV_SCA_MEMORY_ACC_ROWS_SHIFT;
+  target_.sca_depth = (sca_memory & CX_DEV_SCA_MEMORY_DEPTH_MASK) >> CX_DEV_SCA_MEMORY_DEPTH_SHIFT;
+  const uint32_t sca_queues = reg(CX_DEV_SCA_QUEUES);
+  target_.sca_window = (sca_queues & CX_DEV_SCA_QUEUES_WINDOW_MASK) >> CX_DEV_SCA_QUEUES_WINDOW_SHIFT;
+  target_.sca_queue = (sca_queues & CX_DEV_SCA_QUEUES_QUEUE_MASK) >> CX_DEV_SCA_QUEUES_QUEUE_SHIFT;
   target_.vpu_lanes = reg(CX_DEV_VPU_LANES);
   target_.spm_bytes = reg(CX_DEV_SPM_BYTES);
   target_.spm_bytes_per_cycle = reg(CX_DEV_SPM_BYTES_PER_CYCLE);
@@ -496,7 +505,7 @@ Counters Device::read_counters(bool link_last) {
   // Reading counters is itself traffic on the link: these are read next to what is measured.
   if (!link_last) link();
   constexpr uint64_t kEngineOffsets[kEngines] = {CX_MAP_LOAD_OFFSET, CX_MAP_STORE_OFFSET, CX_MAP_DMMU_OFFSET,
-                                                 CX_MAP_VPU_OFFSET};
+                                                 CX_MAP_VPU_OFFSET, CX_MAP_SCA_OFFSET};
   for (int i = 0; i < kEngines; ++i) {
     EngineCounters &engine = result.engines[i];
     engine.busy_cycles = read_register64(kEngineOffsets[i] + CX_ENGINE_BUSY_LO);

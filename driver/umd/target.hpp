@@ -16,6 +16,13 @@ struct Target {
   uint32_t tile_acc_rows = 0;  ///< rows of a tile's accumulator memory
   uint32_t tile_pack = 1;      ///< products of 8-bit formats per element and cycle: K per pass is tile_rows * tile_pack
   bool output_stationary = false;  ///< programs shall use MM_MUL_OS
+  uint32_t sca_tiles = 0;          ///< sparse tiles; 0: none
+  uint32_t sca_rows = 0;           ///< rows of M of a sparse tile
+  uint32_t sca_cols = 0;           ///< columns of a group of compressed weights
+  uint32_t sca_acc_rows = 0;       ///< groups that a sparse tile's accumulators hold
+  uint32_t sca_depth = 0;          ///< longest K of a sparse tile
+  uint32_t sca_window = 0;         ///< positions along K that its columns may be apart
+  uint32_t sca_queue = 0;          ///< weights in the queue of a column
   uint32_t vpu_lanes = 0;
   uint32_t spm_bytes = 0;
   uint32_t spm_bytes_per_cycle = 0;

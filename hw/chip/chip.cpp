@@ -24,6 +24,7 @@
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.h"
 #include "hw/regs/gen/ras_regs.hpp"
+#include "hw/sca/sca.hpp"
 #include "hw/sdma/sdma.hpp"
 #include "hw/spm/spm.hpp"
 #include "hw/sync/clock.hpp"
@@ -108,6 +109,7 @@ struct Chip::Blocks {
         store("store", isa::Engine::STORE, context, dma_params(config)),
         dmmu("dmmu", context, config.dmmu),
         vpu("vpu", context, vpu_params(config)),
+        sca("sca", context, config.sca),
         cp("cp", clock, cp_config(config)),
         pcie("pcie", clock, pcie_params(config)),
         sdma("sdma", clock, noc, pcie, config.sdma.channels),
@@ -141,6 +143,7 @@ struct Chip::Blocks {
   DmaEngine load, store;
   Dmmu dmmu;
   Vpu vpu;
+  Sca sca;
   ControlProcessor cp;
   PcieEndpoint pcie;
   Sdma sdma;
@@ -151,9 +154,9 @@ struct Chip::Blocks {
   Ras ras;
   FaultInjector injector;
   sc_core::sc_event link_up, cool;
-  std::array<sc_core::sc_signal<bool>, 4> engine_irq;
+  std::array<sc_core::sc_signal<bool>, 5> engine_irq;
 
-  std::array<Engine *, 4> engines() { return {&load, &store, &dmmu, &vpu}; }
+  std::array<Engine *, 5> engines() { return {&load, &store, &dmmu, &vpu, &sca}; }
 };
 
 void Chip::check_buildable(const config::Chip &config) {
@@ -161,6 +164,7 @@ void Chip::check_buildable(const config::Chip &config) {
   const TileShape shape = Dmmu::tile_shape_of(config.dmmu);
   make_tile(shape, false);
   if (!config.dmmu.rtl_tiles.none()) make_tile(shape, true);
+  if (config.sca.tiles != 0) make_sca_tile(Sca::tile_shape_of(config.sca), !config.sca.rtl_tiles.none());
 }
 
 Chip::Chip(sc_core::sc_module_name name, const config::Chip &config)
@@ -174,6 +178,7 @@ Chip::Chip(sc_core::sc_module_name name, const config::Chip &config)
 Chip::~Chip() = default;
 
 Dmmu &Chip::dmmu() { return blocks_->dmmu; }
+Sca &Chip::sca() { return blocks_->sca; }
 PcieEndpoint &Chip::endpoint() { return blocks_->pcie; }
 int Chip::tcm_file() const { return blocks_->cp.tcm_file(); }
 std::uint64_t Chip::tcm_bytes() const { return blocks_->cp.tcm_bytes(); }
@@ -201,6 +206,7 @@ void Chip::wire() {
   page("dmmu", CX_MAP_DMMU_OFFSET, b.dmmu.registers, regs::engine_detail::table);
   page("vpu", CX_MAP_VPU_OFFSET, b.vpu.registers, regs::engine_detail::table);
   page("ras", CX_MAP_RAS_OFFSET, b.ras.registers, regs::ras_detail::table);
+  page("sca", CX_MAP_SCA_OFFSET, b.sca.registers, regs::engine_detail::table);
   page("perf", CX_MAP_PERF_OFFSET, b.perf.registers, regs::perf_detail::table);
   b.noc.add_target("tcm", CX_MEM_TCM_BASE, b.cp.tcm_bytes(), b.cp.tcm_socket);
   b.noc.add_target("spm", CX_MEM_SPM_BASE, b.spm.bytes(), b.spm.socket, &b.spm);
@@ -208,7 +214,7 @@ void Chip::wire() {
 
   b.queue.on_interrupt([&b](bool level) { b.cp.set_line(CX_IRQ_DOORBELL, level); });
   b.sdma.on_interrupt([&b](bool level) { b.cp.set_line(CX_IRQ_SDMA, level); });
-  static constexpr unsigned kEngineLines[] = {CX_IRQ_LOAD, CX_IRQ_STORE, CX_IRQ_DMMU, CX_IRQ_VPU};
+  static constexpr unsigned kEngineLines[] = {CX_IRQ_LOAD, CX_IRQ_STORE, CX_IRQ_DMMU, CX_IRQ_VPU, CX_IRQ_SCA};
   const auto engines = b.engines();
   for (unsigned i = 0; i < engines.size(); ++i) {
     engines[i]->irq(b.engine_irq[i]);

@@ -21,6 +21,7 @@ class Dmmu;
 struct FaultSpec;
 struct InstructionRecord;
 class PcieEndpoint;
+class Sca;
 class Spm;
 
 class Chip : public sc_core::sc_module {
@@ -35,6 +36,7 @@ class Chip : public sc_core::sc_module {
 
   const config::Chip &config() const { return config_; }
   Dmmu &dmmu();
+  Sca &sca();
   PcieEndpoint &endpoint();
   /// A file with the firmware's memory, and its bytes; another one after a power-on reset.
   int tcm_file() const;

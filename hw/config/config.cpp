@@ -500,6 +500,10 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
     require(fault.in_dram(uint64_t{chip.dram.mib} << 20), {"faults.plan", "dram.mib"},
             "fault '" + text + "': address: expected a range of DRAM, from " + std::to_string(CX_MEM_DRAM_BASE));
   }
+  for (const uint32_t tile : chip.sca.rtl_tiles.tiles) {
+    require(tile < chip.sca.tiles, {"sca.rtl_tiles", "sca.tiles"},
+            "tile " + std::to_string(tile) + " does not exist; sca.tiles is " + std::to_string(chip.sca.tiles));
+  }
   const uint64_t spm_bytes = uint64_t{chip.spm.kib} * 1024;
   require(spm_bytes % chip.spm.banks == 0, {"spm.banks", "spm.kib"},
           std::to_string(chip.spm.kib) + " KiB do not divide into " + std::to_string(chip.spm.banks) + " banks");

@@ -30,6 +30,10 @@ void Dev::set_capabilities() {
   regs_.set(DevReg::TILE_MODES,
             chip_.dmmu.tile.pack | chip_.dmmu.tile.stages << 8 | (chip_.dmmu.dataflow == "os" ? 1u << 16 : 0));
   regs_.set(DevReg::TILE_ACC_ROWS, chip_.dmmu.tile.acc_rows);
+  regs_.set(DevReg::SCA_TILES, chip_.sca.tiles);
+  regs_.set(DevReg::SCA_SHAPE, chip_.sca.tile.rows | chip_.sca.tile.cols << 16);
+  regs_.set(DevReg::SCA_MEMORY, chip_.sca.tile.acc_rows | chip_.sca.tile.depth << 16);
+  regs_.set(DevReg::SCA_QUEUES, chip_.sca.tile.window | chip_.sca.tile.queue << 16);
   regs_.set(DevReg::VPU_LANES, chip_.vpu.lanes);
   regs_.set(DevReg::SPM_BYTES, chip_.spm.kib * 1024);
   regs_.set(DevReg::DRAM_MIB, chip_.dram.mib);

@@ -11,53 +11,13 @@
 namespace cx::hw {
 namespace {
 
-constexpr uint8_t kNone = 0xFF;
-
 // Byte offsets of the instructions' fields, for fault records.
 constexpr unsigned kLdwW = 2, kLdwScale = 3, kLdwSplit = 4;
 constexpr unsigned kMulA = 2, kMulSplit = 4, kMulN = 6, kMulAccRow = 8, kMulScale = 10;
 constexpr unsigned kOsA = 2, kOsW = 3, kOsSplit = 4, kOsAccRow = 8;
 constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit = 6, kDrainAccRow = 8;
 
-[[noreturn]] void illegal(unsigned at) { throw UnitFault(CX_STATUS_ILLEGAL_INSTRUCTION, at); }
-
 num::DType dtype_of(isa::DType dtype) { return static_cast<num::DType>(dtype); }
-
-/// Rows of a view: all dimensions but the innermost.
-uint64_t rows_of_view(const TensorView &view) { return uint64_t{view.dims[0]} * view.dims[1] * view.dims[2]; }
-
-uint64_t rows_per_tile(uint64_t rows, unsigned m_split) { return (rows + m_split - 1) / m_split; }
-
-uint64_t until(Cycles from, Cycles to) { return to > from ? to - from : 0; }
-
-/// Calls f(row, offset from the view's base in bytes) for every row in row-major order.
-template <typename F>
-void for_each_row(const TensorView &view, F f) {
-  uint64_t row = 0;
-  for (uint32_t i = 0; i < view.dims[0]; ++i) {
-    for (uint32_t j = 0; j < view.dims[1]; ++j) {
-      int64_t offset = int64_t{i} * view.strides[0] + int64_t{j} * view.strides[1];
-      for (uint32_t l = 0; l < view.dims[2]; ++l, offset += view.strides[2]) f(row++, offset);
-    }
-  }
-}
-
-/// The one stride between consecutive rows, if there is one.
-bool single_row_stride(const TensorView &view, int64_t &stride) {
-  int64_t step = 0;
-  uint64_t span = 1;
-  for (int d = 2; d >= 0; --d) {
-    if (view.dims[d] == 1) continue;
-    if (span == 1) {
-      step = view.strides[d];
-    } else if (view.strides[d] != step * static_cast<int64_t>(span)) {
-      return false;
-    }
-    span *= view.dims[d];
-  }
-  stride = step;
-  return true;
-}
 
 }  // namespace
 
@@ -88,34 +48,8 @@ struct Dmmu::Tile {
   std::vector<Row> rows;
 };
 
-/// What one tile gets of a split dimension.
-struct Dmmu::Share {
-  uint64_t first = 0;
-  uint32_t count = 0;
-};
-
-struct Dmmu::Matrix {
-  TileOperand operand;
-
-  /// Rows [row.first, + row.count) and columns [column.first, + column.count).
-  TileOperand part(const Share &row, const Share &column) const {
-    TileOperand result = operand;
-    result.rows = row.count;
-    result.cols = column.count;
-    const auto skip = static_cast<ptrdiff_t>(column.first * num::bytes_of(operand.dtype));
-    result.raw += static_cast<ptrdiff_t>(row.first) * operand.raw_stride + skip;
-    if (operand.wide != nullptr) result.wide += row.first * operand.wide_stride + column.first;
-    if (operand.wide16 != nullptr) result.wide16 += row.first * operand.wide16_stride + column.first;
-    return result;
-  }
-};
-
 Dmmu::Dmmu(sc_core::sc_module_name name, const EngineContext &context, const config::Chip::DmmuSection &config)
-    : Engine(name, isa::Engine::DMMU, context),
-      shape_(tile_shape_of(config)),
-      overlap_(config.overlap_folds),
-      spm_bytes_per_cycle_(context.spm.params().bytes_per_cycle),
-      spm_latency_(context.spm.params().latency_cycles) {
+    : TileEngine(name, isa::Engine::DMMU, context), shape_(tile_shape_of(config)), overlap_(config.overlap_folds) {
   if (config.tiles == 0) throw std::invalid_argument("dmmu.tiles: at least one");
   for (uint32_t tile : config.rtl_tiles.tiles) {
     if (tile >= config.tiles) throw std::invalid_argument("dmmu.rtl_tiles: there is no tile " + std::to_string(tile));
@@ -158,7 +92,7 @@ void Dmmu::run_tiles(Cycles until) {
     if (tile->mac->pending()) pending.push_back(tile->mac.get());
   }
   workers_.run(pending.size(), [&](size_t i) { pending[i]->finish(until); });
-  std::erase_if(drains_, [until](const PendingDrain &drain) { return drain.complete <= until; });
+  forget_drains(until);
 }
 
 void Dmmu::settle(Cycles until) {
@@ -204,52 +138,19 @@ Timing Dmmu::execute(const isa::Inst &inst) {
     case isa::Opcode::MM_MUL_OS:
       return multiply_os(isa::MmMulOs::decode(inst));
     default:
-      illegal(0);
+      illegal_field(0);
   }
 }
 
 void Dmmu::check_group(unsigned m_split, unsigned n_split, unsigned at) const {
-  if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_.size()) illegal(at);
+  if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_.size()) illegal_field(at);
 }
 
 void Dmmu::check_format(isa::DType dtype, unsigned at) const {
-  if ((shape_.formats >> static_cast<unsigned>(dtype) & 1) == 0) illegal(at);
+  if ((shape_.formats >> static_cast<unsigned>(dtype) & 1) == 0) illegal_field(at);
 }
 
-const TensorView &Dmmu::operand(unsigned index) const {
-  const TensorView &view = tensor(index);
-  bool aligned = view.base % view.element_bytes == 0;
-  for (unsigned d = 0; d < 4; ++d) {
-    if (view.dims[d] > 1 && view.strides[d] % static_cast<int32_t>(view.element_bytes) != 0) aligned = false;
-  }
-  if (!aligned) throw UnitFault(CX_STATUS_BAD_ALIGNMENT, view.base);
-  return view;
-}
-
-Cycles Dmmu::after_drains(const TensorView &view, Cycles from) {
-  const Extent extent = extent_of(view.base, view.dims, view.strides, view.element_bytes);
-  Cycles start = from;
-  for (const PendingDrain &drain : drains_) {
-    if (drain.extent.first >= extent.end || extent.first >= drain.extent.end) continue;
-    start = std::max(start, drain.complete);
-    overlaps_drain_ = true;
-  }
-  return start;
-}
-
-void Dmmu::settle_drains(Cycles start) {
-  // Commands that come later start later, so the tiles may run up to here.
-  if (overlaps_drain_) run_tiles(start);
-  overlaps_drain_ = false;
-}
-
-Dmmu::Share Dmmu::rows_of(unsigned group, unsigned m_split, uint64_t rows) const {
-  const uint64_t chunk = rows_per_tile(rows, m_split);
-  const uint64_t first = std::min(rows, group * chunk);
-  return {first, static_cast<uint32_t>(std::min(rows, first + chunk) - first)};
-}
-
-Dmmu::Share Dmmu::columns_of(unsigned group, uint64_t columns) const {
+TileEngine::Share Dmmu::columns_of(unsigned group, uint64_t columns) const {
   const uint64_t first = std::min<uint64_t>(columns, uint64_t{group} * shape_.cols);
   return {first, static_cast<uint32_t>(std::min<uint64_t>(columns - first, shape_.cols))};
 }
@@ -258,82 +159,6 @@ Cycles Dmmu::all_idle() const {
   Cycles idle = 0;
   for (const auto &tile : tiles_) idle = std::max<Cycles>(idle, tile->schedule().idle_from());
   return idle;
-}
-
-Cycles Dmmu::read_operands(Cycles now, Cycles written, uint64_t bytes) {
-  const Cycles booked = reserve_spm(now, bytes, false);
-  return written > now ? std::max(booked, written + port_cycles(bytes) + spm_latency_) : booked;
-}
-
-Cycles Dmmu::port_cycles(uint64_t bytes) const {
-  return static_cast<Cycles>(std::ceil(static_cast<double>(bytes) / spm_bytes_per_cycle_));
-}
-
-Dmmu::Matrix Dmmu::gather(const TensorView &view) {
-  const uint64_t rows = rows_of_view(view);
-  const uint32_t columns = view.dims[3];
-  const size_t bytes = view.element_bytes;
-  const std::byte *base = spm() + view.base;
-  Matrix matrix;
-  matrix.operand.dtype = dtype_of(view.dtype);
-  matrix.operand.rows = static_cast<uint32_t>(rows);
-  matrix.operand.cols = columns;
-  const bool dense_row = columns == 1 || view.strides[3] == static_cast<int64_t>(bytes);
-  int64_t stride = 0;
-  if (dense_row && single_row_stride(view, stride)) {
-    matrix.operand.raw = base;
-    matrix.operand.raw_stride = static_cast<ptrdiff_t>(stride);
-    return matrix;
-  }
-  const size_t row_bytes = columns * bytes;
-  raw_.resize(rows * row_bytes);
-  for_each_row(view, [&](uint64_t row, int64_t offset) {
-    std::byte *to = raw_.data() + row * row_bytes;
-    const std::byte *from = base + offset;
-    if (dense_row) {
-      std::memcpy(to, from, row_bytes);
-      return;
-    }
-    for (uint32_t c = 0; c < columns; ++c) std::memcpy(to + c * bytes, from + int64_t{c} * view.strides[3], bytes);
-  });
-  matrix.operand.raw = raw_.data();
-  matrix.operand.raw_stride = static_cast<ptrdiff_t>(row_bytes);
-  return matrix;
-}
-
-void Dmmu::widen(Matrix &matrix) {
-  TileOperand &operand = matrix.operand;
-  const size_t columns = operand.cols;
-  if (operand.dtype == num::DType::INT8) {
-    const size_t stride = (columns + 1) / 2 * 2;
-    wide16_.resize(operand.rows * stride);
-    for (uint32_t r = 0; r < operand.rows; ++r) {
-      const auto *from = reinterpret_cast<const int8_t *>(operand.raw + r * operand.raw_stride);
-      int16_t *to = &wide16_[r * stride];
-      for (size_t c = 0; c < columns; ++c) to[c] = from[c];
-      if (columns % 2 != 0) to[columns] = 0;
-    }
-    operand.wide16 = wide16_.data();
-    operand.wide16_stride = stride;
-    return;
-  }
-  const auto address = reinterpret_cast<uintptr_t>(operand.raw);
-  if (operand.dtype == num::DType::FP32 && operand.raw_stride >= 0 &&
-      (address | static_cast<uintptr_t>(operand.raw_stride)) % sizeof(float) == 0) {
-    operand.wide = reinterpret_cast<const float *>(operand.raw);
-    operand.wide_stride = static_cast<size_t>(operand.raw_stride) / sizeof(float);
-    return;
-  }
-  wide_.resize(operand.rows * columns);
-  if (operand.raw_stride == static_cast<ptrdiff_t>(columns * num::bytes_of(operand.dtype))) {
-    num::widen(operand.dtype, operand.raw, wide_.data(), wide_.size());
-  } else {
-    for (uint32_t r = 0; r < operand.rows; ++r) {
-      num::widen(operand.dtype, operand.raw + r * operand.raw_stride, &wide_[r * columns], columns);
-    }
-  }
-  operand.wide = wide_.data();
-  operand.wide_stride = columns;
 }
 
 template <typename F>
@@ -349,7 +174,7 @@ void Dmmu::check_accumulators(const Tile &tile, uint32_t first, uint32_t count, 
                               unsigned at) const {
   for (uint32_t r = 0; r < count; ++r) {
     const Tile::Row &row = tile.rows[first + r];
-    if (row.kind != kind || row.columns < columns) illegal(at);
+    if (row.kind != kind || row.columns < columns) illegal_field(at);
   }
 }
 
@@ -359,9 +184,9 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
   check_format(view.dtype, kLdwW);
   const uint32_t k = view.dims[2];
   const uint32_t n = view.dims[3];
-  if (view.dims[0] != 1 || view.dims[1] != 1) illegal(kLdwW);
-  if (k > longest_k(shape_, dtype_of(view.dtype)) || n > in.n_split * shape_.cols) illegal(kLdwW);
-  const bool scaled = in.scale != kNone;
+  if (view.dims[0] != 1 || view.dims[1] != 1) illegal_field(kLdwW);
+  if (k > longest_k(shape_, dtype_of(view.dtype)) || n > in.n_split * shape_.cols) illegal_field(kLdwW);
+  const bool scaled = in.scale != kNoOperand;
 
   const Cycles now = now_cycles();
   Cycles written = after_drains(view, now);
@@ -380,7 +205,7 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
   Matrix matrix = gather(view);
   if (num::is_float(matrix.operand.dtype)) widen(matrix);
   const uint64_t rows = words_along_k(shape_, matrix.operand.dtype, k) + (scaled ? 1 : 0);
-  const uint64_t stream = std::max(rows, until(start, read));
+  const uint64_t stream = std::max(rows, cycles_until(start, read));
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, in.m_split, n, [&](Tile &tile, const Share &, const Share &columns) {
     complete = std::max<Cycles>(complete, tile.mac->load_weights(start, stream, matrix.part({0, k}, columns),
@@ -397,10 +222,10 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   const uint32_t k = view.dims[3];
   const uint32_t n = in.n;
   const uint64_t m = rows_of_view(view);
-  if (k > longest_k(shape_, dtype_of(view.dtype))) illegal(kMulA);
-  if (n == 0 || n > in.n_split * shape_.cols) illegal(kMulN);
-  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kMulAccRow);
-  const bool row_scaled = in.scale != kNone;
+  if (k > longest_k(shape_, dtype_of(view.dtype))) illegal_field(kMulA);
+  if (n == 0 || n > in.n_split * shape_.cols) illegal_field(kMulN);
+  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal_field(kMulAccRow);
+  const bool row_scaled = in.scale != kNoOperand;
 
   const Cycles now = now_cycles();
   Cycles written = after_drains(view, now);
@@ -413,9 +238,10 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   // Every tile's part is checked before the first one changes.
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     const Tile::Weights &weights = tile.shadow.k != 0 ? tile.shadow : tile.active;
-    if (weights.k == 0 || weights.k != k || !tile_pairs(dtype_of(view.dtype), dtype_of(weights.dtype))) illegal(kMulA);
-    if (weights.n_split != in.n_split) illegal(kMulSplit);
-    if (weights.n != n) illegal(kMulN);
+    if (weights.k == 0 || weights.k != k || !tile_pairs(dtype_of(view.dtype), dtype_of(weights.dtype)))
+      illegal_field(kMulA);
+    if (weights.n_split != in.n_split) illegal_field(kMulSplit);
+    if (weights.n != n) illegal_field(kMulN);
     if (in.accumulate != 0) {
       check_accumulators(tile, in.acc_row, rows.count, kind_of(weights), columns.count, kMulAccRow);
     }
@@ -438,7 +264,7 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
       std::fill_n(tile.rows.begin() + in.acc_row, rows.count,
                   Tile::Row{kind_of(tile.active), static_cast<uint8_t>(columns.count)});
     }
-    const uint64_t stream = std::max<uint64_t>(rows.count, until(start, read));
+    const uint64_t stream = std::max<uint64_t>(rows.count, cycles_until(start, read));
     complete =
         std::max<Cycles>(complete, tile.mac->matmul(start, stream, matrix.part(rows, {0, k}), columns.count, in.acc_row,
                                                     in.accumulate != 0, row_scaled ? scales + rows.first : nullptr));
@@ -456,11 +282,11 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   const uint32_t k = a_view.dims[3];
   const uint32_t n = w_view.dims[3];
   const uint64_t m = rows_of_view(a_view);
-  if (!tile_pairs(dtype, dtype_of(w_view.dtype))) illegal(kOsW);
-  if (w_view.dims[0] != 1 || w_view.dims[1] != 1 || w_view.dims[2] != k) illegal(kOsW);
-  if (n > in.n_split * shape_.cols) illegal(kOsW);
-  if (rows_per_tile(m, in.m_split) > shape_.rows) illegal(kOsA);
-  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kOsAccRow);
+  if (!tile_pairs(dtype, dtype_of(w_view.dtype))) illegal_field(kOsW);
+  if (w_view.dims[0] != 1 || w_view.dims[1] != 1 || w_view.dims[2] != k) illegal_field(kOsW);
+  if (n > in.n_split * shape_.cols) illegal_field(kOsW);
+  if (rows_per_tile(m, in.m_split) > shape_.rows) illegal_field(kOsA);
+  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal_field(kOsAccRow);
 
   const auto kind = dtype == num::DType::INT8 ? Tile::RowKind::kInteger : Tile::RowKind::kFloat;
   const Cycles now = now_cycles();
@@ -485,7 +311,7 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   }
   Matrix activations = gather(a_view);
   widen(activations);
-  const uint64_t stream = std::max(os_stream(shape_, words_along_k(shape_, dtype, k)), until(start, read));
+  const uint64_t stream = std::max(os_stream(shape_, words_along_k(shape_, dtype, k)), cycles_until(start, read));
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (in.accumulate == 0) {
@@ -498,29 +324,14 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   return {start - now + 1, complete - now};
 }
 
-const TensorView &Dmmu::channels(unsigned index, uint64_t n, unsigned at) const {
-  const TensorView &view = operand(index);
-  if (view.dtype != isa::DType::FP32 || view.dims[3] != n || rows_of_view(view) != 1) illegal(at);
-  return view;
-}
-
-const float *Dmmu::channel_values(unsigned index, uint32_t n, unsigned at, std::vector<float> &values) {
-  if (index == kNone) return nullptr;
-  const TensorView &view = channels(index, n, at);
-  values.resize(n);
-  const std::byte *base = spm() + view.base;
-  for (uint32_t c = 0; c < n; ++c) std::memcpy(&values[c], base + int64_t{c} * view.strides[3], sizeof(float));
-  return values.data();
-}
-
 Timing Dmmu::drain(const isa::MmDrain &in) {
   check_group(in.m_split, in.n_split, kDrainSplit);
   const TensorView &view = operand(in.dst);
   const uint32_t n = view.dims[3];
   const uint64_t m = rows_of_view(view);
-  if (view.dtype > isa::DType::INT32 || n > in.n_split * shape_.cols) illegal(kDrainDst);
-  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal(kDrainAccRow);
-  const bool scaled = in.scale != kNone, biased = in.bias != kNone;
+  if (view.dtype > isa::DType::INT32 || n > in.n_split * shape_.cols) illegal_field(kDrainDst);
+  if (in.acc_row + rows_per_tile(m, in.m_split) > shape_.acc_rows) illegal_field(kDrainAccRow);
+  const bool scaled = in.scale != kNoOperand, biased = in.bias != kNoOperand;
 
   const Cycles now = now_cycles();
   Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
@@ -531,7 +342,7 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   auto kind = Tile::RowKind::kEmpty;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (kind == Tile::RowKind::kEmpty) kind = tile.rows[in.acc_row].kind;
-    if (kind == Tile::RowKind::kEmpty) illegal(kDrainAccRow);
+    if (kind == Tile::RowKind::kEmpty) illegal_field(kDrainAccRow);
     check_accumulators(tile, in.acc_row, rows.count, kind, columns.count, kDrainAccRow);
     start = tile.schedule().earliest_drain(start);
   });
@@ -556,7 +367,7 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   // hold up everybody else's earlier accesses.
   const Cycles leaving = std::max<Cycles>(port_cycles(bytes), rows_per_tile(m, in.m_split));
   const Cycles first_row = start + parameters + kDrainPipeline + 1;
-  const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + leaving + spm_latency_);
+  const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + leaving + spm_latency());
 
   std::vector<std::byte *> rows_at(m);
   for_each_row(view, [&](uint64_t row, int64_t offset) { rows_at[row] = spm() + view.base + offset; });
@@ -570,11 +381,11 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
     target.rows.assign(rows_at.begin() + static_cast<ptrdiff_t>(rows.first),
                        rows_at.begin() + static_cast<ptrdiff_t>(rows.first + rows.count));
     for (std::byte *&to : target.rows) to += static_cast<ptrdiff_t>(columns.first) * target.stride;
-    const uint64_t stream = std::max<uint64_t>(rows.count, written - spm_latency_ - first_row);
+    const uint64_t stream = std::max<uint64_t>(rows.count, written - spm_latency() - first_row);
     complete = std::max<Cycles>(
         complete, tile.mac->drain(start, stream, in.acc_row, rows.count, columns.count, part, std::move(target)));
   });
-  drains_.push_back({extent_of(view.base, view.dims, view.strides, view.element_bytes), complete});
+  add_drain(view, complete);
   return {start - now + 1, complete - now};
 }
 

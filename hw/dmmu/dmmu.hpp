@@ -9,14 +9,14 @@
 
 #include "hw/config/gen/chip.hpp"
 #include "hw/dmmu/mac_tile.hpp"
+#include "hw/dmmu/tile_engine.hpp"
 #include "hw/dmmu/tile_workers.hpp"
-#include "hw/engine/engine.hpp"
 
 namespace cx::hw {
 
 /// A fault's address is the byte offset of the instruction's field that is wrong, except for SPM_FAULT (scratchpad
 /// offset) and undefined descriptors (their index).
-class Dmmu : public Engine {
+class Dmmu : public TileEngine {
  public:
   /// Throws std::invalid_argument for a shape that no tile can have, std::runtime_error if an RTL tile is asked for
   /// whose shape is not built.
@@ -45,8 +45,6 @@ class Dmmu : public Engine {
 
  private:
   struct Tile;
-  struct Share;
-  struct Matrix;
 
   Timing load_weights(const isa::MmLdw &in);
   Timing multiply(const isa::MmMul &in);
@@ -56,51 +54,21 @@ class Dmmu : public Engine {
   /// Calls f(tile, rows, columns) for every tile that has a part of an m x n block.
   template <typename F>
   void for_each_part(unsigned m_split, unsigned n_split, uint64_t m, uint64_t n, F f);
-  /// A descriptor whose elements are aligned to their size. Throws BAD_ALIGNMENT with its base.
-  const TensorView &operand(unsigned index) const;
-  /// FP32[n].
-  const TensorView &channels(unsigned index, uint64_t n, unsigned at) const;
-  /// First cycle from `from` on in which no unfinished drain writes what the view covers.
-  Cycles after_drains(const TensorView &view, Cycles from);
-  /// Lets the drains that after_drains() met have their effect, before operands are read for a command at `start`.
-  void settle_drains(Cycles start);
-  /// When operands that are booked at the issue are at the tiles. What a drain writes until `written` is read after it.
-  Cycles read_operands(Cycles now, Cycles written, uint64_t bytes);
-  void run_tiles(Cycles until);
+  void run_tiles(Cycles until) override;
 
   void check_group(unsigned m_split, unsigned n_split, unsigned at) const;
   void check_format(isa::DType dtype, unsigned at) const;
-  /// Rows [first, first + count) of the tiles of row group `group`, of `rows` rows in all.
-  Share rows_of(unsigned group, unsigned m_split, uint64_t rows) const;
   Share columns_of(unsigned group, uint64_t columns) const;
   Cycles all_idle() const;
-  Cycles port_cycles(uint64_t bytes) const;
-  /// The view's innermost rows as a matrix of raw elements; copies only what has no single row stride.
-  Matrix gather(const TensorView &view);
-  void widen(Matrix &matrix);
   void check_accumulators(const Tile &tile, uint32_t first, uint32_t count, unsigned kind, uint32_t columns,
                           unsigned at) const;
-  const float *channel_values(unsigned index, uint32_t n, unsigned at, std::vector<float> &values);
 
   TileShape shape_;
   bool overlap_;
-  double spm_bytes_per_cycle_;
-  Cycles spm_latency_;
   std::vector<std::unique_ptr<Tile>> tiles_;
   TileWorkers workers_;
 
-  struct PendingDrain {
-    Extent extent;
-    Cycles complete;
-  };
-  std::vector<PendingDrain> drains_;  // not known to be complete
-  bool overlaps_drain_ = false;
-
-  // Scratch storage that lives across instructions to save allocations.
-  std::vector<std::byte> raw_;
-  std::vector<float> wide_;
-  std::vector<int16_t> wide16_;
-  std::vector<float> scale_, bias_;
+  std::vector<float> scale_, bias_;  // kept to save allocations
 };
 
 }  // namespace cx::hw

@@ -32,7 +32,7 @@ constexpr uint32_t kTcmBytes = 64 * 1024;
 constexpr uint64_t kAccessCycles = 8;
 constexpr uint64_t kQuantum = 64;
 constexpr uint64_t kEnginePages[kEngines] = {CX_MAP_LOAD_OFFSET, CX_MAP_STORE_OFFSET, CX_MAP_DMMU_OFFSET,
-                                             CX_MAP_VPU_OFFSET};
+                                             CX_MAP_VPU_OFFSET, CX_MAP_SCA_OFFSET};
 
 }  // namespace
 

@@ -20,7 +20,7 @@
 
 namespace cx::tb {
 
-inline constexpr unsigned kEngines = 4;
+inline constexpr unsigned kEngines = 5;
 inline constexpr uint64_t kDramBase = 0x1000000000;
 inline constexpr uint64_t kDramBytes = 8u << 20;
 inline constexpr uint64_t kArchHash = 0x0123456789abcdef;

@@ -93,6 +93,20 @@ struct Chip {
     std::vector<std::string> formats{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"};  // Data types that the tiles multiply.
     bool operator==(const DmmuSection &) const = default;
   } dmmu;
+  struct ScaSection {
+    uint32_t tiles = 0;  // Tiles of the sparse computing accelerator; 0: the chip has none.
+    struct TileSection {
+      uint32_t rows = 32;  // Lanes of a sparse tile: rows of M.
+      uint32_t cols = 32;  // Columns of a sparse tile: columns of a group of weights.
+      uint32_t acc_rows = 64;  // Groups of columns whose sums a sparse tile's accumulators hold.
+      uint32_t depth = 2048;  // Longest K of the activations in each of a sparse tile's two banks.
+      uint32_t window = 32;  // Positions along K that the columns of a sparse tile may be apart.
+      uint32_t queue = 4;  // Non-zero weights that the queue of each column holds.
+      bool operator==(const TileSection &) const = default;
+    } tile;
+    TileSet rtl_tiles{};  // Sparse tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers.
+    bool operator==(const ScaSection &) const = default;
+  } sca;
   struct VpuSection {
     uint32_t lanes = 64;  // FP32 lanes of the vector unit.
     uint32_t startup_cycles = 12;  // Pipeline depth: from an instruction's start to its first result. [cycles]
@@ -152,19 +166,27 @@ void visit(ChipType &chip, F &&f) {
   f(27u, chip.dmmu.dataflow);
   f(28u, chip.dmmu.overlap_folds);
   f(29u, chip.dmmu.formats);
-  f(30u, chip.vpu.lanes);
-  f(31u, chip.vpu.startup_cycles);
-  f(32u, chip.vpu.special_cycles);
-  f(33u, chip.pcie.gen);
-  f(34u, chip.pcie.width);
-  f(35u, chip.pcie.mps);
-  f(36u, chip.pcie.mrrs);
-  f(37u, chip.pcie.latency_ns);
-  f(38u, chip.pcie.vendor_id);
-  f(39u, chip.pcie.device_id);
-  f(40u, chip.faults.door);
-  f(41u, chip.faults.seed);
-  f(42u, chip.faults.plan);
+  f(30u, chip.sca.tiles);
+  f(31u, chip.sca.tile.rows);
+  f(32u, chip.sca.tile.cols);
+  f(33u, chip.sca.tile.acc_rows);
+  f(34u, chip.sca.tile.depth);
+  f(35u, chip.sca.tile.window);
+  f(36u, chip.sca.tile.queue);
+  f(37u, chip.sca.rtl_tiles);
+  f(38u, chip.vpu.lanes);
+  f(39u, chip.vpu.startup_cycles);
+  f(40u, chip.vpu.special_cycles);
+  f(41u, chip.pcie.gen);
+  f(42u, chip.pcie.width);
+  f(43u, chip.pcie.mps);
+  f(44u, chip.pcie.mrrs);
+  f(45u, chip.pcie.latency_ns);
+  f(46u, chip.pcie.vendor_id);
+  f(47u, chip.pcie.device_id);
+  f(48u, chip.faults.door);
+  f(49u, chip.faults.seed);
+  f(50u, chip.faults.plan);
 }
 
 }  // namespace cx::config

@@ -39,7 +39,7 @@ inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}
 inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 43> kSchema{{
+inline constexpr std::array<KeyInfo, 51> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -70,6 +70,14 @@ inline constexpr std::array<KeyInfo, 43> kSchema{{
     {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_27, schema_detail::known_27, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
     {"dmmu.overlap_folds", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "true", "true or false", false, "Whether the next weights are loaded into the shadow bank while a pass is running."},
     {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_29, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
+    {"sca.tiles", KeyType::int_, "", 0, 1024, false, 1, {}, {}, false, "0", "0 to 1024", true, "Tiles of the sparse computing accelerator; 0: the chip has none."},
+    {"sca.tile.rows", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Lanes of a sparse tile: rows of M."},
+    {"sca.tile.cols", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Columns of a sparse tile: columns of a group of weights."},
+    {"sca.tile.acc_rows", KeyType::int_, "", 2, 32768, false, 1, {}, {}, false, "64", "2 to 32768", true, "Groups of columns whose sums a sparse tile's accumulators hold."},
+    {"sca.tile.depth", KeyType::int_, "", 2, 32768, false, 1, {}, {}, false, "2048", "2 to 32768", true, "Longest K of the activations in each of a sparse tile's two banks."},
+    {"sca.tile.window", KeyType::int_, "", 2, 256, true, 1, {}, {}, false, "32", "2 to 256, power of two", false, "Positions along K that the columns of a sparse tile may be apart."},
+    {"sca.tile.queue", KeyType::int_, "", 2, 64, false, 1, {}, {}, false, "4", "2 to 64", false, "Non-zero weights that the queue of each column holds."},
+    {"sca.rtl_tiles", KeyType::tile_set_, "", 0, 0, false, 1, {}, {}, false, "none", "none, all, or a list of tile numbers", false, "Sparse tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers."},
     {"vpu.lanes", KeyType::int_, "", 1, 4096, false, 1, {}, {}, false, "64", "1 to 4096", false, "FP32 lanes of the vector unit."},
     {"vpu.startup_cycles", KeyType::int_, "cycles", 0, 10000, false, 1, {}, {}, false, "12", "0 to 10000", false, "Pipeline depth: from an instruction's start to its first result."},
     {"vpu.special_cycles", KeyType::float_, "cycles", 1, 1000, false, 1, {}, {}, false, "4", "1 to 1000", false, "Cycles per lane and element of the special functions (exp and the like), where add and multiply take 1."},

@@ -100,6 +100,40 @@
 #define CX_DEV_TILE_MODES_OS_WIDTH 1
 #define CX_DEV_TILE_MODES_OS_MASK 0x10000u
 
+/* Tiles of the sparse computing accelerator; 0: none. host ro, firmware ro */
+#define CX_DEV_SCA_TILES 0x048
+#define CX_DEV_SCA_TILES_RESET 0x0u
+
+/* Shape of one sparse tile. host ro, firmware ro */
+#define CX_DEV_SCA_SHAPE 0x04c
+#define CX_DEV_SCA_SHAPE_RESET 0x0u
+#define CX_DEV_SCA_SHAPE_ROWS_SHIFT 0
+#define CX_DEV_SCA_SHAPE_ROWS_WIDTH 16
+#define CX_DEV_SCA_SHAPE_ROWS_MASK 0xffffu
+#define CX_DEV_SCA_SHAPE_COLS_SHIFT 16
+#define CX_DEV_SCA_SHAPE_COLS_WIDTH 16
+#define CX_DEV_SCA_SHAPE_COLS_MASK 0xffff0000u
+
+/* Memories of one sparse tile. host ro, firmware ro */
+#define CX_DEV_SCA_MEMORY 0x050
+#define CX_DEV_SCA_MEMORY_RESET 0x0u
+#define CX_DEV_SCA_MEMORY_ACC_ROWS_SHIFT 0
+#define CX_DEV_SCA_MEMORY_ACC_ROWS_WIDTH 16
+#define CX_DEV_SCA_MEMORY_ACC_ROWS_MASK 0xffffu
+#define CX_DEV_SCA_MEMORY_DEPTH_SHIFT 16
+#define CX_DEV_SCA_MEMORY_DEPTH_WIDTH 16
+#define CX_DEV_SCA_MEMORY_DEPTH_MASK 0xffff0000u
+
+/* How columns of a sparse tile get weights. host ro, firmware ro */
+#define CX_DEV_SCA_QUEUES 0x054
+#define CX_DEV_SCA_QUEUES_RESET 0x0u
+#define CX_DEV_SCA_QUEUES_WINDOW_SHIFT 0
+#define CX_DEV_SCA_QUEUES_WINDOW_WIDTH 16
+#define CX_DEV_SCA_QUEUES_WINDOW_MASK 0xffffu
+#define CX_DEV_SCA_QUEUES_QUEUE_SHIFT 16
+#define CX_DEV_SCA_QUEUES_QUEUE_WIDTH 16
+#define CX_DEV_SCA_QUEUES_QUEUE_MASK 0xffff0000u
+
 /* Control processor's reset. host rw, firmware ro */
 #define CX_DEV_RESET_CTRL 0x100
 #define CX_DEV_RESET_CTRL_RESET 0x1u

@@ -29,6 +29,10 @@ enum class DevReg : uint16_t {
   DRAM_MBPS,  // 0x03c Peak DRAM bandwidth, in MB/s (for the compiler's cost model).
   SPM_BYTES_PER_CYCLE,  // 0x040 Peak scratchpad bandwidth of one engine port, bytes per cycle.
   TILE_MODES,  // 0x044 How a MAC tile works.
+  SCA_TILES,  // 0x048 Tiles of the sparse computing accelerator; 0: none.
+  SCA_SHAPE,  // 0x04c Shape of one sparse tile.
+  SCA_MEMORY,  // 0x050 Memories of one sparse tile.
+  SCA_QUEUES,  // 0x054 How columns of a sparse tile get weights.
   RESET_CTRL,  // 0x100 Control processor's reset.
   FW_STATUS,  // 0x104 Firmware's state.
   FW_VERSION,  // 0x108 Firmware version, 8.8.16.
@@ -67,6 +71,18 @@ inline constexpr std::array<FieldDesc, 3> TILE_MODES_fields{{
     {"STAGES", 8, 8, Access::ro, Access::ro},
     {"OS", 16, 1, Access::ro, Access::ro},
 }};
+inline constexpr std::array<FieldDesc, 2> SCA_SHAPE_fields{{
+    {"ROWS", 0, 16, Access::ro, Access::ro},
+    {"COLS", 16, 16, Access::ro, Access::ro},
+}};
+inline constexpr std::array<FieldDesc, 2> SCA_MEMORY_fields{{
+    {"ACC_ROWS", 0, 16, Access::ro, Access::ro},
+    {"DEPTH", 16, 16, Access::ro, Access::ro},
+}};
+inline constexpr std::array<FieldDesc, 2> SCA_QUEUES_fields{{
+    {"WINDOW", 0, 16, Access::ro, Access::ro},
+    {"QUEUE", 16, 16, Access::ro, Access::ro},
+}};
 inline constexpr std::array<FieldDesc, 2> RESET_CTRL_fields{{
     {"CP_RESET", 0, 1, Access::rw, Access::ro},
     {"SOFT_RESET", 1, 1, Access::rw, Access::ro},
@@ -83,7 +99,7 @@ inline constexpr std::array<FieldDesc, 2> FAULT_SOURCE_fields{{
     {"QUEUE", 0, 8, Access::ro, Access::rw},
     {"ENGINE", 8, 8, Access::ro, Access::rw},
 }};
-inline constexpr std::array<RegDesc, 40> table{{
+inline constexpr std::array<RegDesc, 44> table{{
     {"MAGIC", 0x0, 1, 0x4, 0x43585650u, Access::ro, Access::ro, {}},
     {"REVISION", 0x4, 1, 0x4, 0x10000u, Access::ro, Access::ro, REVISION_fields},
     {"ARCH_HASH_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -102,6 +118,10 @@ inline constexpr std::array<RegDesc, 40> table{{
     {"DRAM_MBPS", 0x3c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"SPM_BYTES_PER_CYCLE", 0x40, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"TILE_MODES", 0x44, 1, 0x4, 0x0u, Access::ro, Access::ro, TILE_MODES_fields},
+    {"SCA_TILES", 0x48, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"SCA_SHAPE", 0x4c, 1, 0x4, 0x0u, Access::ro, Access::ro, SCA_SHAPE_fields},
+    {"SCA_MEMORY", 0x50, 1, 0x4, 0x0u, Access::ro, Access::ro, SCA_MEMORY_fields},
+    {"SCA_QUEUES", 0x54, 1, 0x4, 0x0u, Access::ro, Access::ro, SCA_QUEUES_fields},
     {"RESET_CTRL", 0x100, 1, 0x4, 0x1u, Access::rw, Access::ro, RESET_CTRL_fields},
     {"FW_STATUS", 0x104, 1, 0x4, 0x0u, Access::ro, Access::rw, FW_STATUS_fields},
     {"FW_VERSION", 0x108, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
@@ -137,6 +157,12 @@ class DevRegs : public TypedRegFile<DevReg> {
   static constexpr Field<Reg> TILE_MODES_PACK{Reg::TILE_MODES, 0, 8};
   static constexpr Field<Reg> TILE_MODES_STAGES{Reg::TILE_MODES, 8, 8};
   static constexpr Field<Reg> TILE_MODES_OS{Reg::TILE_MODES, 16, 1};
+  static constexpr Field<Reg> SCA_SHAPE_ROWS{Reg::SCA_SHAPE, 0, 16};
+  static constexpr Field<Reg> SCA_SHAPE_COLS{Reg::SCA_SHAPE, 16, 16};
+  static constexpr Field<Reg> SCA_MEMORY_ACC_ROWS{Reg::SCA_MEMORY, 0, 16};
+  static constexpr Field<Reg> SCA_MEMORY_DEPTH{Reg::SCA_MEMORY, 16, 16};
+  static constexpr Field<Reg> SCA_QUEUES_WINDOW{Reg::SCA_QUEUES, 0, 16};
+  static constexpr Field<Reg> SCA_QUEUES_QUEUE{Reg::SCA_QUEUES, 16, 16};
   static constexpr Field<Reg> RESET_CTRL_CP_RESET{Reg::RESET_CTRL, 0, 1};
   static constexpr Field<Reg> RESET_CTRL_SOFT_RESET{Reg::RESET_CTRL, 1, 1};
   static constexpr Field<Reg> FW_STATUS_STATE{Reg::FW_STATUS, 0, 8};

@@ -5,7 +5,7 @@
 #define CX_GEN_ISA_H
 
 #define CX_ISA_INSTRUCTION_BYTES 32
-#define CX_ISA_ENGINES 4
+#define CX_ISA_ENGINES 5
 #define CX_ISA_OP_NOP 0x00
 #define CX_ISA_OP_SEM_WAIT 0x01
 #define CX_ISA_SEM_WAIT_SEM_AT 2
@@ -23,6 +23,9 @@
 #define CX_ISA_OP_MM_MUL 0x21
 #define CX_ISA_OP_MM_DRAIN 0x22
 #define CX_ISA_OP_MM_MUL_OS 0x23
+#define CX_ISA_OP_SP_LDA 0x28
+#define CX_ISA_OP_SP_MUL 0x29
+#define CX_ISA_OP_SP_DRAIN 0x2a
 #define CX_ISA_OP_V_UNARY 0x30
 #define CX_ISA_OP_V_BINARY 0x31
 #define CX_ISA_OP_V_REDUCE 0x32

@@ -14,14 +14,14 @@
 
 namespace cx::isa {
 
-inline constexpr uint32_t kVersion = 3;
+inline constexpr uint32_t kVersion = 4;
 inline constexpr unsigned kInstructionBytes = 32;
-inline constexpr unsigned kEngineCount = 4;
+inline constexpr unsigned kEngineCount = 5;
 
 // One encoded instruction; byte 0 is the opcode.
 using Inst = std::array<uint8_t, 32>;
 
-enum class Engine : uint8_t { LOAD = 0, STORE = 1, DMMU = 2, VPU = 3 };
+enum class Engine : uint8_t { LOAD = 0, STORE = 1, DMMU = 2, VPU = 3, SCA = 4 };
 
 enum class Opcode : uint8_t {
   NOP = 0x00,
@@ -37,6 +37,9 @@ enum class Opcode : uint8_t {
   MM_MUL = 0x21,
   MM_DRAIN = 0x22,
   MM_MUL_OS = 0x23,
+  SP_LDA = 0x28,
+  SP_MUL = 0x29,
+  SP_DRAIN = 0x2a,
   V_UNARY = 0x30,
   V_BINARY = 0x31,
   V_REDUCE = 0x32,
@@ -169,6 +172,15 @@ enum class Window : uint8_t {
 };
 inline constexpr unsigned kWindowCount = 3;
 
+enum class Sparse : uint8_t {
+  DENSE = 0,  // every value
+  BITMAP = 1,  // one bit for each row of each column
+  RUN_LENGTH = 2,  // zeros in front of each value
+  STRUCTURED = 3,  // p0 of p1 neighbouring rows of a column
+  BLOCK = 4,  // whole blocks of p0 rows by p1 columns
+};
+inline constexpr unsigned kSparseCount = 5;
+
 // Bytes of one element; 0 for a value outside the enumeration.
 constexpr uint32_t bytes_of(DType type) {
   constexpr uint8_t bytes[] = {4, 2, 2, 1, 1, 1, 1, 4, 8, 2, 2, 4, 8, 8};
@@ -181,6 +193,7 @@ constexpr std::string_view to_string(Engine value) {
     case Engine::STORE: return "store";
     case Engine::DMMU: return "dmmu";
     case Engine::VPU: return "vpu";
+    case Engine::SCA: return "sca";
   }
   return "?";
 }
@@ -199,6 +212,9 @@ constexpr std::string_view to_string(Opcode value) {
     case Opcode::MM_MUL: return "MM_MUL";
     case Opcode::MM_DRAIN: return "MM_DRAIN";
     case Opcode::MM_MUL_OS: return "MM_MUL_OS";
+    case Opcode::SP_LDA: return "SP_LDA";
+    case Opcode::SP_MUL: return "SP_MUL";
+    case Opcode::SP_DRAIN: return "SP_DRAIN";
     case Opcode::V_UNARY: return "V_UNARY";
     case Opcode::V_BINARY: return "V_BINARY";
     case Opcode::V_REDUCE: return "V_REDUCE";
@@ -338,6 +354,16 @@ constexpr std::string_view to_string(Window value) {
     case Window::MAX: return "MAX";
     case Window::SUM: return "SUM";
     case Window::MAC: return "MAC";
+  }
+  return "?";
+}
+constexpr std::string_view to_string(Sparse value) {
+  switch (value) {
+    case Sparse::DENSE: return "DENSE";
+    case Sparse::BITMAP: return "BITMAP";
+    case Sparse::RUN_LENGTH: return "RUN_LENGTH";
+    case Sparse::STRUCTURED: return "STRUCTURED";
+    case Sparse::BLOCK: return "BLOCK";
   }
   return "?";
 }
@@ -714,6 +740,129 @@ struct MmMulOs {
     return in;
   }
   bool operator==(const MmMulOs &) const = default;
+};
+
+// Loads activations into the shadow banks. a's dims[3] is k, at most sca.tile.depth; M = dims[0]*dims[1]*dims[2] rows in row-major order, of which tile row group i of the m_split x n_split group (tile number i * n_split + j) gets [i*c, min(M, (i+1)*c)) with c = ceil(M / m_split), at most sca.tile.rows. Formats FP16, BF16, FP8 and INT8.
+struct SpLda {
+  static constexpr Opcode kOpcode = Opcode::SP_LDA;
+  uint8_t a = 0;
+  uint8_t m_split = 1;
+  uint8_t n_split = 1;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 2, a);
+    detail::put(inst, 4, m_split);
+    detail::put(inst, 5, n_split);
+    return inst;
+  }
+  static SpLda decode(const Inst &inst) {
+    SpLda in;
+    detail::take(inst, 2, in.a);
+    detail::take(inst, 4, in.m_split);
+    detail::take(inst, 5, in.n_split);
+    return in;
+  }
+  bool operator==(const SpLda &) const = default;
+};
+
+// Multiplies by compressed weights, k x n, that lie at base of the scratchpad as a stream of groups of sca.tile.cols columns (hw/common/sparse/README.md). Takes over the shadow activations if SP_LDA came since the last SP_MUL (else uses the present ones again). Of the G groups tile column group j handles [j*g, min(G, (j+1)*g)) with g = ceil(G / n_split), at accumulator rows acc_row + (group - j*g). Each sum starts at +0 and takes the products of the non-zero weights in ascending k, one fused multiply-add each (INT8: wrapping INT32); its end is written to (accumulate 0) or added to (accumulate 1) the accumulator. Zeros that the stream stores are no products. The dtypes of activations and weights are the same, or both are FP8. A stream that is malformed, or disagrees with format, parameters, dtype, k, n or bytes, is the fault BAD_WEIGHTS and nothing is written.
+struct SpMul {
+  static constexpr Opcode kOpcode = Opcode::SP_MUL;
+  Sparse format{};
+  DType dtype{};
+  uint8_t accumulate = 0;
+  uint8_t m_split = 1;
+  uint8_t n_split = 1;
+  uint16_t acc_row = 0;
+  uint16_t n = 1;
+  uint16_t k = 1;  // as loaded
+  uint16_t p0 = 0;  // n of STRUCTURED, rows of a BLOCK, otherwise 0
+  uint16_t p1 = 0;  // m of STRUCTURED, columns of a BLOCK, otherwise 0
+  uint8_t skip_zeros = 0;  // 1: weights whose k is zero in all M activations are skipped as if they were zeros
+  uint32_t base = 0;  // byte offset in the scratchpad, a multiple of 16
+  uint32_t bytes = 1;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 1, format);
+    detail::put(inst, 2, dtype);
+    detail::put(inst, 3, accumulate);
+    detail::put(inst, 4, m_split);
+    detail::put(inst, 5, n_split);
+    detail::put(inst, 6, acc_row);
+    detail::put(inst, 8, n);
+    detail::put(inst, 10, k);
+    detail::put(inst, 12, p0);
+    detail::put(inst, 14, p1);
+    detail::put(inst, 16, skip_zeros);
+    detail::put(inst, 20, base);
+    detail::put(inst, 24, bytes);
+    return inst;
+  }
+  static SpMul decode(const Inst &inst) {
+    SpMul in;
+    detail::take(inst, 1, in.format);
+    detail::take(inst, 2, in.dtype);
+    detail::take(inst, 3, in.accumulate);
+    detail::take(inst, 4, in.m_split);
+    detail::take(inst, 5, in.n_split);
+    detail::take(inst, 6, in.acc_row);
+    detail::take(inst, 8, in.n);
+    detail::take(inst, 10, in.k);
+    detail::take(inst, 12, in.p0);
+    detail::take(inst, 14, in.p1);
+    detail::take(inst, 16, in.skip_zeros);
+    detail::take(inst, 20, in.base);
+    detail::take(inst, 24, in.bytes);
+    return in;
+  }
+  bool operator==(const SpMul &) const = default;
+};
+
+// Reads accumulators into dst (M rows split over tiles as in SP_LDA, dims[3] = n columns as in SP_MUL) through the stage of MM_DRAIN.
+struct SpDrain {
+  static constexpr Opcode kOpcode = Opcode::SP_DRAIN;
+  uint8_t dst = 0;
+  uint8_t scale = 255;  // descriptor of FP32[n]; 0xFF none
+  uint8_t bias = 255;  // descriptor of FP32[n]; 0xFF none
+  Activation act{};
+  uint8_t m_split = 1;
+  uint8_t n_split = 1;
+  uint16_t acc_row = 0;
+  float lo = 0;
+  float hi = 0;
+
+  Inst encode() const {
+    Inst inst{};
+    inst[0] = static_cast<uint8_t>(kOpcode);
+    detail::put(inst, 2, dst);
+    detail::put(inst, 3, scale);
+    detail::put(inst, 4, bias);
+    detail::put(inst, 5, act);
+    detail::put(inst, 6, m_split);
+    detail::put(inst, 7, n_split);
+    detail::put(inst, 8, acc_row);
+    detail::put(inst, 12, lo);
+    detail::put(inst, 16, hi);
+    return inst;
+  }
+  static SpDrain decode(const Inst &inst) {
+    SpDrain in;
+    detail::take(inst, 2, in.dst);
+    detail::take(inst, 3, in.scale);
+    detail::take(inst, 4, in.bias);
+    detail::take(inst, 5, in.act);
+    detail::take(inst, 6, in.m_split);
+    detail::take(inst, 7, in.n_split);
+    detail::take(inst, 8, in.acc_row);
+    detail::take(inst, 12, in.lo);
+    detail::take(inst, 16, in.hi);
+    return in;
+  }
+  bool operator==(const SpDrain &) const = default;
 };
 
 // dst[i] = func(src[i]) over the dims of dst; src uses its own strides (0 broadcasts). Loads widen to FP32 (integers above 2^24 and FP64 are rounded to nearest even), arithmetic is FP32, stores round to nearest even; integer stores saturate. COPY between equal dtypes copies bits. So floats become integers by COPY to nearest, by TRUNC toward zero, saturating, NaN 0; integers become floats rounded once to FP32 and once to a narrower type; among integers COPY keeps the low bits. Integer operations: if sources and destination are all integers, COPY NEG ABS RELU CLAMP SIGN NOT, and of V_BINARY ADD SUB MUL DIV MAX MIN POW AND OR XOR SHL SHR MOD FMOD, compute on two's complement of 64 bits (operands are extended by their own sign, UINT64 compares and divides unsigned) and store the low bits. Comparisons of integers are exact whatever the destination. Two integer operands of V_BINARY have the same dtype, whatever the destination; an immediate is a whole number in the range of INT64, with UINT64 operands of UINT64 (bounds of CLAMP, of the activation too, may be beyond or infinite and then are its ends). The lowest INT64 by -1 is itself, the remainder 0. The activation of V_BINARY works on the 64 bits before they are stored. All other functions, and operations with a float among sources or destination, are FP32.
@@ -1112,11 +1261,11 @@ inline std::optional<Problem> reserved(const Inst &inst, const std::array<uint64
 // Bit n: engine n executes the opcode; 0 for an unknown opcode.
 constexpr unsigned engines_of(Opcode opcode) {
   switch (opcode) {
-    case Opcode::NOP: return 0xf;
-    case Opcode::SEM_WAIT: return 0xf;
-    case Opcode::SEM_POST: return 0xf;
-    case Opcode::END: return 0xf;
-    case Opcode::TDESC: return 0xf;
+    case Opcode::NOP: return 0x1f;
+    case Opcode::SEM_WAIT: return 0x1f;
+    case Opcode::SEM_POST: return 0x1f;
+    case Opcode::END: return 0x1f;
+    case Opcode::TDESC: return 0x1f;
     case Opcode::MDESC: return 0x3;
     case Opcode::DMA_LOAD: return 0x1;
     case Opcode::DMA_STORE: return 0x2;
@@ -1125,6 +1274,9 @@ constexpr unsigned engines_of(Opcode opcode) {
     case Opcode::MM_MUL: return 0x4;
     case Opcode::MM_DRAIN: return 0x4;
     case Opcode::MM_MUL_OS: return 0x4;
+    case Opcode::SP_LDA: return 0x10;
+    case Opcode::SP_MUL: return 0x10;
+    case Opcode::SP_DRAIN: return 0x10;
     case Opcode::V_UNARY: return 0x8;
     case Opcode::V_BINARY: return 0x8;
     case Opcode::V_REDUCE: return 0x8;
@@ -1245,6 +1397,39 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       if (in.m_split < 1) return detail::bad("MM_MUL_OS.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
       if (in.n_split < 1) return detail::bad("MM_MUL_OS.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
       if (in.accumulate > 1) return detail::bad("MM_MUL_OS.accumulate", static_cast<long long>(in.accumulate), "at most 1", 6);
+      break;
+    }
+    case Opcode::SP_LDA: {
+      if (auto problem = detail::reserved(inst, {0xffff00ff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
+      const auto in = SpLda::decode(inst);
+      if (in.a > 15) return detail::bad("SP_LDA.a", static_cast<long long>(in.a), "at most 15", 2);
+      if (in.m_split < 1) return detail::bad("SP_LDA.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
+      if (in.n_split < 1) return detail::bad("SP_LDA.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
+      break;
+    }
+    case Opcode::SP_MUL: {
+      if (auto problem = detail::reserved(inst, {0xffffffffffffffffull, 0xffffffffffffffffull, 0xffffffff000000ffull, 0xffffffffu})) return problem;
+      const auto in = SpMul::decode(inst);
+      if (static_cast<unsigned>(in.format) >= 5u) return detail::bad("SP_MUL.format", static_cast<long long>(in.format), "one of enumeration sparse", 1);
+      if (static_cast<unsigned>(in.dtype) >= 14u) return detail::bad("SP_MUL.dtype", static_cast<long long>(in.dtype), "one of enumeration dtype", 2);
+      if (in.accumulate > 1) return detail::bad("SP_MUL.accumulate", static_cast<long long>(in.accumulate), "at most 1", 3);
+      if (in.m_split < 1) return detail::bad("SP_MUL.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
+      if (in.n_split < 1) return detail::bad("SP_MUL.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
+      if (in.n < 1) return detail::bad("SP_MUL.n", static_cast<long long>(in.n), "at least 1", 8);
+      if (in.k < 1) return detail::bad("SP_MUL.k", static_cast<long long>(in.k), "at least 1", 10);
+      if (in.skip_zeros > 1) return detail::bad("SP_MUL.skip_zeros", static_cast<long long>(in.skip_zeros), "at most 1", 16);
+      if (in.bytes < 1) return detail::bad("SP_MUL.bytes", static_cast<long long>(in.bytes), "at least 1", 24);
+      break;
+    }
+    case Opcode::SP_DRAIN: {
+      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffffff0000ffffull, 0xffffffffu, 0x0u})) return problem;
+      const auto in = SpDrain::decode(inst);
+      if (in.dst > 15) return detail::bad("SP_DRAIN.dst", static_cast<long long>(in.dst), "at most 15", 2);
+      if ((in.scale > 15) && in.scale != 255) return detail::bad("SP_DRAIN.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 3);
+      if ((in.bias > 15) && in.bias != 255) return detail::bad("SP_DRAIN.bias", static_cast<long long>(in.bias), "at most 15, or 0xFF", 4);
+      if (static_cast<unsigned>(in.act) >= 3u) return detail::bad("SP_DRAIN.act", static_cast<long long>(in.act), "one of enumeration activation", 5);
+      if (in.m_split < 1) return detail::bad("SP_DRAIN.m_split", static_cast<long long>(in.m_split), "at least 1", 6);
+      if (in.n_split < 1) return detail::bad("SP_DRAIN.n_split", static_cast<long long>(in.n_split), "at least 1", 7);
       break;
     }
     case Opcode::V_UNARY: {
@@ -1491,6 +1676,43 @@ inline std::string disassemble(const Inst &inst) {
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       return out;
     }
+    case Opcode::SP_LDA: {
+      const auto in = SpLda::decode(inst);
+      detail::show(out, "a", static_cast<long long>(in.a));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
+      return out;
+    }
+    case Opcode::SP_MUL: {
+      const auto in = SpMul::decode(inst);
+      out.append(" format=").append(to_string(in.format));
+      out.append(" dtype=").append(to_string(in.dtype));
+      detail::show(out, "accumulate", static_cast<long long>(in.accumulate));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
+      detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
+      detail::show(out, "n", static_cast<long long>(in.n));
+      detail::show(out, "k", static_cast<long long>(in.k));
+      detail::show(out, "p0", static_cast<long long>(in.p0));
+      detail::show(out, "p1", static_cast<long long>(in.p1));
+      detail::show(out, "skip_zeros", static_cast<long long>(in.skip_zeros));
+      detail::show(out, "base", static_cast<unsigned long long>(in.base));
+      detail::show(out, "bytes", static_cast<unsigned long long>(in.bytes));
+      return out;
+    }
+    case Opcode::SP_DRAIN: {
+      const auto in = SpDrain::decode(inst);
+      detail::show(out, "dst", static_cast<long long>(in.dst));
+      if (in.scale == 255) out += " scale=none"; else detail::show(out, "scale", static_cast<long long>(in.scale));
+      if (in.bias == 255) out += " bias=none"; else detail::show(out, "bias", static_cast<long long>(in.bias));
+      out.append(" act=").append(to_string(in.act));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
+      detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
+      detail::show(out, "lo", static_cast<double>(in.lo));
+      detail::show(out, "hi", static_cast<double>(in.hi));
+      return out;
+    }
     case Opcode::V_UNARY: {
       const auto in = VUnary::decode(inst);
       out.append(" func=").append(to_string(in.func));
@@ -1704,6 +1926,37 @@ inline constexpr FieldInfo MM_MUL_OS_fields[] = {
     {"accumulate", 6, 1, 1, false, false, 0u, 0x1ull, -1},
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
 };
+inline constexpr FieldInfo SP_LDA_fields[] = {
+    {"a", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
+    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
+};
+inline constexpr FieldInfo SP_MUL_fields[] = {
+    {"format", 1, 1, 1, false, false, 0u, 0x4ull, -1},
+    {"dtype", 2, 1, 1, false, false, 0u, 0xdull, -1},
+    {"accumulate", 3, 1, 1, false, false, 0u, 0x1ull, -1},
+    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
+    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
+    {"acc_row", 6, 2, 1, false, false, 0u, 0xffffull, -1},
+    {"n", 8, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"k", 10, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"p0", 12, 2, 1, false, false, 0u, 0xffffull, -1},
+    {"p1", 14, 2, 1, false, false, 0u, 0xffffull, -1},
+    {"skip_zeros", 16, 1, 1, false, false, 0u, 0x1ull, -1},
+    {"base", 20, 4, 1, false, false, 0u, 0xffffffffull, -1},
+    {"bytes", 24, 4, 1, false, false, 1u, 0xffffffffull, -1},
+};
+inline constexpr FieldInfo SP_DRAIN_fields[] = {
+    {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
+    {"scale", 3, 1, 1, false, false, 0u, 0xfull, 255},
+    {"bias", 4, 1, 1, false, false, 0u, 0xfull, 255},
+    {"act", 5, 1, 1, false, false, 0u, 0x2ull, -1},
+    {"m_split", 6, 1, 1, false, false, 1u, 0xffull, -1},
+    {"n_split", 7, 1, 1, false, false, 1u, 0xffull, -1},
+    {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
+    {"lo", 12, 4, 1, true, false, 0u, 0xffffffffull, -1},
+    {"hi", 16, 4, 1, true, false, 0u, 0xffffffffull, -1},
+};
 inline constexpr FieldInfo V_UNARY_fields[] = {
     {"func", 1, 1, 1, false, false, 0u, 0x1dull, -1},
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
@@ -1793,7 +2046,7 @@ inline constexpr FieldInfo V_TOPK_fields[] = {
 };
 }  // namespace detail
 
-inline constexpr std::array<InstInfo, 24> kInstructions{{
+inline constexpr std::array<InstInfo, 27> kInstructions{{
     {Opcode::NOP, "NOP", nullptr, 0},
     {Opcode::SEM_WAIT, "SEM_WAIT", detail::SEM_WAIT_fields, 2},
     {Opcode::SEM_POST, "SEM_POST", detail::SEM_POST_fields, 2},
@@ -1807,6 +2060,9 @@ inline constexpr std::array<InstInfo, 24> kInstructions{{
     {Opcode::MM_MUL, "MM_MUL", detail::MM_MUL_fields, 7},
     {Opcode::MM_DRAIN, "MM_DRAIN", detail::MM_DRAIN_fields, 9},
     {Opcode::MM_MUL_OS, "MM_MUL_OS", detail::MM_MUL_OS_fields, 6},
+    {Opcode::SP_LDA, "SP_LDA", detail::SP_LDA_fields, 3},
+    {Opcode::SP_MUL, "SP_MUL", detail::SP_MUL_fields, 13},
+    {Opcode::SP_DRAIN, "SP_DRAIN", detail::SP_DRAIN_fields, 9},
     {Opcode::V_UNARY, "V_UNARY", detail::V_UNARY_fields, 5},
     {Opcode::V_BINARY, "V_BINARY", detail::V_BINARY_fields, 9},
     {Opcode::V_REDUCE, "V_REDUCE", detail::V_REDUCE_fields, 5},

@@ -24,6 +24,7 @@
 #define CX_MAP_STORE_OFFSET CX_MAP_ADDR(0x60000) /* Store engine: scratchpad to DRAM. */
 #define CX_MAP_DMMU_OFFSET CX_MAP_ADDR(0x70000) /* Dense matrix unit. */
 #define CX_MAP_VPU_OFFSET CX_MAP_ADDR(0x80000) /* Vector unit. */
+#define CX_MAP_SCA_OFFSET CX_MAP_ADDR(0x90000) /* Sparse computing accelerator. */
 #define CX_MAP_PERF_OFFSET CX_MAP_ADDR(0xa0000) /* Counters of NoC, DRAM, scratchpad and PCIe link. */
 #define CX_MAP_RAS_OFFSET CX_MAP_ADDR(0xc0000) /* Event log: what went wrong, with context. */
 
@@ -39,6 +40,7 @@
 #define CX_IRQ_STORE 3 /* Store engine done or faulted. */
 #define CX_IRQ_DMMU 4 /* DMMU done or faulted. */
 #define CX_IRQ_VPU 5 /* Vector unit done or faulted. */
-#define CX_IRQ_HOST 6 /* The host wrote dev.HOST_CMD. */
+#define CX_IRQ_SCA 6 /* Sparse computing accelerator done or faulted. */
+#define CX_IRQ_HOST 7 /* The host wrote dev.HOST_CMD. */
 
 #endif

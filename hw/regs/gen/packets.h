@@ -63,6 +63,7 @@ enum {
   CX_STATUS_FIRMWARE_CRASH = 22, /* the control processor has stopped; nothing that was under way will complete */
   CX_STATUS_LINK_DOWN = 23, /* the PCIe link is down */
   CX_STATUS_THERMAL_TRIP = 24, /* the engines are stopped because the chip is too hot */
+  CX_STATUS_BAD_WEIGHTS = 25, /* a stream of compressed weights is malformed or not what the instruction says; the address is the byte of the stream */
 };
 
 enum {
@@ -397,7 +398,7 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_stream_entry, offset) == 8, "layout of cx_s
 #define CX_PROGRAM_MAGIC 0x50435843u
 #define CX_PROGRAM_VERSION 0x1u
 #define CX_PROGRAM_STREAMS_MIN 1u
-#define CX_PROGRAM_STREAMS_MAX 4u
+#define CX_PROGRAM_STREAMS_MAX 5u
 
 /* Segment table entry. */
 typedef struct {

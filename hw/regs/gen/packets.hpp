@@ -59,6 +59,7 @@ enum class Status : uint32_t {
   FIRMWARE_CRASH = 22,
   LINK_DOWN = 23,
   THERMAL_TRIP = 24,
+  BAD_WEIGHTS = 25,
 };
 
 enum class Scope : uint8_t { NONE = 0, DEVICE = 1, SYSTEM = 2 };
@@ -94,6 +95,7 @@ constexpr std::string_view status_name(uint32_t code) {
     case 22: return "FIRMWARE_CRASH";
     case 23: return "LINK_DOWN";
     case 24: return "THERMAL_TRIP";
+    case 25: return "BAD_WEIGHTS";
     default: return "UNKNOWN";
   }
 }
@@ -126,6 +128,7 @@ constexpr std::string_view status_description(uint32_t code) {
     case 22: return "the control processor has stopped; nothing that was under way will complete";
     case 23: return "the PCIe link is down";
     case 24: return "the engines are stopped because the chip is too hot";
+    case 25: return "a stream of compressed weights is malformed or not what the instruction says; the address is the byte of the stream";
     default: return "unknown status code";
   }
 }

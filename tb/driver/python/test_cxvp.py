@@ -104,7 +104,7 @@ class SessionTest(unittest.TestCase):
         self.assertEqual(report["bytes"]["inputs"], x.nbytes)
         self.assertEqual(report["precision"], "fp32")
         self.assertEqual(report["session"]["compilations"], 1)
-        self.assertEqual(set(report["engines"]), {"load", "store", "dmmu", "vpu"})
+        self.assertEqual(set(report["engines"]), {"load", "store", "dmmu", "vpu", "sca"})
         profile = session.profile({"x": x})
         self.assertGreaterEqual(len(profile["groups"]), 1)
         session.run(None, {"x": x})

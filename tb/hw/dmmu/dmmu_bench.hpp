@@ -1,21 +1,17 @@
 // DMMUs of model and RTL tiles at one memory system, instructions for them, and runs that compare the two.
 #pragma once
 
-#include <array>
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <optional>
-#include <ostream>
 #include <vector>
 
 #include "hw/dmmu/dmmu.hpp"
 #include "hw/regs/gen/packets.h"
 #include "tb/hw/common/num_random.hpp"
 #include "tb/hw/engine/bench.hpp"
+#include "tb/hw/engine/views.hpp"
 
 namespace cx::tb {
-
-using num::DType;
 
 inline constexpr uint32_t kTiles = 4, kRows = 8, kCols = 8;
 inline constexpr uint8_t kNone = 0xFF;
@@ -72,25 +68,6 @@ inline Chip &chip() {
 
 // ---- instructions ----
 
-inline isa::Inst tdesc(uint8_t index, DType dtype, uint32_t base, std::array<uint16_t, 4> dims,
-                       std::optional<std::array<int32_t, 4>> strides = {}) {
-  isa::Tdesc t;
-  t.index = index;
-  t.dtype = static_cast<isa::DType>(dtype);
-  t.base = base;
-  t.dims = dims;
-  if (strides) {
-    t.strides = *strides;
-  } else {
-    auto step = static_cast<int32_t>(num::bytes_of(dtype));
-    for (int i = 3; i >= 0; --i) {
-      t.strides[i] = step;
-      step *= dims[i];
-    }
-  }
-  return t.encode();
-}
-
 inline isa::Inst ldw(uint8_t w, uint8_t m_split = 1, uint8_t n_split = 1, uint8_t scale = kNone) {
   isa::MmLdw in;
   in.w = w;
@@ -141,42 +118,7 @@ inline isa::Inst drain(uint8_t dst, uint16_t acc_row = 0, uint8_t m_split = 1, u
   return in.encode();
 }
 
-/// A strided view with its offsets, as an instruction sees it.
-struct View {
-  DType dtype;
-  uint32_t base;
-  std::array<uint16_t, 4> dims;
-  std::array<int32_t, 4> strides;
-
-  isa::Inst inst(uint8_t index) const { return tdesc(index, dtype, base, dims, strides); }
-  size_t at(uint64_t row, uint32_t column) const {
-    const int64_t d2 = static_cast<int64_t>(row % dims[2]), d1 = static_cast<int64_t>(row / dims[2] % dims[1]);
-    const int64_t d0 = static_cast<int64_t>(row / dims[2] / dims[1]);
-    return static_cast<size_t>(base + d0 * strides[0] + d1 * strides[1] + d2 * strides[2] +
-                               int64_t{column} * strides[3]);
-  }
-};
-
-inline void put_float(std::vector<uint8_t> &memory, size_t offset, float value) {
-  std::memcpy(&memory[offset], &value, sizeof value);
-}
-
-inline float float_at(const std::vector<uint8_t> &memory, size_t offset) {
-  float value;
-  std::memcpy(&value, &memory[offset], sizeof value);
-  return value;
-}
-
 // ---- runs ----
-
-struct Counters {
-  uint64_t busy, operations, read, written;
-  bool operator==(const Counters &) const = default;
-};
-
-inline std::ostream &operator<<(std::ostream &out, const Counters &c) {
-  return out << "busy " << c.busy << " ops " << c.operations << " read " << c.read << " written " << c.written;
-}
 
 /// From reset with `memory` in the scratchpad.
 inline void launch(Unit &unit, std::vector<isa::Inst> program, const std::vector<uint8_t> &memory) {
