@@ -589,7 +589,8 @@ TEST_CASE("LAUNCH refuses damaged and foreign programs, and the next packet is s
       {"magic", CX_STATUS_BAD_PROGRAM, 0, [](Program &p, auto &) { p.header.magic ^= 1; }},
       {"version", CX_STATUS_BAD_PROGRAM, 4, [](Program &p, auto &) { p.header.version = 2; }},
       {"no streams", CX_STATUS_BAD_PROGRAM, 6, [](Program &p, auto &) { p.header.streams = 0; }},
-      {"five streams", CX_STATUS_BAD_PROGRAM, 6, [](Program &p, auto &) { p.header.streams = 5; }},
+      {"six streams", CX_STATUS_BAD_PROGRAM, 6,
+       [](Program &p, auto &) { p.header.streams = CX_PROGRAM_STREAMS_MAX + 1; }},
       {"image larger than allowed", CX_STATUS_BAD_PROGRAM, 16, [](Program &p, auto &) { p.header.image_bytes = 4097; }},
       {"image smaller than its header", CX_STATUS_BAD_PROGRAM, 16,
        [](Program &p, auto &) { p.header.image_bytes = 63; }},
@@ -604,7 +605,7 @@ TEST_CASE("LAUNCH refuses damaged and foreign programs, and the next packet is s
       {"architecture", CX_STATUS_WRONG_ARCH, 8, [](Program &p, auto &) { p.header.arch_hash ^= 1ull << 60; }},
       {"no segments", CX_STATUS_BAD_FIELD, 40, [](Program &p, auto &) { p.header.segment_count = 0; }},
       {"more segments than given", CX_STATUS_BAD_FIELD, 40, [](Program &p, auto &) { p.header.segment_count = 3; }},
-      {"no such engine", CX_STATUS_BAD_PROGRAM, 64, [](Program &p, auto &) { p.streams[0].engine = 4; }},
+      {"no such engine", CX_STATUS_BAD_PROGRAM, 64, [](Program &p, auto &) { p.streams[0].engine = CX_ISA_ENGINES; }},
       {"engine twice", CX_STATUS_BAD_PROGRAM, 80, [](Program &p, auto &) { p.streams[1].engine = 0; }},
       {"empty stream", CX_STATUS_BAD_PROGRAM, 100, [](Program &p, auto &) { p.streams[2].count = 0; }},
       {"endless stream", CX_STATUS_BAD_PROGRAM, 100, [](Program &p, auto &) { p.streams[2].count = ~0u; }},
@@ -653,7 +654,7 @@ TEST_CASE("A fault of an engine resets all engines and is captured") {
   const auto record = bench.run(4, program.packet());
   CHECK(record.status == CX_STATUS_SPM_FAULT);
   CHECK(record.detail == 17);
-  CHECK(chip.engine_resets == resets + 4);
+  CHECK(chip.engine_resets == resets + CX_ISA_ENGINES);
   const auto fault = bench.take_fault();
   CHECK(fault.count == 1);
   CHECK(fault.code == CX_STATUS_SPM_FAULT);

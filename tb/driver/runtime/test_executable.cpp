@@ -13,6 +13,10 @@ namespace {
 
 constexpr uint32_t kElements = 64;
 
+// Behind header and stream table, at the alignment of the sample's constants.
+constexpr uint32_t kConstants =
+    (sizeof(cx_program_header) + CX_PROGRAM_STREAMS_MAX * sizeof(cx_stream_entry) + 63) / 64 * 64;
+
 // What the sample program does, read from the device's memory as a launch would.
 MockCard::LaunchResult sample_launch(MockCard &card, const cx_packet_launch &launch) {
   cx_segment table[4];
@@ -26,7 +30,7 @@ MockCard::LaunchResult sample_launch(MockCard &card, const cx_packet_launch &lau
   REQUIRE(header.magic == CX_PROGRAM_MAGIC);
   if (header.arch_hash != MockCard::kArchHash) return {CX_STATUS_WRONG_ARCH};
   float addend = 0;
-  std::memcpy(&addend, card.dram(launch.program + 128, 4), 4);
+  std::memcpy(&addend, card.dram(launch.program + kConstants, 4), 4);
   for (uint32_t i = 0; i < kElements; ++i) {
     float x = 0;
     std::memcpy(&x, card.dram(table[2].base + 4 * i, 4), 4);
@@ -90,7 +94,7 @@ TEST_CASE("a program runs and reports") {
       INFO(key);
       REQUIRE(json.contains(key));
     }
-    REQUIRE(json["engines"].size() == 4);
+    REQUIRE(json["engines"].size() == kEngines);
   }
 }
 

@@ -55,7 +55,7 @@ TEST_CASE("wrong use of the builder is refused") {
   ImageBuilder builder;
   const std::vector<isa::Inst> end{isa::End{}.encode()}, nop{isa::Nop{}.encode()};
   REQUIRE_THROWS_AS(builder.finish(1, 1), UsageError);
-  REQUIRE_THROWS_AS(builder.add_stream(4, end), UsageError);
+  REQUIRE_THROWS_AS(builder.add_stream(5, end), UsageError);
   REQUIRE_THROWS_AS(builder.add_stream(0, {}), UsageError);
   REQUIRE_THROWS_AS(builder.add_stream(0, nop), UsageError);
   REQUIRE_THROWS_AS(builder.add_constants({}, 3), UsageError);

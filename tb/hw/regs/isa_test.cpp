@@ -71,10 +71,10 @@ void expect_problem(const Kind &kind, const Inst &inst, unsigned offset, const s
 // decode() and encode() of the type with this opcode.
 template <class... Types>
 struct List {};
-using All =
-    List<isa::Nop, isa::SemWait, isa::SemPost, isa::End, isa::Tdesc, isa::Mdesc, isa::DmaLoad, isa::DmaStore,
-         isa::MmLdw, isa::MmMul, isa::MmDrain, isa::MmMulOs, isa::VUnary, isa::VBinary, isa::VReduce, isa::VWindow,
-         isa::VSoftmax, isa::DmaGather, isa::VSelect, isa::VGather, isa::VScatter, isa::VScan, isa::VArg, isa::VTopk>;
+using All = List<isa::Nop, isa::SemWait, isa::SemPost, isa::End, isa::Tdesc, isa::Mdesc, isa::DmaLoad, isa::DmaStore,
+                 isa::MmLdw, isa::MmMul, isa::MmDrain, isa::MmMulOs, isa::VUnary, isa::VBinary, isa::VReduce,
+                 isa::VWindow, isa::VSoftmax, isa::DmaGather, isa::VSelect, isa::VGather, isa::VScatter, isa::VScan,
+                 isa::VArg, isa::VTopk, isa::SpLda, isa::SpMul, isa::SpDrain>;
 
 template <class... Types>
 unsigned reencode(List<Types...>, const Inst &inst, Inst &out) {
