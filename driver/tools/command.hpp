@@ -41,6 +41,7 @@ void add_convert(CLI::App &app, Invocation &invocation);
 void add_ocr(CLI::App &app, Invocation &invocation);
 void add_conformance(CLI::App &app, Invocation &invocation);
 void add_profile(CLI::App &app, Invocation &invocation);
+void add_prune(CLI::App &app, Invocation &invocation);
 void add_generate(CLI::App &app, Invocation &invocation);
 void add_bench(CLI::App &app, Invocation &invocation);
 void add_config(CLI::App &app, Invocation &invocation);

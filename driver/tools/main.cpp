@@ -55,6 +55,7 @@ int main(int argc, char **argv) {
   add_ocr(app, invocation);
   add_conformance(app, invocation);
   add_profile(app, invocation);
+  add_prune(app, invocation);
   add_generate(app, invocation);
   add_bench(app, invocation);
   add_config(app, invocation);
