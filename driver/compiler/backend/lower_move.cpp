@@ -45,17 +45,25 @@ class CopyKernel : public Kernel {
       context_.emitter.unary(isa::Unary::COPY, *target_here, *source_here);
       return;
     }
+    const bool same_type = source_.dtype == target_.dtype;
     SpmView buffer;
     if (source_here) {
       buffer = *source_here;
     } else {
-      buffer = target_here && source_.dtype == target_.dtype ? *target_here : dense_buffer(arena, source_.dtype, from);
+      const bool straight =
+          target_here && same_type && !pays_to_nest(context_, from.dims, from.strides, target_here->strides, from.dtype);
+      buffer = straight ? *target_here : dense_buffer(arena, source_.dtype, from);
       context_.emitter.load(buffer, from);
+      if (straight) return;
     }
-    if (source_.dtype != target_.dtype) {
-      const SpmView converted = target_here ? *target_here : dense_buffer(arena, target_.dtype, from);
-      context_.emitter.unary(isa::Unary::COPY, converted, buffer);
-      buffer = converted;
+    if (target_here) {
+      context_.emitter.unary(isa::Unary::COPY, *target_here, buffer);
+      return;
+    }
+    if (!same_type || pays_to_nest(context_, to.dims, to.strides, buffer.strides, to.dtype)) {
+      const SpmView nested = dense_buffer(arena, target_.dtype, to);
+      context_.emitter.unary(isa::Unary::COPY, nested, buffer);
+      buffer = nested;
     }
     context_.emitter.store(to, buffer);
   }

@@ -15,6 +15,8 @@ constexpr int64_t kAlign = 64;
 /// Groups before and after one whose residents its buffers avoid.
 constexpr int kGroupsBefore = 2;
 constexpr int kGroupsAfter = 4;
+/// Groups for which the place of a tensor stays empty before and after its life, if there is room.
+constexpr int kGap = 3;
 
 /// The scratchpad begins with one element of every padding value.
 constexpr int64_t kPatternBytes = 64;
@@ -169,21 +171,58 @@ class Planner {
   std::vector<std::vector<TensorId>> tensors_;
 };
 
-/// Lowest place that is free while the storage lives; -1 if there is none below `most`.
-int64_t lowest_place(const std::vector<Storage> &storages, const std::vector<std::size_t> &placed,
-                     const Storage &storage, int64_t bytes, int64_t most) {
-  std::vector<const Storage *> rivals;
-  for (const std::size_t index : placed) {
-    const Storage *other = &storages[index];
-    if (other->first_use <= storage.last_use && storage.first_use <= other->last_use) rivals.push_back(other);
+struct Placed {
+  const Candidate *candidate = nullptr;
+  int first_use = 0;
+  int last_use = 0;
+  int64_t offset = 0;
+};
+
+/// Lowest place that is free while the storage lives and `gap` groups before and after; -1 if there is none below
+/// `most`.
+int64_t lowest_place(const std::vector<Placed> &placed, const Storage &storage, int64_t bytes, int gap, int64_t most) {
+  std::vector<const Placed *> rivals;
+  for (const Placed &other : placed) {
+    if (other.first_use <= storage.last_use + gap && storage.first_use <= other.last_use + gap) {
+      rivals.push_back(&other);
+    }
   }
-  std::sort(rivals.begin(), rivals.end(), [](const Storage *a, const Storage *b) { return a->offset < b->offset; });
+  std::sort(rivals.begin(), rivals.end(), [](const Placed *a, const Placed *b) { return a->offset < b->offset; });
   int64_t offset = kPatternBytes;
-  for (const Storage *other : rivals) {
+  for (const Placed *other : rivals) {
     if (offset + bytes <= other->offset) break;
-    offset = std::max(offset, aligned(other->offset + other->bytes));
+    offset = std::max(offset, aligned(other->offset + other->candidate->bytes));
   }
   return offset + bytes <= most ? offset : -1;
+}
+
+/// Places for the candidates in their order, with the largest gap up to `widest` that leaves one.
+std::vector<Placed> place(const std::vector<Candidate> &candidates, const std::vector<Storage> &storages, int widest,
+                          int64_t most) {
+  std::vector<Placed> placed;
+  for (const Candidate &candidate : candidates) {
+    const Storage &storage = storages[candidate.storage];
+    int64_t offset = -1;
+    for (int gap = widest; gap >= 0 && offset < 0; --gap) {
+      offset = lowest_place(placed, storage, candidate.bytes, gap, most);
+    }
+    if (offset >= 0) placed.push_back({&candidate, storage.first_use, storage.last_use, offset});
+  }
+  return placed;
+}
+
+/// What takes the place of a tensor that the group before still reads waits for that group. Gaps are left where all
+/// the same stays that would stay without.
+std::vector<Placed> place(const std::vector<Candidate> &candidates, const std::vector<Storage> &storages,
+                          int64_t most) {
+  std::vector<Placed> dense = place(candidates, storages, 0, most);
+  for (int gap = kGap; gap > 0; --gap) {
+    std::vector<Placed> loose = place(candidates, storages, gap, most);
+    const bool same = std::equal(dense.begin(), dense.end(), loose.begin(), loose.end(),
+                                 [](const Placed &a, const Placed &b) { return a.candidate == b.candidate; });
+    if (same) return loose;
+  }
+  return dense;
 }
 
 uint32_t infinity_bits(Dtype dtype) {
@@ -206,11 +245,11 @@ Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, L
   Residency result;
   std::vector<std::size_t> placed;
   if (most > kPatternBytes) {
-    for (const Candidate &candidate : Planner(graph, groups, layout).candidates()) {
+    const std::vector<Candidate> candidates = Planner(graph, groups, layout).candidates();
+    for (const auto &[chosen, first_use, last_use, offset] : place(candidates, layout.storages(), most)) {
+      const Candidate &candidate = *chosen;
       std::size_t index = candidate.storage;
       const Storage found = layout.storages()[index];
-      const int64_t offset = lowest_place(layout.storages(), placed, found, candidate.bytes, most);
-      if (offset < 0) continue;
       if (found.place == Place::binding) {
         const Dims dims{found.bytes / element_bytes(found.dtype)};
         const Dims strides{element_bytes(found.dtype)};

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kAlign = 64;
 /// Constants up to this size stay in the scratchpad while a group runs.
 constexpr int64_t kResidentElements = 8192;
+/// What an instruction of the VPU takes beside its elements, about; a run of a transfer takes one cycle.
+constexpr int64_t kVpuCycles = 32;
 
 /// Copies a box of a dense row-major tensor into dense memory that nests otherwise. Strides in elements.
 template <typename T>
@@ -199,6 +201,31 @@ SpmView broadcast(const SpmView &view, const Dims &dims) {
     if (view.dims[d] != 1) result.strides[missing + d] = view.strides[d];
   }
   return result;
+}
+
+bool pays_to_nest(const Context &context, const Dims &dims, const Dims &memory, const Dims &scratchpad, Dtype dtype) {
+  const int64_t size = element_bytes(dtype);
+  if (size > 4) return false;  // two passes of the VPU
+  // Dimensions that continue each other on both sides are one run.
+  const auto runs = [&](const Dims &other) {
+    int64_t run = 1;
+    std::vector<bool> joined(dims.size(), false);
+    for (std::size_t d = 0; d < dims.size();) {
+      if (!joined[d] && dims[d] > 1 && memory[d] == run * size && other[d] == run * size) {
+        run *= dims[d];
+        joined[d] = true;
+        d = 0;
+      } else {
+        ++d;
+      }
+    }
+    return product(dims) / run;
+  };
+  Dims nested = ordered_strides(dims, nesting_order(dims, memory));
+  for (int64_t &stride : nested) stride *= size;
+  const auto lanes = std::max<int64_t>(context.target.vpu_lanes, 1);
+  const int64_t copy = kVpuCycles + (product(dims) + lanes - 1) / lanes;
+  return runs(scratchpad) - runs(nested) > copy;
 }
 
 Box operand_box(const Shape &operand, const Box &box) {

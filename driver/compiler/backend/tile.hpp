@@ -60,6 +60,11 @@ SpmView sub_view(const SpmView &view, const Box &whole, const Box &box);
 /// The view with other strides: broadcast on the left and where it has size 1.
 SpmView broadcast(const SpmView &view, const Dims &dims);
 
+/// Whether a transfer between memory that lies with strides `memory` and the scratchpad pays for so many more runs with
+/// the strides `scratchpad` than with a dense buffer that nests as the memory, that the VPU had better bring the
+/// elements into order. Strides in bytes.
+bool pays_to_nest(const Context &context, const Dims &dims, const Dims &memory, const Dims &scratchpad, Dtype dtype);
+
 /// The part of an operand that a box of the result needs, by NumPy's broadcasting rules.
 Box operand_box(const Shape &operand, const Box &box);
 
