@@ -50,8 +50,8 @@ class CopyKernel : public Kernel {
     if (source_here) {
       buffer = *source_here;
     } else {
-      const bool straight =
-          target_here && same_type && !pays_to_nest(context_, from.dims, from.strides, target_here->strides, from.dtype);
+      const bool straight = target_here && same_type &&
+                            !pays_to_nest(context_, from.dims, from.strides, target_here->strides, from.dtype);
       buffer = straight ? *target_here : dense_buffer(arena, source_.dtype, from);
       context_.emitter.load(buffer, from);
       if (straight) return;
