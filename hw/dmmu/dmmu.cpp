@@ -17,8 +17,6 @@ constexpr unsigned kMulA = 2, kMulSplit = 4, kMulN = 6, kMulAccRow = 8, kMulScal
 constexpr unsigned kOsA = 2, kOsW = 3, kOsSplit = 4, kOsAccRow = 8;
 constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit = 6, kDrainAccRow = 8;
 
-num::DType dtype_of(isa::DType dtype) { return static_cast<num::DType>(dtype); }
-
 }  // namespace
 
 /// A tile with what the unit knows of its contents.
@@ -335,9 +333,7 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
 
   const Cycles now = now_cycles();
   Cycles start = after_drains(view, overlap_ ? now : std::max(now, all_idle()));
-  Cycles parameters_written = now;
-  if (scaled) parameters_written = after_drains(channels(in.scale, n, kDrainScale), parameters_written);
-  if (biased) parameters_written = after_drains(channels(in.bias, n, kDrainBias), parameters_written);
+  const Cycles parameters_written = drain_parameters_written(in.scale, kDrainScale, in.bias, kDrainBias, n, now);
   start = std::max(start, parameters_written);
   auto kind = Tile::RowKind::kEmpty;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
@@ -348,14 +344,7 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   });
   settle_drains(start);
 
-  num::DrainStage stage;
-  stage.scale = channel_values(in.scale, n, kDrainScale, scale_);
-  stage.bias = channel_values(in.bias, n, kDrainBias, bias_);
-  stage.act = static_cast<num::DrainStage::Act>(in.act);
-  stage.lo = in.lo;
-  stage.hi = in.hi;
-  stage.out = dtype_of(view.dtype);
-  stage.integer = kind == Tile::RowKind::kInteger;
+  const num::DrainStage stage = drain_stage(in, kDrainScale, kDrainBias, view, kind == Tile::RowKind::kInteger);
 
   const uint64_t parameters = (scaled ? 1 : 0) + (biased ? 1 : 0);
   const uint64_t channel_bytes = uint64_t{n} * sizeof(float) * parameters;
@@ -369,21 +358,13 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   const Cycles first_row = start + parameters + kDrainPipeline + 1;
   const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + leaving + spm_latency());
 
-  std::vector<std::byte *> rows_at(m);
-  for_each_row(view, [&](uint64_t row, int64_t offset) { rows_at[row] = spm() + view.base + offset; });
+  const std::vector<std::byte *> rows_at = row_addresses(view);
   Cycles complete = written;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
-    num::DrainStage part = stage;
-    if (scaled) part.scale += columns.first;
-    if (biased) part.bias += columns.first;
-    TileTarget target;
-    target.stride = view.strides[3];
-    target.rows.assign(rows_at.begin() + static_cast<ptrdiff_t>(rows.first),
-                       rows_at.begin() + static_cast<ptrdiff_t>(rows.first + rows.count));
-    for (std::byte *&to : target.rows) to += static_cast<ptrdiff_t>(columns.first) * target.stride;
     const uint64_t stream = std::max<uint64_t>(rows.count, written - spm_latency() - first_row);
     complete = std::max<Cycles>(
-        complete, tile.mac->drain(start, stream, in.acc_row, rows.count, columns.count, part, std::move(target)));
+        complete, tile.mac->drain(start, stream, in.acc_row, rows.count, columns.count, stage_of(stage, columns),
+                                  target_of(rows_at, view.strides[3], rows, columns)));
   });
   add_drain(view, complete);
   return {start - now + 1, complete - now};

@@ -67,8 +67,6 @@ class Dmmu : public TileEngine {
   bool overlap_;
   std::vector<std::unique_ptr<Tile>> tiles_;
   TileWorkers workers_;
-
-  std::vector<float> scale_, bias_;  // kept to save allocations
 };
 
 }  // namespace cx::hw

@@ -75,6 +75,36 @@ const float *TileEngine::channel_values(unsigned index, uint32_t n, unsigned at,
   return values.data();
 }
 
+Cycles TileEngine::drain_parameters_written(unsigned scale, unsigned scale_at, unsigned bias, unsigned bias_at,
+                                            uint32_t n, Cycles now) {
+  Cycles written = now;
+  if (scale != kNoOperand) written = after_drains(channels(scale, n, scale_at), written);
+  if (bias != kNoOperand) written = after_drains(channels(bias, n, bias_at), written);
+  return written;
+}
+
+num::DrainStage TileEngine::stage_of(num::DrainStage stage, const Share &columns) {
+  if (stage.scale != nullptr) stage.scale += columns.first;
+  if (stage.bias != nullptr) stage.bias += columns.first;
+  return stage;
+}
+
+std::vector<std::byte *> TileEngine::row_addresses(const TensorView &view) {
+  std::vector<std::byte *> rows(rows_of_view(view));
+  for_each_row(view, [&](uint64_t row, int64_t offset) { rows[row] = spm() + view.base + offset; });
+  return rows;
+}
+
+TileTarget TileEngine::target_of(const std::vector<std::byte *> &rows_at, int64_t stride, const Share &rows,
+                                 const Share &columns) {
+  TileTarget target;
+  target.stride = stride;
+  const auto first = rows_at.begin() + static_cast<ptrdiff_t>(rows.first);
+  target.rows.assign(first, first + rows.count);
+  for (std::byte *&to : target.rows) to += static_cast<ptrdiff_t>(columns.first) * target.stride;
+  return target;
+}
+
 Cycles TileEngine::after_drains(const TensorView &view, Cycles from) {
   return after_drains(extent_of(view.base, view.dims, view.strides, view.element_bytes), from);
 }

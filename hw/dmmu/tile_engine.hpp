@@ -17,6 +17,8 @@ inline constexpr uint8_t kNoOperand = 0xFF;
 /// Throws ILLEGAL_INSTRUCTION with the byte offset of the field that is wrong.
 [[noreturn]] void illegal_field(unsigned at);
 
+inline num::DType dtype_of(isa::DType dtype) { return static_cast<num::DType>(dtype); }
+
 /// Rows of a view: all dimensions but the innermost.
 inline uint64_t rows_of_view(const TensorView &view) { return uint64_t{view.dims[0]} * view.dims[1] * view.dims[2]; }
 
@@ -75,6 +77,21 @@ class TileEngine : public Engine {
   virtual void run_tiles(Cycles until) = 0;
   void forget_drains(Cycles until);
 
+  /// First cycle from `now` on in which no unfinished drain writes the scale or the bias, FP32[n] each or kNoOperand.
+  Cycles drain_parameters_written(unsigned scale, unsigned scale_at, unsigned bias, unsigned bias_at, uint32_t n,
+                                  Cycles now);
+  /// What an instruction that drains into `view` does to every word. Its scale and bias stay until the next one.
+  template <class Drain>
+  num::DrainStage drain_stage(const Drain &in, unsigned scale_at, unsigned bias_at, const TensorView &view,
+                              bool integer);
+  /// The same for the columns of one tile.
+  static num::DrainStage stage_of(num::DrainStage stage, const Share &columns);
+  /// Where the rows of a view lie in the scratchpad.
+  std::vector<std::byte *> row_addresses(const TensorView &view);
+  /// One tile's part of these rows; stride in bytes from column to column.
+  static TileTarget target_of(const std::vector<std::byte *> &rows_at, int64_t stride, const Share &rows,
+                              const Share &columns);
+
   /// When operands that are booked at the issue are at the tiles. What a drain writes until `written` is read after it.
   Cycles read_operands(Cycles now, Cycles written, uint64_t bytes);
   Cycles port_cycles(uint64_t bytes) const;
@@ -82,7 +99,8 @@ class TileEngine : public Engine {
   /// The view's innermost rows as a matrix of raw elements; copies only what has no single row stride.
   Matrix gather(const TensorView &view);
   void widen(Matrix &matrix);
-  std::vector<std::byte> raw_;  ///< what gather() copied last
+  std::vector<std::byte> raw_;       ///< what gather() copied last
+  std::vector<float> scale_, bias_;  // kept to save allocations
 
  private:
   struct PendingDrain {
@@ -98,6 +116,20 @@ class TileEngine : public Engine {
   std::vector<float> wide_;
   std::vector<int16_t> wide16_;
 };
+
+template <class Drain>
+num::DrainStage TileEngine::drain_stage(const Drain &in, unsigned scale_at, unsigned bias_at, const TensorView &view,
+                                        bool integer) {
+  num::DrainStage stage;
+  stage.scale = channel_values(in.scale, view.dims[3], scale_at, scale_);
+  stage.bias = channel_values(in.bias, view.dims[3], bias_at, bias_);
+  stage.act = static_cast<num::DrainStage::Act>(in.act);
+  stage.lo = in.lo;
+  stage.hi = in.hi;
+  stage.out = dtype_of(view.dtype);
+  stage.integer = integer;
+  return stage;
+}
 
 }  // namespace cx::hw
 

@@ -18,8 +18,6 @@ constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit =
 // And of the fields of a group of weights.
 constexpr unsigned kGroupFormat = 3, kGroupN = 5, kGroupM = 6, kGroupBlockRows = 10, kGroupBlockColumns = 12;
 
-num::DType dtype_of(isa::DType dtype) { return static_cast<num::DType>(dtype); }
-
 [[noreturn]] void bad_weights(uint64_t at) { throw UnitFault(CX_STATUS_BAD_WEIGHTS, at); }
 
 /// The group that begins at `at` of the stream has the format and parameters of the instruction.
@@ -334,9 +332,7 @@ Timing Sca::drain(const isa::SpDrain &in) {
 
   const Cycles now = now_cycles();
   Cycles start = after_drains(view, now);
-  Cycles parameters_written = now;
-  if (scaled) parameters_written = after_drains(channels(in.scale, n, kDrainScale), parameters_written);
-  if (biased) parameters_written = after_drains(channels(in.bias, n, kDrainBias), parameters_written);
+  const Cycles parameters_written = drain_parameters_written(in.scale, kDrainScale, in.bias, kDrainBias, n, now);
   start = std::max(start, parameters_written);
   auto kind = Tile::RowKind::kEmpty;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
@@ -350,14 +346,7 @@ Timing Sca::drain(const isa::SpDrain &in) {
   });
   settle_drains(start);
 
-  num::DrainStage stage;
-  stage.scale = channel_values(in.scale, n, kDrainScale, scale_);
-  stage.bias = channel_values(in.bias, n, kDrainBias, bias_);
-  stage.act = static_cast<num::DrainStage::Act>(in.act);
-  stage.lo = in.lo;
-  stage.hi = in.hi;
-  stage.out = dtype_of(view.dtype);
-  stage.integer = kind == Tile::RowKind::kInteger;
+  const num::DrainStage stage = drain_stage(in, kDrainScale, kDrainBias, view, kind == Tile::RowKind::kInteger);
 
   const uint64_t channel_bytes = uint64_t{n} * sizeof(float) * ((scaled ? 1 : 0) + (biased ? 1 : 0));
   const uint64_t bytes = m * n * view.element_bytes;
@@ -370,21 +359,13 @@ Timing Sca::drain(const isa::SpDrain &in) {
   const Cycles first_column = start + kScaDrainPipeline + 1;
   const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_column + leaving + spm_latency());
 
-  std::vector<std::byte *> rows_at(m);
-  for_each_row(view, [&](uint64_t row, int64_t offset) { rows_at[row] = spm() + view.base + offset; });
+  const std::vector<std::byte *> rows_at = row_addresses(view);
   Cycles complete = written;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
-    num::DrainStage part = stage;
-    if (scaled) part.scale += columns.first;
-    if (biased) part.bias += columns.first;
-    TileTarget target;
-    target.stride = view.strides[3];
-    target.rows.assign(rows_at.begin() + static_cast<ptrdiff_t>(rows.first),
-                       rows_at.begin() + static_cast<ptrdiff_t>(rows.first + rows.count));
-    for (std::byte *&to : target.rows) to += static_cast<ptrdiff_t>(columns.first) * target.stride;
     const uint64_t stream = std::max<uint64_t>(columns.count, written - spm_latency() - first_column);
     complete = std::max<Cycles>(
-        complete, tile.unit->drain(start, stream, in.acc_row, rows.count, columns.count, part, std::move(target)));
+        complete, tile.unit->drain(start, stream, in.acc_row, rows.count, columns.count, stage_of(stage, columns),
+                                   target_of(rows_at, view.strides[3], rows, columns)));
   });
   add_drain(view, complete);
   return {start - now + 1, complete - now};

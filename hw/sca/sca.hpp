@@ -60,7 +60,6 @@ class Sca : public TileEngine {
   ScaShape shape_;
   std::vector<std::unique_ptr<Tile>> tiles_;
   TileWorkers workers_;
-  std::vector<float> scale_, bias_;  // kept to save allocations
 };
 
 }  // namespace cx::hw
