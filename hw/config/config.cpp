@@ -1,6 +1,5 @@
 #include "hw/config/config.hpp"
 
-#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -14,7 +13,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "hw/config/energy_table.hpp"
 #include "hw/config/gen/schema.hpp"
+#include "hw/config/yaml_text.hpp"
 #include "hw/ras/fault_spec.hpp"
 #include "hw/regs/gen/isa.hpp"
 #include "hw/regs/gen/map.h"
@@ -24,30 +25,6 @@ namespace cx::config {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// Whether something follows the first document. YAML::LoadAll() does not end on texts like " ,", of which the parser
-/// takes nothing.
-struct SecondDocument final : YAML::EventHandler {
-  bool found = false;
-  YAML::Mark at;
-
-  void look(const std::string &text) {
-    std::istringstream stream(text);
-    YAML::Parser parser(stream);
-    if (!parser.HandleNextDocument(*this)) return;
-    at = {};
-    found = parser.HandleNextDocument(*this);
-  }
-  void OnDocumentStart(const YAML::Mark &mark) override { at = mark; }
-  void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark &, YAML::anchor_t) override {}
-  void OnAlias(const YAML::Mark &, YAML::anchor_t) override {}
-  void OnScalar(const YAML::Mark &, const std::string &, YAML::anchor_t, const std::string &) override {}
-  void OnSequenceStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {}
-  void OnSequenceEnd() override {}
-  void OnMapStart(const YAML::Mark &, const std::string &, YAML::anchor_t, YAML::EmitterStyle::value) override {}
-  void OnMapEnd() override {}
-};
 
 std::string message_of(const std::string &file, int line, int column, const std::string &key,
                        const std::string &message) {
@@ -70,21 +47,6 @@ bool is_section(std::string_view path) {
     const std::string_view key = info.key;
     return key.size() > path.size() && key.starts_with(path) && key[path.size()] == '.';
   });
-}
-
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t up = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = up;
-    }
-  }
-  return row[b.size()];
 }
 
 std::string unknown_key(std::string_view key) {
@@ -177,19 +139,9 @@ class Reader {
   }
 
   void document(const std::string &text, const std::string &name) {
-    YAML::Node document;
-    SecondDocument second;
-    try {
-      document = YAML::Load(text);
-      second.look(text);
-    } catch (const YAML::Exception &error) {
-      throw ConfigError(name, error.mark.line + 1, error.mark.column + 1, "", "not valid YAML: " + error.msg);
-    }
-    if (second.found) {
-      throw ConfigError(name, second.at.line + 1, second.at.column + 1, "", "expected one YAML document");
-    }
+    const YAML::Node document = load_document(text, name);
     if (document.IsNull()) return;
-    if (!document.IsMap()) fail(document, name, "", "expected a mapping of keys");
+    if (!document.IsMap()) fail_at(document, name, "", "expected a mapping of keys");
     for (const auto &entry : document) {
       if (entry.first.IsScalar() && entry.first.Scalar() == "include") includes(entry.second, name);
     }
@@ -211,32 +163,26 @@ class Reader {
           raw.items.push_back({fault_text(item, key, file), item.Mark().line + 1, item.Mark().column + 1});
           continue;
         }
-        if (!item.IsScalar()) fail(item, file, key, "expected a list of plain values");
+        if (!item.IsScalar()) fail_at(item, file, key, "expected a list of plain values");
         raw.items.push_back({item.Scalar(), item.Mark().line + 1, item.Mark().column + 1});
       }
     } else if (node.IsMap()) {
-      fail(node, file, key, "expected a value, got a mapping");
+      fail_at(node, file, key, "expected a value, got a mapping");
     } else {
-      fail(node, file, key, "has no value");
+      fail_at(node, file, key, "has no value");
     }
     return raw;
   }
 
  private:
-  [[noreturn]] static void fail(const YAML::Node &node, const std::string &file, const std::string &key,
-                                const std::string &message) {
-    const YAML::Mark mark = node.Mark();
-    throw ConfigError(file, mark.line + 1, mark.column + 1, key, message);
-  }
-
   // A mapping with `kind` and other keys as the text KIND@key=value,...
   static std::string fault_text(const YAML::Node &node, const std::string &key, const std::string &file) {
     std::string kind, rest;
     for (const auto &entry : node) {
-      if (!entry.first.IsScalar() || !entry.second.IsScalar()) fail(entry.first, file, key, "expected plain values");
+      if (!entry.first.IsScalar() || !entry.second.IsScalar()) fail_at(entry.first, file, key, "expected plain values");
       const std::string name = entry.first.Scalar(), value = entry.second.Scalar();
       if (name.find_first_of("@,=") != std::string::npos || value.find_first_of("@,=") != std::string::npos) {
-        fail(entry.first, file, key, "expected no '@', ',' or '='");
+        fail_at(entry.first, file, key, "expected no '@', ',' or '='");
       }
       if (name == "kind") {
         kind = value;
@@ -244,13 +190,14 @@ class Reader {
         rest += (rest.empty() ? "@" : ",") + name + "=" + value;
       }
     }
-    if (kind.empty()) fail(node, file, key, "kind: is required but not given");
+    if (kind.empty()) fail_at(node, file, key, "kind: is required but not given");
     return kind + rest;
   }
 
   void includes(const YAML::Node &node, const std::string &name) {
     const auto one = [&](const YAML::Node &item) {
-      if (!item.IsScalar() || item.Scalar().empty()) fail(item, name, "include", "expected a path or a list of paths");
+      if (!item.IsScalar() || item.Scalar().empty())
+        fail_at(item, name, "include", "expected a path or a list of paths");
       file((fs::path(name).parent_path() / item.Scalar()).string(), name, item.Mark());
     };
     if (node.IsSequence()) {
@@ -263,18 +210,18 @@ class Reader {
   void section(const YAML::Node &node, const std::string &prefix, const std::string &name,
                std::set<std::string> &seen) {
     for (const auto &entry : node) {
-      if (!entry.first.IsScalar()) fail(entry.first, name, prefix, "expected a key name");
+      if (!entry.first.IsScalar()) fail_at(entry.first, name, prefix, "expected a key name");
       const std::string path = prefix.empty() ? entry.first.Scalar() : prefix + "." + entry.first.Scalar();
-      if (!seen.insert(path).second) fail(entry.first, name, path, "is given twice");
+      if (!seen.insert(path).second) fail_at(entry.first, name, path, "is given twice");
       if (path == "include") continue;
       if (find_key(path) != nullptr) {
-        if (entry.second.IsNull()) fail(entry.first, name, path, "has no value");
+        if (entry.second.IsNull()) fail_at(entry.first, name, path, "has no value");
         parsed_.values_[path] = value(entry.second, path, name);
       } else if (is_section(path)) {
-        if (!entry.second.IsMap()) fail(entry.second, name, path, "is a section: expected a mapping of keys");
+        if (!entry.second.IsMap()) fail_at(entry.second, name, path, "is a section: expected a mapping of keys");
         section(entry.second, path, name, seen);
       } else {
-        fail(entry.first, name, path, unknown_key(path));
+        fail_at(entry.first, name, path, unknown_key(path));
       }
     }
   }
@@ -612,10 +559,29 @@ std::string describe(const KeyInfo &info) {
 
 }  // namespace
 
+namespace {
+
+// The table's file is found from where it is named, and has to be right.
+void resolve_energy_table(Chip &chip, const Parsed &parsed) {
+  const auto given = parsed.values().find("energy.table");
+  const bool in_file = given != parsed.values().end() && given->second.line != 0;
+  const fs::path folder = in_file ? fs::path(given->second.file).parent_path() : fs::path();
+  try {
+    chip.energy.table = energy_table_name(chip.energy.table, folder.string());
+  } catch (const EnergyTableMissing &error) {
+    if (given == parsed.values().end()) throw;
+    throw ConfigError(given->second.file, given->second.line, given->second.column, "energy.table", error.what());
+  }
+  load_energy_table(chip.energy.table);
+}
+
+}  // namespace
+
 Chip resolve(const Parsed &parsed) {
   Chip chip;
   visit(chip, Resolver(parsed));
   check_relations(chip, parsed);
+  resolve_energy_table(chip, parsed);
   return chip;
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Generates the resolved struct, the key table and the documentation from hw/config/schema.yaml.
+"""Generates the resolved struct, the key table and the documentation from hw/config/schema.yaml, and the quantities of
+energy tables, the tables that ship and their documentation from hw/config/energy.yaml and configs/energy/.
 
 usage: generate.py [--check]
 
@@ -11,6 +12,8 @@ import os
 import re
 import sys
 
+import yaml
+
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 SPEC = importlib.util.spec_from_file_location("cx_generate", os.path.join(HERE, "../regs/generate.py"))
@@ -18,6 +21,8 @@ BASE = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(BASE)
 
 SOURCE = "hw/config/schema.yaml"
+ENERGY = "hw/config/energy.yaml"
+TABLES = "configs/energy"
 KINDS = {"int": "uint32_t", "float": "double", "bool": "bool", "string": "std::string", "enum": "std::string",
          "enum_list": "std::vector<std::string>", "tile_set": "TileSet",
          "fault_plan": "FaultPlan"}
@@ -211,14 +216,91 @@ def config_md(keys):
     return "\n".join(out) + "\n"
 
 
+def load_quantities(description):
+    BASE.check_keys(ENERGY, description, ("quantities",))
+    quantities = []
+    for name, entry in description["quantities"].items():
+        at = f"{ENERGY}: {name}"
+        BASE.check_keys(at, entry, ("unit", "max", "scales", "doc"))
+        if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z0-9][a-z0-9_]*", name):
+            BASE.fail(at, "is not a dotted pair of lower-case names")
+        quantities.append(dict(entry, name=name, doc=BASE.text(entry["doc"])))
+    return quantities
+
+
+def load_tables():
+    folder = os.path.join(BASE.ROOT, TABLES)
+    tables = []
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            tables.append(dict(name=name.removesuffix(".yaml"), path=f"{TABLES}/{name}", text=file.read()))
+    return tables
+
+
+def energy_hpp(quantities, tables):
+    out = [BASE.banner(ENERGY) + "// clang-format off", "// Quantities of an energy table, and the tables that ship.",
+           "#ifndef CX_GEN_ENERGY_HPP", "#define CX_GEN_ENERGY_HPP", "", "#include <array>", "#include <cstdint>", "",
+           "namespace cx::config {", "", "enum class Quantity : uint8_t {"]
+    out += [f"  {q['name'].replace('.', '_')},  // {q['doc']} [{q['unit']}]" for q in quantities]
+    out += ["};", "", "struct QuantityInfo {", "  const char *name;", "  const char *unit;", "  double max;",
+            "  bool scales;  // with the factor of a table that has a base", "  const char *doc;", "};", "",
+            f"inline constexpr std::array<QuantityInfo, {len(quantities)}> kQuantities{{{{"]
+    out += [f"    {{{BASE.cstring(q['name'])}, {BASE.cstring(q['unit'])}, {q['max']}, {str(q['scales']).lower()}, "
+            f"{BASE.cstring(q['doc'])}}}," for q in quantities]
+    out += ["}};", "", "struct ShippedTable {", "  const char *name;", "  const char *path;  // in the repository, for messages",
+            "  const char *text;", "};", "", f"inline constexpr std::array<ShippedTable, {len(tables)}> kShippedTables{{{{"]
+    out += [f"    {{{BASE.cstring(t['name'])}, {BASE.cstring(t['path'])}, R\"table({t['text']})table\"}}," for t in tables]
+    out += ["}};", "", "}  // namespace cx::config", "", "#endif"]
+    return "\n".join(out) + "\n"
+
+
+def number_text(value):
+    return f"{value:.5g}"
+
+
+def energy_md(quantities, tables):
+    out = ["# Energy tables", "",
+           "What an operation costs, from `configs/energy/`; `energy.table` of a chip names one, or a file of the same form. "
+           "How they are used: [docs/energy.md](../energy.md).", "",
+           "| key | meaning |", "|---|---|",
+           "| node | name of the process |",
+           "| sources | name and reference of each source |",
+           "| base | a table that ships, or a file beside this one, whose values hold where `values` has none |",
+           "| factor | entry by which the base's values are multiplied that *scale*; they become grade C |",
+           "| values | an entry for every quantity below, or with a base for those that differ |", "",
+           "An entry has `value`, `source`, `grade` (A: published, of the source's own table or measurement; B: published, at second hand; "
+           "C: estimated or derived), `range` (least and most; without it the value alone), `formula`, `note`. Grade C must have range and "
+           "formula.", "", "## Quantities", "", "| quantity | unit | scales | meaning |", "|---|---|---|---|"]
+    out += [f"| {q['name']} | {q['unit']} | {'yes' if q['scales'] else ''} | {BASE.cell(q['doc'])} |" for q in quantities]
+    for table in tables:
+        content = yaml.safe_load(table["text"])
+        out += ["", f"## {table['name']}", ""]
+        if "base" in content:
+            factor = content["factor"]
+            out += [f"{content['base']}, what scales times {number_text(factor['value'])} "
+                    f"({number_text(factor['range'][0])} to {number_text(factor['range'][1])}; {factor['formula']}).", ""]
+        if content.get("values"):
+            out += ["| quantity | value | range | grade | source | formula, note |", "|---|---:|---|---|---|---|"]
+        for name, entry in content.get("values", {}).items():
+            limits = " to ".join(number_text(v) for v in entry.get("range", []))
+            remarks = "; ".join(entry[key] for key in ("formula", "note") if key in entry)
+            out.append(f"| {name} | {number_text(entry['value'])} | {limits} | {entry['grade']} | {entry['source']} | {BASE.cell(remarks)} |")
+        out += [""] if content.get("values") else []
+        out += [f"- {name}: {reference}" for name, reference in content["sources"].items()]
+    return "\n".join(out) + "\n"
+
+
 def main(arguments):
     if arguments not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
     try:
         keys = load(BASE.read(SOURCE))
+        quantities = load_quantities(BASE.read(ENERGY))
+        tables = load_tables()
         files = {"hw/config/gen/chip.hpp": chip_hpp(keys), "hw/config/gen/schema.hpp": schema_hpp(keys),
-                 "docs/reference/config.md": config_md(keys)}
+                 "docs/reference/config.md": config_md(keys), "hw/config/gen/energy.hpp": energy_hpp(quantities, tables),
+                 "docs/reference/energy.md": energy_md(quantities, tables)}
         return BASE.emit(files, bool(arguments))
     except BASE.DescriptionError as error:
         print(f"error: {error}", file=sys.stderr)

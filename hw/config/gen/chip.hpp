@@ -129,6 +129,12 @@ struct Chip {
     FaultPlan plan{};  // Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,...
     bool operator==(const FaultsSection &) const = default;
   } faults;
+  struct EnergySection {
+    std::string table = "n7";  // Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it.
+    std::string dram = "lpddr5";  // Kind of DRAM, for its energy.
+    double hop_mm = 2;  // Wire of one hop of the NoC; a transfer takes two. [mm]
+    bool operator==(const EnergySection &) const = default;
+  } energy;
 
   bool operator==(const Chip &) const = default;
 };
@@ -187,6 +193,9 @@ void visit(ChipType &chip, F &&f) {
   f(48u, chip.faults.door);
   f(49u, chip.faults.seed);
   f(50u, chip.faults.plan);
+  f(51u, chip.energy.table);
+  f(52u, chip.energy.dram);
+  f(53u, chip.energy.hop_mm);
 }
 
 }  // namespace cx::config

@@ -37,9 +37,10 @@ namespace schema_detail {
 inline constexpr std::array<const char *, 2> allowed_27{{"ws", "os"}};
 inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}};
 inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
+inline constexpr std::array<const char *, 7> allowed_52{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 51> kSchema{{
+inline constexpr std::array<KeyInfo, 54> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -91,6 +92,9 @@ inline constexpr std::array<KeyInfo, 51> kSchema{{
     {"faults.door", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "false", "true or false", false, "Whether a card that cx device serves lets faults be provoked from outside (cx fault inject)."},
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
+    {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_52, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
 }};
 
 }  // namespace cx::config
