@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "driver/compiler/backend/cost_model.hpp"
 #include "driver/compiler/backend/describe.hpp"
 #include "driver/compiler/backend/fusion.hpp"
 #include "driver/compiler/backend/in_place.hpp"
@@ -216,6 +217,17 @@ uint64_t expected_bytes(const Graph &graph, Dtype product) {
   return static_cast<uint64_t>(bytes) + static_cast<uint64_t>(bytes) / 16 + kStreams;
 }
 
+/// What the cost model says of the program, in total and by group.
+void add_estimate(const Target &target, const Emitter &emitter, CompileStatistics &statistics) {
+  const Estimate estimate = CostModel(target).estimate(emitter.operations());
+  statistics.estimated_cycles = static_cast<uint64_t>(estimate.cycles);
+  std::map<std::string, uint64_t> by_name;
+  for (std::size_t n = 0; n < estimate.by_node.size(); ++n) {
+    by_name[emitter.nodes()[n]] += static_cast<uint64_t>(estimate.by_node[n]);
+  }
+  for (GroupStatistics &detail : statistics.details) detail.estimated_cycles = by_name[detail.name];
+}
+
 /// `most`: bytes of the scratchpad that tensors may take between groups.
 Program emit_program(const Graph &graph, const std::vector<Group> &groups, const Updates &updates, const Target &target,
                      const CompileOptions &options, int64_t most, CompileStatistics *statistics) {
@@ -293,6 +305,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     statistics->dma_store_bytes = emitter.store_bytes();
     statistics->details = details_of(graph, groups, element, product);
     for (const GroupStatistics &detail : statistics->details) statistics->minimum_bytes += detail.minimum_bytes;
+    add_estimate(target, emitter, *statistics);
   }
   return program;
 }

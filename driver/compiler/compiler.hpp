@@ -63,6 +63,9 @@ struct GroupStatistics {
   std::vector<std::string> nodes;  ///< names
   uint64_t macs = 0;               ///< of its convolutions and matrix products, without padding
   uint64_t minimum_bytes = 0;      ///< that it cannot but move: its constants, bound inputs and outputs, each once
+  /// By how much it moves the end of the program on, in cycles, by the cost model. These add up to
+  /// CompileStatistics::estimated_cycles.
+  uint64_t estimated_cycles = 0;
 };
 
 /// What the compiler did, for reports.
@@ -78,6 +81,7 @@ struct CompileStatistics {
   uint64_t dma_store_bytes = 0;
   /// That any program for this graph moves between DRAM and chip: constants, bound inputs and outputs, each once.
   uint64_t minimum_bytes = 0;
+  uint64_t estimated_cycles = 0;         ///< from the first instruction to the end of the last, by the cost model
   std::vector<GroupStatistics> details;  ///< of the groups
 };
 

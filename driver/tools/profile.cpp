@@ -105,6 +105,7 @@ Profile make_profile(std::span<const cx_port_trace_record> trace, const Program 
   }
   profile.peak_macs_per_cycle = report.peak_macs_per_cycle;
   profile.work_cycles = trace.empty() ? 0 : end - origin;
+  profile.estimated_cycles = statistics.estimated_cycles;
   profile.launch_cycles = report.launch_cycles;
   if (profile.work_cycles > profile.launch_cycles) throw Error("the trace is longer than the launch");
   profile.mac_cycles = static_cast<double>(profile.macs) / peak;
@@ -128,6 +129,7 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
   json["memory_bytes"] = profile.memory_bytes;
   json["launch_us"] = microseconds(static_cast<double>(profile.launch_cycles), target);
   json["work_us"] = microseconds(static_cast<double>(profile.work_cycles), target);
+  json["estimated_work_us"] = microseconds(static_cast<double>(profile.estimated_cycles), target);
   json["bound_us"] = microseconds(profile.bound_cycles, target);
   json["bound_macs_us"] = microseconds(profile.mac_cycles, target);
   json["bound_bytes_us"] = microseconds(profile.byte_cycles, target);
@@ -145,6 +147,7 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
                               {"op", group.group.op},
                               {"nodes", group.group.nodes},
                               {"us", microseconds(static_cast<double>(group.cycles), target)},
+                              {"estimated_us", microseconds(static_cast<double>(group.group.estimated_cycles), target)},
                               {"start_us", microseconds(static_cast<double>(group.first_issue), target)},
                               {"end_us", microseconds(static_cast<double>(group.last_complete), target)},
                               {"macs", group.group.macs},
@@ -180,6 +183,9 @@ std::string profile_table(const Profile &profile, const Target &target) {
   out +=
       fmt::format("{} bytes that must move (of {} moved) at {:.1f} GB/s: {:.2f} us\n", grouped(profile.minimum_bytes),
                   grouped(profile.memory_bytes), target.dram_mbps / 1e3, microseconds(profile.byte_cycles, target));
+  out += fmt::format("work {:.2f} us, by the compiler's cost model {:.2f} us\n",
+                     microseconds(static_cast<double>(profile.work_cycles), target),
+                     microseconds(static_cast<double>(profile.estimated_cycles), target));
   out += fmt::format("launch around the work: {:.2f} us\n",
                      microseconds(static_cast<double>(profile.launch_cycles - profile.work_cycles), target));
   out += fmt::format("launch {:.2f} us, lower bound {:.2f} us: {:.1f} %\n",

@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
 
-#include "driver/compiler/backend/hazards.hpp"
+#include "driver/compiler/backend/descriptor_cache.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
 
 namespace {
-
-constexpr int kDescriptors = 16;
 
 Descriptor descriptor_of(const Block &block, std::size_t operand, Dtype dtype, int64_t base) {
   Descriptor result;
@@ -53,10 +50,6 @@ std::pair<int64_t, int64_t> extent(int64_t base, const std::array<uint16_t, 4> &
   return {first, last + size};
 }
 
-uint64_t count(const std::array<uint16_t, 4> &dims) {
-  return static_cast<uint64_t>(dims[0]) * dims[1] * dims[2] * dims[3];
-}
-
 /// Bytes of one transfer. Others, instruction fetches among them, wait for memory behind it.
 constexpr int64_t kTransferBytes = 32 << 10;
 
@@ -93,39 +86,6 @@ bool same_elements(const SpmView &a, const SpmView &b) {
 }
 
 int semaphore(int from, int to) { return from * 3 + (to < from ? to : to - 1); }
-
-/// The 16 descriptors of an engine: what each holds and when it was last used.
-template <typename T>
-class DescriptorCache {
- public:
-  /// The slot that holds `value`; sets `missing` if it has to be written first.
-  int slot(const T &value, bool &missing) {
-    ++clock_;
-    for (int i = 0; i < used_; ++i) {
-      if (values_[static_cast<std::size_t>(i)] == value) {
-        stamps_[static_cast<std::size_t>(i)] = clock_;
-        missing = false;
-        return i;
-      }
-    }
-    int victim = used_;
-    if (used_ < kDescriptors) {
-      ++used_;
-    } else {
-      victim = static_cast<int>(std::min_element(stamps_.begin(), stamps_.end()) - stamps_.begin());
-    }
-    values_[static_cast<std::size_t>(victim)] = value;
-    stamps_[static_cast<std::size_t>(victim)] = clock_;
-    missing = true;
-    return victim;
-  }
-
- private:
-  int used_ = 0;
-  uint64_t clock_ = 0;
-  std::array<T, kDescriptors> values_{};
-  std::array<uint64_t, kDescriptors> stamps_{};
-};
 
 }  // namespace
 
@@ -177,7 +137,7 @@ void Emitter::operands_ready() {
   std::rotate(first, middle, operations_.end());
 }
 
-Emitter::Operation &Emitter::add(isa::Engine engine, const isa::Inst &inst) {
+Operation &Emitter::add(isa::Engine engine, const isa::Inst &inst) {
   if (dry_) {
     scratch_ = {};
     return scratch_;
@@ -509,37 +469,14 @@ void Emitter::softmax(const Descriptor &dst, const Descriptor &src) {
 }
 
 void Emitter::synchronize() {
-  using Clock = std::array<int64_t, kEngines>;  // last operation of each engine that is known to be complete
-  std::map<int, HazardMap> spaces;
-  std::array<Clock, kEngines> known;
-  for (Clock &clock : known) clock.fill(-1);
-  std::vector<Clock> snapshot(operations_.size());
+  const std::vector<Sources> sources = dependences(operations_);
   for (std::size_t i = 0; i < operations_.size(); ++i) {
-    Operation &op = operations_[i];
-    const auto self = static_cast<std::size_t>(op.engine);
-    Clock needed;
-    needed.fill(-1);
-    for (const Access &access : op.accesses) {
-      spaces[access.space].access(access.begin, access.end, access.write, static_cast<int>(self),
-                                  static_cast<int64_t>(i), needed);
+    for (std::size_t e = 0; e < kEngines; ++e) {
+      if (sources[i][e] < 0) continue;
+      operations_[i].waits[e] = true;
+      operations_[static_cast<std::size_t>(sources[i][e])].posts[static_cast<std::size_t>(operations_[i].engine)] =
+          true;
     }
-    // Latest first: what an operation has waited for itself often covers the other dependences.
-    for (;;) {
-      std::size_t best = kEngines;
-      for (std::size_t e = 0; e < kEngines; ++e) {
-        if (e == self || needed[e] <= known[self][e]) continue;
-        if (best == kEngines || needed[e] > needed[best]) best = e;
-      }
-      if (best == kEngines) break;
-      const auto source = static_cast<std::size_t>(needed[best]);
-      operations_[source].posts[self] = true;
-      op.waits[best] = true;
-      known[self][best] = needed[best];
-      for (std::size_t e = 0; e < kEngines; ++e) known[self][e] = std::max(known[self][e], snapshot[source][e]);
-    }
-    snapshot[i] = known[self];
-    snapshot[i][self] = static_cast<int64_t>(i);
-    known[self][self] = static_cast<int64_t>(i);
   }
 }
 

@@ -13,28 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "driver/compiler/backend/operation.hpp"
 #include "driver/compiler/backend/views.hpp"
 #include "driver/runtime/image_builder.hpp"
 #include "driver/runtime/program.hpp"
 
 namespace cx::compiler::backend {
-
-/// A scratchpad descriptor.
-struct Descriptor {
-  Dtype dtype{};
-  uint32_t base = 0;
-  std::array<uint16_t, 4> dims{1, 1, 1, 1};
-  std::array<int32_t, 4> strides{0, 0, 0, 0};
-  bool operator==(const Descriptor &) const = default;
-};
-
-/// Where the elements of a transfer lie in a segment.
-struct MemDescriptor {
-  uint8_t segment = 0;
-  uint64_t offset = 0;
-  std::array<int32_t, 4> strides{0, 0, 0, 0};
-  bool operator==(const MemDescriptor &) const = default;
-};
 
 struct Activation {
   isa::Activation kind = isa::Activation::NONE;
@@ -116,6 +100,11 @@ class Emitter {
               const std::optional<Descriptor> &w, const std::optional<Descriptor> &bias);
   void softmax(const Descriptor &dst, const Descriptor &src);
 
+  /// In program order. What operands_ready() put in another order is in it.
+  const std::vector<Operation> &operations() const { return operations_; }
+  /// Names of the nodes that operations belong to, by Operation::node.
+  const std::vector<std::string> &nodes() const { return nodes_; }
+
   uint64_t load_bytes() const { return load_bytes_; }
   uint64_t store_bytes() const { return store_bytes_; }
 
@@ -124,28 +113,6 @@ class Emitter {
   uint64_t finish(const Target &target, ImageBuilder &image, std::vector<DebugEntry> &debug);
 
  private:
-  static constexpr int kEngines = 4;
-  struct Access {
-    int space = 0;  ///< 0 scratchpad, 1 + n segment n
-    int64_t begin = 0;
-    int64_t end = 0;
-    bool write = false;
-  };
-  struct Operand {
-    uint8_t at = 0;  ///< byte of the instruction that names the descriptor
-    Descriptor view;
-  };
-  struct Operation {
-    isa::Engine engine{};
-    int node = 0;
-    isa::Inst inst{};
-    std::vector<Operand> operands;
-    std::optional<std::pair<uint8_t, MemDescriptor>> memory;
-    std::vector<Access> accesses;
-    std::array<bool, kEngines> waits{};  ///< for the next post of the engine
-    std::array<bool, kEngines> posts{};  ///< to the engine
-  };
-
   Operation &add(isa::Engine engine, const isa::Inst &inst);
   static void use(Operation &op, uint8_t at, const Descriptor &view, bool write);
   static void use_memory(Operation &op, uint8_t at, const MemDescriptor &memory, const std::array<uint16_t, 4> &dims,
