@@ -12,25 +12,25 @@ _start:
 
   la    t0, __bss_start
   la    t1, __bss_end
+  /* Its bounds are multiples of 8, and it is not empty. */
 1:
-  bgeu  t0, t1, 2f
   sw    zero, 0(t0)
-  addi  t0, t0, 4
-  j     1b
-2:
+  sw    zero, 4(t0)
+  addi  t0, t0, 8
+  bltu  t0, t1, 1b
   /* The guard lies below the stack; main looks whether it is whole. */
   la    t0, __stack_guard
   la    t1, __stack_limit
   li    t2, 0x57ac6a4d
-3:
+2:
   sw    t2, 0(t0)
   addi  t0, t0, 4
-  bltu  t0, t1, 3b
+  bltu  t0, t1, 2b
   call  firmware_main
   /* firmware_main never returns. */
-4:
+3:
   wfi
-  j     4b
+  j     3b
 
 /* Interrupts are not enabled in mstatus, so every trap is an exception of the firmware itself. */
   .section .text.trap, "ax"
@@ -42,6 +42,6 @@ trap_entry:
   csrr  a2, mtval
   la    sp, __stack_top
   call  firmware_trap
-5:
+4:
   wfi
-  j     5b
+  j     4b

@@ -30,14 +30,15 @@ static uint32_t event_class(const struct fault *fault) {
 }
 
 static uint32_t source_of(const struct fault *fault) {
-  return (fault->queue << CX_DEV_FAULT_SOURCE_QUEUE_SHIFT) | (fault->engine << CX_DEV_FAULT_SOURCE_ENGINE_SHIFT);
+  return (fault->queue << CX_DEV_FAULT_SOURCE_QUEUE_SHIFT) | (fault->engine << CX_DEV_FAULT_SOURCE_ENGINE_SHIFT) |
+         (fault->entry << CX_DEV_FAULT_SOURCE_ENTRY_SHIFT);
 }
 
 static void post_event(const struct fault *fault) {
   const uint32_t class = event_class(fault);
   if (class == NO_EVENT) return;
   mmio_write(RAS(POST_STATUS), fault->status);
-  mmio_write(RAS(POST_SOURCE), source_of(fault));
+  mmio_write(RAS(POST_SOURCE), source_of(fault) & ~CX_DEV_FAULT_SOURCE_ENTRY_MASK);
   mmio_write(RAS(POST_PACKET), fault->packet);
   mmio_write(RAS(POST_PC), fault->pc);
   mmio_write64(RAS(POST_ADDR_LO), fault->address);

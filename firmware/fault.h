@@ -13,6 +13,7 @@ struct fault {
   uint32_t queue;
   uint32_t engine;
   uint32_t packet; /* index since enable */
+  uint32_t entry;  /* 1 + index in the list of an EXECUTE packet; 0 none */
   uint32_t pc;     /* instruction index */
   uint64_t address;
 };

@@ -8,6 +8,7 @@
 #include "firmware/mmio.h"
 #include "firmware/sdma.h"
 #include "firmware/timer.h"
+#include "firmware/turn.h"
 
 #define ALL_STATUS (CX_ENGINE_STATUS_DONE_MASK | CX_ENGINE_STATUS_FAULT_MASK)
 
@@ -130,7 +131,7 @@ static bool load_program(struct slot *slot) {
 }
 
 bool launch_start(struct queue *queue, struct slot *slot) {
-  if (active.slot != NULL) return false;
+  if (!turn_take(RESOURCE_ENGINES, queue, active.slot == NULL)) return false;
   if (!load_program(slot)) return true;
 
   const packet_t *packet = slot->packet;

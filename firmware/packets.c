@@ -5,10 +5,14 @@
 #include "firmware/launch.h"
 #include "firmware/sdma.h"
 #include "firmware/timer.h"
+#include "firmware/turn.h"
 #include "firmware/wait.h"
 
-/* One transfer of the hardware is shorter than 4 GiB; a longer fill goes in pieces. */
-#define FILL_PIECE 0x80000000u
+/* Transfers go in pieces, so that no packet keeps a channel for long from queues that are served before its own. A
+ * piece of rows with gaps counts each row as at least ROW_BYTES. */
+#define COPY_PIECE (1u << 20)
+#define FILL_PIECE (4u << 20)
+#define ROW_BYTES 512u
 
 /* Owners of the channels that run packets. */
 static struct {
@@ -16,41 +20,69 @@ static struct {
   struct slot *slot;
 } channels[SDMA_CHANNELS];
 
-static uint32_t free_channel(void) {
-  for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < sdma_channels(); ++channel) {
+/* On a chip with all channels the last one is kept for level 0. */
+static uint32_t free_channel(const struct queue *queue) {
+  const bool reserved = queue->level != 0 && sdma_channels() == SDMA_CHANNELS;
+  for (uint32_t channel = sdma_channels() - (reserved ? 2 : 1); channel >= SDMA_FIRST_PACKET_CHANNEL; --channel) {
     if (channels[channel].slot == NULL) return channel;
   }
   return SDMA_CHANNELS;
 }
 
-static struct sdma_transfer fill_transfer(const packet_t *packet) {
-  const struct sdma_transfer transfer = {
-      .dst = packet->fill.dst,
-      .row_bytes = packet->fill.bytes < FILL_PIECE ? (uint32_t)packet->fill.bytes : FILL_PIECE,
-      .rows = 1,
-      .pattern = packet->fill.pattern,
-      .kind = CX_SDMA_CTRL_FILL_MASK};
+static struct sdma_transfer fill_piece(const struct slot *slot) {
+  const packet_t *packet = slot->packet;
+  const uint64_t left = packet->fill.bytes - slot->moved;
+  const struct sdma_transfer transfer = {.dst = packet->fill.dst + slot->moved,
+                                         .row_bytes = left < FILL_PIECE ? (uint32_t)left : FILL_PIECE,
+                                         .rows = 1,
+                                         .pattern = packet->fill.pattern,
+                                         .kind = CX_SDMA_CTRL_FILL_MASK};
   return transfer;
 }
 
-static struct sdma_transfer copy_transfer(const packet_t *packet) {
+static struct sdma_transfer copy_piece(const struct slot *slot) {
   static const uint8_t kinds[] = {
       [CX_DIRECTION_HOST_TO_DEVICE] = CX_SDMA_CTRL_SRC_HOST_MASK,
       [CX_DIRECTION_DEVICE_TO_HOST] = CX_SDMA_CTRL_DST_HOST_MASK,
       [CX_DIRECTION_DEVICE_TO_DEVICE] = 0,
   };
-  const struct sdma_transfer transfer = {.src = packet->copy.src,
-                                         .dst = packet->copy.dst,
-                                         .row_bytes = packet->copy.row_bytes,
-                                         .rows = packet->copy.rows,
-                                         .src_pitch = packet->copy.src_pitch,
-                                         .dst_pitch = packet->copy.dst_pitch,
+  const packet_t *packet = slot->packet;
+  const uint32_t src_pitch = packet->copy.src_pitch, dst_pitch = packet->copy.dst_pitch;
+  uint32_t row_bytes = packet->copy.row_bytes, rows = packet->copy.rows - slot->row;
+  if (row_bytes > COPY_PIECE) {
+    const uint32_t left = row_bytes - (uint32_t)slot->moved;
+    row_bytes = left < COPY_PIECE ? left : COPY_PIECE;
+    rows = 1;
+  } else {
+    const bool gaps = src_pitch != row_bytes || dst_pitch != row_bytes;
+    const uint32_t most = COPY_PIECE / (gaps && row_bytes < ROW_BYTES ? ROW_BYTES : row_bytes);
+    if (rows > most) rows = most;
+  }
+  const struct sdma_transfer transfer = {.src = packet->copy.src + (uint64_t)slot->row * src_pitch + slot->moved,
+                                         .dst = packet->copy.dst + (uint64_t)slot->row * dst_pitch + slot->moved,
+                                         .row_bytes = row_bytes,
+                                         .rows = rows,
+                                         .src_pitch = src_pitch,
+                                         .dst_pitch = dst_pitch,
                                          .kind = kinds[packet->copy.direction]};
   return transfer;
 }
 
-static struct sdma_transfer transfer_of(const packet_t *packet) {
-  return packet->header.type == CX_PKT_FILL ? fill_transfer(packet) : copy_transfer(packet);
+/* The next piece of a packet. */
+static struct sdma_transfer piece_of(const struct slot *slot) {
+  return slot->packet->header.type == CX_PKT_FILL ? fill_piece(slot) : copy_piece(slot);
+}
+
+/* The piece that piece_of() names is done. True: so is the packet. */
+static bool advance(struct slot *slot) {
+  const packet_t *packet = slot->packet;
+  const struct sdma_transfer piece = piece_of(slot);
+  slot->moved += piece.row_bytes;
+  if (packet->header.type == CX_PKT_FILL) return slot->moved == packet->fill.bytes;
+  if (slot->moved < packet->copy.row_bytes) return false;
+  slot->moved = 0;
+  slot->row += piece.rows;
+  return slot->row == packet->copy.rows;
 }
 
 /* Byte offset of the field whose address the transfer failed at. */
@@ -67,20 +99,20 @@ static uint32_t failed_field(const struct slot *slot, const struct sdma_result *
   return src ? offsetof(cx_packet_copy, src) : offsetof(cx_packet_copy, dst);
 }
 
-/* After a transfer: true when the packet is finished, false when there is another piece of it to transfer. */
+/* After a piece: true when the packet is finished, false when there is another piece of it to transfer. */
 static bool end_transfer(struct slot *slot, const struct sdma_result *result) {
-  packet_t *packet = slot->packet;
   if (result->status != CX_STATUS_OK) {
     slot_finish(slot, result->status, failed_field(slot, result), result->address);
     return true;
   }
-  if (packet->header.type == CX_PKT_FILL && packet->fill.bytes > FILL_PIECE) {
-    packet->fill.dst += FILL_PIECE;
-    packet->fill.bytes -= FILL_PIECE;
-    return false;
-  }
+  if (!advance(slot)) return false;
   slot_finish(slot, CX_STATUS_OK, 0, 0);
   return true;
+}
+
+static void pause(struct queue *queue, struct slot *slot) {
+  slot->state = SLOT_PAUSED;
+  ++queue->paused;
 }
 
 void packets_transfers_done(void) {
@@ -90,13 +122,18 @@ void packets_transfers_done(void) {
     struct slot *slot = channels[channel].slot;
     if (slot == NULL) continue;
     const struct sdma_result result = sdma_result(channel);
-    if (end_transfer(slot, &result)) {
-      channels[channel].slot = NULL;
-      queue_wake_all();
-    } else {
-      const struct sdma_transfer rest = transfer_of(slot->packet);
-      sdma_start(channel, &rest);
+    if (!end_transfer(slot, &result)) {
+      struct queue *queue = channels[channel].queue;
+      const uint32_t others = queue_up_to_level(queue->level) & ~(1u << queue->number);
+      if ((turn_wanted(RESOURCE_CHANNEL) & others) == 0) {
+        const struct sdma_transfer rest = piece_of(slot);
+        sdma_start(channel, &rest);
+        continue;
+      }
+      pause(queue, slot);
     }
+    channels[channel].slot = NULL;
+    queue_wake_all();
   }
 }
 
@@ -106,6 +143,28 @@ static bool writes_below_memories(const packet_t *packet) {
   return packet->copy.direction != CX_DIRECTION_DEVICE_TO_HOST && packet->copy.dst < CX_MEM_SPM_BASE;
 }
 
+static bool start_piece(struct queue *queue, struct slot *slot) {
+  const struct sdma_transfer piece = piece_of(slot);
+  if (sdma_channels() == 1) {
+    const struct sdma_result result = sdma_run(&piece);
+    if (!end_transfer(slot, &result)) pause(queue, slot);
+    return true;
+  }
+  const uint32_t channel = free_channel(queue);
+  if (!turn_take(RESOURCE_CHANNEL, queue, channel != SDMA_CHANNELS)) return false;
+  sdma_start(channel, &piece);
+  slot->state = SLOT_RUNNING;
+  channels[channel].queue = queue;
+  channels[channel].slot = slot;
+  return true;
+}
+
+bool packet_resume(struct queue *queue, struct slot *slot) {
+  if (!start_piece(queue, slot)) return false;
+  --queue->paused;
+  return true;
+}
+
 static bool start_transfer(struct queue *queue, struct slot *slot) {
   if (writes_below_memories(slot->packet)) {
     const bool fill = slot->packet->header.type == CX_PKT_FILL;
@@ -113,32 +172,22 @@ static bool start_transfer(struct queue *queue, struct slot *slot) {
                 fill ? slot->packet->fill.dst : slot->packet->copy.dst);
     return true;
   }
-  if (sdma_channels() == 1) {
-    struct sdma_result result;
-    do {
-      const struct sdma_transfer transfer = transfer_of(slot->packet);
-      result = sdma_run(&transfer);
-    } while (!end_transfer(slot, &result));
-    return true;
-  }
-  const uint32_t channel = free_channel();
-  if (channel == SDMA_CHANNELS) return false;
-  const struct sdma_transfer transfer = transfer_of(slot->packet);
-  sdma_start(channel, &transfer);
-  slot->state = SLOT_RUNNING;
-  channels[channel].queue = queue;
-  channels[channel].slot = slot;
-  return true;
+  return start_piece(queue, slot);
 }
 
 static void run_signal(struct slot *slot) {
   static uint64_t value __attribute__((aligned(8)));
   const packet_t *packet = slot->packet;
   struct sdma_result result = {CX_STATUS_OK, 0};
-  value = packet->signal.value;
-  if (packet->signal.op == CX_SIGNAL_OP_ADD) {
+  if (packet->signal.op == CX_SIGNAL_OP_SET) {
+    value = packet->signal.value;
+  } else {
     result = sdma_read_host(&value, packet->signal.address, sizeof value);
-    value += packet->signal.value;
+    if (packet->signal.op == CX_SIGNAL_OP_ADD) {
+      value += packet->signal.value;
+    } else if (value < packet->signal.value) {
+      value = packet->signal.value;
+    }
   }
   if (result.status == CX_STATUS_OK) result = sdma_write_host(packet->signal.address, &value, sizeof value);
   if (result.status == CX_STATUS_OK) wait_notify(packet->signal.address);
@@ -180,7 +229,13 @@ bool packet_start(struct queue *queue, struct slot *slot) {
     slot->seen = true;
     slot->fault_engine = 0xff;
     slot->fault_pc = 0;
-    const uint32_t status = validate(slot->packet, &detail);
+    slot->entry = 0;
+    slot->moved = 0;
+    slot->row = 0;
+    uint32_t status = validate(slot->packet, &detail);
+    if (status == CX_STATUS_OK && slot->packet->header.type == CX_PKT_EXECUTE && queue_in_list(queue)) {
+      status = cx_packet_fail(&detail, 0, CX_STATUS_UNSUPPORTED);
+    }
     if (status != CX_STATUS_OK) {
       slot_finish(slot, status, detail, 0);
       return true;
@@ -203,13 +258,16 @@ bool packet_start(struct queue *queue, struct slot *slot) {
     case CX_PKT_TIMESTAMP:
       run_timestamp(slot);
       return true;
+    case CX_PKT_EXECUTE:
+      queue_execute(queue, slot);
+      return true;
     default: /* NOP */
       slot_finish(slot, CX_STATUS_OK, 0, 0);
       return true;
   }
 }
 
-void packets_abort(struct queue *queue) {
+void packets_stop(struct queue *queue) {
   for (uint32_t channel = SDMA_FIRST_PACKET_CHANNEL; channel < SDMA_CHANNELS; ++channel) {
     if (channels[channel].slot == NULL || channels[channel].queue != queue) continue;
     sdma_abort(channel);
@@ -217,9 +275,4 @@ void packets_abort(struct queue *queue) {
     channels[channel].slot = NULL;
   }
   launch_abort(queue);
-  if (queue->waiting) {
-    queue_set_waiting(queue, false);
-    slot_finish(&queue->slots[(queue->next - 1) % WINDOW], CX_STATUS_ABORTED, 0, 0);
-  }
-  queue_wake_all();
 }

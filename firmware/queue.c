@@ -1,5 +1,7 @@
 #include "firmware/queue.h"
 
+#include <stddef.h>
+
 #include "firmware/boot.h"
 #include "firmware/fault.h"
 #include "firmware/launch.h"
@@ -7,6 +9,7 @@
 #include "firmware/packets.h"
 #include "firmware/sdma.h"
 #include "firmware/timer.h"
+#include "firmware/turn.h"
 #include "firmware/wait.h"
 
 #define LEVELS (1u << CX_QUEUE_PRIORITY_LEVEL_WIDTH)
@@ -26,20 +29,31 @@ struct queue *queue_get(uint32_t number) {
 void queue_init(uint32_t number) {
   struct queue *queue = &queues[number];
   queue->number = (uint8_t)number;
-  for (uint32_t i = 0; i < WINDOW; ++i) queue->slots[i].packet = &queue->packets[i];
+  for (uint32_t i = 0; i < WINDOW; ++i) {
+    queue->ring.slots[i].packet = &queue->ring.packets[i];
+    queue->list.slots[i].packet = &queue->list.packets[i];
+  }
   mmio_write(QUEUE(STATE, number), CX_QUEUE_STATE_STATE_DISABLED);
   mmio_write(QUEUE(READ_INDEX, number), 0);
 }
 
-void queue_set_waiting(struct queue *queue, bool is_waiting) {
+void queue_set_waiting(struct queue *queue, struct slot *slot) {
   const uint32_t bit = 1u << queue->number;
-  queue->waiting = is_waiting;
-  waiting = is_waiting ? waiting | bit : waiting & ~bit;
+  queue->waiting = slot;
+  waiting = slot != NULL ? waiting | bit : waiting & ~bit;
 }
 
 uint32_t queue_waiting(void) { return waiting; }
 
-static struct slot *slot_of(struct queue *queue, uint32_t index) { return &queue->slots[index % WINDOW]; }
+uint32_t queue_up_to_level(uint32_t level) {
+  uint32_t queues_there = 0;
+  for (uint32_t i = 0; i <= level; ++i) queues_there |= level_queues[i];
+  return queues_there;
+}
+
+static struct slot *slot_of(struct source *source, uint32_t index) { return &source->slots[index % WINDOW]; }
+
+static bool started_are_complete(const struct source *source) { return source->head == source->next; }
 
 void queue_wake_all(void) { ready = ~0u; }
 
@@ -53,10 +67,35 @@ static void raise_vector(uint32_t vector) {
 }
 
 static void clear(struct queue *queue) {
-  queue->head = queue->next = queue->fetched = queue->written = 0;
+  struct source *ring = &queue->ring;
+  ring->head = ring->next = ring->fetched = ring->written = 0;
   queue->enabled = queue->draining = false;
-  queue_set_waiting(queue, false);
+  queue->execute = NULL;
+  queue->paused = 0;
+  queue_set_waiting(queue, NULL);
+  turn_forget(queue);
   for (uint32_t level = 0; level < LEVELS; ++level) level_queues[level] &= ~(1u << queue->number);
+}
+
+static void finish_started(struct source *source) {
+  for (uint32_t i = source->head; i != source->next; ++i) {
+    struct slot *slot = slot_of(source, i);
+    if (slot->state != SLOT_FINISHED) slot_finish(slot, CX_STATUS_ABORTED, 0, 0);
+  }
+}
+
+/* Ends everything that has started and is not done, as ABORTED. */
+static void stop(struct queue *queue) {
+  packets_stop(queue);
+  if (queue->execute != NULL) {
+    finish_started(&queue->list);
+    queue->list_stopped = true;
+  }
+  finish_started(&queue->ring);
+  queue->paused = 0;
+  queue_set_waiting(queue, NULL);
+  turn_forget(queue);
+  queue_wake_all();
 }
 
 /* The ring itself cannot be used any more; packets in flight still end, their results are dropped. */
@@ -64,44 +103,52 @@ static void fail_queue(struct queue *queue, uint32_t status, uint64_t address) {
   const struct fault fault = {.status = status,
                               .queue = queue->number,
                               .engine = FAULT_NO_ENGINE,
-                              .packet = queue->fetched,
+                              .packet = queue->ring.fetched,
                               .address = address};
   fault_report(&fault);
-  packets_abort(queue);
+  stop(queue);
   clear(queue);
   write_state(queue, CX_QUEUE_STATE_STATE_ERROR, status);
   raise_vector(queue->vector);
+}
+
+/* Nothing more of the list starts; the EXECUTE packet ends with this status. */
+static void stop_list(struct queue *queue, uint32_t status) {
+  if (queue->list_stopped) return;
+  queue->list_stopped = true;
+  queue->execute->status = status;
+  queue->execute->detail = 0;
+  queue->execute->fault_address = 0;
+  turn_forget(queue);
 }
 
 /* ---- host commands ---- */
 
 void queue_enable(struct queue *queue) {
   const uint32_t n = queue->number;
-  packets_abort(queue);
+  stop(queue);
   clear(queue);
   mmio_write(QUEUE_DB_PENDING, 1u << n);
   mmio_write(QUEUE(READ_INDEX, n), 0);
 
   const uint32_t log2 = (mmio_read(QUEUE(SIZE, n)) & CX_QUEUE_SIZE_LOG2_MASK) >> CX_QUEUE_SIZE_LOG2_SHIFT;
-  queue->base = mmio_read64(QUEUE(BASE_LO, n));
+  queue->ring.base = mmio_read64(QUEUE(BASE_LO, n));
   queue->vector = (uint16_t)mmio_read(QUEUE(VECTOR, n));
   queue->level = (uint8_t)(mmio_read(QUEUE(PRIORITY, n)) & CX_QUEUE_PRIORITY_LEVEL_MASK);
   if (queue->vector >= CX_MSIX_ADDR_LO_COUNT && queue->vector != CX_PKT_VECTOR_NONE) {
     queue->vector = CX_PKT_VECTOR_NONE;
     fail_queue(queue, CX_STATUS_BAD_FIELD, 0);
-  } else if (queue->base % CX_PACKET_BYTES != 0) {
-    fail_queue(queue, CX_STATUS_BAD_ALIGNMENT, queue->base);
+  } else if (queue->ring.base % CX_PACKET_BYTES != 0) {
+    fail_queue(queue, CX_STATUS_BAD_ALIGNMENT, queue->ring.base);
   } else if (log2 < 1 || log2 > 16) {
     fail_queue(queue, CX_STATUS_BAD_FIELD, 0);
   } else {
-    queue->size = 1u << log2;
+    queue->ring.mask = (1u << log2) - 1;
     queue->enabled = true;
     level_queues[queue->level] |= 1u << n;
     write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, 0);
   }
 }
-
-static bool drained(const struct queue *queue) { return queue->head == queue->next; }
 
 static void end_drain(struct queue *queue) {
   clear(queue);
@@ -115,12 +162,15 @@ void queue_disable(struct queue *queue) {
     return;
   }
   queue->draining = true;
-  if (queue->waiting) {
-    queue_set_waiting(queue, false);
-    slot_finish(slot_of(queue, queue->next - 1), CX_STATUS_ABORTED, 0, 0);
+  turn_forget(queue);
+  if (queue->waiting != NULL) {
+    struct slot *slot = queue->waiting;
+    queue_set_waiting(queue, NULL);
+    slot_finish(slot, CX_STATUS_ABORTED, 0, 0);
   }
+  if (queue->execute != NULL && queue->list.next != queue->list.written) stop_list(queue, CX_STATUS_ABORTED);
   queue_wake_all();
-  if (drained(queue)) end_drain(queue);
+  if (started_are_complete(&queue->ring)) end_drain(queue);
 }
 
 /* ---- completion ---- */
@@ -140,7 +190,8 @@ static struct sdma_result write_record(const struct slot *slot) {
   record.value = slot->packet->header.completion_value;
   record.start = slot->start;
   record.end = slot->end;
-  record.status = slot->status;
+  record.status = (uint16_t)slot->status;
+  record.entry = slot->entry;
   record.detail = slot->detail;
   struct sdma_result result =
       sdma_write_host(to + sizeof record.value, &record.start, sizeof record - sizeof record.value);
@@ -152,48 +203,99 @@ static void report(const struct queue *queue, const struct slot *slot, uint32_t 
   const struct fault fault = {.status = status,
                               .queue = queue->number,
                               .engine = slot->fault_engine,
-                              .packet = queue->head,
+                              .packet = queue->ring.head,
+                              .entry = slot->entry,
                               .pc = slot->fault_pc,
                               .address = address};
   fault_report(&fault);
 }
 
-static void complete_head(struct queue *queue) {
-  struct slot *slot = slot_of(queue, queue->head);
+static void write_error(const struct queue *queue, uint32_t status) {
+  write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, status);
+}
+
+/* Writes the packet's record if it has one. */
+static struct sdma_result tell_host(const struct slot *slot) {
   const uint64_t record = slot->packet->header.completion;
+  struct sdma_result result = {CX_STATUS_OK, 0};
+  if (record == 0 || (record & 7) != 0) return result;
+  result = write_record(slot);
+  if (result.status == CX_STATUS_OK) wait_notify(record);
+  return result;
+}
+
+/* Consumes the oldest packet: counts it and raises its vector. Returns that vector. */
+static uint32_t consume(struct source *source) {
+  uint32_t vector = slot_of(source, source->head)->packet->header.vector;
+  if (vector >= CX_MSIX_ADDR_LO_COUNT) vector = CX_PKT_VECTOR_NONE;
+  ++source->head;
+  return vector;
+}
+
+static void complete_in_ring(struct queue *queue) {
+  struct slot *slot = slot_of(&queue->ring, queue->ring.head);
   uint32_t status = slot->status;
   /* Before the record: the host looks at the fault registers as soon as it sees the status. */
   if (status != CX_STATUS_OK) {
     report(queue, slot, status, slot->fault_address);
-    write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, status);
+    write_error(queue, status);
   }
-  if (record != 0 && (record & 7) == 0) {
-    const struct sdma_result written = write_record(slot);
-    if (written.status != CX_STATUS_OK) {
-      report(queue, slot, written.status, written.address);
-      if (status == CX_STATUS_OK) {
-        status = written.status;
-        write_state(queue, CX_QUEUE_STATE_STATE_ENABLED, status);
-      }
-    } else {
-      wait_notify(record);
+  const struct sdma_result told = tell_host(slot);
+  if (told.status != CX_STATUS_OK) {
+    report(queue, slot, told.status, told.address);
+    if (status == CX_STATUS_OK) {
+      status = told.status;
+      write_error(queue, status);
     }
   }
-  ++queue->head;
-  mmio_write(QUEUE(READ_INDEX, queue->number), queue->head);
+  const uint32_t vector = consume(&queue->ring);
+  mmio_write(QUEUE(READ_INDEX, queue->number), queue->ring.head);
   mmio_write(DEV(PACKETS), ++packets_completed);
-
-  uint32_t vector = slot->packet->header.vector;
-  if (vector >= CX_MSIX_ADDR_LO_COUNT) vector = CX_PKT_VECTOR_NONE;
   raise_vector(vector);
   if (status != CX_STATUS_OK && queue->vector != vector) raise_vector(queue->vector);
-  if (queue->draining && drained(queue)) end_drain(queue);
+  if (queue->draining && started_are_complete(&queue->ring)) end_drain(queue);
+}
+
+static void complete_in_list(struct queue *queue) {
+  struct slot *slot = slot_of(&queue->list, queue->list.head), *execute = queue->execute;
+  const struct sdma_result told = tell_host(slot);
+  if (slot->status == CX_STATUS_OK && told.status != CX_STATUS_OK) {
+    slot->status = told.status;
+    slot->detail = offsetof(cx_packet_header, completion);
+    slot->fault_address = told.address;
+  }
+  if (slot->status != CX_STATUS_OK && execute->entry == 0) {
+    stop_list(queue, slot->status);
+    execute->status = slot->status;
+    execute->detail = slot->detail;
+    execute->fault_address = slot->fault_address;
+    execute->fault_engine = slot->fault_engine;
+    execute->fault_pc = slot->fault_pc;
+    execute->entry = (uint16_t)(queue->list.head + 1);
+  }
+  const uint32_t vector = consume(&queue->list);
+  mmio_write(DEV(PACKETS), ++packets_completed);
+  raise_vector(vector);
+}
+
+/* Completes the oldest packet if it has ended. */
+static bool complete_oldest(struct queue *queue, struct source *source) {
+  if (started_are_complete(source) || slot_of(source, source->head)->state != SLOT_FINISHED) return false;
+  if (source == &queue->ring) {
+    complete_in_ring(queue);
+  } else {
+    complete_in_list(queue);
+  }
+  return true;
 }
 
 void queue_reset(struct queue *queue) {
   if (queue->enabled) {
-    packets_abort(queue);
-    while (!drained(queue)) complete_head(queue);
+    stop(queue);
+    while (queue->execute != NULL && complete_oldest(queue, &queue->list)) {
+    }
+    while (complete_oldest(queue, &queue->ring)) {
+    }
   }
   clear(queue);
   mmio_write(QUEUE(READ_INDEX, queue->number), 0);
@@ -211,61 +313,118 @@ void queue_doorbells(void) {
     pending &= ~bit;
     struct queue *queue = &queues[n];
     if (!queue->enabled) continue;
-    queue->written = mmio_read(QUEUE(DOORBELL, n));
+    struct source *ring = &queue->ring;
+    ring->written = mmio_read(QUEUE(DOORBELL, n));
     ready |= bit;
-    if (queue->written - queue->head > queue->size) fail_queue(queue, CX_STATUS_BAD_FIELD, queue->written);
+    if (ring->written - ring->head > ring->mask + 1) fail_queue(queue, CX_STATUS_BAD_FIELD, ring->written);
   }
 }
 
-/* As many packets as lie side by side in the ring and in the window. */
-static void fetch(struct queue *queue) {
-  const uint32_t place = queue->fetched & (queue->size - 1);
-  const uint32_t slot = queue->fetched % WINDOW;
-  uint32_t count = queue->written - queue->fetched;
-  const uint32_t limits[] = {queue->size - place, WINDOW - slot, WINDOW - (queue->fetched - queue->head)};
+/* As many packets as lie side by side and fit in the window. */
+static struct sdma_result fetch(struct source *source) {
+  const uint32_t place = source->fetched & source->mask;
+  const uint32_t slot = source->fetched % WINDOW;
+  uint32_t count = source->written - source->fetched;
+  const uint32_t limits[] = {source->mask - place, WINDOW - slot - 1, WINDOW - (source->fetched - source->head) - 1};
   for (uint32_t i = 0; i < sizeof limits / sizeof *limits; ++i) {
-    if (count > limits[i]) count = limits[i];
+    if (count - 1 > limits[i]) count = limits[i] + 1;
   }
-  const uint64_t address = queue->base + place * CX_PACKET_BYTES;
-  const struct sdma_result result = sdma_read_host(&queue->packets[slot], address, count * CX_PACKET_BYTES);
-  if (result.status != CX_STATUS_OK) {
-    fail_queue(queue, result.status, result.address);
-    return;
-  }
+  const uint64_t address = source->base + (uint64_t)place * CX_PACKET_BYTES;
+  const struct sdma_result result = sdma_read_host(&source->packets[slot], address, count * CX_PACKET_BYTES);
+  if (result.status != CX_STATUS_OK) return result;
   for (uint32_t i = 0; i < count; ++i) {
-    queue->slots[slot + i].state = SLOT_FETCHED;
-    queue->slots[slot + i].seen = false;
+    source->slots[slot + i].state = SLOT_FETCHED;
+    source->slots[slot + i].seen = false;
   }
-  queue->fetched += count;
+  source->fetched += count;
+  return result;
+}
+
+static bool can_fetch(const struct source *source) {
+  return source->fetched != source->written && source->fetched - source->head < WINDOW;
 }
 
 /* ---- order of service ---- */
 
-static bool step(struct queue *queue) {
-  if (queue->head != queue->next && slot_of(queue, queue->head)->state == SLOT_FINISHED) {
-    complete_head(queue);
-    return true;
-  }
-  if (queue->waiting) {
-    struct slot *slot = slot_of(queue, queue->next - 1);
-    if (timer_now() < queue->poll_at) return false;
-    wait_poll(queue, slot);
-    return true;
-  }
-  if (queue->draining) return false;
-  if (queue->next != queue->fetched) {
-    struct slot *slot = slot_of(queue, queue->next);
-    const bool barrier = (slot->packet->header.flags & CX_PKT_FLAGS_BARRIER_MASK) != 0;
-    if (barrier && queue->head != queue->next) return false;
-    if (!packet_start(queue, slot)) return false;
-    ++queue->next;
-    return true;
-  }
-  if (queue->fetched != queue->written && queue->fetched - queue->head < WINDOW) {
-    fetch(queue);
-    return true;
+/* Gives a paused transfer a channel. */
+static bool resume(struct queue *queue, struct source *source) {
+  if (queue->paused == 0) return false;
+  for (uint32_t i = source->head; i != source->next; ++i) {
+    struct slot *slot = slot_of(source, i);
+    if (slot->state == SLOT_PAUSED) return packet_resume(queue, slot);
   }
   return false;
+}
+
+static bool start_next(struct queue *queue, struct source *source) {
+  if (source->next == source->fetched) return false;
+  struct slot *slot = slot_of(source, source->next);
+  const bool barrier = (slot->packet->header.flags & CX_PKT_FLAGS_BARRIER_MASK) != 0;
+  if (barrier && !started_are_complete(source)) return false;
+  if (!packet_start(queue, slot)) return false;
+  ++source->next;
+  return true;
+}
+
+static bool look_again(struct queue *queue) {
+  if (timer_now() < queue->poll_at) return false;
+  wait_poll(queue);
+  return true;
+}
+
+void queue_execute(struct queue *queue, struct slot *slot) {
+  struct source *list = &queue->list;
+  list->base = slot->packet->execute.list;
+  list->mask = ~0u;
+  list->head = list->next = list->fetched = 0;
+  list->written = slot->packet->execute.count;
+  queue->execute = slot;
+  queue->list_stopped = false;
+  slot->state = SLOT_RUNNING;
+}
+
+static void end_list(struct queue *queue) {
+  struct slot *slot = queue->execute;
+  queue->execute = NULL;
+  if (queue->list_stopped) {
+    slot_finish(slot, slot->status, slot->detail, slot->fault_address);
+  } else {
+    slot_finish(slot, CX_STATUS_OK, 0, 0);
+  }
+}
+
+static bool step_in_list(struct queue *queue) {
+  struct source *list = &queue->list;
+  if (complete_oldest(queue, list) || resume(queue, list)) return true;
+  if (queue->waiting != NULL) return look_again(queue);
+  const uint32_t end = queue->list_stopped ? list->next : list->written;
+  if (list->head == end) {
+    end_list(queue);
+    return true;
+  }
+  if (queue->list_stopped) return false;
+  if (start_next(queue, list)) return true;
+  if (!can_fetch(list)) return false;
+  const struct sdma_result result = fetch(list);
+  if (result.status != CX_STATUS_OK) {
+    stop_list(queue, result.status);
+    queue->execute->detail = offsetof(cx_packet_execute, list);
+    queue->execute->fault_address = result.address;
+  }
+  return true;
+}
+
+static bool step(struct queue *queue) {
+  struct source *ring = &queue->ring;
+  if (complete_oldest(queue, ring) || resume(queue, ring)) return true;
+  if (queue->execute != NULL) return step_in_list(queue);
+  if (queue->waiting != NULL) return look_again(queue);
+  if (queue->draining) return false;
+  if (start_next(queue, ring)) return true;
+  if (!can_fetch(ring)) return false;
+  const struct sdma_result result = fetch(ring);
+  if (result.status != CX_STATUS_OK) fail_queue(queue, result.status, result.address);
+  return true;
 }
 
 bool queue_step(void) {

@@ -62,14 +62,14 @@ static bool poll(struct slot *slot) {
 void wait_start(struct queue *queue, struct slot *slot) {
   if (poll(slot)) return;
   slot->state = SLOT_RUNNING;
-  queue_set_waiting(queue, true);
+  queue_set_waiting(queue, slot);
   queue->poll_interval = WAIT_FIRST_PAUSE;
   queue->poll_at = timer_now() + WAIT_FIRST_PAUSE;
 }
 
-void wait_poll(struct queue *queue, struct slot *slot) {
-  if (poll(slot)) {
-    queue_set_waiting(queue, false);
+void wait_poll(struct queue *queue) {
+  if (poll(queue->waiting)) {
+    queue_set_waiting(queue, NULL);
     return;
   }
   if (queue->poll_interval < WAIT_LONGEST_PAUSE) queue->poll_interval *= 2;
@@ -87,7 +87,7 @@ static bool names(const struct slot *slot, uint64_t address) {
 void wait_notify(uint64_t address) {
   for (uint32_t left = queue_waiting(); left != 0; left &= left - 1) {
     struct queue *queue = queue_get((uint32_t)__builtin_ctz(left));
-    if (!names(&queue->slots[(queue->next - 1) % WINDOW], address)) continue;
+    if (!names(queue->waiting, address)) continue;
     queue->poll_at = 0;
     queue_wake_all();
   }

@@ -10,7 +10,7 @@
 /* Looks at once; if the condition does not hold yet the queue is `waiting`. */
 void wait_start(struct queue *queue, struct slot *slot);
 /* Looks again. */
-void wait_poll(struct queue *queue, struct slot *slot);
+void wait_poll(struct queue *queue);
 /* The firmware wrote host memory at this address: waiting packets that name it look again now. */
 void wait_notify(uint64_t address);
 

@@ -2,223 +2,23 @@
 #include <array>
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <memory>
+#include <functional>
 #include <random>
 #include <set>
+#include <string>
 
-#include "hw/regs/gen/dev_regs.h"
-#include "hw/regs/gen/engine_regs.h"
 #include "hw/regs/gen/isa.h"
-#include "hw/regs/gen/map.h"
-#include "hw/regs/gen/packets.h"
-#include "hw/regs/gen/packets.hpp"
-#include "hw/regs/gen/queue_regs.h"
 #include "hw/regs/gen/ras_regs.h"
-#include "hw/regs/gen/sdma_regs.h"
-#include "tb/firmware/mock_chip.hpp"
+#include "tb/firmware/bench.hpp"
 
 namespace cx::tb {
-namespace {
-
-using packets::Bytes;
-using regs::DevReg;
-using regs::EngineReg;
-using regs::IntcReg;
-using regs::MsixReg;
-using regs::QueueReg;
-using regs::SdmaReg;
-
-constexpr uint64_t kDev = CX_MAP_DEV_OFFSET, kQueue = CX_MAP_QUEUE_OFFSET;
-constexpr uint64_t kHostData = 0x7000'0000'0000, kHostDataBytes = 0x10000;
-constexpr uint64_t kRings = 0x1'0000'0000, kRecords = 0x2'0000'0000, kSpacing = 0x100000;
-constexpr unsigned kErrorVector = 31;
-constexpr uint64_t kUnmapped = 0xdead'0000'0000;
-
-class Bench {
- public:
-  explicit Bench(unsigned log2 = 4, unsigned sdma_channels = 4) : log2_(log2) {
-    chip.sdma_channels = sdma_channels;
-    chip.map_host(kHostData, kHostDataBytes);
-    REQUIRE(chip.run_until([&] { return state() == CX_DEV_FW_STATUS_STATE_READY; }, 1'000'000));
-  }
-
-  uint32_t state() { return chip.read(kDev, CX_DEV_FW_STATUS) & CX_DEV_FW_STATUS_STATE_MASK; }
-
-  void command(uint32_t op, unsigned n) {
-    chip.write(kDev, CX_DEV_HOST_CMD, op | (n << CX_DEV_HOST_CMD_QUEUE_SHIFT));
-    REQUIRE(chip.run_until([&] { return chip.read(kDev, CX_DEV_HOST_CMD) == 0; }));
-  }
-
-  void enable(unsigned n, unsigned level = 0) {
-    chip.map_host(kRings + n * kSpacing, size_t{64} << log2_);
-    chip.map_host(kRecords + n * kSpacing, size_t{32} << log2_);
-    const uint64_t base = kRings + n * kSpacing;
-    chip.write(kQueue, CX_QUEUE_BASE_LO(n), static_cast<uint32_t>(base));
-    chip.write(kQueue, CX_QUEUE_BASE_HI(n), static_cast<uint32_t>(base >> 32));
-    chip.write(kQueue, CX_QUEUE_SIZE(n), log2_);
-    chip.write(kQueue, CX_QUEUE_PRIORITY(n), level);
-    chip.write(kQueue, CX_QUEUE_VECTOR(n), kErrorVector);
-    command(CX_DEV_HOST_CMD_OP_QUEUE_ENABLE, n);
-    REQUIRE(queue_state(n) == CX_QUEUE_STATE_STATE_ENABLED);
-    REQUIRE(read_index(n) == 0);
-    written_[n] = 0;
-  }
-
-  uint32_t queue_state(unsigned n) { return chip.read(kQueue, CX_QUEUE_STATE(n)) & CX_QUEUE_STATE_STATE_MASK; }
-  uint32_t queue_error(unsigned n) {
-    return (chip.read(kQueue, CX_QUEUE_STATE(n)) & CX_QUEUE_STATE_ERROR_MASK) >> CX_QUEUE_STATE_ERROR_SHIFT;
-  }
-  uint32_t read_index(unsigned n) { return chip.read(kQueue, CX_QUEUE_READ_INDEX(n)); }
-
-  // Puts a packet into the ring without a doorbell. Returns its index.
-  uint32_t put_raw(unsigned n, const Bytes &bytes) {
-    const uint32_t index = written_[n]++;
-    const uint32_t place = index & ((1u << log2_) - 1);
-    std::memcpy(chip.host(kRings + n * kSpacing + 64 * place, 64), bytes.data(), 64);
-    std::memset(chip.host(record_of(n, index), 32), 0, 32);
-    return index;
-  }
-  template <class Packet>
-  uint32_t put(unsigned n, Packet packet) {
-    packet.completion = record_of(n, written_[n]);
-    packet.completion_value = written_[n] + 1;
-    return put_raw(n, packet.to_bytes());
-  }
-  void ring(unsigned n) { chip.write(kQueue, CX_QUEUE_DOORBELL(n), written_[n]); }
-  template <class Packet>
-  uint32_t submit(unsigned n, const Packet &packet) {
-    const uint32_t index = put(n, packet);
-    ring(n);
-    return index;
-  }
-
-  uint64_t record_of(unsigned n, uint32_t index) const {
-    return kRecords + n * kSpacing + 32 * (index & ((1u << log2_) - 1));
-  }
-  cx_completion record(unsigned n, uint32_t index) {
-    cx_completion result;
-    std::memcpy(&result, chip.host(record_of(n, index), 32), 32);
-    return result;
-  }
-  bool done(unsigned n, uint32_t index) { return record(n, index).value == index + 1; }
-  cx_completion wait(unsigned n, uint32_t index, uint64_t cycles = 10'000'000) {
-    const bool in_time = chip.run_until([&] { return done(n, index); }, cycles);
-    INFO("queue " << n << " packet " << index << ", state " << queue_state(n) << ", error " << queue_error(n)
-                  << ", read index " << read_index(n) << ", log: " << chip.trace);
-    REQUIRE(in_time);
-    return record(n, index);
-  }
-  template <class Packet>
-  cx_completion run(unsigned n, const Packet &packet) {
-    return wait(n, submit(n, packet));
-  }
-
-  uint64_t &host64(uint64_t iova) { return *reinterpret_cast<uint64_t *>(chip.host(iova, 8)); }
-  uint64_t &dram64(uint64_t address) { return *reinterpret_cast<uint64_t *>(chip.device(address, 8)); }
-
-  // The fault that the host reads, and its acknowledgement.
-  struct Fault {
-    uint32_t count, code, queue, engine, packet, pc;
-    uint64_t address;
-  };
-  Fault take_fault() {
-    const uint32_t source = chip.read(kDev, CX_DEV_FAULT_SOURCE);
-    const Fault fault = {chip.read(kDev, CX_DEV_FAULT_COUNT),
-                         chip.read(kDev, CX_DEV_FAULT_CODE),
-                         source & 0xff,
-                         (source >> 8) & 0xff,
-                         chip.read(kDev, CX_DEV_FAULT_PACKET),
-                         chip.read(kDev, CX_DEV_FAULT_PC),
-                         chip.read64(kDev, CX_DEV_FAULT_ADDR_LO)};
-    chip.write(kDev, CX_DEV_FAULT_ACK, 1);
-    return fault;
-  }
-
-  MockChip chip;
-
- private:
-  unsigned log2_;
-  std::array<uint32_t, 16> written_{};
-};
-
-uint32_t crc32(const std::vector<uint8_t> &data) {
-  uint32_t crc = ~0u;
-  for (uint8_t byte : data) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? 0xedb88320u : 0);
-  }
-  return ~crc;
-}
-
-// A program image in DRAM: header, stream table, streams of zero instructions.
-struct Program {
-  static constexpr uint64_t kAddress = kDramBase + 0x1000, kSegments = kDramBase + 0x800;
-
-  cx_program_header header{};
-  std::array<cx_stream_entry, 4> streams{};
-
-  explicit Program(std::vector<uint32_t> engines = {0, 1, 2, 3}) {
-    header.magic = CX_PROGRAM_MAGIC;
-    header.version = CX_PROGRAM_VERSION;
-    header.streams = static_cast<uint16_t>(engines.size());
-    header.arch_hash = kArchHash;
-    header.image_bytes = 0x1000;
-    header.segment_count = 1;
-    header.stream_table = 64;
-    for (size_t i = 0; i < engines.size(); ++i) streams[i] = {engines[i], 4, 128 + 128 * i};
-  }
-
-  // Writes the image, with the right checksum unless `keep_crc`.
-  void install(MockChip &chip, bool keep_crc = false) {
-    const unsigned table = sizeof(cx_stream_entry) * std::min<unsigned>(header.streams, 4);
-    if (!keep_crc) {
-      header.crc = 0;
-      std::vector<uint8_t> covered(64 + table);
-      std::memcpy(covered.data(), &header, 64);
-      std::memcpy(covered.data() + 64, streams.data(), table);
-      header.crc = crc32(covered);
-    }
-    std::memcpy(chip.device(kAddress, 64), &header, 64);
-    std::memcpy(chip.device(kAddress + 64, table), streams.data(), table);
-  }
-
-  packets::Launch packet() const {
-    packets::Launch launch;
-    launch.program = kAddress;
-    launch.segments = kSegments;
-    launch.segment_count = 2;
-    launch.program_bytes = 0x1000;
-    return launch;
-  }
-};
-
-packets::Copy copy(packets::Direction direction, uint64_t dst, uint64_t src, uint32_t bytes) {
-  packets::Copy packet;
-  packet.direction = direction;
-  packet.src = src;
-  packet.dst = dst;
-  packet.row_bytes = bytes;
-  packet.rows = 1;
-  return packet;
-}
-
-template <class Wait>
-Wait wait_for(uint64_t address, packets::Compare compare, uint64_t value) {
-  Wait packet;
-  packet.address = address;
-  packet.compare = compare;
-  packet.value = value;
-  return packet;
-}
-
-}  // namespace
 
 TEST_CASE("Boot: handshake, capabilities, sleep") {
   Bench bench;
   CHECK(bench.chip.read(kDev, CX_DEV_FW_STATUS) ==
         (CX_DEV_FW_STATUS_STATE_READY | (1u << CX_DEV_FW_STATUS_PROTOCOL_SHIFT)));
   CHECK(bench.chip.read(kDev, CX_DEV_FW_VERSION) == 0x00010000);
-  CHECK(bench.chip.read(kDev, CX_DEV_FW_CAPS) == 0x3fe);
+  CHECK(bench.chip.read(kDev, CX_DEV_FW_CAPS) == 0x43fe);
   CHECK(bench.chip.trace == "firmware ready\n");
   bench.chip.run_to_idle();
   const uint64_t instructions = bench.chip.core.instructions();
@@ -397,16 +197,17 @@ TEST_CASE("A fill of more than one transfer") {
   fill.dst = kDramBase;
   fill.bytes = 0x1'8000'0004;
   bench.chip.discard_bytes = 0x1'8000'0004;
-  CHECK(bench.run(0, fill).status == CX_STATUS_OK);
+  CHECK(bench.wait(0, bench.submit(0, fill), 1'000'000'000).status == CX_STATUS_OK);
   std::vector<std::pair<uint64_t, uint32_t>> pieces;
   for (const auto &transfer : bench.chip.transfers) {
-    if (transfer.channel == 1 && transfer.rows != 0) pieces.emplace_back(transfer.dst - kDramBase, transfer.row_bytes);
+    if (transfer.channel != 0 && transfer.rows != 0) pieces.emplace_back(transfer.dst - kDramBase, transfer.row_bytes);
   }
-  using Piece = std::pair<uint64_t, uint32_t>;
-  CHECK(pieces ==
-        std::vector<Piece>{{0, 0x80000000}, {0x80000000, 0x80000000}, {0x1'0000'0000, 0x80000000}, {0x1'8000'0000, 4}});
+  REQUIRE(pieces.size() == 0x1'8000'0000 / kFillPiece + 1);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    CHECK(pieces[i] == std::pair<uint64_t, uint32_t>(i * kFillPiece, i + 1 < pieces.size() ? kFillPiece : 4));
+  }
   fill.bytes += 4;
-  CHECK(bench.run(0, fill).status == CX_STATUS_BAD_ADDRESS);
+  CHECK(bench.wait(0, bench.submit(0, fill), 1'000'000'000).status == CX_STATUS_BAD_ADDRESS);
 }
 
 TEST_CASE("Transfers of one queue overlap unless there is a barrier; completions stay in order") {
@@ -455,6 +256,13 @@ TEST_CASE("SIGNAL and TIMESTAMP") {
   signal.op = packets::SignalOp::ADD;
   CHECK(bench.run(0, signal).status == CX_STATUS_OK);
   CHECK(bench.host64(kHostData + 8) == 0x100000002);
+  signal.op = packets::SignalOp::MAX;
+  signal.value = 0x0'ffff'ffff;
+  CHECK(bench.run(0, signal).status == CX_STATUS_OK);
+  CHECK(bench.host64(kHostData + 8) == 0x100000002);
+  signal.value = 0x200000001;
+  CHECK(bench.run(0, signal).status == CX_STATUS_OK);
+  CHECK(bench.host64(kHostData + 8) == 0x200000001);
   signal.op = packets::SignalOp::SET;
   signal.value = 0xfedcba9876543210;
   CHECK(bench.run(0, signal).status == CX_STATUS_OK);
@@ -883,6 +691,8 @@ TEST_CASE("Addresses that nobody maps") {
   expect(signal, CX_STATUS_IOMMU_FAULT, 24);
   signal.op = packets::SignalOp::ADD;
   expect(signal, CX_STATUS_IOMMU_FAULT, 24);
+  signal.op = packets::SignalOp::MAX;
+  expect(signal, CX_STATUS_IOMMU_FAULT, 24);
   packets::Timestamp timestamp;
   timestamp.address = kUnmapped;
   expect(timestamp, CX_STATUS_IOMMU_FAULT, 24);
@@ -967,7 +777,7 @@ TEST_CASE("QUEUE_DISABLE lets what has started end; QUEUE_RESET stops it") {
   large.rows = 100;
   large.dst_pitch = 0x10000;
   const uint32_t transfer = bench.submit(0, large);
-  REQUIRE(chip.run_until([&] { return chip.engine_starts.size() == 4 && chip.sdma.get(SdmaReg::STATUS, 1) == 1; }));
+  REQUIRE(chip.run_until([&] { return chip.engine_starts.size() == 4 && chip.sdma.get(SdmaReg::STATUS, 3) == 1; }));
   bench.command(CX_DEV_HOST_CMD_OP_QUEUE_RESET, 0);
   CHECK(bench.record(0, aborted).status == CX_STATUS_ABORTED);
   CHECK(bench.record(0, transfer).status == CX_STATUS_ABORTED);
@@ -1007,12 +817,15 @@ std::vector<Kind> kinds() {
           {"BARRIER_OR", any.to_bytes(), {{24, 56}}},
           {"SIGNAL", signal.to_bytes(), {{6, 7}, {24, 40}}},
           {"WAIT", wait_for<packets::Wait>(kHostData, packets::Compare::GE, 0).to_bytes(), {{6, 7}, {24, 40}}},
-          {"TIMESTAMP", timestamp.to_bytes(), {{24, 32}}}};
+          {"TIMESTAMP", timestamp.to_bytes(), {{24, 32}}},
+          {"EXECUTE", execute(1).to_bytes(), {{24, 36}}}};
 }
 
 // The packet with a record at the place of the next index.
 cx_completion run_bytes(Bench &bench, unsigned n, Bytes bytes, uint32_t index) {
   const uint64_t record = bench.record_of(n, index), value = index + 1;
+  const auto nop = packets::Nop{}.to_bytes();
+  std::memcpy(bench.chip.host(kLists, 64), nop.data(), 64);
   if (!std::memcmp(bytes.data() + 8, "\0\0\0\0\0\0\0\0", 8)) std::memcpy(bytes.data() + 8, &record, 8);
   std::memcpy(bytes.data() + 16, &value, 8);
   REQUIRE(bench.put_raw(n, bytes) == index);
@@ -1054,7 +867,7 @@ TEST_CASE("Every reserved bit of every packet is refused, and the next packet is
   }
   bench.chip.run_to_idle();
   CHECK(bench.read_index(0) == index);
-  CHECK(bench.chip.read(kDev, CX_DEV_PACKETS) == index);
+  CHECK(bench.chip.read(kDev, CX_DEV_PACKETS) == index + 1);  // one of them executed a list of one
 }
 
 TEST_CASE("Every field out of range is refused with its offset") {
@@ -1070,7 +883,7 @@ TEST_CASE("Every field out of range is refused with its offset") {
   };
   const Case cases[] = {
       {"NOP", 0, 0, 1, CX_STATUS_BAD_TYPE, 0},
-      {"NOP", 0, 14, 1, CX_STATUS_BAD_TYPE, 0},
+      {"NOP", 0, 15, 1, CX_STATUS_BAD_TYPE, 0},
       {"NOP", 0, 255, 1, CX_STATUS_BAD_TYPE, 0},
       {"NOP", 0, CX_PKT_RECONFIG, 1, CX_STATUS_UNSUPPORTED, 0},
       {"NOP", 0, CX_PKT_SEND, 1, CX_STATUS_UNSUPPORTED, 0},
@@ -1096,11 +909,14 @@ TEST_CASE("Every field out of range is refused with its offset") {
       {"BARRIER_AND", 24, kHostData + 1, 8, CX_STATUS_BAD_ALIGNMENT, 24},
       {"BARRIER_AND", 48, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 48},
       {"BARRIER_OR", 32, kHostData + 2, 8, CX_STATUS_BAD_ALIGNMENT, 32},
-      {"SIGNAL", 6, 2, 1, CX_STATUS_BAD_FIELD, 6},
+      {"SIGNAL", 6, 3, 1, CX_STATUS_BAD_FIELD, 6},
       {"SIGNAL", 24, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 24},
       {"WAIT", 6, 4, 1, CX_STATUS_BAD_FIELD, 6},
       {"WAIT", 24, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 24},
       {"TIMESTAMP", 24, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"EXECUTE", 24, kLists + 32, 8, CX_STATUS_BAD_ALIGNMENT, 24},
+      {"EXECUTE", 32, 0, 4, CX_STATUS_BAD_FIELD, 32},
+      {"EXECUTE", 32, 0x10000, 4, CX_STATUS_BAD_FIELD, 32},
   };
   uint32_t index = 0;
   for (const auto &c : cases) {

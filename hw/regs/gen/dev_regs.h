@@ -226,6 +226,9 @@
 #define CX_DEV_FAULT_SOURCE_ENGINE_SHIFT 8
 #define CX_DEV_FAULT_SOURCE_ENGINE_WIDTH 8
 #define CX_DEV_FAULT_SOURCE_ENGINE_MASK 0xff00u
+#define CX_DEV_FAULT_SOURCE_ENTRY_SHIFT 16
+#define CX_DEV_FAULT_SOURCE_ENTRY_WIDTH 16
+#define CX_DEV_FAULT_SOURCE_ENTRY_MASK 0xffff0000u
 
 /* Index of the packet in its queue (counts from 0 since enable). host ro, firmware rw */
 #define CX_DEV_FAULT_PACKET 0x14c

@@ -95,9 +95,10 @@ inline constexpr std::array<FieldDesc, 2> HOST_CMD_fields{{
     {"OP", 0, 8, Access::rw, Access::rw},
     {"QUEUE", 8, 8, Access::rw, Access::rw},
 }};
-inline constexpr std::array<FieldDesc, 2> FAULT_SOURCE_fields{{
+inline constexpr std::array<FieldDesc, 3> FAULT_SOURCE_fields{{
     {"QUEUE", 0, 8, Access::ro, Access::rw},
     {"ENGINE", 8, 8, Access::ro, Access::rw},
+    {"ENTRY", 16, 16, Access::ro, Access::rw},
 }};
 inline constexpr std::array<RegDesc, 44> table{{
     {"MAGIC", 0x0, 1, 0x4, 0x43585650u, Access::ro, Access::ro, {}},
@@ -180,6 +181,7 @@ class DevRegs : public TypedRegFile<DevReg> {
   static constexpr Field<Reg> HOST_CMD_QUEUE{Reg::HOST_CMD, 8, 8};
   static constexpr Field<Reg> FAULT_SOURCE_QUEUE{Reg::FAULT_SOURCE, 0, 8};
   static constexpr Field<Reg> FAULT_SOURCE_ENGINE{Reg::FAULT_SOURCE, 8, 8};
+  static constexpr Field<Reg> FAULT_SOURCE_ENTRY{Reg::FAULT_SOURCE, 16, 16};
   static constexpr unsigned SCRATCH_COUNT = 4;
 
   DevRegs() : TypedRegFile(dev_detail::table, kSize) {}

@@ -26,15 +26,16 @@ enum {
   CX_PKT_LAUNCH = 4, /* Runs a program: one instruction stream per engine. */
   CX_PKT_BARRIER_AND = 5, /* Completes when the 64-bit value at every given host address is not zero (address 0 is ignored). */
   CX_PKT_BARRIER_OR = 6, /* Completes when the 64-bit value at any given host address is not zero. */
-  CX_PKT_SIGNAL = 7, /* Sets or adds to a 64-bit value in host memory. */
+  CX_PKT_SIGNAL = 7, /* Sets a 64-bit value in host memory, adds to it, or raises it to at least the given value. */
   CX_PKT_WAIT = 8, /* Waits until a 64-bit value in host memory compares true with the given one. */
   CX_PKT_TIMESTAMP = 9, /* Writes the device time in core cycles to host memory. */
   CX_PKT_RECONFIG = 10, /* Splits the array among roles, dataflows and precisions. Not in this firmware: UNSUPPORTED. */
   CX_PKT_SEND = 11, /* RDMA send. Not in this firmware: UNSUPPORTED. */
   CX_PKT_RECV = 12, /* RDMA receive. Not in this firmware: UNSUPPORTED. */
   CX_PKT_COLLECTIVE = 13, /* Collective over RDMA. Not in this firmware: UNSUPPORTED. */
+  CX_PKT_EXECUTE = 14, /* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED. */
 };
-#define CX_PKT_TYPE_MAX 13
+#define CX_PKT_TYPE_MAX 14
 
 /* Status codes of completions and faults. */
 enum {
@@ -88,6 +89,7 @@ enum {
 enum {
   CX_SIGNAL_OP_SET = 0,
   CX_SIGNAL_OP_ADD = 1,
+  CX_SIGNAL_OP_MAX = 2,
 };
 
 /* Bits of the header's flags byte. */
@@ -273,7 +275,7 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_barrier_or, completion) == 8, "layou
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_barrier_or, completion_value) == 16, "layout of cx_packet_barrier_or");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_barrier_or, deps) == 24, "layout of cx_packet_barrier_or");
 
-/* Sets or adds to a 64-bit value in host memory. */
+/* Sets a 64-bit value in host memory, adds to it, or raises it to at least the given value. */
 typedef struct __attribute__((packed)) {
   uint8_t type; /* packet type; 0 marks an empty slot */
   uint8_t flags;
@@ -347,19 +349,45 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_timestamp, completion) == 8, "layout
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_timestamp, completion_value) == 16, "layout of cx_packet_timestamp");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_timestamp, address) == 24, "layout of cx_packet_timestamp");
 
+/* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED. */
+typedef struct __attribute__((packed)) {
+  uint8_t type; /* packet type; 0 marks an empty slot */
+  uint8_t flags;
+  uint8_t reserved_2[2];
+  uint16_t vector; /* MSI-X vector raised at completion; 0xFFFF none */
+  uint8_t reserved_6[2];
+  uint64_t completion; /* host address of a completion record (32 bytes, 8-byte aligned); 0 none */
+  uint64_t completion_value; /* written to the record's value */
+  uint64_t list; /* host address of the first packet */
+  uint32_t count; /* packets in the list */
+  uint8_t reserved_36[28];
+} cx_packet_execute;
+CX_PACKETS_STATIC_ASSERT(sizeof(cx_packet_execute) == 64, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, type) == 0, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, flags) == 1, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, flags) == 1, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, flags) == 1, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, vector) == 4, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, completion) == 8, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, completion_value) == 16, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, list) == 24, "layout of cx_packet_execute");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_execute, count) == 32, "layout of cx_packet_execute");
+
 /* Completion record; the device writes value last. */
 typedef struct __attribute__((packed)) {
   uint64_t value;
   uint64_t start; /* device time at which the packet started, core cycles */
   uint64_t end; /* device time at which it completed */
-  uint32_t status; /* status code */
-  uint32_t detail; /* fault: instruction index (engines) or byte offset of the field (packets) */
+  uint16_t status; /* status code */
+  uint16_t entry; /* EXECUTE: 1 + index in the list of the packet that failed; 0 when none did or it is the EXECUTE packet itself */
+  uint32_t detail; /* fault: instruction index (engines) or byte offset of the field (packets); of the failed packet where it lies in a list */
 } cx_completion;
 CX_PACKETS_STATIC_ASSERT(sizeof(cx_completion) == 32, "layout of cx_completion");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_completion, value) == 0, "layout of cx_completion");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_completion, start) == 8, "layout of cx_completion");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_completion, end) == 16, "layout of cx_completion");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_completion, status) == 24, "layout of cx_completion");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_completion, entry) == 26, "layout of cx_completion");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_completion, detail) == 28, "layout of cx_completion");
 
 /* Start of a program image. */
@@ -417,7 +445,7 @@ static inline uint32_t cx_packet_fail(uint32_t *detail, uint32_t offset, uint32_
 /* Checks one packet by its description: type, reserved bits, ranges, alignment. packet is 4-byte aligned and
  * 64 bytes long. Returns CX_STATUS_OK or the status; *detail (may be NULL) is the offending byte offset. */
 static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) {
-  static const uint32_t allowed[14][16] = {
+  static const uint32_t allowed[15][16] = {
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u},
     {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* NOP */
     {0x1fffu, 0xffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u}, /* COPY */
@@ -432,6 +460,7 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* SEND */
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* RECV */
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* COLLECTIVE */
+    {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* EXECUTE */
   };
   const cx_packet_word *w = (const cx_packet_word *)packet;
   const uint32_t type = w[0] & 0xffu;
@@ -484,7 +513,7 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
       if (w[12] & 7u) return cx_packet_fail(detail, 48, CX_STATUS_BAD_ALIGNMENT);
       break;
     case CX_PKT_SIGNAL:
-      if (((w[1] >> 16) & 0xffu) > 1u) return cx_packet_fail(detail, 6, CX_STATUS_BAD_FIELD);
+      if (((w[1] >> 16) & 0xffu) > 2u) return cx_packet_fail(detail, 6, CX_STATUS_BAD_FIELD);
       if (w[6] & 7u) return cx_packet_fail(detail, 24, CX_STATUS_BAD_ALIGNMENT);
       break;
     case CX_PKT_WAIT:
@@ -493,6 +522,11 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
       break;
     case CX_PKT_TIMESTAMP:
       if (w[6] & 7u) return cx_packet_fail(detail, 24, CX_STATUS_BAD_ALIGNMENT);
+      break;
+    case CX_PKT_EXECUTE:
+      if (w[6] & 63u) return cx_packet_fail(detail, 24, CX_STATUS_BAD_ALIGNMENT);
+      if (w[8] < 1u) return cx_packet_fail(detail, 32, CX_STATUS_BAD_FIELD);
+      if (w[8] > 65535u) return cx_packet_fail(detail, 32, CX_STATUS_BAD_FIELD);
       break;
     default:
       break;

@@ -31,6 +31,7 @@ enum class Type : uint8_t {
   SEND = 11,
   RECV = 12,
   COLLECTIVE = 13,
+  EXECUTE = 14,
 };
 
 enum class Status : uint32_t {
@@ -65,7 +66,7 @@ enum class Status : uint32_t {
 enum class Scope : uint8_t { NONE = 0, DEVICE = 1, SYSTEM = 2 };
 enum class Compare : uint8_t { EQ = 0, NE = 1, GE = 2, LT = 3 };
 enum class Direction : uint8_t { HOST_TO_DEVICE = 0, DEVICE_TO_HOST = 1, DEVICE_TO_DEVICE = 2 };
-enum class SignalOp : uint8_t { SET = 0, ADD = 1 };
+enum class SignalOp : uint8_t { SET = 0, ADD = 1, MAX = 2 };
 
 // Name as in the description, e.g. "IOMMU_FAULT"; "UNKNOWN" for other codes.
 constexpr std::string_view status_name(uint32_t code) {
@@ -148,6 +149,7 @@ constexpr std::string_view type_name(uint8_t type) {
     case 11: return "SEND";
     case 12: return "RECV";
     case 13: return "COLLECTIVE";
+    case 14: return "EXECUTE";
     default: return "UNKNOWN";
   }
 }
@@ -184,6 +186,7 @@ constexpr std::string_view to_string(SignalOp value) {
   switch (value) {
     case SignalOp::SET: return "SET";
     case SignalOp::ADD: return "ADD";
+    case SignalOp::MAX: return "MAX";
   }
   return "?";
 }
@@ -460,7 +463,7 @@ struct BarrierOr : Header {
   }
 };
 
-// Sets or adds to a 64-bit value in host memory.
+// Sets a 64-bit value in host memory, adds to it, or raises it to at least the given value.
 struct Signal : Header {
   static constexpr Type kType = Type::SIGNAL;
   SignalOp op{};
@@ -563,6 +566,39 @@ struct Timestamp : Header {
   }
 };
 
+// Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED.
+struct Execute : Header {
+  static constexpr Type kType = Type::EXECUTE;
+  uint64_t list = 0;  // host address of the first packet
+  uint32_t count = 1;  // packets in the list
+
+  Bytes to_bytes() const {
+    Bytes wire{};
+    wire[0] = static_cast<uint8_t>(kType);
+    put_header(wire);
+    detail::put(wire, 24, list);
+    detail::put(wire, 32, count);
+    return wire;
+  }
+  static Execute from_bytes(const Bytes &wire) {
+    Execute packet;
+    packet.assign(wire);
+    return packet;
+  }
+  void assign(const Bytes &wire) {
+    take_header(wire);
+    detail::fetch(wire, 24, list);
+    detail::fetch(wire, 32, count);
+  }
+  std::string text() const {
+    std::string out = "EXECUTE";
+    detail::append(out, "list", list);
+    detail::append(out, "count", count);
+    show_header(out);
+    return out;
+  }
+};
+
 struct Check {
   Status status;
   uint32_t detail;  // byte offset of the offending field
@@ -588,6 +624,7 @@ inline std::string to_string(const Bytes &bytes) {
     case 7: return Signal::from_bytes(bytes).text();
     case 8: return Wait::from_bytes(bytes).text();
     case 9: return Timestamp::from_bytes(bytes).text();
+    case 14: return Execute::from_bytes(bytes).text();
     default: {
       std::string out(type_name(bytes[0]));
       detail::append(out, "type", bytes[0]);

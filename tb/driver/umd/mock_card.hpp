@@ -2,6 +2,7 @@
 // firmware does, without a simulator. Each packet takes one microsecond of its time.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <deque>
@@ -45,6 +46,7 @@ class MockCard final : public Transport {
     uint8_t engine = 0xff;
     uint32_t pc = 0;
     uint64_t address = 0;
+    uint16_t entry = 0;  // 1 + index in the list that failed
   };
   std::function<LaunchResult(MockCard &, const cx_packet_launch &)> on_launch;
   std::vector<uint32_t> doorbells;  // every value written
@@ -293,9 +295,23 @@ class MockCard final : public Transport {
         std::byte *d = host(signal.address, 8, true);
         if (!d) return {CX_STATUS_IOMMU_FAULT, 0xff, 0, signal.address};
         uint64_t value = 0;
-        if (signal.op == packets::SignalOp::ADD) std::memcpy(&value, d, 8);
-        value += signal.value;
+        if (signal.op != packets::SignalOp::SET) std::memcpy(&value, d, 8);
+        value = signal.op == packets::SignalOp::MAX ? std::max(value, signal.value) : value + signal.value;
         std::memcpy(d, &value, 8);
+        return {};
+      }
+      case CX_PKT_EXECUTE: {
+        const auto list = packets::Execute::from_bytes(bytes);
+        for (uint32_t i = 0; i < list.count; ++i) {
+          packets::Bytes entry;
+          const std::byte *from = host(list.list + uint64_t{i} * 64, 64, false);
+          if (!from) return {CX_STATUS_IOMMU_FAULT, 0xff, 0, list.list + uint64_t{i} * 64};
+          std::memcpy(entry.data(), from, 64);
+          LaunchResult result =
+              entry[0] == CX_PKT_EXECUTE ? LaunchResult{CX_STATUS_UNSUPPORTED} : execute(entry, detail);
+          result.entry = static_cast<uint16_t>(i + 1);
+          if (result.status != CX_STATUS_OK) return result;
+        }
         return {};
       }
       default:
@@ -321,7 +337,7 @@ class MockCard final : public Transport {
     if (result.status != CX_STATUS_OK) {
       if (dev_.get(regs::DevReg::FAULT_COUNT) == 0) {
         dev_.set(regs::DevReg::FAULT_CODE, result.status);
-        dev_.set(regs::DevReg::FAULT_SOURCE, n | uint32_t{result.engine} << 8);
+        dev_.set(regs::DevReg::FAULT_SOURCE, n | uint32_t{result.engine} << 8 | uint32_t{result.entry} << 16);
         dev_.set(regs::DevReg::FAULT_PACKET, ring.read);
         dev_.set(regs::DevReg::FAULT_PC, result.pc);
         dev_.set(regs::DevReg::FAULT_ADDR_LO, static_cast<uint32_t>(result.address));
@@ -331,7 +347,11 @@ class MockCard final : public Transport {
       queue_.set(regs::QueueReg::STATE, 1 | result.status << 8, n);
     }
     if (header.completion) {
-      const cx_completion record{header.completion_value, start, start + 1000, result.status,
+      const cx_completion record{header.completion_value,
+                                 start,
+                                 start + 1000,
+                                 static_cast<uint16_t>(result.status),
+                                 result.entry,
                                  result.engine != 0xff ? result.pc : detail};
       if (std::byte *d = host(header.completion, sizeof record, true)) std::memcpy(d, &record, sizeof record);
     }
