@@ -219,8 +219,7 @@ std::vector<Target> find_targets(const onnx::ModelProto &model, const std::optio
 
 // ---- values ----
 
-/// Magnitudes of a tensor of floats; NaN counts as infinite.
-std::vector<double> magnitudes(const compiler::Tensor &tensor) {
+std::vector<double> floats_of(const compiler::Tensor &tensor) {
   const auto count = static_cast<std::size_t>(compiler::elements(tensor.shape));
   std::vector<double> result(count);
   const std::byte *data = tensor.data->data();
@@ -234,6 +233,12 @@ std::vector<double> magnitudes(const compiler::Tensor &tensor) {
     num::widen(type, data, floats.data(), count);
     std::copy(floats.begin(), floats.end(), result.begin());
   }
+  return result;
+}
+
+/// Magnitudes of a tensor of floats; NaN counts as infinite.
+std::vector<double> magnitudes(const compiler::Tensor &tensor) {
+  std::vector<double> result = floats_of(tensor);
   for (double &value : result) value = std::isnan(value) ? std::numeric_limits<double>::infinity() : std::fabs(value);
   return result;
 }
@@ -495,6 +500,21 @@ PruneReport check_pattern(const onnx::ModelProto &model, const std::filesystem::
     report.layers.push_back(std::move(layer));
   }
   return report;
+}
+
+std::vector<float> weight_matrix(const onnx::ModelProto &model, const std::filesystem::path &folder,
+                                 const WeightLayer &layer, int64_t index) {
+  for (const Target &target : find_targets(model, std::nullopt)) {
+    if (target.layer.tensor != layer.tensor) continue;
+    if (!target.layer.left_alone.empty() || index < 0 || index >= target.view.matrices) break;
+    const std::vector<double> values = floats_of(compiler::read_tensor(*constants_of(model).at(layer.tensor), folder));
+    std::vector<float> matrix;
+    for (int64_t k = 0; k < target.view.k; ++k)
+      for (int64_t n = 0; n < target.view.n; ++n)
+        matrix.push_back(static_cast<float>(values[static_cast<std::size_t>(target.view.at(index, k, n))]));
+    return matrix;
+  }
+  throw InputError(fmt::format("no matrix {} of weights in '{}'", index, layer.tensor));
 }
 
 nlohmann::ordered_json prune_json(const PruneReport &report) {

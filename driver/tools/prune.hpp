@@ -67,6 +67,12 @@ PruneReport prune(onnx::ModelProto &model, const std::filesystem::path &folder, 
 PruneReport check_pattern(const onnx::ModelProto &model, const std::filesystem::path &folder,
                           const PrunePattern &pattern, const std::optional<std::regex> &layers);
 
+/// K rows of N values of matrix `index`, below layer.matrices, of a layer of one of these reports that was not left
+/// alone, rounded to FP32. Throws InputError if the model does not have the layer's tensor, or it disagrees with its
+/// data.
+std::vector<float> weight_matrix(const onnx::ModelProto &model, const std::filesystem::path &folder,
+                                 const WeightLayer &layer, int64_t index);
+
 nlohmann::ordered_json prune_json(const PruneReport &report);
 std::string prune_table(const PruneReport &report);
 

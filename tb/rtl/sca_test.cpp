@@ -7,6 +7,7 @@
 
 #include "hw/common/num/gathered.hpp"
 #include "tb/rtl/sca_operations.hpp"
+#include "tb/rtl/sca_products.hpp"
 #include "tb/rtl/tile_data.hpp"
 
 using namespace cx::hw;
@@ -18,100 +19,16 @@ namespace {
 
 const ScaShape kSmall{8, 8, 32, 256};
 
-/// One product from a tile that was just made: FP32 or INT32 sums, and cycles.
-struct Product {
-  std::vector<uint32_t> words;  // m x n
-  uint64_t multiply_cycles = 0;
-  ScaCounters counters;
-};
+using cx::test::dense_product;
+using cx::test::Finite;
 
-Product multiply(const ScaShape &shape, bool rtl, const TileOperand &a, const SparseColumns &w, bool accumulate = false,
-                 uint64_t stall_seed = 0) {
-  const std::unique_ptr<ScaTile> tile = make_sca_tile(shape, rtl);
-  if (rtl && stall_seed != 0) static_cast<ScaTileRtl &>(*tile).set_stall_seed(stall_seed);
-  const auto shared = std::make_shared<const SparseColumns>(w);
-  const ScaPlan plan = plan_multiplication(shape, w, {});
-  const uint32_t groups = sca_groups(shape, w.n);
-  tile->load(0, a.cols, a);
-  for (int pass = 0; pass < (accumulate ? 2 : 1); ++pass) {
-    tile->multiply(tile->schedule().earliest_mul(0, 0, groups), shared, plan, 0, pass == 1);
-  }
-  Product product;
-  product.multiply_cycles = plan.complete();
-  product.words.resize(size_t{a.rows} * w.n);
-  TileTarget target;
-  target.stride = sizeof(uint32_t);
-  for (uint32_t i = 0; i < a.rows; ++i) {
-    target.rows.push_back(reinterpret_cast<std::byte *>(&product.words[size_t{i} * w.n]));
-  }
-  cx::num::DrainStage stage;
-  stage.integer = w.dtype == DType::INT8;
-  stage.out = stage.integer ? DType::INT32 : DType::FP32;
-  const uint64_t end = tile->drain(tile->schedule().earliest_drain(0), w.n, 0, a.rows, w.n, stage, std::move(target));
-  tile->finish(end);
-  CHECK(tile->cycle_differences() == 0);
-  INFO(tile->first_difference());
-  product.counters = tile->counters();
+cx::test::SparseProduct multiply(const ScaShape &shape, bool rtl, const TileOperand &a, const SparseColumns &w,
+                                 bool accumulate = false, uint64_t stall_seed = 0) {
+  cx::test::SparseProduct product = cx::test::sparse_product(shape, rtl, a, w, accumulate, stall_seed);
+  INFO(product.first_difference);
+  CHECK(product.cycle_differences == 0);
   return product;
 }
-
-/// Dense k x n raw elements, zeros where there are none.
-std::vector<std::byte> dense(const SparseColumns &w) {
-  const size_t bytes = cx::num::bytes_of(w.dtype);
-  std::vector<std::byte> result(size_t{w.k} * w.n * bytes, std::byte{0});
-  for (uint32_t c = 0; c < w.n; ++c) {
-    for (uint32_t i = w.starts[c]; i < w.starts[c + 1]; ++i) {
-      std::memcpy(&result[(size_t{w.rows[i]} * w.n + c) * bytes], &w.raw[i], bytes);
-    }
-  }
-  return result;
-}
-
-/// The product of the dense matrix by output-stationary passes of the DMMU's model tile.
-std::vector<uint32_t> dense_product(const TileOperand &a, const SparseColumns &w) {
-  const TileShape shape{8, 8, 256};
-  const std::unique_ptr<MacTile> tile = make_tile(shape, false);
-  const std::vector<std::byte> raw = dense(w);
-  const size_t bytes = cx::num::bytes_of(w.dtype);
-  std::vector<uint32_t> words(size_t{a.rows} * w.n);
-  for (uint32_t first = 0; first < w.n; first += shape.cols) {
-    TileOperand part;
-    part.dtype = w.dtype;
-    part.rows = w.k;
-    part.cols = std::min(shape.cols, w.n - first);
-    part.raw = raw.data() + first * bytes;
-    part.raw_stride = static_cast<ptrdiff_t>(w.n * bytes);
-    tile->matmul_os(tile->schedule().earliest_mul(0), os_stream(shape, w.k), a, part, 0, false);
-    TileTarget target;
-    target.stride = sizeof(uint32_t);
-    for (uint32_t i = 0; i < a.rows; ++i) {
-      target.rows.push_back(reinterpret_cast<std::byte *>(&words[size_t{i} * w.n + first]));
-    }
-    cx::num::DrainStage stage;
-    stage.integer = w.dtype == DType::INT8;
-    stage.out = stage.integer ? DType::INT32 : DType::FP32;
-    tile->drain(tile->schedule().earliest_drain(0), a.rows, 0, a.rows, part.cols, stage, std::move(target));
-  }
-  return words;
-}
-
-/// Activations of moderate size, without infinities and NaN.
-struct Finite {
-  Finite(Random &random, DType dtype, uint32_t m, uint32_t k) : data(size_t{m} * k * cx::num::bytes_of(dtype)) {
-    const size_t bytes = cx::num::bytes_of(dtype);
-    for (size_t i = 0; i < size_t{m} * k; ++i) {
-      const float value = random.one_in(8) ? 0.0f : static_cast<float>(random.between(0, 254)) - 127;
-      cx::num::encode(dtype, dtype == DType::INT8 ? value : value / 32, &data[i * bytes]);
-    }
-    operand.dtype = dtype;
-    operand.rows = m;
-    operand.cols = k;
-    operand.raw = data.data();
-    operand.raw_stride = static_cast<ptrdiff_t>(k * bytes);
-  }
-  std::vector<std::byte> data;
-  TileOperand operand;
-};
 
 SparseColumns columns_of(uint32_t k, const std::vector<std::vector<uint16_t>> &rows) {
   SparseColumns w;
@@ -156,7 +73,8 @@ TEST_CASE("every pattern in every format: model and RTL agree, and equal the den
       const uint32_t m = random.between(1, 8), k = random.between(1, 90), n = random.between(1, 30);
       const Finite a(random, dtype, m, k);
       const SparseColumns w = cx::test::random_weights(random, dtype, k, n, pattern);
-      const Product model = multiply(kSmall, false, a.operand, w), rtl = multiply(kSmall, true, a.operand, w, false, 3);
+      const cx::test::SparseProduct model = multiply(kSmall, false, a.operand, w),
+                                    rtl = multiply(kSmall, true, a.operand, w, false, 3);
       CHECK(model.words == rtl.words);
       CHECK(model.counters == rtl.counters);
       CHECK(model.words == dense_product(a.operand, w));
@@ -169,7 +87,8 @@ TEST_CASE("accumulating adds the second product with one rounding") {
   for (DType dtype : {DType::FP16, DType::INT8}) {
     const Finite a(random, dtype, 5, 33);
     const SparseColumns w = cx::test::random_weights(random, dtype, 33, 19, Pattern::kUniform);
-    const Product once = multiply(kSmall, false, a.operand, w), twice = multiply(kSmall, false, a.operand, w, true);
+    const cx::test::SparseProduct once = multiply(kSmall, false, a.operand, w),
+                                  twice = multiply(kSmall, false, a.operand, w, true);
     CHECK(multiply(kSmall, true, a.operand, w, true).words == twice.words);
     for (size_t i = 0; i < once.words.size(); ++i) {
       if (dtype == DType::INT8) {

@@ -214,3 +214,22 @@ TEST_CASE("patterns that are none are refused with what was expected") {
     CHECK(PrunePattern::parse(text).text() == text);
   }
 }
+
+TEST_CASE("the matrix of a layer has its columns in the order of K") {
+  const Layer layer = GENERATE(Layer{"MatMul", {38, 7}}, Layer{"Conv", {6, 5, 3, 3}});
+  INFO(layer.op);
+  auto model = model_of(layer, 9);
+  const auto values = weights_of(model);
+  const auto report = check_pattern(model, ".", PrunePattern::parse("2:4"), {});
+  REQUIRE(report.layers.size() == 1);
+  const std::vector<float> matrix = cx::tools::weight_matrix(model, ".", report.layers[0], 0);
+  const int64_t n = columns(layer);
+  REQUIRE(report.layers[0].n == n);
+  for (int64_t c = 0; c < n; ++c) {
+    const auto places = column(layer, c);
+    REQUIRE(matrix.size() == places.size() * static_cast<std::size_t>(n));
+    for (std::size_t k = 0; k < places.size(); ++k)
+      REQUIRE(matrix[k * static_cast<std::size_t>(n) + static_cast<std::size_t>(c)] == values[places[k]]);
+  }
+  CHECK_THROWS_AS(cx::tools::weight_matrix(model, ".", report.layers[0], 1), cx::InputError);
+}
