@@ -44,6 +44,12 @@ uint64_t limit_us(const packets::Bytes &packet) {
 
 bool waits(const packets::Bytes &packet) { return limit_us(packet) == kWaitUs; }
 
+cx_packet_execute execute_of(const packets::Bytes &packet) {
+  cx_packet_execute execute;
+  std::memcpy(&execute, packet.data(), sizeof execute);
+  return execute;
+}
+
 std::vector<std::byte> one_stream(uint64_t arch_hash, isa::Engine engine, const std::vector<isa::Inst> &instructions) {
   ImageBuilder builder;
   builder.add_stream(static_cast<uint32_t>(engine), instructions);
@@ -84,6 +90,7 @@ Card::Card() {
   device_ = Device::open(chip_config("tiny"), options);
   arena_ = device_->allocate_host(kArenaBytes);
   for (HostBuffer &ring : rings_) ring = device_->allocate_host(4096, false);
+  lists_ = device_->allocate_host(kListsBytes, false);
   programs_ = device_->allocate(kPrograms * kProgramBytes, ImageBuilder::kMaxAlign);
   data_ = device_->allocate(kDataBytes, 4096);
   table_ = device_->allocate(4096, 4096);
@@ -107,6 +114,7 @@ uint64_t Card::queue_offset(uint64_t offset) { return CX_MAP_QUEUE_OFFSET + offs
 
 void Card::restore() {
   std::memset(arena_.data(), 0, arena_.size());
+  std::memset(lists_.data(), 0, lists_.size());
   device_->upload(programs_.address(), program_bytes_);
 }
 
@@ -130,6 +138,46 @@ void Card::command(uint32_t op, uint32_t queue) {
 void Card::forget_faults() {
   while (device_->take_fault()) {
   }
+}
+
+void Card::put(uint64_t iova, std::span<const packets::Bytes> list) {
+  std::memcpy(lists_.data() + (iova - lists()), list.data(), list.size_bytes());
+}
+
+std::size_t Card::room(uint64_t iova) const {
+  if (iova % sizeof(packets::Bytes) != 0 || iova < lists() || iova >= lists() + kListsBytes) return 0;
+  return (lists() + kListsBytes - iova) / sizeof(packets::Bytes);
+}
+
+std::vector<packets::Bytes> Card::list_of(const packets::Bytes &packet) const {
+  if (packet[0] != CX_PKT_EXECUTE) return {packet};
+  const cx_packet_execute execute = execute_of(packet);
+  std::vector<packets::Bytes> list(std::min<std::size_t>(execute.count, room(execute.list)));
+  if (!list.empty()) {
+    std::memcpy(list.data(), lists_.data() + (execute.list - lists()), list.size() * sizeof(packets::Bytes));
+  }
+  // It ends with the first that is none.
+  const auto end = std::find_if(list.begin(), list.end(), [](const packets::Bytes &entry) {
+    uint32_t detail = 0;
+    return cx_packet_validate(entry.data(), &detail) != CX_STATUS_OK;
+  });
+  list.erase(end, list.end());
+  return list;
+}
+
+bool Card::may_wait(const packets::Bytes &packet) const {
+  const auto list = list_of(packet);
+  // What lies elsewhere the device may have changed since it read it.
+  const bool elsewhere = packet[0] == CX_PKT_EXECUTE && room(execute_of(packet).list) == 0;
+  return elsewhere || std::any_of(list.begin(), list.end(), waits);
+}
+
+uint64_t Card::longest_us(const packets::Bytes &packet) const {
+  if (may_wait(packet)) return kWaitUs;
+  uint64_t sum = kTransferUs;
+  if (packet[0] != CX_PKT_EXECUTE) return limit_us(packet);
+  for (const packets::Bytes &entry : list_of(packet)) sum += limit_us(entry);
+  return sum;
 }
 
 struct Card::Running {
@@ -192,13 +240,13 @@ std::array<Card::Outcome, 2> Card::run(const std::array<Stream, 2> &streams) {
     const uint64_t stood_us = (device_->time_ps() - since) / kPsPerUs;
     uint64_t allowed_us = 0;
     for (Running &queue : queues) {
-      if (!queue.done) allowed_us = std::max(allowed_us, limit_us(queue.oldest()));
+      if (!queue.done) allowed_us = std::max(allowed_us, longest_us(queue.oldest()));
     }
     if (stood_us > allowed_us) {
       // Nobody will satisfy them: the host ends what waits.
       for (Running &queue : queues) {
         if (queue.done) continue;
-        require(waits(queue.oldest()), "a queue makes no progress");
+        require(may_wait(queue.oldest()), "a queue makes no progress");
         command(CX_DEV_HOST_CMD_OP_QUEUE_RESET, queue.id);
         queue.done = queue.ended_by_host = true;
       }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "driver/umd/device.hpp"
@@ -25,8 +26,14 @@ class Card {
   static constexpr uint64_t kProgramBytes = 4096;
   static constexpr unsigned kPrograms = 4;
 
-  /// Brings programs, arena and data to what they are at the start.
+  /// Brings programs, lists, arena and data to what they are at the start.
   void restore();
+
+  static constexpr uint64_t kListsBytes = 16 << 10;
+  uint64_t lists() const { return lists_.iova(); }  ///< host memory that the device may read, for EXECUTE
+  /// Writes packets there; room() says how many fit at an address (0: none, or misaligned).
+  void put(uint64_t iova, std::span<const packets::Bytes> list);
+  std::size_t room(uint64_t iova) const;
 
   struct Stream {
     std::vector<packets::Bytes> packets;
@@ -58,11 +65,16 @@ class Card {
   void command(uint32_t op, uint32_t queue);
   uint32_t queue_register(uint64_t offset) { return device_->read_register(queue_offset(offset)); }
   static uint64_t queue_offset(uint64_t offset);
+  /// A packet by itself, or what lies in the list of an EXECUTE packet now.
+  std::vector<packets::Bytes> list_of(const packets::Bytes &packet) const;
+  bool may_wait(const packets::Bytes &packet) const;
+  /// Simulated time in which a packet ends, or in which the host gives up on one that may wait.
+  uint64_t longest_us(const packets::Bytes &packet) const;
   void take_interrupts();
   void forget_faults();
 
   std::unique_ptr<Device> device_;
-  HostBuffer arena_;
+  HostBuffer arena_, lists_;
   std::array<HostBuffer, 2> rings_;
   DeviceBuffer programs_, data_, table_;
   std::vector<std::byte> program_bytes_;

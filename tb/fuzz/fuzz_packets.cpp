@@ -1,8 +1,9 @@
 // Packets as a host could write them, on two queues of a whole card: each stream ends with every packet completed or
 // failed with a status, in bounded simulated time, and the card goes on.
 //
-// Input: a byte of options, then packets of 64 bytes; they go to the two queues in turn when option bit 0 is set. A
-// WAIT or BARRIER that nothing satisfies is ended by the host. The watchdog of a LAUNCH is at most 4095 units.
+// Input: a byte of options, then packets of 64 bytes; they go to the two queues in turn when option bit 0 is set. What
+// follows an EXECUTE packet is its list, as far as its count goes, where its address is one of lists. A WAIT or BARRIER
+// that nothing satisfies is ended by the host. The watchdog of a LAUNCH is at most 4095 units.
 #include "hw/regs/gen/map.h"
 #include "tb/fuzz/card.hpp"
 #include "tb/fuzz/fuzz.hpp"
@@ -103,7 +104,7 @@ packets::Bytes launch(unsigned program, Choice &choice) {
 }
 
 packets::Bytes random_packet(Choice &choice) {
-  switch (choice.below(10)) {
+  switch (choice.below(11)) {
     case 0: {
       packets::Fill packet;
       packet.dst = device_address(choice) & ~uint64_t{3};
@@ -130,7 +131,7 @@ packets::Bytes random_packet(Choice &choice) {
       return launch(choice.one_in(2) ? 0 : static_cast<unsigned>(choice.below(Card::kPrograms)), choice);
     case 5: {
       packets::Signal packet;
-      packet.op = static_cast<packets::SignalOp>(choice.below(2));
+      packet.op = static_cast<packets::SignalOp>(choice.below(3));
       packet.address = host_address(choice) & ~uint64_t{7};
       packet.value = choice.below(3);
       return with_header(packet, choice);
@@ -154,9 +155,26 @@ packets::Bytes random_packet(Choice &choice) {
       packet.address = host_address(choice) & ~uint64_t{7};
       return with_header(packet, choice);
     }
+    case 9: {
+      packets::Execute packet;
+      packet.list = choice.one_in(6) ? host_address(choice) & ~uint64_t{63}
+                                     : around(choice, Card::instance().lists(), Card::kListsBytes) & ~uint64_t{63};
+      packet.count = static_cast<uint32_t>(1 + choice.below(choice.one_in(8) ? 70000 : 6));
+      return with_header(packet, choice);
+    }
     default:
       return with_header(packets::Nop{}, choice);
   }
+}
+
+/// Puts the list of an EXECUTE packet where it says; returns how many packets that took.
+std::size_t put_list(const packets::Bytes &packet, std::span<const packets::Bytes> rest) {
+  cx_packet_execute execute;
+  std::memcpy(&execute, packet.data(), sizeof execute);
+  Card &card = Card::instance();
+  const auto list = rest.first(std::min({rest.size(), std::size_t{execute.count}, card.room(execute.list)}));
+  if (!list.empty()) card.put(execute.list, list);
+  return list.size();
 }
 
 }  // namespace
@@ -172,9 +190,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     streams[i].each = (input.options >> 3 & 1) != 0;
     streams[i].priority = input.options >> (4 + 2 * i) & 3;
   }
+  for (packets::Bytes &packet : input.list) bound_watchdog(packet);
   for (std::size_t i = 0; i < input.list.size(); ++i) {
-    bound_watchdog(input.list[i]);
-    streams[(input.options & 1) != 0 ? i % 2 : 0].packets.push_back(input.list[i]);
+    const packets::Bytes &packet = input.list[i];
+    streams[(input.options & 1) != 0 ? i % 2 : 0].packets.push_back(packet);
+    if (packet[0] == CX_PKT_EXECUTE) i += put_list(packet, std::span(input.list).subspan(i + 1));
   }
   card.run(streams);
   card.require_alive();
