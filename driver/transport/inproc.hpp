@@ -11,7 +11,7 @@ struct cx_port;
 
 namespace cx {
 
-/// Drives hw/chip through hw/common/port/cx_port.h. At most one is open in a process at a time.
+/// Drives hw/chip through hw/common/port/cx_port.h. A process may open several; simulated time passes for all of them.
 class InprocTransport final : public Transport {
  public:
   /// yaml: path of the chip's configuration; overrides: "key=value" in order. Throws InputError when the configuration

@@ -1,4 +1,4 @@
-// Implementation of hw/common/port/cx_port.h: the one card of this process.
+// Implementation of hw/common/port/cx_port.h: the cards of this process, each with a kernel of its own.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -45,7 +45,10 @@ struct cx_port {
   std::string error;
   bool open = false;
   bool broken = false;  // the kernel has stopped on an error; nothing can run any more
-  std::uint64_t power_on_ps = 0;
+  sc_core::sc_simcontext *kernel = nullptr;
+  std::uint64_t power_on_ps = 0;   // kernel time
+  std::uint64_t origin_ps = 0;     // time of the platform at kernel time 0, modulo 2^64
+  std::uint64_t opened = 0;        // counts openings of all cards
   std::unique_ptr<cx::hw::Chip> chip;
   std::vector<cx::hw::InstructionRecord> trace;
   std::vector<std::unique_ptr<CallWindow>> windows;  // until the port is closed
@@ -56,10 +59,34 @@ namespace {
 using cx::hw::Chip;
 using cx::hw::PcieEndpoint;
 
-// The SystemC kernel can neither restart nor elaborate again: one chip lives as long as the process.
-cx_port &the_port() {
-  static auto *port = new cx_port;  // never destroyed: modules must outlive the kernel's own static objects
-  return *port;
+// Every card that this process has built, open or closed. A kernel can neither restart nor elaborate again, and modules
+// must outlive its static objects: nothing is destroyed, and a closed card serves the next opening of an equal one.
+std::vector<cx_port *> &all_ports() {
+  static auto *ports = new std::vector<cx_port *>;
+  return *ports;
+}
+
+// Makes a card's kernel the one that SystemC's functions speak of. Kernels take turns; they are never nested.
+class InKernel {
+ public:
+  explicit InKernel(const cx_port &port) : before_(sc_core::sc_curr_simcontext) {
+    sc_core::sc_curr_simcontext = port.kernel;
+  }
+  ~InKernel() { sc_core::sc_curr_simcontext = before_; }
+  InKernel(const InKernel &) = delete;
+  InKernel &operator=(const InKernel &) = delete;
+
+ private:
+  sc_core::sc_simcontext *before_;
+};
+
+// The card that was opened last and is open still; for tools that observe one card.
+cx_port *latest_open() {
+  cx_port *latest = nullptr;
+  for (cx_port *port : all_ports()) {
+    if (port->open && (latest == nullptr || port->opened > latest->opened)) latest = port;
+  }
+  return latest;
 }
 
 // What cx_port_want_rtl_tile() asked of the next card.
@@ -95,6 +122,7 @@ template <class F>
 int guarded(cx_port *port, F &&f) {
   if (port == nullptr || !port->open) return CX_PORT_BAD_ARGUMENT;
   if (port->broken) return CX_PORT_INTERNAL;
+  const InKernel turn(*port);
   try {
     return f();
   } catch (const sc_core::sc_report &report) {
@@ -106,7 +134,47 @@ int guarded(cx_port *port, F &&f) {
   return CX_PORT_INTERNAL;
 }
 
+// Of the kernel whose turn it is.
 std::uint64_t now_ps() { return sc_core::sc_time_stamp().value(); }
+
+std::uint64_t kernel_now_ps(const cx_port &port) {
+  const InKernel turn(port);
+  return now_ps();
+}
+
+std::uint64_t platform_ps(const cx_port &port) { return kernel_now_ps(port) + port.origin_ps; }
+
+// How far the card that the host waits for may run ahead of others that are busy.
+constexpr std::uint64_t kAheadPs = 1'000'000;
+
+bool others_busy(const cx_port &port) {
+  return std::any_of(all_ports().begin(), all_ports().end(), [&](const cx_port *other) {
+    if (other == &port || !other->open || other->broken) return false;
+    const InKernel turn(*other);
+    return sc_core::sc_pending_activity();
+  });
+}
+
+// Time is one for all cards: those that stand behind the present one follow it.
+void catch_up_others(const cx_port &port) {
+  const std::uint64_t now = platform_ps(port);
+  for (cx_port *other : all_ports()) {
+    if (other == &port || !other->open || other->broken) continue;
+    const InKernel turn(*other);
+    try {
+      // Messages to the host pause the kernel on the way.
+      for (std::uint64_t at = now_ps() + other->origin_ps; at < now; at = now_ps() + other->origin_ps) {
+        sc_core::sc_start(sc_core::sc_time::from_value(now - at));
+      }
+      continue;
+    } catch (const sc_core::sc_report &report) {
+      other->error = text_of(report);
+    } catch (const std::exception &error) {
+      other->error = error.what();
+    }
+    other->broken = true;
+  }
+}
 
 int fail(cx_port *port, int code, std::string message) {
   port->error = std::move(message);
@@ -130,6 +198,7 @@ int complete(cx_port *port, const PcieEndpoint::Read &read) {
     if (!sc_core::sc_pending_activity()) return fail(port, CX_PORT_INTERNAL, "the card does not answer");
     sc_core::sc_start(sc_core::sc_max_time() - sc_core::sc_time_stamp(), sc_core::SC_EXIT_ON_STARVATION);
   }
+  catch_up_others(*port);
   if (!read.error.empty()) return fail(port, CX_PORT_BAD_ACCESS, read.error);
   return CX_PORT_OK;
 }
@@ -143,6 +212,45 @@ std::vector<std::string> to_strings(const char *const *sets, size_t count) {
 int give_text(const std::string &value, char **text) {
   *text = strdup(value.c_str());
   return *text != nullptr ? CX_PORT_OK : CX_PORT_INTERNAL;
+}
+
+cx::config::Chip with_wanted_tile(cx::config::Chip config) {
+  if (!wanted_rtl_tile()) return config;
+  const std::uint32_t tile = *wanted_rtl_tile();
+  wanted_rtl_tile().reset();
+  if (tile >= config.dmmu.tiles) {
+    throw std::runtime_error("waves: there is no tile " + std::to_string(tile) + "; dmmu.tiles is " +
+                             std::to_string(config.dmmu.tiles));
+  }
+  if (!config.dmmu.rtl_tiles.contains(tile)) config.dmmu.rtl_tiles.tiles.push_back(tile);
+  return config;
+}
+
+std::uint64_t &openings() {
+  static std::uint64_t count = 0;
+  return count;
+}
+
+cx_port *closed_card(const cx::config::Chip &config) {
+  const auto found = std::find_if(all_ports().begin(), all_ports().end(), [&](const cx_port *port) {
+    return !port->open && !port->broken && port->chip->config() == config;
+  });
+  return found != all_ports().end() ? *found : nullptr;
+}
+
+// A card with a kernel of its own, at simulated time 0.
+cx_port *build_card(const cx::config::Chip &config) {
+  Chip::check_buildable(config);
+  prepare_kernel();
+  auto *port = new cx_port;
+  all_ports().push_back(port);
+  port->broken = true;  // a hierarchy that could not be built stays behind, in a kernel that nobody runs
+  port->kernel = new sc_core::sc_simcontext;
+  const InKernel turn(*port);
+  port->chip = std::make_unique<Chip>("chip", config);
+  sc_core::sc_start(sc_core::SC_ZERO_TIME);
+  port->broken = false;
+  return port;
 }
 
 // Power-on of a chip that has run before. Time goes on at a clock edge, so a second run takes the same cycles.
@@ -162,38 +270,24 @@ void power_cycle(cx_port &port) {
 extern "C" {
 
 cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set_count) {
-  cx_port &port = the_port();
   try {
     if (yaml_path == nullptr || (sets == nullptr && set_count != 0)) throw std::invalid_argument("no configuration");
-    if (port.open) throw std::runtime_error("a card is open in this process already");
-    if (port.broken) throw std::runtime_error("the simulation of this process has stopped: " + port.error);
-    cx::config::Chip config = cx::config::load(yaml_path, to_strings(sets, set_count));
-    if (wanted_rtl_tile()) {
-      const std::uint32_t tile = *wanted_rtl_tile();
-      wanted_rtl_tile().reset();
-      if (tile >= config.dmmu.tiles) {
-        throw std::runtime_error("waves: there is no tile " + std::to_string(tile) + "; dmmu.tiles is " +
-                                 std::to_string(config.dmmu.tiles));
-      }
-      if (!config.dmmu.rtl_tiles.contains(tile)) config.dmmu.rtl_tiles.tiles.push_back(tile);
-    }
-    if (port.chip == nullptr) {
-      Chip::check_buildable(config);
-      prepare_kernel();
-      port.broken = true;  // unless the hierarchy is complete
-      port.error = "the chip could not be built";
-      port.chip = std::make_unique<Chip>("chip", config);
-      sc_core::sc_start(sc_core::SC_ZERO_TIME);
-      port.broken = false;
-    } else if (port.chip->config() == config) {
-      power_cycle(port);
+    const cx::config::Chip config = with_wanted_tile(cx::config::load(yaml_path, to_strings(sets, set_count)));
+    const cx_port *neighbour = latest_open();
+    const std::uint64_t now = neighbour != nullptr ? platform_ps(*neighbour) : 0;
+    cx_port *port = closed_card(config);
+    if (port != nullptr) {
+      const InKernel turn(*port);
+      power_cycle(*port);
     } else {
-      throw std::runtime_error("this process has simulated another configuration; a process simulates one card only");
+      port = build_card(config);
     }
-    port.error.clear();
-    port.power_on_ps = now_ps();
-    port.open = true;
-    return &port;
+    port->error.clear();
+    port->power_on_ps = kernel_now_ps(*port);
+    port->origin_ps = now - port->power_on_ps;
+    port->opened = ++openings();
+    port->open = true;
+    return port;
   } catch (const sc_core::sc_report &report) {
     open_error() = text_of(report);
   } catch (const std::exception &error) {
@@ -205,23 +299,26 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
 void cx_port_close(cx_port *port) {
   if (port == nullptr || !port->open) return;
   port->open = false;
+  const InKernel turn(*port);
   port->chip->dmmu().stop_recording();
   port->chip->trace(nullptr);
   port->trace = {};
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
   port->windows.clear();
+  port->chip->dram().reset();
 }
 
 void cx_port_want_rtl_tile(uint32_t tile) { wanted_rtl_tile() = tile; }
 
 int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const char *path, char **text) {
   try {
-    cx_port &port = the_port();
-    if (!port.open || path == nullptr) throw std::invalid_argument("waves: no card is open");
-    const std::uint64_t period = cx::hw::Clock(port.chip->config().chip.clock_mhz).period().value();
+    cx_port *port = latest_open();
+    if (port == nullptr || path == nullptr) throw std::invalid_argument("waves: no card is open");
+    const InKernel turn(*port);
+    const std::uint64_t period = cx::hw::Clock(port->chip->config().chip.clock_mhz).period().value();
     const auto cycle = [&](std::uint64_t ps) { return (now_ps() + std::min<std::uint64_t>(ps, 1ull << 62)) / period; };
-    port.chip->dmmu().record(tile, {path, cycle(from_ps), cycle(to_ps), period});
+    port->chip->dmmu().record(tile, {path, cycle(from_ps), cycle(to_ps), period});
     return CX_PORT_OK;
   } catch (const std::exception &error) {
     give_text(error.what(), text);
@@ -230,27 +327,27 @@ int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const c
 }
 
 uint64_t cx_port_stop_recording(void) {
-  const cx_port &port = the_port();
-  return port.open ? port.chip->dmmu().stop_recording() : 0;
+  const cx_port *port = latest_open();
+  return port != nullptr ? port->chip->dmmu().stop_recording() : 0;
 }
 
 int cx_port_trace_start(void) {
-  cx_port &port = the_port();
-  if (!port.open) return CX_PORT_BAD_ARGUMENT;
-  port.trace.clear();
-  port.chip->trace(&port.trace);
+  cx_port *port = latest_open();
+  if (port == nullptr) return CX_PORT_BAD_ARGUMENT;
+  port->trace.clear();
+  port->chip->trace(&port->trace);
   return CX_PORT_OK;
 }
 
 int cx_port_trace_stop(cx_port_trace_record **records, size_t *count) {
-  cx_port &port = the_port();
-  if (!port.open || records == nullptr || count == nullptr) return CX_PORT_BAD_ARGUMENT;
-  port.chip->trace(nullptr);
-  *count = port.trace.size();
+  cx_port *port = latest_open();
+  if (port == nullptr || records == nullptr || count == nullptr) return CX_PORT_BAD_ARGUMENT;
+  port->chip->trace(nullptr);
+  *count = port->trace.size();
   *records = static_cast<cx_port_trace_record *>(std::calloc(std::max<size_t>(*count, 1), sizeof **records));
   if (*records == nullptr) return CX_PORT_INTERNAL;
   for (size_t i = 0; i < *count; ++i) {
-    const cx::hw::InstructionRecord &from = port.trace[i];
+    const cx::hw::InstructionRecord &from = port->trace[i];
     (*records)[i] = {from.issue,
                      from.accept,
                      from.complete,
@@ -262,7 +359,7 @@ int cx_port_trace_stop(cx_port_trace_record **records, size_t *count) {
                      static_cast<uint32_t>(from.engine),
                      from.pc};
   }
-  port.trace = {};
+  port->trace = {};
   return CX_PORT_OK;
 }
 
@@ -375,17 +472,19 @@ int cx_port_advance(cx_port *port, uint64_t limit_ps) {
     const std::uint64_t room = sc_core::sc_max_time().value() - start;
     const std::uint64_t end = start + (limit_ps < room ? limit_ps : room);
     for (;;) {
+      catch_up_others(*port);
       PcieEndpoint &endpoint = port->chip->endpoint();
       if (endpoint.announce_error() || !endpoint.arrived().empty()) return static_cast<int>(CX_PORT_ADVANCED_INTERRUPT);
       if (!sc_core::sc_pending_activity()) return static_cast<int>(CX_PORT_ADVANCED_IDLE);
       const std::uint64_t now = now_ps();
       if (now >= end) return static_cast<int>(CX_PORT_ADVANCED_LIMIT);
+      const std::uint64_t step = others_busy(*port) ? std::min(end - now, kAheadPs) : end - now;
       // Ends at the limit, when the endpoint pauses the kernel for a message, or when nothing is left to do.
       const sc_core::sc_time next = sc_core::sc_time_to_pending_activity();
-      if (next.value() > end - now) {
-        sc_core::sc_start(sc_core::sc_time::from_value(end - now));
+      if (next.value() > step) {
+        sc_core::sc_start(sc_core::sc_time::from_value(step));
       } else {
-        sc_core::sc_start(sc_core::sc_time::from_value(end - now), sc_core::SC_EXIT_ON_STARVATION);
+        sc_core::sc_start(sc_core::sc_time::from_value(step), sc_core::SC_EXIT_ON_STARVATION);
       }
     }
   });
@@ -425,7 +524,7 @@ int cx_port_take_interrupt(cx_port *port, uint32_t *vector) {
 }
 
 uint64_t cx_port_time_ps(const cx_port *port) {
-  return port != nullptr && port->open ? now_ps() - port->power_on_ps : 0;
+  return port != nullptr && port->open ? kernel_now_ps(*port) - port->power_on_ps : 0;
 }
 
 int cx_config_show(const char *yaml_path, const char *const *sets, size_t set_count, int json, char **text) {

@@ -33,9 +33,10 @@ enum {
   CX_PORT_ADVANCED_IDLE = 2       /* nothing is scheduled: the device will stay as it is until the host acts */
 };
 
-/* Creates the card from a YAML file. sets: "key=value" overrides in order. Only one open port per process; after
- * cx_port_close() the next cx_port_open() with an equal resolved configuration resets and reuses it, with another
- * one it fails with CX_PORT_BAD_CONFIG. NULL on failure: see cx_port_error(NULL). */
+/* Creates a card from a YAML file. sets: "key=value" overrides in order. A process may have several cards, of any
+ * configurations; simulated time is one for all that are open: while it passes for one it passes for the others. A
+ * closed card is reset and reused by a later opening with an equal resolved configuration. NULL on failure: see
+ * cx_port_error(NULL). */
 cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set_count);
 void cx_port_close(cx_port *port);
 
