@@ -15,6 +15,7 @@
 #include "hw/config/config.hpp"
 #include "hw/dmmu/dmmu.hpp"
 #include "hw/dmmu/tile_alone.hpp"
+#include "hw/dram/dram.hpp"
 #include "hw/engine/engine.hpp"
 #include "hw/pcie/endpoint.hpp"
 #include "hw/ras/fault_spec.hpp"
@@ -46,9 +47,9 @@ struct cx_port {
   bool open = false;
   bool broken = false;  // the kernel has stopped on an error; nothing can run any more
   sc_core::sc_simcontext *kernel = nullptr;
-  std::uint64_t power_on_ps = 0;   // kernel time
-  std::uint64_t origin_ps = 0;     // time of the platform at kernel time 0, modulo 2^64
-  std::uint64_t opened = 0;        // counts openings of all cards
+  std::uint64_t power_on_ps = 0;  // kernel time
+  std::uint64_t origin_ps = 0;    // time of the platform at kernel time 0, modulo 2^64
+  std::uint64_t opened = 0;       // counts openings of all cards
   std::unique_ptr<cx::hw::Chip> chip;
   std::vector<cx::hw::InstructionRecord> trace;
   std::vector<std::unique_ptr<CallWindow>> windows;  // until the port is closed
