@@ -510,7 +510,8 @@ TEST_CASE("cards work at the same time") {
     work();
     return cx_port_time_ps(one.port()) - start;
   };
-  const auto copy = one.copy(packets::Direction::HOST_TO_DEVICE, Card::kHostBase + Card::kData, CX_MEM_DRAM_BASE, 1 << 20);
+  const auto copy =
+      one.copy(packets::Direction::HOST_TO_DEVICE, Card::kHostBase + Card::kData, CX_MEM_DRAM_BASE, 1 << 20);
   const uint64_t alone = elapsed([&] { REQUIRE(one.run(copy).status == CX_STATUS_OK); });
   const uint64_t together = elapsed([&] {
     const uint64_t first = one.submit(copy), second = two.submit(copy);
