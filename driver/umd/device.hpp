@@ -1,6 +1,7 @@
 // A card: found, booted, its memory and its queues.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -254,7 +255,8 @@ class Device {
   std::vector<uint64_t> interrupts_;  // by vector
   std::vector<DeviceFault::Record> faults_;
   std::deque<DeviceEvent> events_;
-  std::deque<DeviceEvent> hangs_;  // the last, for fences
+  std::deque<DeviceEvent> hangs_;             // the last, for fences
+  std::array<uint64_t, kEventKinds> seen_{};  // order of the last event of each kind
   std::function<void(const DeviceEvent &)> on_event_;
   int event_fd_ = -1;
   uint32_t event_vector_ = 0, event_mask_ = 0;

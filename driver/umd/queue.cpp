@@ -216,23 +216,19 @@ void Queue::harvest(bool ask) {
 
 void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion &completion) {
   state->completion = completion;
-  if (completion.status != CX_STATUS_OK || !state->has_record) {
-    if (!device_.dead()) device_.collect_fault();
-    state->fault = device_.claim_fault(id_, state->index);
-    if (state->fault && !state->has_record) state->completion.status = state->fault->status;
-    if (!state->fault && completion.status != CX_STATUS_OK) {
-      // The device captures only the first of several faults in full: the record says the rest.
-      DeviceFault::Record record;
-      record.status = completion.status;
-      record.queue = static_cast<int>(id_);
-      record.packet = state->index;
-      if (completion.status >= CX_STATUS_ILLEGAL_INSTRUCTION) record.pc = completion.detail;
-      state->fault = record;
-    }
+  try {
+    find_fault(*state);
+  } catch (const DeviceFault &) {
+    // The card stopped while its registers were read: the packet has ended all the same. Where it failed is lost.
   }
-  const uint32_t status = state->completion.status;
-  if (state->fault && (status == CX_STATUS_TIMEOUT || status == CX_STATUS_ENGINE_HANG) && !device_.dead()) {
-    state->fault->engines = device_.hang_of(id_, state->index);
+  if (!state->fault && (completion.status != CX_STATUS_OK || (!state->has_record && device_.dead()))) {
+    DeviceFault::Record record;
+    record.status = completion.status != CX_STATUS_OK ? completion.status : uint32_t{CX_STATUS_ABORTED};
+    record.queue = static_cast<int>(id_);
+    record.packet = state->index;
+    if (record.status >= CX_STATUS_ILLEGAL_INSTRUCTION) record.pc = completion.detail;
+    state->fault = record;
+    state->completion.status = record.status;
   }
   ++stats_.completed;
   if (state->fault) {
@@ -241,6 +237,19 @@ void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion 
     if (failed_.size() < kFailuresKept) failed_.push_back(state);
   }
   state->done = true;
+}
+
+void Queue::find_fault(Fence::State &state) {
+  if (state.completion.status == CX_STATUS_OK && state.has_record) return;
+  if (!device_.dead()) device_.collect_fault();
+  // The device captures only the first of several faults in full.
+  state.fault = device_.claim_fault(id_, state.index);
+  if (!state.fault) return;
+  if (!state.has_record) state.completion.status = state.fault->status;
+  const uint32_t status = state.completion.status;
+  if ((status == CX_STATUS_TIMEOUT || status == CX_STATUS_ENGINE_HANG) && !device_.dead()) {
+    state.fault->engines = device_.hang_of(id_, state.index);
+  }
 }
 
 uint64_t Queue::outstanding() {

@@ -130,6 +130,8 @@ class Queue {
   /// As after it was made, for a ring that the device has reset.
   void restart();
   void finish(const std::shared_ptr<Fence::State> &state, const Completion &completion);
+  /// Asks the card's registers why a packet failed, or whether one without a record did.
+  void find_fault(Fence::State &state);
 
   Device &device_;
   uint32_t id_;

@@ -113,7 +113,10 @@ void Device::collect_events() {
   if (pending == 0) return;
   std::vector<DeviceEvent> found;
   for (uint32_t kind = 0; kind < kEventKinds; ++kind) {
-    if ((pending >> kind & 1) != 0) found.push_back(read_event(kind));
+    if ((pending >> kind & 1) == 0) continue;
+    DeviceEvent event = read_event(kind);
+    // A link that goes down swallows the acknowledgement: the card still holds what has been read.
+    if (std::exchange(seen_[kind], event.order) != event.order) found.push_back(std::move(event));
   }
   write_register(ras(CX_RAS_PENDING), pending);
   std::sort(found.begin(), found.end(), [](const auto &a, const auto &b) { return a.order < b.order; });

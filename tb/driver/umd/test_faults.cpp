@@ -153,6 +153,22 @@ TEST_CASE("bad address in a program: the launch fails with engine, instruction a
   bench.require_works();
 }
 
+TEST_CASE("a packet that failed before the link went down keeps its outcome") {
+  Bench bench;
+  const Fence fence = bench.device->queue().copy_on_device(uint64_t{1} << 46, bench.scratch.address(), 64);
+  bench.other.nop({.interrupt = true}).wait();
+  bench.other.nop({.interrupt = true}).wait();
+  bench.device->inject("link_down@duration_us=300");
+  bench.device->transport().advance(10'000'000);  // the driver has not noticed yet
+  CHECK_NOTHROW(fence.done());
+  REQUIRE(fence.done());
+  REQUIRE(fence.wait_status().status == CX_STATUS_BAD_ADDRESS);
+  REQUIRE(fence.fault()->status == CX_STATUS_BAD_ADDRESS);
+  bench.device->recover();
+  REQUIRE(kinds(bench.device->take_events()) == std::vector<EventKind>{EventKind::kPacket, EventKind::kLinkDown});
+  bench.require_works();
+}
+
 TEST_CASE("a corrected memory error gives right data, an event and no error") {
   Bench bench;
   const uint64_t word = bench.in.address() + 16;
