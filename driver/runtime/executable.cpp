@@ -6,6 +6,8 @@
 #include <sstream>
 
 #include "driver/runtime/image_builder.hpp"
+#include "driver/umd/command_buffer.hpp"
+#include "driver/umd/stream.hpp"
 #include "hw/regs/gen/packets.h"
 
 namespace cx {
@@ -320,6 +322,35 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   report.simulated_cycles_per_wall_s = ratio(static_cast<double>(report.cycles), report.wall_s);
   report_ = report;
   return outputs;
+}
+
+void Executable::prepare_launch() {
+  for (const auto *slots : {&inputs_, &outputs_}) {
+    for (const Slot &slot : *slots) {
+      if (slot.binding->bytes && !is_bound(slot))
+        throw InputError(std::string(slots == &inputs_ ? "input '" : "output '") + slot.binding->name +
+                         "' is not bound to a device tensor");
+    }
+  }
+  check_memory();
+  if (!update_segment_table()) return;
+  device_.upload(segment_table_.address(), std::as_bytes(std::span(segments_)));
+  table_current_ = true;
+}
+
+void Executable::launch(Stream &stream) {
+  prepare_launch();
+  stream.enqueue([image = image_.address(), bytes = static_cast<uint32_t>(image_.size()),
+                  table = segment_table_.address(), segments = static_cast<uint32_t>(segments_.size()),
+                  timeout = options_.timeout_kcycles](Queue &queue) {
+    return queue.launch(image, bytes, table, segments, timeout, {.interrupt = true});
+  });
+}
+
+uint32_t Executable::record(CommandBuffer &commands, bool barrier) {
+  prepare_launch();
+  return commands.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
+                         static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, barrier);
 }
 
 std::string Executable::where(int engine, uint64_t pc) const {

@@ -19,6 +19,9 @@
 
 namespace cx {
 
+class CommandBuffer;
+class Stream;
+
 struct ExecutableOptions {
   /// Loads a program of another architecture all the same: the device then refuses its launch with WRONG_ARCH.
   bool skip_arch_check = false;
@@ -57,6 +60,13 @@ class Executable {
   /// The same, but copies out the named outputs, bound or not, in this order.
   std::vector<HostTensor> run(std::span<const HostTensor> inputs, std::span<const std::string> outputs);
 
+  /// Launches in the stream's order without waiting; what it costs is one packet. Every input and output must be bound
+  /// (InputError); bindings must not change, and executable and tensors must stay, until the launch has ended. Not part
+  /// of report().
+  void launch(Stream &stream);
+  /// The same, recorded. Returns the packet's index in the list. Bindings must not change before the last run.
+  uint32_t record(CommandBuffer &commands, bool barrier = true);
+
   /// Of the last run that succeeded.
   const RunReport &report() const { return report_; }
 
@@ -81,6 +91,8 @@ class Executable {
   /// Whether the table differs from the device's; then it is in segment_table_host_, ready to be copied.
   bool update_segment_table();
   void check_memory() const;
+  /// For a launch that copies nothing: checks that all is bound and brings the segment table up to date.
+  void prepare_launch();
 
   Device &device_;
   Program program_;

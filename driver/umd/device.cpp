@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "driver/umd/pci_function.hpp"
+#include "driver/umd/stream.hpp"
 #include "driver/umd/text.hpp"
 #include "firmware/image.h"
 #include "hw/common/port/pci_id.h"
@@ -87,6 +88,7 @@ Device::~Device() {
   } catch (const std::exception &) {
     // A lost card is no reason to end the process.
   }
+  streams_.reset();
   queues_.clear();
   staging_ = HostBuffer();
   if (event_fd_ >= 0) ::close(event_fd_);
@@ -249,15 +251,32 @@ void Device::read_capabilities() {
 
 // ---- memory ----
 
-DeviceBuffer Device::allocate(uint64_t bytes, uint64_t align) { return {this, memory_->allocate(bytes, align), bytes}; }
+DeviceBuffer Device::allocate(uint64_t bytes, uint64_t align) {
+  const std::lock_guard lock(lock_);
+  return {this, memory_->allocate(bytes, align), bytes};
+}
 
-void Device::free_device(uint64_t address) { memory_->release(address); }
+void Device::free_device(uint64_t address) {
+  const std::lock_guard lock(lock_);
+  memory_->release(address);
+}
+
+RangeAllocator::Stats Device::memory_stats() const {
+  const std::lock_guard lock(lock_);
+  return memory_->stats();
+}
+
+RangeAllocator::Stats Device::iova_stats() const {
+  const std::lock_guard lock(lock_);
+  return iova_.stats();
+}
 
 HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes) {
   if (bytes == 0) throw UsageError("host memory: allocation of 0 bytes");
   if (bytes > kIovaSize)
     throw OutOfMemoryError("host memory: " + std::to_string(bytes) + " bytes exceed the DMA address space");
   const uint64_t mapped = align_up(bytes, kPage);
+  const std::lock_guard lock(lock_);
   // One unmapped page behind each buffer turns an overrun by the device into an IOMMU fault.
   const uint64_t iova = iova_.allocate(mapped + kPage, kPage);
   std::byte *data = nullptr;
@@ -274,6 +293,7 @@ HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes) {
 }
 
 void Device::free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept {
+  const std::lock_guard lock(lock_);
   const uint64_t mapped = align_up(size, kPage);
   host_.erase(iova);
   try {
@@ -289,6 +309,7 @@ void Device::free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept {
 }
 
 void Device::check_device_range(uint64_t address, uint64_t bytes, const char *operation) const {
+  const std::lock_guard lock(lock_);
   if (memory_->contains(address, bytes)) return;
   if (address >= CX_MEM_SPM_BASE && address - CX_MEM_SPM_BASE <= target_.spm_bytes &&
       bytes <= target_.spm_bytes - (address - CX_MEM_SPM_BASE)) {
@@ -299,6 +320,7 @@ void Device::check_device_range(uint64_t address, uint64_t bytes, const char *op
 }
 
 void Device::upload(uint64_t dst, std::span<const std::byte> src) {
+  const std::lock_guard staging(staging_lock_);
   check_device_range(dst, src.size(), "upload");
   const uint64_t half = staging_.size() / 2;
   Fence busy[2];
@@ -315,6 +337,7 @@ void Device::upload(uint64_t dst, std::span<const std::byte> src) {
 }
 
 void Device::download(std::span<std::byte> dst, uint64_t src) {
+  const std::lock_guard staging(staging_lock_);
   check_device_range(src, dst.size(), "download");
   const uint64_t half = staging_.size() / 2;
   struct Part {
@@ -356,6 +379,7 @@ uint64_t extent(uint64_t pitch, uint64_t row_bytes, uint64_t rows, const char *o
 
 void Device::upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, uint64_t src_pitch, uint64_t row_bytes,
                        uint64_t rows) {
+  const std::lock_guard staging(staging_lock_);
   check_device_range(dst, extent(dst_pitch, row_bytes, rows, "upload_2d"), "upload_2d");
   const uint64_t half = staging_.size() / 2;
   if (row_bytes > half || dst_pitch > UINT32_MAX) {
@@ -379,6 +403,7 @@ void Device::upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, u
 
 void Device::download_2d(std::byte *dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch, uint64_t row_bytes,
                          uint64_t rows) {
+  const std::lock_guard staging(staging_lock_);
   check_device_range(src, extent(src_pitch, row_bytes, rows, "download_2d"), "download_2d");
   if (row_bytes > staging_.size() || src_pitch > UINT32_MAX) {
     for (uint64_t row = 0; row < rows; ++row) download({dst + row * dst_pitch, row_bytes}, src + row * src_pitch);
@@ -419,6 +444,7 @@ Queue &Device::create_queue(const QueueOptions &options) {
     throw UsageError("queue size 2^" + std::to_string(options.log2_packets));
   if (options.priority > 3)
     throw UsageError("queue priority " + std::to_string(options.priority) + ", expected 0 to 3");
+  const std::lock_guard lock(lock_);
   uint32_t id = 0;
   auto taken = [&] {
     return std::any_of(queues_.begin(), queues_.end(), [&](const auto &queue) { return queue->id() == id; });
@@ -453,6 +479,7 @@ void Device::enable_queue(Queue &queue) {
 }
 
 void Device::destroy_queue(Queue &queue) {
+  const std::lock_guard lock(lock_);
   auto it = std::find_if(queues_.begin(), queues_.end(), [&](const auto &owned) { return owned.get() == &queue; });
   if (it == queues_.end()) throw UsageError("destroy_queue: not a queue of this device");
   if (it == queues_.begin()) throw UsageError("destroy_queue: the default queue lives as long as the device");
@@ -461,6 +488,19 @@ void Device::destroy_queue(Queue &queue) {
   host_command(CX_DEV_HOST_CMD_OP_QUEUE_DISABLE, queue.id());
   queues_.erase(it);
 }
+
+uint32_t Device::free_queues() {
+  const std::lock_guard lock(lock_);
+  return info_.queues - static_cast<uint32_t>(queues_.size());
+}
+
+StreamSet &Device::streams() {
+  const std::lock_guard lock(lock_);
+  if (!streams_) streams_ = std::make_unique<StreamSet>(*this);
+  return *streams_;
+}
+
+bool Device::make_progress() { return streams_ && streams_->progress(); }
 
 void Device::host_command(uint32_t op, uint32_t queue) {
   write_register(dev(CX_DEV_HOST_CMD), op << CX_DEV_HOST_CMD_OP_SHIFT | queue << CX_DEV_HOST_CMD_QUEUE_SHIFT);
@@ -474,20 +514,45 @@ void Device::host_command(uint32_t op, uint32_t queue) {
 // ---- registers, counters ----
 
 uint32_t Device::read_register(uint64_t offset) {
+  const std::lock_guard lock(lock_);
   uint32_t value = 0;
   transport_->read(0, offset, &value, sizeof value);
   if (value == ~0u) check_link();  // what a host reads when nobody answers
   return value;
 }
 
-void Device::write_register(uint64_t offset, uint32_t value) { transport_->write(0, offset, &value, sizeof value); }
+void Device::write_register(uint64_t offset, uint32_t value) {
+  const std::lock_guard lock(lock_);
+  transport_->write(0, offset, &value, sizeof value);
+}
 
 uint64_t Device::read_register64(uint64_t offset_lo) {
+  const std::lock_guard lock(lock_);
   const uint64_t low = read_register(offset_lo);
   return low | uint64_t{read_register(offset_lo + 4)} << 32;
 }
 
 uint64_t Device::time_cycles() { return read_register64(dev(CX_DEV_TIME_LO)); }
+
+uint64_t Device::time_ps() const {
+  const std::lock_guard lock(lock_);
+  return transport_->time_ps();
+}
+
+void Device::inject(const std::string &fault) {
+  const std::lock_guard lock(lock_);
+  transport_->inject(fault);
+}
+
+Counters Device::counters() {
+  const std::lock_guard lock(lock_);
+  return read_counters(true);
+}
+
+Counters Device::counters_since(const Counters &earlier) {
+  const std::lock_guard lock(lock_);
+  return read_counters(false) - earlier;
+}
 
 Counters Device::read_counters(bool link_last) {
   Counters result;
@@ -543,7 +608,17 @@ bool Device::wait_step(uint64_t deadline_ps, uint64_t slice_us) {
   if (now >= deadline_ps) return true;
   const Transport::Wake wake = transport_->advance(std::min(deadline_ps - now, slice_us * 1'000'000));
   if (wake == Transport::Wake::kInterrupt) drain_interrupts();
-  return wake != Transport::Wake::kIdle;
+  return make_progress() || wake != Transport::Wake::kIdle;
+}
+
+bool Device::wait_until_idle(const std::function<bool()> &done, uint64_t deadline_ps) {
+  constexpr uint64_t kSliceUs = 20;
+  for (;;) {
+    const std::lock_guard lock(lock_);
+    if (done()) return true;
+    if (transport_->time_ps() >= deadline_ps) return false;
+    if (!wait_step(deadline_ps, kSliceUs)) return done();
+  }
 }
 
 void Device::no_answer(const std::string &what, uint64_t limit_us, bool idle) {
@@ -581,6 +656,7 @@ std::optional<DeviceFault::Record> Device::claim_fault(uint32_t queue, uint64_t 
 }
 
 std::optional<DeviceFault::Record> Device::take_fault() {
+  const std::lock_guard lock(lock_);
   collect_fault();
   if (faults_.empty()) return std::nullopt;
   const DeviceFault::Record record = faults_.front();

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,6 +19,7 @@
 #include "driver/include/cx/error.hpp"
 #include "driver/transport/transport.hpp"
 #include "driver/umd/counters.hpp"
+#include "driver/umd/device_lock.hpp"
 #include "driver/umd/events.hpp"
 #include "driver/umd/queue.hpp"
 #include "driver/umd/range_allocator.hpp"
@@ -97,7 +99,11 @@ class HostBuffer {
   uint64_t size_ = 0, iova_ = 0;
 };
 
-/// One thread at a time.
+class StreamSet;
+
+/// Threads take turns: each call has the device for itself, waits give it to others every few microseconds of simulated
+/// time. upload(), download() and their 2-D forms take turns as a whole (they share staging memory). Locks are taken in
+/// the order staging, device. on_event() and what it calls run with the device's lock held.
 class Device {
  public:
   /// The card in this process that the YAML file describes. Throws InputError for a bad configuration, DeviceFault when
@@ -121,8 +127,8 @@ class Device {
   DeviceBuffer allocate(uint64_t bytes, uint64_t align = 64);
   /// Host memory for DMA. device_writes: whether the device may write to it.
   HostBuffer allocate_host(uint64_t bytes, bool device_writes = true);
-  RangeAllocator::Stats memory_stats() const { return memory_->stats(); }
-  RangeAllocator::Stats iova_stats() const { return iova_.stats(); }
+  RangeAllocator::Stats memory_stats() const;
+  RangeAllocator::Stats iova_stats() const;
 
   /// Copies through staging memory and waits. The device range lies in one allocation, or in scratchpad; else
   /// UsageError.
@@ -143,14 +149,16 @@ class Device {
   Queue &create_queue(const QueueOptions &options = {});
   /// The queue must be drained. Not the default queue.
   void destroy_queue(Queue &queue);
+  uint32_t free_queues();  ///< rings that create_queue() could still take
+  StreamSet &streams();    ///< streams of work above the queues
 
   // ---- state ----
 
-  Counters counters() { return read_counters(true); }
+  Counters counters();
   /// The cost since `earlier`; the reads of the counters themselves are not part of it.
-  Counters counters_since(const Counters &earlier) { return read_counters(false) - earlier; }
+  Counters counters_since(const Counters &earlier);
   uint64_t time_cycles();  ///< device time, core cycles
-  uint64_t time_ps() const { return transport_->time_ps(); }
+  uint64_t time_ps() const;
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
   std::optional<DeviceFault::Record> take_fault();
 
@@ -180,7 +188,7 @@ class Device {
   void end_thermal_trip();
   uint64_t corrected_errors();  ///< of memory, since power-on
   /// Provokes a fault: KIND[@key=value,...]. Throws InputError.
-  void inject(const std::string &fault) { transport_->inject(fault); }
+  void inject(const std::string &fault);
 
   uint64_t interrupts(uint32_t vector) const { return vector < interrupts_.size() ? interrupts_[vector] : 0; }
 
@@ -188,11 +196,16 @@ class Device {
   void write_register(uint64_t offset, uint32_t value);
   uint64_t read_register64(uint64_t offset_lo);  ///< two words, low first
   Transport &transport() { return *transport_; }
+  /// The turn of the calling thread; recursive. Several calls under it are one for other threads.
+  DeviceLock &lock() const { return lock_; }
 
   /// Lets simulated time pass until `done` returns true, asking after each interrupt and at least every slice_us.
   /// `what` is for the TimeoutError. limit_us 0 takes wait_limit_us.
   template <class Done>
   void wait_until(Done &&done, uint64_t limit_us, const std::string &what, uint64_t slice_us = 20);
+
+  /// The same until a point of simulated time: false when it has come, or earlier when the device is idle.
+  bool wait_until_idle(const std::function<bool()> &done, uint64_t deadline_ps);
 
   /// Text of a fault: status, engine, place.
   static std::string describe(const DeviceFault::Record &record);
@@ -203,6 +216,8 @@ class Device {
   friend class DeviceBuffer;
   friend class HostBuffer;
   friend class Queue;
+  friend class Stream;
+  friend class Timeline;
   Device(std::unique_ptr<Transport> transport, const DeviceOptions &options);
   void identify();
   void size_bars();
@@ -244,8 +259,12 @@ class Device {
   void drain_interrupts();
   /// Lets time pass until an interrupt, the deadline, or at most slice_us. False: the device is idle.
   bool wait_step(uint64_t deadline_ps, uint64_t slice_us);
+  /// What streams hold back and can do now. Whether there was something.
+  bool make_progress();
   [[noreturn]] void no_answer(const std::string &what, uint64_t limit_us, bool idle);
 
+  mutable DeviceLock lock_;
+  std::recursive_mutex staging_lock_;
   std::unique_ptr<Transport> transport_;
   DeviceOptions options_;
   DeviceInfo info_;
@@ -263,14 +282,17 @@ class Device {
   std::optional<DeviceFault::Record> dead_;                    // why the card has stopped as a whole
   std::map<uint64_t, std::pair<std::byte *, uint64_t>> host_;  // DMA memory by address
   std::vector<std::unique_ptr<Queue>> queues_;
+  std::unique_ptr<StreamSet> streams_;
   HostBuffer staging_;
 };
 
 template <class Done>
 void Device::wait_until(Done &&done, uint64_t limit_us, const std::string &what, uint64_t slice_us) {
   const uint64_t limit = limit_us ? limit_us : options_.wait_limit_us;
-  const uint64_t deadline = transport_->time_ps() + limit * 1'000'000;
-  while (!done()) {
+  const uint64_t deadline = time_ps() + limit * 1'000'000;
+  for (;;) {
+    const std::lock_guard lock(lock_);
+    if (done()) return;
     if (transport_->time_ps() >= deadline) no_answer(what, limit, false);
     if (!wait_step(deadline, slice_us) && !done()) no_answer(what, limit, true);
   }

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <mutex>
 
+#include "driver/umd/command_buffer.hpp"
 #include "driver/umd/device.hpp"
+#include "driver/umd/packet_builders.hpp"
 #include "driver/umd/text.hpp"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.hpp"
@@ -20,11 +23,6 @@ constexpr uint64_t kInterruptSliceUs = 10'000;
 constexpr uint64_t kPollSliceUs = 20;
 constexpr size_t kFailuresKept = 64;
 
-uint32_t word(uint64_t value, const char *name) {
-  if (value > UINT32_MAX) throw UsageError(std::string(name) + " " + std::to_string(value) + " does not fit 32 bits");
-  return static_cast<uint32_t>(value);
-}
-
 }  // namespace
 
 struct Fence::State {
@@ -37,13 +35,29 @@ struct Fence::State {
   bool reported = false;
   Completion completion;
   std::optional<DeviceFault::Record> fault;
+  std::shared_ptr<const void> keep;  // until the packet has ended
+  const HostBuffer *list = nullptr;  // of an EXECUTE packet, as long as `keep`
+  std::string entry;                 // the packet of the list that failed
 
-  std::string text() const { return packets::to_string(packet); }
+  std::string text() const { return packets::to_string(packet) + entry; }
+  void end(const Completion &outcome) {
+    completion = outcome;
+    if (outcome.entry != 0 && list && outcome.entry <= list->size() / Queue::kPacketBytes) {
+      Queue::RawPacket failed;
+      std::memcpy(failed.data(), list->data() + (outcome.entry - 1) * Queue::kPacketBytes, Queue::kPacketBytes);
+      entry = ", packet " + std::to_string(outcome.entry - 1) + " of its list: " + packets::to_string(failed);
+    }
+    list = nullptr;
+    keep.reset();
+    done = true;
+  }
 };
 
 bool Fence::done() const {
   if (!state_) throw UsageError("an empty fence was asked");
-  if (!state_->done && state_->queue) state_->queue->harvest();
+  if (!state_->queue) return state_->done;
+  const std::lock_guard lock(state_->queue->device_.lock());
+  if (!state_->done) state_->queue->harvest();
   return state_->done;
 }
 
@@ -85,13 +99,12 @@ Queue::Queue(Device &device, uint32_t id, const QueueOptions &options)
       options_(options),
       vector_(1 + id < device.info().msix_vectors ? 1 + id : 0),
       ring_(std::make_unique<HostBuffer>(device.allocate_host(kPacketBytes << options.log2_packets, false))),
-      records_(std::make_unique<HostBuffer>(device.allocate_host(kRecordBytes << options.log2_packets, true))) {}
+      records_(std::make_shared<HostBuffer>(device.allocate_host(kRecordBytes << options.log2_packets, true))) {}
 
 Queue::~Queue() {
   for (const auto &state : pending_) {
     state->queue = nullptr;
-    state->done = true;
-    state->completion.status = CX_STATUS_ABORTED;
+    state->end(Completion{.status = CX_STATUS_ABORTED});
     DeviceFault::Record record;
     record.status = CX_STATUS_ABORTED;
     record.queue = static_cast<int>(id_);
@@ -105,6 +118,7 @@ void Queue::guard(Wait &&wait) {
   try {
     wait();
   } catch (const TimeoutError &error) {
+    const std::lock_guard lock(device_.lock());
     suspect_ = true;
     const std::string reason = waits_for();
     throw TimeoutError(error.what() + (reason.empty() ? "" : "; " + reason));
@@ -141,6 +155,7 @@ void Queue::wait_for_slot() {
 }
 
 Fence Queue::submit_bytes(const RawPacket &bytes, bool patch, const Submit &how) {
+  const std::lock_guard lock(device_.lock());
   wait_for_slot();
   const uint64_t slot = next_ & (capacity() - 1);
   auto state = std::make_shared<Fence::State>();
@@ -172,18 +187,21 @@ Fence Queue::submit_bytes(const RawPacket &bytes, bool patch, const Submit &how)
 
 template <class Packet>
 Fence Queue::submit(const Packet &packet, const Submit &how) {
-  Packet full = packet;
-  full.barrier = how.barrier;
-  full.acquire = packets::Scope::SYSTEM;
-  full.release = packets::Scope::SYSTEM;
-  return submit_bytes(full.to_bytes(), true, how);
+  const std::lock_guard lock(device_.lock());
+  ++stats_.encoded;
+  return submit_bytes(build::complete(packet, how.barrier).to_bytes(), true, how);
 }
 
 Fence Queue::submit_raw(const RawPacket &packet, bool patch_completion, const Submit &how) {
   return submit_bytes(packet, patch_completion, how);
 }
 
+void Queue::keep(const Fence &fence, std::shared_ptr<const void> what) {
+  if (!fence.state_->done) fence.state_->keep = std::move(what);
+}
+
 void Queue::flush() {
+  const std::lock_guard lock(device_.lock());
   if (rung_ == next_) return;
   rung_ = next_;
   ++stats_.doorbells;
@@ -201,7 +219,7 @@ void Queue::harvest(bool ask) {
       if (value != state->index + 1) return;
       cx_completion seen;
       std::memcpy(&seen, record, sizeof seen);
-      completion = {seen.start, seen.end, seen.status, seen.detail};
+      completion = {seen.start, seen.end, seen.status, seen.detail, seen.entry};
     } else {
       if (rung_ <= state->index || !ask) return;
       const uint32_t index = device_.read_register(CX_MAP_QUEUE_OFFSET + CX_QUEUE_READ_INDEX(id_));
@@ -236,7 +254,7 @@ void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion 
     std::erase_if(failed_, [](const auto &failed) { return failed->reported; });
     if (failed_.size() < kFailuresKept) failed_.push_back(state);
   }
-  state->done = true;
+  state->end(state->completion);
 }
 
 void Queue::find_fault(Fence::State &state) {
@@ -253,25 +271,32 @@ void Queue::find_fault(Fence::State &state) {
 }
 
 uint64_t Queue::outstanding() {
+  const std::lock_guard lock(device_.lock());
   harvest();
   return pending_.size();
 }
 
 void Queue::drain(uint64_t limit_us) {
-  if (!pending_.empty()) {
-    Fence last;
-    last.state_ = pending_.back();
+  Fence last;
+  {
+    const std::lock_guard lock(device_.lock());
+    if (!pending_.empty()) last.state_ = pending_.back();
     flush();
+  }
+  if (last.valid()) {
     guard([&] {
       device_.wait_until([&] { return last.done(); }, limit_us, "queue " + std::to_string(id_) + " to drain",
                          last.state_->interrupt ? kInterruptSliceUs : kPollSliceUs);
     });
   }
-  std::erase_if(failed_, [](const auto &failed) { return failed->reported; });
-  if (failed_.empty()) return;
   Fence first;
-  first.state_ = failed_.front();
-  failed_.clear();
+  {
+    const std::lock_guard lock(device_.lock());
+    std::erase_if(failed_, [](const auto &failed) { return failed->reported; });
+    if (failed_.empty()) return;
+    first.state_ = failed_.front();
+    failed_.clear();
+  }
   first.wait();
 }
 
@@ -289,9 +314,8 @@ uint64_t Queue::abandon(uint32_t status) {
     record.status = status;
     record.queue = static_cast<int>(id_);
     record.packet = state->index;
-    state->completion = completion;
     state->fault = record;
-    state->done = true;
+    state->end(completion);
     ++stats_.completed;
     ++stats_.failed;
     if (failed_.size() < kFailuresKept) failed_.push_back(state);
@@ -342,62 +366,40 @@ std::string Queue::waits_for() {
 
 Fence Queue::copy_2d(uint32_t direction, uint64_t dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch,
                      uint64_t row_bytes, uint64_t rows, const Submit &how) {
-  packets::Copy packet;
-  packet.direction = static_cast<packets::Direction>(direction);
-  packet.src = src;
-  packet.dst = dst;
-  packet.row_bytes = word(row_bytes, "row_bytes");
-  packet.rows = word(rows, "rows");
-  packet.src_pitch = word(src_pitch, "src_pitch");
-  packet.dst_pitch = word(dst_pitch, "dst_pitch");
-  return submit(packet, how);
+  return submit(build::copy_2d(direction, dst, dst_pitch, src, src_pitch, row_bytes, rows), how);
 }
 
 Fence Queue::copy_to_device(uint64_t dst, uint64_t src_iova, uint64_t bytes, const Submit &how) {
-  return copy_2d(CX_DIRECTION_HOST_TO_DEVICE, dst, bytes, src_iova, bytes, bytes, 1, how);
+  return submit(build::copy(CX_DIRECTION_HOST_TO_DEVICE, dst, src_iova, bytes), how);
 }
 
 Fence Queue::copy_to_host(uint64_t dst_iova, uint64_t src, uint64_t bytes, const Submit &how) {
-  return copy_2d(CX_DIRECTION_DEVICE_TO_HOST, dst_iova, bytes, src, bytes, bytes, 1, how);
+  return submit(build::copy(CX_DIRECTION_DEVICE_TO_HOST, dst_iova, src, bytes), how);
 }
 
 Fence Queue::copy_on_device(uint64_t dst, uint64_t src, uint64_t bytes, const Submit &how) {
-  return copy_2d(CX_DIRECTION_DEVICE_TO_DEVICE, dst, bytes, src, bytes, bytes, 1, how);
+  return submit(build::copy(CX_DIRECTION_DEVICE_TO_DEVICE, dst, src, bytes), how);
 }
 
 Fence Queue::fill(uint64_t dst, uint64_t bytes, uint32_t pattern, const Submit &how) {
-  packets::Fill packet;
-  packet.dst = dst;
-  packet.bytes = bytes;
-  packet.pattern = pattern;
-  return submit(packet, how);
+  return submit(build::fill(dst, bytes, pattern), how);
 }
 
 Fence Queue::launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
                     uint32_t timeout_kcycles, const Submit &how) {
-  packets::Launch packet;
-  packet.program = program;
-  packet.segments = segments;
-  packet.segment_count = segment_count;
-  packet.program_bytes = program_bytes;
-  packet.timeout_kcycles = timeout_kcycles;
-  return submit(packet, how);
+  return submit(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles), how);
 }
 
 Fence Queue::signal(uint64_t iova, uint64_t value, bool add, const Submit &how) {
-  packets::Signal packet;
-  packet.op = add ? packets::SignalOp::ADD : packets::SignalOp::SET;
-  packet.address = iova;
-  packet.value = value;
-  return submit(packet, how);
+  return submit(build::signal(iova, value, add ? CX_SIGNAL_OP_ADD : CX_SIGNAL_OP_SET), how);
+}
+
+Fence Queue::signal_max(uint64_t iova, uint64_t value, const Submit &how) {
+  return submit(build::signal(iova, value, CX_SIGNAL_OP_MAX), how);
 }
 
 Fence Queue::wait_value(uint64_t iova, uint32_t compare, uint64_t value, const Submit &how) {
-  packets::Wait packet;
-  packet.compare = static_cast<packets::Compare>(compare);
-  packet.address = iova;
-  packet.value = value;
-  return submit(packet, how);
+  return submit(build::wait_value(iova, compare, value), how);
 }
 
 Fence Queue::barrier(const std::array<uint64_t, 4> &iovas, bool any, const Submit &how) {
@@ -411,12 +413,37 @@ Fence Queue::barrier(const std::array<uint64_t, 4> &iovas, bool any, const Submi
   return submit(packet, how);
 }
 
-Fence Queue::timestamp(uint64_t iova, const Submit &how) {
-  packets::Timestamp packet;
-  packet.address = iova;
-  return submit(packet, how);
-}
+Fence Queue::timestamp(uint64_t iova, const Submit &how) { return submit(build::timestamp(iova), how); }
 
 Fence Queue::nop(const Submit &how) { return submit(packets::Nop{}, how); }
+
+Fence Queue::wait_for(const Fence &fence, const Submit &how) {
+  const std::lock_guard lock(device_.lock());
+  if (fence.done()) return nop(how);
+  Queue &other = *fence.state_->queue;
+  if (&other.device_ != &device_) throw UsageError("a queue cannot wait for a packet of another device");
+  if (!fence.state_->has_record) throw UsageError("a queue cannot wait for a packet without a completion record");
+  other.flush();
+  // Later packets of that slot leave larger values.
+  const uint64_t record = other.records_->iova() + (fence.index() & (other.capacity() - 1)) * kRecordBytes;
+  const Fence wait = wait_value(record, CX_COMPARE_GE, fence.index() + 1, how);
+  keep(wait, other.records_);
+  return wait;
+}
+
+Fence Queue::execute(const CommandBuffer &commands, const Submit &how) {
+  if (!commands.finished()) throw UsageError("the command buffer is not finished");
+  if (&commands.device_ != &device_) throw UsageError("the command buffer belongs to another device");
+  const std::lock_guard lock(device_.lock());
+  CommandBuffer::Finished &finished = *commands.finished_;
+  RawPacket packet = finished.execute;
+  if (!how.barrier) packet[offsetof(cx_packet_header, flags)] &= static_cast<uint8_t>(~CX_PKT_FLAGS_BARRIER_MASK);
+  const Fence run = submit_bytes(packet, true, how);
+  keep(run, commands.finished_);
+  run.state_->list = &finished.list;
+  std::erase_if(finished.runs, [](const Fence &earlier) { return earlier.state_->done; });
+  finished.runs.push_back(run);
+  return run;
+}
 
 }  // namespace cx

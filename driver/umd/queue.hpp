@@ -13,9 +13,10 @@
 
 namespace cx {
 
+class CommandBuffer;
 class Device;
-class Queue;
 class HostBuffer;
+class Queue;
 
 struct QueueOptions {
   uint32_t log2_packets = 8;  ///< ring size, 1 to 16
@@ -27,6 +28,7 @@ struct Completion {
   uint64_t start = 0, end = 0;
   uint32_t status = 0;
   uint32_t detail = 0;  ///< fault: instruction index or byte offset of the packet's field
+  uint32_t entry = 0;   ///< of a command buffer that failed: 1 + index of the packet in it, 0 its list itself
 };
 
 /// Stands for the completion of one packet; cheap to copy; default-constructed: none. Valid while its Device lives.
@@ -59,7 +61,7 @@ struct Submit {
   bool ring = true;        ///< write the doorbell at once; else with the next packet that does, or with flush()
 };
 
-/// A ring in host memory. Made by Device::create_queue(). One thread at a time, as the device.
+/// A ring in host memory. Made by Device::create_queue(). Threads take turns, as at the device.
 class Queue {
  public:
   static constexpr size_t kPacketBytes = 64;
@@ -67,6 +69,7 @@ class Queue {
   struct Stats {
     uint64_t submitted = 0, completed = 0, failed = 0, doorbells = 0;
     uint64_t full_waits = 0;  ///< submissions that had to wait for a slot
+    uint64_t encoded = 0;     ///< packets that were made from arguments when they were submitted
   };
 
   Queue(const Queue &) = delete;
@@ -91,11 +94,17 @@ class Queue {
   Fence launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
                uint32_t timeout_kcycles = 0, const Submit &how = {});
   Fence signal(uint64_t iova, uint64_t value, bool add = false, const Submit &how = {});
+  /// Raises the value to at least this one.
+  Fence signal_max(uint64_t iova, uint64_t value, const Submit &how = {});
   /// compare as in packets.md.
   Fence wait_value(uint64_t iova, uint32_t compare, uint64_t value, const Submit &how = {});
   Fence barrier(const std::array<uint64_t, 4> &iovas, bool any, const Submit &how = {});
   Fence timestamp(uint64_t iova, const Submit &how = {});
   Fence nop(const Submit &how = {});
+  /// Holds back what follows until a packet of any queue of this device has ended, however it did.
+  Fence wait_for(const Fence &fence, const Submit &how = {});
+  /// Runs a finished command buffer; nothing is encoded.
+  Fence execute(const CommandBuffer &commands, const Submit &how = {});
 
   /// Any 64 bytes, for tests of the device. patch_completion: the completion record, its value and the vector are set
   /// as in any other packet; else the packet goes out as it is and its outcome is known from READ_INDEX and the fault
@@ -115,10 +124,13 @@ class Queue {
  private:
   friend class Device;
   friend class Fence;
+  friend class Timeline;
   Queue(Device &device, uint32_t id, const QueueOptions &options);
   template <class Packet>
   Fence submit(const Packet &packet, const Submit &how);
   Fence submit_bytes(const RawPacket &bytes, bool patch, const Submit &how);
+  /// Keeps something alive until the packet has ended.
+  void keep(const Fence &fence, std::shared_ptr<const void> what);
   void wait_for_slot();
   /// A wait that runs out of time tells what the queue waits for.
   template <class Wait>
@@ -138,7 +150,7 @@ class Queue {
   QueueOptions options_;
   uint32_t vector_;
   std::unique_ptr<HostBuffer> ring_;                   // packets; read-only to the device
-  std::unique_ptr<HostBuffer> records_;                // one completion record for each slot
+  std::shared_ptr<HostBuffer> records_;                // one completion record for each slot
   std::deque<std::shared_ptr<Fence::State>> pending_;  // in packet order
   std::deque<std::shared_ptr<Fence::State>> failed_;   // for drain()
   uint64_t next_ = 0;                                  // index of the next packet

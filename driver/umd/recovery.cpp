@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "driver/umd/device.hpp"
@@ -52,6 +53,7 @@ void Device::enable_events() {
 }
 
 void Device::set_event_mask(uint32_t mask) {
+  const std::lock_guard lock(lock_);
   event_mask_ = mask;
   write_register(ras(CX_RAS_MASK), mask);
 }
@@ -142,6 +144,7 @@ void Device::collect_events() {
 }
 
 std::optional<DeviceEvent> Device::next_event() {
+  const std::lock_guard lock(lock_);
   if (!dead_) {
     transport_->advance(0);
     drain_interrupts();
@@ -233,6 +236,7 @@ std::vector<DeviceFault::EngineState> Device::engine_states() {
 // ---- recovery ----
 
 Recovery Device::recover(uint64_t limit_us) {
+  const std::lock_guard lock(lock_);
   Recovery result;
   const auto say = [&](const std::string &text) { result.text += (result.text.empty() ? "" : "; ") + text; };
   try {

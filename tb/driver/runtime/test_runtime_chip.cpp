@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "driver/runtime/executable.hpp"
+#include "driver/umd/command_buffer.hpp"
+#include "driver/umd/stream.hpp"
 #include "hw/regs/gen/packets.h"
 #include "tb/driver/runtime/sample_program.hpp"
 #include "tb/driver/transport/served_card.hpp"
@@ -172,6 +174,39 @@ TEST_CASE("results stay on the device and become the next inputs") {
   REQUIRE(outputs.size() == 1);
   require_output(outputs[0], 5 * 1.5f);
   REQUIRE(executable.report().output_bytes == kElements * 4);
+}
+
+TEST_CASE("launches go into streams and command buffers when everything is bound") {
+  const auto device = tb::open_test_card(kChip);
+  ExecutableOptions options;
+  options.device_bound = {"x", "y"};
+  Executable there(*device, loop_program(*device, false), options),
+      back(*device, loop_program(*device, false), options);
+  const DeviceTensor a = DeviceTensor::from_host(*device, input_tensor(0));
+  const DeviceTensor b = DeviceTensor::allocate(*device, "float32", {1, kElements});
+  const auto stream = device->streams().create();
+  REQUIRE_THROWS_AS(there.launch(*stream), InputError);
+  there.bind_input("x", a);
+  CommandBuffer commands(*device);
+  REQUIRE_THROWS_AS(there.record(commands), InputError);
+  REQUIRE(commands.size() == 0);
+  there.bind_output("y", b);
+  back.bind_input("x", b);
+  back.bind_output("y", a);
+  there.launch(*stream);
+  back.launch(*stream);
+  stream->synchronize();
+  require_output(a.download(), 2 * 1.5f - 1.5f);
+  REQUIRE(there.record(commands) == 0);
+  REQUIRE(back.record(commands) == 1);
+  commands.finish();
+  const uint64_t encoded = device->queue().stats().encoded;
+  for (int step = 0; step < 4; ++step) stream->execute(commands);
+  stream->synchronize();
+  REQUIRE(device->queue().stats().encoded == encoded);
+  require_output(a.download(), 10 * 1.5f - 1.5f);
+  there.run({});
+  require_output(b.download(), 11 * 1.5f - 1.5f);
 }
 
 TEST_CASE("an input is updated in place over many runs") {

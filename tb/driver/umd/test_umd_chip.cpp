@@ -10,8 +10,10 @@
 #include "hw/regs/gen/packets.hpp"
 #include "tb/driver/runtime/sample_program.hpp"
 #include "tb/driver/transport/served_card.hpp"
+#include "tb/driver/umd/launch.hpp"
 
 using namespace cx;
+using tb::Launch;
 
 namespace {
 
@@ -46,25 +48,6 @@ void require_fault(Device &device, const Fence &fence, uint32_t status) {
   REQUIRE_THROWS_AS(fence.wait(), DeviceFault);
   require_alive(device);
 }
-
-// Memory of one launch; the segment table names image and two data segments.
-struct Launch {
-  Launch(Device &device, const std::vector<std::byte> &image_bytes, uint64_t data_bytes)
-      : image(device.allocate(image_bytes.size(), ImageBuilder::kMaxAlign)),
-        in(device.allocate(data_bytes)),
-        out(device.allocate(data_bytes)),
-        table(device.allocate(4 * sizeof(cx_segment))) {
-    device.upload(image.address(), image_bytes);
-    const cx_segment segments[4] = {
-        {image.address(), image.size()}, {0, 0}, {in.address(), in.size()}, {out.address(), out.size()}};
-    device.upload(table.address(), std::as_bytes(std::span(segments)));
-  }
-  Fence submit(Queue &queue, uint32_t timeout_kcycles = 0) const {
-    return queue.launch(image.address(), static_cast<uint32_t>(image.size()), table.address(), 4, timeout_kcycles,
-                        {.interrupt = true});
-  }
-  DeviceBuffer image, in, out, table;
-};
 
 isa::Tdesc tensor(uint8_t index, uint32_t base, uint16_t elements) {
   isa::Tdesc desc;
