@@ -16,6 +16,7 @@
 #include "hw/dram/dram.hpp"
 #include "hw/noc/noc.hpp"
 #include "hw/pcie/endpoint.hpp"
+#include "hw/power/power.hpp"
 #include "hw/queue/queue.hpp"
 #include "hw/ras/memory_errors.hpp"
 #include "hw/ras/ras.hpp"
@@ -23,6 +24,7 @@
 #include "hw/regs/gen/intc_regs.hpp"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.h"
+#include "hw/regs/gen/power_regs.hpp"
 #include "hw/regs/gen/ras_regs.hpp"
 #include "hw/sca/sca.hpp"
 #include "hw/sdma/sdma.hpp"
@@ -120,6 +122,8 @@ struct Chip::Blocks {
              [this] { return cp.instructions(); }, [this] { return pcie.refused_accesses(); },
              [&chip] { chip.firmware_crashed(); }, [this](std::uint32_t) { injector.packet_completed(); }}),
         perf("perf", clock),
+        prices(config),
+        power("power", clock, prices.leakage()),
         ras("ras", clock,
             {[this](std::uint32_t vector) { pcie.raise(vector); }, [this](EventClass kind) { report_internal(kind); },
              [this](bool tripped) {
@@ -150,6 +154,8 @@ struct Chip::Blocks {
   Queue queue;
   Dev dev;
   Perf perf;
+  Prices prices;
+  Power power;
   MemoryErrors memory_errors;
   Ras ras;
   FaultInjector injector;
@@ -207,6 +213,7 @@ void Chip::wire() {
   page("vpu", CX_MAP_VPU_OFFSET, b.vpu.registers, regs::engine_detail::table);
   page("ras", CX_MAP_RAS_OFFSET, b.ras.registers, regs::ras_detail::table);
   page("sca", CX_MAP_SCA_OFFSET, b.sca.registers, regs::engine_detail::table);
+  page("power", CX_MAP_POWER_OFFSET, b.power.registers, regs::power_detail::table);
   page("perf", CX_MAP_PERF_OFFSET, b.perf.registers, regs::perf_detail::table);
   b.noc.add_target("tcm", CX_MEM_TCM_BASE, b.cp.tcm_bytes(), b.cp.tcm_socket);
   b.noc.add_target("spm", CX_MEM_SPM_BASE, b.spm.bytes(), b.spm.socket, &b.spm);
@@ -235,6 +242,7 @@ void Chip::wire() {
   });
   b.pcie.on_function_reset([this] { reset(Reset::function); });
   wire_faults();
+  wire_power();
 
   using regs::PerfReg;
   b.perf.add_counter(PerfReg::DRAM_RD_LO, [&b] { return b.dram.bytes_read(); });
@@ -244,6 +252,49 @@ void Chip::wire() {
   b.perf.add_counter(PerfReg::NOC_LO, [&b] { return b.noc.bytes_carried(); });
   b.perf.add_counter(PerfReg::PCIE_TO_DEV_LO, [&b] { return b.pcie.link().bytes_to_device(); });
   b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
+}
+
+namespace {
+
+// What the dense and the sparse unit have in common.
+void add_matrix(Power &power, PowerDomain domain, const Prices &prices, const MatrixActivity &done, const Price &gate,
+                const Price &accumulator_word) {
+  using config::Quantity;
+  for (unsigned format = 0; format < MatrixActivity::kFormats; ++format) {
+    power.add(domain, prices.product(format), [&done, format] { return done.products[format]; });
+  }
+  power.add(domain, prices.of(Quantity::sum_float), [&done] { return done.float_sums; });
+  power.add(domain, prices.of(Quantity::sum_integer), [&done] { return done.integer_sums; });
+  power.add(domain, gate, [&done] { return done.gated; });
+  power.add(domain, accumulator_word, [&done] { return done.accumulator_words; });
+  power.add(domain, prices.of(Quantity::drain_element), [&done] { return done.drained; });
+}
+
+}  // namespace
+
+void Chip::wire_power() {
+  using config::Quantity;
+  using Domain = PowerDomain;
+  Blocks &b = *blocks_;
+  const Prices &prices = b.prices;
+  Power &power = b.power;
+  add_matrix(power, Domain::dmmu, prices, b.dmmu.activity(), prices.of(Quantity::gate_dense),
+             prices.dense_accumulator_word());
+  const MatrixActivity &sparse = b.sca.activity();
+  add_matrix(power, Domain::sca, prices, sparse, prices.of(Quantity::gate_sparse), prices.sparse_accumulator_word());
+  power.add(Domain::sca, prices.of(Quantity::sca_decode), [&sparse] { return sparse.decoded; });
+  power.add(Domain::sca, prices.sparse_selected_bit(), [&sparse] { return sparse.selected_bits; });
+  power.add(Domain::sca, prices.sparse_buffer_bit(), [&sparse] { return sparse.buffer_bits; });
+  const VectorActivity &vector = b.vpu.activity();
+  power.add(Domain::vpu, prices.of(Quantity::vpu_simple), [&vector] { return vector.simple; });
+  power.add(Domain::vpu, prices.of(Quantity::vpu_special), [&vector] { return vector.special; });
+  power.add(Domain::scratchpad, prices.scratchpad_byte(), [&b] { return b.spm.bytes_read() + b.spm.bytes_written(); });
+  power.add(Domain::dram, prices.dram_byte(), [&b] { return b.dram.bytes_read() + b.dram.bytes_written(); });
+  power.add(Domain::noc, prices.noc_byte(Noc::kHopsOneWay), [&b] { return b.noc.bytes_carried(); });
+  power.add(Domain::dma, prices.of(Quantity::dma_byte),
+            [&b] { return b.load.bytes_written() + b.store.bytes_written() + b.sdma.bytes_moved(); });
+  power.add(Domain::pcie, prices.pcie_byte(), [&b] { return b.pcie.link().bytes_on_wire(); });
+  power.add(Domain::cp, prices.of(Quantity::cp_instruction), [&b] { return b.cp.instructions_ever(); });
 }
 
 void Chip::wire_faults() {
@@ -361,6 +412,14 @@ void Chip::trace(std::vector<InstructionRecord> *records) {
 }
 
 void Chip::reset(Reset kind) {
+  Blocks &b = *blocks_;
+  b.power.before_reset();
+  reset_blocks(kind);
+  b.power.after_reset();
+  if (kind == Reset::power_on) b.power.reset();
+}
+
+void Chip::reset_blocks(Reset kind) {
   Blocks &b = *blocks_;
   b.cp.set_reset(true);
   for (Engine *engine : b.engines()) engine->reset(kind == Reset::soft);

@@ -67,6 +67,8 @@ class Chip : public sc_core::sc_module {
 
   void wire();
   void wire_faults();
+  void wire_power();
+  void reset_blocks(Reset kind);
   void firmware_crashed();
   void provoke(const FaultSpec &spec, std::mt19937_64 &random);
   void log_line(const std::string &line);

@@ -82,6 +82,7 @@ void ControlProcessor::run() {
     if (restart_) {
       restart_ = false;
       align_to_clock(sc_core::SC_ZERO_TIME);
+      before_restart_ += core_.instructions();
       core_.reset(kTcmBase);
       synced_cycles_ = 0;
       synced_edge_ = clock_.now();

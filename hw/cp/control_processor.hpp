@@ -65,6 +65,8 @@ class ControlProcessor : public sc_core::sc_module {
   /// Since the last release of reset: cycles not spent in wfi (dev.CP_CYCLES) and instructions (dev.CP_INSTRET).
   uint64_t cycles() const { return core_.cycles(); }
   uint64_t instructions() const { return core_.instructions(); }
+  // Those of earlier starts included: never goes back.
+  uint64_t instructions_ever() const { return before_restart_ + core_.instructions(); }
   /// Where and why the last trap was taken.
   Crash trap() const;
   /// Overwrites the next instruction with one that is illegal, with `handler` also the first of the trap handler.
@@ -129,7 +131,8 @@ class ControlProcessor : public sc_core::sc_module {
   uint64_t synced_cycles_ = 0;  // core_.cycles() at that time
   bool reset_ = true;
   unsigned resets_ = 0;
-  bool restart_ = false;  // reset was released and the core has not started yet
+  bool restart_ = false;         // reset was released and the core has not started yet
+  uint64_t before_restart_ = 0;  // instructions of the starts before this one
   bool sleeping_ = false;
   bool core_accesses_intc_ = false;
   std::string trace_line_;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "hw/common/num/mac.hpp"
 #include "hw/regs/gen/packets.h"
 
 namespace cx::hw {
@@ -176,6 +177,27 @@ void Dmmu::check_accumulators(const Tile &tile, uint32_t first, uint32_t count, 
   }
 }
 
+void Dmmu::count_products(const TileOperand &activations, uint64_t n, bool integer, bool accumulate) {
+  const uint32_t pack = elements_per_word(shape_, activations.dtype);
+  const uint32_t tail = activations.cols % pack, whole = activations.cols - tail;
+  const auto zero_words = [&](uint32_t from, uint32_t columns) -> uint64_t {
+    if (columns == 0) return 0;
+    if (activations.wide16 != nullptr) {
+      return num::count_zeros(pack, activations.wide16 + from, activations.wide16_stride, activations.rows, columns);
+    }
+    return num::count_zeros(pack, activations.wide + from, activations.wide_stride, activations.rows, columns);
+  };
+  const uint64_t words = zero_words(0, whole), tails = zero_words(whole, tail);
+  const uint64_t products = n * (uint64_t{activations.rows} * activations.cols - words * pack - tails * tail);
+  const uint64_t sums = activations.rows * n;
+  activity_.products[static_cast<unsigned>(activations.dtype)] += products;
+  activity_.gated += n * (words + tails);
+  const bool integer_chain = activations.dtype == num::DType::INT8;
+  count_sums(integer_chain, products, 0);
+  if (integer_chain && !integer) activity_.drained += sums;  // block scales
+  count_sums(integer, accumulate ? sums : 0, accumulate ? 2 * sums : sums);
+}
+
 Timing Dmmu::load_weights(const isa::MmLdw &in) {
   check_group(in.m_split, in.n_split, kLdwSplit);
   const TensorView &view = operand(in.w);
@@ -254,6 +276,8 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
 
   Matrix matrix = gather(view);
   widen(matrix);
+  const Tile::Weights &weights = tiles_[0]->shadow.k != 0 ? tiles_[0]->shadow : tiles_[0]->active;
+  count_products(matrix.operand, n, kind_of(weights) == Tile::RowKind::kInteger, in.accumulate != 0);
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (tile.shadow.k != 0) tile.active = tile.shadow;
@@ -309,6 +333,7 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   }
   Matrix activations = gather(a_view);
   widen(activations);
+  count_products(activations.operand, n, kind == Tile::RowKind::kInteger, in.accumulate != 0);
   const uint64_t stream = std::max(os_stream(shape_, words_along_k(shape_, dtype, k)), cycles_until(start, read));
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
@@ -352,6 +377,8 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   if (channel_bytes != 0) start = std::max(start, read_operands(now, parameters_written, channel_bytes));
   count_read(channel_bytes);
   count_written(bytes);
+  activity_.drained += m * n;
+  activity_.accumulator_words += m * n;
   // The write is booked at the issue, not at its start, which may be a whole pass later: a booking in the future would
   // hold up everybody else's earlier accesses.
   const Cycles leaving = std::max<Cycles>(port_cycles(bytes), rows_per_tile(m, in.m_split));

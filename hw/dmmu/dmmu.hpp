@@ -56,6 +56,9 @@ class Dmmu : public TileEngine {
   void for_each_part(unsigned m_split, unsigned n_split, uint64_t m, uint64_t n, F f);
   void run_tiles(Cycles until) override;
 
+  /// What the processing elements do of m x k activations by n columns, into sums that join accumulators or replace
+  /// them.
+  void count_products(const TileOperand &activations, uint64_t n, bool integer, bool accumulate);
   void check_group(unsigned m_split, unsigned n_split, unsigned at) const;
   void check_format(isa::DType dtype, unsigned at) const;
   Share columns_of(unsigned group, uint64_t columns) const;

@@ -142,6 +142,11 @@ Cycles TileEngine::port_cycles(uint64_t bytes) const {
   return static_cast<Cycles>(std::ceil(static_cast<double>(bytes) / spm_bytes_per_cycle_));
 }
 
+void TileEngine::count_sums(bool integer, uint64_t sums, uint64_t words) {
+  (integer ? activity_.integer_sums : activity_.float_sums) += sums;
+  activity_.accumulator_words += words;
+}
+
 TileEngine::Matrix TileEngine::gather(const TensorView &view) {
   const uint64_t rows = rows_of_view(view);
   const uint32_t columns = view.dims[3];

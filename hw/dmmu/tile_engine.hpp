@@ -8,6 +8,7 @@
 
 #include "hw/dmmu/mac_tile.hpp"
 #include "hw/engine/engine.hpp"
+#include "hw/power/activity.hpp"
 
 namespace cx::hw {
 
@@ -41,6 +42,9 @@ void for_each_row(const TensorView &view, F f) {
 }
 
 class TileEngine : public Engine {
+ public:
+  const MatrixActivity &activity() const { return activity_; }
+
  protected:
   TileEngine(sc_core::sc_module_name name, isa::Engine id, const EngineContext &context);
 
@@ -99,6 +103,9 @@ class TileEngine : public Engine {
   /// The view's innermost rows as a matrix of raw elements; copies only what has no single row stride.
   Matrix gather(const TensorView &view);
   void widen(Matrix &matrix);
+  /// Counts `sums` additions to sums of the kind, and `words` accesses of accumulators.
+  void count_sums(bool integer, uint64_t sums, uint64_t words);
+  MatrixActivity activity_;
   std::vector<std::byte> raw_;       ///< what gather() copied last
   std::vector<float> scale_, bias_;  // kept to save allocations
 

@@ -125,6 +125,8 @@ class Engine : public sc_core::sc_module {
   }
 
   bool busy() const { return state_ == State::running; }
+  // Counter WR.
+  std::uint64_t bytes_written() const { return bytes_written_; }
 
   // ---- faults that are provoked ----
 

@@ -7,12 +7,6 @@
 
 namespace cx::hw {
 
-namespace {
-
-constexpr Cycles kHopsOneWay = 2;
-
-}  // namespace
-
 // Sockets live in modules; these are children of whichever module is under construction.
 struct Noc::Initiator : sc_core::sc_module {
   Initiator(sc_core::sc_module_name module_name, const std::string &label, double bytes_per_cycle)

@@ -47,6 +47,8 @@ class MemoryTiming {
 // target adds. An address range that is not inside one window completes with TLM_ADDRESS_ERROR_RESPONSE.
 class Noc : public sc_core::sc_module {
  public:
+  static constexpr unsigned kHopsOneWay = 2;  // initiator to target
+
   using InitiatorId = unsigned;
   using TargetId = unsigned;
 

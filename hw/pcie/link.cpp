@@ -36,17 +36,17 @@ PcieLink::PcieLink(const Clock &clock, const PcieLinkParams &params)
 Cycles PcieLink::host_write(Cycles start, std::uint64_t bytes) {
   to_device_ += bytes;
   const std::uint64_t wire = bytes + packets(1, bytes, mps_) * (kPacketOverhead + kRequestHeader);
-  return host_down_.reserve(start, wire) + latency_;
+  return pass(host_down_, start, wire) + latency_;
 }
 
 Cycles PcieLink::host_read_request(Cycles start) {
-  return host_down_.reserve(start, kPacketOverhead + kRequestHeader) + latency_;
+  return pass(host_down_, start, kPacketOverhead + kRequestHeader) + latency_;
 }
 
 Cycles PcieLink::host_read_completion(Cycles start, std::uint64_t bytes) {
   to_host_ += bytes;
   const std::uint64_t wire = bytes + packets(1, bytes, mps_) * (kPacketOverhead + kCompletionHeader);
-  return up_.reserve(start, wire) + latency_;
+  return pass(up_, start, wire) + latency_;
 }
 
 Cycles PcieLink::dma_read(Cycles start, std::uint64_t rows, std::uint64_t row_bytes) {
@@ -55,23 +55,23 @@ Cycles PcieLink::dma_read(Cycles start, std::uint64_t rows, std::uint64_t row_by
   const std::uint64_t requests = packets(rows, row_bytes, mrrs_);
   const std::uint64_t completions = packets(rows, row_bytes, std::min(mps_, mrrs_));
   constexpr unsigned kRequest = kPacketOverhead + kRequestHeader;
-  const Cycles first_sent = up_.reserve(start, kRequest);
+  const Cycles first_sent = pass(up_, start, kRequest);
   // The other requests follow while the first answers are on their way, together with the answers' acknowledgements.
-  const Cycles all_sent = up_.reserve(first_sent, (requests - 1) * kRequest + completions * kDllpPerPacket);
+  const Cycles all_sent = pass(up_, first_sent, (requests - 1) * kRequest + completions * kDllpPerPacket);
   const std::uint64_t wire = bytes + completions * (kPacketOverhead + kCompletionHeader) + requests * kDllpPerPacket;
-  const Cycles arrived = down_.reserve(first_sent + latency_, wire) + latency_;
+  const Cycles arrived = pass(down_, first_sent + latency_, wire) + latency_;
   return std::max(arrived, all_sent + 2 * latency_);
 }
 
 Cycles PcieLink::dma_write(Cycles start, std::uint64_t rows, std::uint64_t row_bytes) {
   const std::uint64_t bytes = rows * row_bytes;
   to_host_ += bytes;
-  return up_.reserve(start, bytes + packets(rows, row_bytes, mps_) * (kPacketOverhead + kRequestHeader));
+  return pass(up_, start, bytes + packets(rows, row_bytes, mps_) * (kPacketOverhead + kRequestHeader));
 }
 
 Cycles PcieLink::message(Cycles start) {
   to_host_ += 4;
-  return up_.reserve(start, 4 + kPacketOverhead + kRequestHeader) + latency_;
+  return pass(up_, start, 4 + kPacketOverhead + kRequestHeader) + latency_;
 }
 
 void PcieLink::reset() {
@@ -80,6 +80,7 @@ void PcieLink::reset() {
   up_.reset();
   to_device_ = 0;
   to_host_ = 0;
+  on_wire_ = 0;
 }
 
 }  // namespace cx::hw

@@ -62,10 +62,17 @@ class PcieLink {
   // Payload bytes since reset.
   std::uint64_t bytes_to_device() const { return to_device_; }
   std::uint64_t bytes_to_host() const { return to_host_; }
+  // Everything that passed in both directions since reset: payload, headers, requests, acknowledgements.
+  std::uint64_t bytes_on_wire() const { return on_wire_; }
 
   void reset();
 
  private:
+  Cycles pass(BandwidthServer &direction, Cycles start, std::uint64_t wire_bytes) {
+    on_wire_ += wire_bytes;
+    return direction.reserve(start, wire_bytes);
+  }
+
   unsigned mps_, mrrs_;
   Cycles latency_;
   BandwidthServer down_;       // host to card: completions of DMA reads
@@ -73,6 +80,7 @@ class PcieLink {
   BandwidthServer up_;         // card to host
   std::uint64_t to_device_ = 0;
   std::uint64_t to_host_ = 0;
+  std::uint64_t on_wire_ = 0;
 };
 
 }  // namespace cx::hw

@@ -37,18 +37,18 @@ void check_layout(const isa::SpMul &in, const sparse::Layout &layout, uint64_t a
   }
 }
 
-/// For each column whether any row is not zero.
-std::vector<uint8_t> nonzero_columns(const TileOperand &a) {
-  std::vector<uint8_t> flags(a.cols, 0);
+/// For each column how many rows are zero.
+std::vector<uint32_t> zeros_of_columns(const TileOperand &a) {
+  std::vector<uint32_t> zeros(a.cols, 0);
   const size_t bytes = num::bytes_of(a.dtype);
   for (uint32_t i = 0; i < a.rows; ++i) {
     const auto *row = reinterpret_cast<const uint8_t *>(a.raw + static_cast<ptrdiff_t>(i) * a.raw_stride);
     for (uint32_t r = 0; r < a.cols; ++r) {
       const auto raw = static_cast<uint16_t>(bytes == 1 ? row[r] : row[2 * r] | row[2 * r + 1] << 8);
-      if (!sparse::is_zero(a.dtype, raw)) flags[r] = 1;
+      if (sparse::is_zero(a.dtype, raw)) ++zeros[r];
     }
   }
-  return flags;
+  return zeros;
 }
 
 }  // namespace
@@ -59,7 +59,14 @@ struct Sca::Activations {
   uint32_t k = 0;  // 0: none
   uint64_t m = 0;  // rows of the whole group
   uint32_t m_split = 0, n_split = 0;
-  std::shared_ptr<const std::vector<uint8_t>> nonzero;  // for each k, any of the m rows
+  std::shared_ptr<const std::vector<uint32_t>> zeros;  // for each k, of the m rows
+
+  /// For each k whether any row is not zero.
+  std::vector<uint8_t> nonzero() const {
+    std::vector<uint8_t> flags(k);
+    for (uint32_t r = 0; r < k; ++r) flags[r] = (*zeros)[r] < m ? 1 : 0;
+    return flags;
+  }
 };
 
 /// A tile with what the unit knows of its contents.
@@ -90,6 +97,7 @@ struct Sca::Tile {
 /// A decoded stream.
 struct Sca::Weights {
   SparseColumns columns;
+  uint64_t stored = 0;  // zeros that the stream stores included
   std::vector<uint32_t> group_bytes;
 };
 
@@ -195,13 +203,14 @@ Timing Sca::load(const isa::SpLda &in) {
   count_read(bytes);
 
   Matrix matrix = gather(view);
-  const auto nonzero = std::make_shared<const std::vector<uint8_t>>(nonzero_columns(matrix.operand));
+  const auto zeros = std::make_shared<const std::vector<uint32_t>>(zeros_of_columns(matrix.operand));
+  activity_.buffer_bits += 8 * bytes * in.n_split;
   if (num::is_float(matrix.operand.dtype)) widen(matrix);
   const uint64_t stream = std::max<uint64_t>(k, cycles_until(start, read));
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, everywhere, [&](Tile &tile, const Share &rows, const Share &) {
     complete = std::max<Cycles>(complete, tile.unit->load(start, stream, matrix.part(rows, {0, k})));
-    tile.shadow = {view.dtype, k, m, in.m_split, in.n_split, nonzero};
+    tile.shadow = {view.dtype, k, m, in.m_split, in.n_split, zeros};
   });
   return {start - now + 1, complete - now};
 }
@@ -232,6 +241,7 @@ Sca::Weights Sca::decode(const isa::SpMul &in) {
       weights.group_bytes.push_back(group.header.bytes);
       for (uint32_t c = 0; c < group.header.columns; ++c) {
         for (const sparse::Entry &entry : group.column(c)) {
+          ++weights.stored;
           if (entry.bits == 0) continue;
           columns.rows.push_back(static_cast<uint16_t>(entry.k));
           columns.raw.push_back(entry.bits);
@@ -258,6 +268,23 @@ ScaFeed Sca::feed_of(const Weights &weights, const Share &columns, unsigned part
   return feed;
 }
 
+void Sca::count_products(const isa::SpMul &in, const Activations &activations, const Weights &weights) {
+  const uint64_t m = activations.m, lanes = m * weights.columns.nonzeros(), sums = m * in.n;
+  const uint64_t bits = 8 * num::bytes_of(dtype_of(activations.dtype));
+  const uint64_t row_groups = (m + rows_per_tile(m, in.m_split) - 1) / rows_per_tile(m, in.m_split);
+  uint64_t gated = 0;
+  for (const uint16_t row : weights.columns.rows) gated += (*activations.zeros)[row];
+  uint64_t groups = 0;
+  for (unsigned j = 0; j < in.n_split; ++j) groups += sca_groups(shape_, columns_of(j, in.n_split, in.n).count);
+  const bool integer = in.dtype == isa::DType::INT8;
+  activity_.products[static_cast<unsigned>(activations.dtype)] += lanes - gated;
+  activity_.gated += gated;
+  activity_.decoded += weights.stored * row_groups;
+  activity_.selected_bits += lanes * bits;
+  activity_.buffer_bits += m * in.k * groups * bits;
+  count_sums(integer, lanes - gated + (in.accumulate != 0 ? sums : 0), in.accumulate != 0 ? 2 * sums : sums);
+}
+
 Timing Sca::multiply(const isa::SpMul &in) {
   check_group(in.m_split, in.n_split, kMulSplit);
   const Activations activations = activations_for(in);
@@ -277,7 +304,7 @@ Timing Sca::multiply(const isa::SpMul &in) {
   // Every tile's part is checked before the first one changes.
   for_each_part(in.m_split, in.n_split, m, in.n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (rows.first == 0) ++parts;
-    if (tile.next().nonzero != activations.nonzero) illegal_field(kMulSplit);  // of another SP_LDA
+    if (tile.next().zeros != activations.zeros) illegal_field(kMulSplit);  // of another SP_LDA
     tile.for_each_row(shape_, in.acc_row, columns.count, [&](const Tile::Row &row, uint32_t count) {
       if (in.accumulate != 0 && (row.kind != kind || row.columns < count || row.lanes != rows.count)) {
         illegal_field(kMulAccRow);
@@ -287,10 +314,11 @@ Timing Sca::multiply(const isa::SpMul &in) {
   });
   settle_drains(start);
   Weights weights = decode(in);
-  if (in.skip_zeros != 0) weights.columns = weights.columns.only(*activations.nonzero);
+  if (in.skip_zeros != 0) weights.columns = weights.columns.only(activations.nonzero());
   const Cycles read = read_operands(now, written, in.bytes);
   count_read(in.bytes);
   count_operations(m * weights.columns.nonzeros());
+  count_products(in, activations, weights);
 
   Cycles complete = start;
   std::vector<std::shared_ptr<const SparseColumns>> part_of(in.n_split);
@@ -353,6 +381,8 @@ Timing Sca::drain(const isa::SpDrain &in) {
   if (channel_bytes != 0) start = std::max(start, read_operands(now, parameters_written, channel_bytes));
   count_read(channel_bytes);
   count_written(bytes);
+  activity_.drained += m * n;
+  activity_.accumulator_words += m * n;
   // The write is booked at the issue, not at its start, which may be a whole multiplication later: a booking in the
   // future would hold up everybody else's earlier accesses.
   const Cycles leaving = std::max<Cycles>(port_cycles(bytes), longest);

@@ -52,6 +52,8 @@ class Sca : public TileEngine {
   template <typename F>
   void for_each_part(unsigned m_split, unsigned n_split, uint64_t m, uint64_t n, F f);
   /// The activations that SP_MUL takes, the same in all tiles of the group.
+  /// What lanes, window, banks and accumulators do for a multiplication.
+  void count_products(const isa::SpMul &in, const Activations &activations, const Weights &weights);
   const Activations &activations_for(const isa::SpMul &in) const;
   Weights decode(const isa::SpMul &in);
   /// How the groups of a part come, of which `parts` share the port, when all bytes are booked to be there at `read`.

@@ -296,6 +296,7 @@ Sdma::Fault Sdma::move(unsigned channel, const Transfer &transfer, const Piece &
     } else {
       std::memmove(device_memory(dst, bytes), device_memory(src, bytes), bytes);
     }
+    bytes_moved_ += bytes;
   }
   return {};
 }

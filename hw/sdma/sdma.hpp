@@ -39,6 +39,9 @@ class Sdma : public sc_core::sc_module {
   // Level of interrupt line 'sdma': any bit of DONE.
   void on_interrupt(std::function<void(bool)> callback) { interrupt_ = std::move(callback); }
 
+  // Bytes that transfers stored; no reset takes them back.
+  std::uint64_t bytes_moved() const { return bytes_moved_; }
+
   // ---- faults that are provoked ----
 
   // The next transfers of packets that touch host memory find it not mapped.
@@ -106,6 +109,7 @@ class Sdma : public sc_core::sc_module {
   std::deque<Channel> channel_;
   std::vector<tlm::tlm_dmi> dmi_;
   std::function<void(bool)> interrupt_;
+  std::uint64_t bytes_moved_ = 0;
   unsigned lost_mappings_ = 0, damaged_packets_ = 0;
 };
 

@@ -11,6 +11,7 @@ namespace {
 
 // Adders of the tree that joins 16 partial results.
 constexpr Cycles kTreeLevels = 4;
+constexpr uint64_t kTreeAdders = 15;
 
 const VpuParams &checked(const VpuParams &params) {
   if (params.lanes == 0) throw std::invalid_argument("vpu: at least one lane");
@@ -90,6 +91,8 @@ Timing Vpu::execute(const isa::Inst &inst) {
   count_operations(work.operations);
   count_read(work.bytes_read);
   count_written(work.bytes_written);
+  activity_.simple += work.elements * work.simple_passes + kTreeAdders * work.trees;
+  activity_.special += work.elements * work.special_passes + work.divided_results;
 
   const Cycles now = now_cycles();
   const Cycles computed = now + vpu_compute_cycles(params_, work);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "hw/engine/engine.hpp"
+#include "hw/power/activity.hpp"
 #include "hw/vpu/vpu_ops.hpp"
 
 namespace cx::hw {
@@ -24,6 +25,7 @@ class Vpu : public Engine {
   Vpu(sc_core::sc_module_name name, const EngineContext &context, const VpuParams &params);
 
   const VpuParams &params() const { return params_; }
+  const VectorActivity &activity() const { return activity_; }
 
  protected:
   Timing execute(const isa::Inst &inst) override;
@@ -32,6 +34,7 @@ class Vpu : public Engine {
   const Spm &scratchpad_;
   VpuParams params_;
   vpu::VectorUnit unit_;
+  VectorActivity activity_;
 };
 
 }  // namespace cx::hw

@@ -26,6 +26,7 @@
 #define CX_MAP_VPU_OFFSET CX_MAP_ADDR(0x80000) /* Vector unit. */
 #define CX_MAP_SCA_OFFSET CX_MAP_ADDR(0x90000) /* Sparse computing accelerator. */
 #define CX_MAP_PERF_OFFSET CX_MAP_ADDR(0xa0000) /* Counters of NoC, DRAM, scratchpad and PCIe link. */
+#define CX_MAP_POWER_OFFSET CX_MAP_ADDR(0xb0000) /* Energy by domain. */
 #define CX_MAP_RAS_OFFSET CX_MAP_ADDR(0xc0000) /* Event log: what went wrong, with context. */
 
 /* Device address space. */

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tb/hw/dmmu/dmmu_bench.hpp"
+#include "tb/hw/power/activity_difference.hpp"
 
 namespace {
 
@@ -50,6 +51,8 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
     std::vector<float> sums(m * n, 0);
     std::vector<uint32_t> integers(m * n, 0);
     uint64_t macs = 0, read = 0;
+    hw::MatrixActivity work;
+    uint64_t &kind_sums = dtype == DType::INT8 ? work.integer_sums : work.float_sums;
     for (uint32_t fold = 0; fold < folds; ++fold) {
       const auto k = static_cast<uint16_t>(random.between(1, kRows));
       View w{dtype, random.between(0, 63) * 4, {1, 1, k, n}, {0, 0, n * bytes, bytes}};
@@ -79,9 +82,13 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
           for (uint32_t r = 0; r < k; ++r) {
             const float x = num::decode(dtype, &memory[a.at(i, r)]), y = num::decode(dtype, &memory[w.at(r, j)]);
             chain = std::fma(x, y, chain);
+            ++(x == 0 ? work.gated : work.products[static_cast<unsigned>(dtype)]);
+            kind_sums += x != 0 ? 1 : 0;
             if (dtype == DType::INT8) integer += static_cast<uint32_t>(static_cast<int32_t>(x * y));
           }
           float &sum = sums[i * n + j];
+          kind_sums += fold != 0 ? 1 : 0;
+          work.accumulator_words += fold != 0 ? 2 : 1;
           sum = canonical(fold == 0 ? chain : sum + chain);
           integers[i * n + j] += integer;
         }
@@ -122,10 +129,18 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
 
     INFO("round " << round << " " << num::name_of(dtype) << " to " << num::name_of(out_dtype) << " m " << m << " n "
                   << n << " split " << int{m_split} << " x " << int{n_split});
+    work.drained = uint64_t{m} * n;
+    work.accumulator_words += work.drained;
+    const hw::MatrixActivity before = chip().plain.model.dmmu.activity(), rtl = chip().plain.rtl.dmmu.activity();
     const Counters counters = run(chip().plain, program, memory);
     REQUIRE((memory == want));
     const uint64_t channels = uint64_t{n} * 4 * (unsigned{scaled} + unsigned{biased});
     CHECK(counters.operations == macs);
+    CHECK((chip().plain.model.dmmu.activity() - before == work));
+    CHECK((chip().plain.rtl.dmmu.activity() - rtl == work));
+    uint64_t gated = 0;
+    for (uint32_t tile = 0; tile < kTiles; ++tile) gated += chip().plain.model.dmmu.counters(tile).gated;
+    CHECK(gated == work.gated);
     CHECK(counters.read == read + channels);
     CHECK(counters.written == uint64_t{m} * n * static_cast<uint64_t>(out_bytes));
   }
@@ -151,6 +166,37 @@ TEST_CASE("time and counters, calculated by hand") {
   CHECK(run_model({w8, a8, ldw(0), mul(1, 8), mul(1, 8, true, 0)}) == Counters{8 + 32 + 17, 2048, 320, 0});
   // Two row groups halve the rows of each tile; activations are read once.
   CHECK(run_model({w8, a8, ldw(0, 2, 1), mul(1, 8, false, 0, 2, 1)}) == Counters{8 + 8 + 17, 1024, 192, 0});
+}
+
+TEST_CASE("packed words are kept still as a whole, and block scales are work of the drain stage") {
+  // Two products a step: of 5 columns the words (0, 1), (2, 3) and (4).
+  const std::vector<std::vector<uint8_t>> rows = {{0, 0, 1, 0, 0}, {1, 1, 0, 0, 1}, {0, 0, 0, 0, 0}};
+  const uint64_t words = 2 + 1 + 3, elements_kept_still = (2 + 1) + 2 + 5;
+  std::vector<uint8_t> memory(1 << 16, 1);
+  for (size_t i = 0; i < rows.size(); ++i) std::copy(rows[i].begin(), rows[i].end(), memory.begin() + 4096 + 5 * i);
+  for (const DType dtype : {DType::FP8_E4M3, DType::INT8}) {
+    const bool scaled = dtype == DType::INT8;
+    const std::vector<isa::Inst> program = {tdesc(0, dtype, 0, {1, 1, 5, 7}),
+                                            tdesc(1, dtype, 4096, {1, 1, 3, 5}),
+                                            tdesc(2, DType::FP32, 8192, {1, 1, 1, 7}),
+                                            ldw(0, 1, 1, scaled ? 2 : kNone),
+                                            mul(1, 7),
+                                            mul(1, 7, true)};
+    for (Unit *unit : {&chip().packed.model, &chip().packed.rtl}) {
+      const hw::MatrixActivity before = unit->dmmu.activity();
+      std::vector<uint8_t> contents = memory;
+      run(*unit, program, contents);
+      const hw::MatrixActivity work = unit->dmmu.activity() - before;
+      const uint64_t products = 2 * 7 * (3 * 5 - elements_kept_still), joined = 3 * 7;
+      CHECK(work.products[static_cast<unsigned>(dtype)] == products);
+      CHECK(work.gated == 2 * 7 * words);
+      CHECK(work.float_sums == joined + (scaled ? 0 : products));
+      CHECK(work.integer_sums == (scaled ? products : 0));
+      CHECK(work.accumulator_words == 3 * joined);
+      CHECK(work.drained == (scaled ? 2 * joined : 0));
+      CHECK(unit->dmmu.counters(0).gated == work.gated);
+    }
+  }
 }
 
 TEST_CASE("overlapping folds hide the weights") {

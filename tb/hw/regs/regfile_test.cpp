@@ -10,6 +10,7 @@
 #include "hw/regs/gen/intc_regs.hpp"
 #include "hw/regs/gen/msix_regs.hpp"
 #include "hw/regs/gen/perf_regs.hpp"
+#include "hw/regs/gen/power_regs.hpp"
 #include "hw/regs/gen/queue_regs.hpp"
 #include "hw/regs/gen/ras_regs.hpp"
 #include "hw/regs/gen/sdma_regs.hpp"
@@ -34,10 +35,11 @@ Block block(const char *yaml) {
 
 const std::vector<Block> &blocks() {
   static const std::vector<Block> all = {
-      block<regs::DevRegs>("hw/dev/regs.yaml"),   block<regs::EngineRegs>("hw/engine/regs.yaml"),
-      block<regs::IntcRegs>("hw/cp/regs.yaml"),   block<regs::MsixRegs>("hw/pcie/regs.yaml"),
-      block<regs::PerfRegs>("hw/noc/regs.yaml"),  block<regs::QueueRegs>("hw/queue/regs.yaml"),
-      block<regs::SdmaRegs>("hw/sdma/regs.yaml"), block<regs::RasRegs>("hw/ras/regs.yaml"),
+      block<regs::DevRegs>("hw/dev/regs.yaml"),     block<regs::EngineRegs>("hw/engine/regs.yaml"),
+      block<regs::IntcRegs>("hw/cp/regs.yaml"),     block<regs::MsixRegs>("hw/pcie/regs.yaml"),
+      block<regs::PerfRegs>("hw/noc/regs.yaml"),    block<regs::QueueRegs>("hw/queue/regs.yaml"),
+      block<regs::SdmaRegs>("hw/sdma/regs.yaml"),   block<regs::RasRegs>("hw/ras/regs.yaml"),
+      block<regs::PowerRegs>("hw/power/regs.yaml"),
   };
   return all;
 }

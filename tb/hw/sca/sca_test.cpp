@@ -13,6 +13,7 @@
 #include "tb/hw/common/num_random.hpp"
 #include "tb/hw/engine/bench.hpp"
 #include "tb/hw/engine/views.hpp"
+#include "tb/hw/power/activity_difference.hpp"
 
 namespace {
 
@@ -194,7 +195,10 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
     std::vector<isa::Inst> program;
     std::vector<float> sums(m * n, 0);
     std::vector<uint32_t> integers(m * n, 0);
-    uint64_t macs = 0, read = 0;
+    uint64_t macs = 0, read = 0, least_decoded = 0, most_decoded = 0;
+    bool only_bitmaps = true;
+    hw::MatrixActivity work;
+    uint64_t &kind_sums = dtype == DType::INT8 ? work.integer_sums : work.float_sums;
     uint32_t at = 0x2000;
     for (uint32_t i = 0; i < 64; ++i) {
       const uint32_t raw = random.fp32();
@@ -239,6 +243,13 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
       program.push_back(in.encode());
       at += static_cast<uint32_t>(stream.size());
       read += m * k * bytes + stream.size();
+      only_bitmaps &= kind == 1;
+      work.buffer_bits += 8 * bytes * m * k * (n_split + groups);
+      const uint32_t rows = (m + m_split - 1) / m_split, row_groups = (m + rows - 1) / rows;
+      most_decoded += uint64_t{k} * n * row_groups;
+      for (uint32_t j = 0; j < n; ++j) {
+        for (uint32_t r = 0; r < k; ++r) least_decoded += sparse::is_zero(dtype, matrix.at(r, j)) ? 0 : row_groups;
+      }
 
       std::vector<uint8_t> skipped(k, in.skip_zeros);
       for (uint32_t r = 0; r < k; ++r) {
@@ -256,9 +267,14 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
             if (sparse::is_zero(dtype, raw) || skipped[r]) continue;
             const float x = num::decode(dtype, &memory[a.at(i, r)]), y = num::decode(dtype, &raw);
             chain = std::fma(x, y, chain);
+            ++(x == 0 ? work.gated : work.products[static_cast<unsigned>(dtype)]);
+            kind_sums += x != 0 ? 1 : 0;
+            work.selected_bits += 8 * bytes;
             if (dtype == DType::INT8) integer += static_cast<uint32_t>(static_cast<int32_t>(x * y));
           }
           float &sum = sums[i * n + j];
+          kind_sums += fold != 0 ? 1 : 0;
+          work.accumulator_words += fold != 0 ? 2 : 1;
           sum = canonical(fold == 0 ? chain : sum + chain);
           integers[i * n + j] += integer;
         }
@@ -305,9 +321,22 @@ TEST_CASE("random programs give the reference's bits on model and RTL tiles, and
     }
     INFO("round " << round << " " << num::name_of(dtype) << " to " << num::name_of(out_dtype) << " m " << m << " n "
                   << n << " split " << int{m_split} << " x " << int{n_split});
+    work.drained = uint64_t{m} * n;
+    work.accumulator_words += work.drained;
+    const hw::MatrixActivity before = bench().model.sca.activity(), rtl_before = bench().rtl.sca.activity();
     const Counters counters = run_both(program, memory);
     REQUIRE((memory == want));
     CHECK(counters.operations == macs);
+    const hw::MatrixActivity done = bench().model.sca.activity() - before;
+    CHECK((bench().rtl.sca.activity() - rtl_before == done));
+    // What a stream stores beside the non-zeros is its format's affair; a bitmap stores nothing else.
+    CHECK(done.decoded >= least_decoded);
+    CHECK(done.decoded <= (only_bitmaps ? least_decoded : most_decoded));
+    work.decoded = done.decoded;
+    CHECK((done == work));
+    uint64_t gated = 0;
+    for (uint32_t tile = 0; tile < kTiles; ++tile) gated += bench().model.sca.counters(tile).gated;
+    CHECK(gated == work.gated);
     CHECK(counters.read == read + uint64_t{n} * 4 * ((last.scale != kNone) + (last.bias != kNone)));
     CHECK(counters.written == uint64_t{m} * n * static_cast<uint64_t>(out_bytes));
   }

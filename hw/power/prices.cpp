@@ -1,0 +1,104 @@
+#include "hw/power/prices.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace cx::hw {
+
+using config::Quantity;
+
+namespace {
+
+constexpr double kBitsPerByte = 8;
+
+Quantity quantity_named(const std::string &name) {
+  for (size_t i = 0; i < config::kQuantities.size(); ++i) {
+    if (name == config::kQuantities[i].name) return static_cast<Quantity>(i);
+  }
+  throw std::invalid_argument("power: there is no quantity " + name);
+}
+
+// Gb/s of both directions. Lanes of generations 1 and 2 carry 8 bits in 10, later ones 128 in 130.
+double pcie_gigabits(const config::Chip::PcieSection &pcie) {
+  constexpr std::array<double, 5> kTransfers{2.5, 5, 8, 16, 32};
+  const double coding = pcie.gen <= 2 ? 0.8 : 128.0 / 130;
+  return 2 * pcie.width * kTransfers.at(pcie.gen - 1) * coding;
+}
+
+}  // namespace
+
+Prices::Prices(const config::Chip &chip) : chip_(chip), table_(config::load_energy_table(chip.energy.table)) {}
+
+Price Prices::of(Quantity quantity) const {
+  const config::EnergyValue &entry = table_[quantity];
+  return {entry.value, entry.least, entry.most};
+}
+
+Price Prices::product(unsigned dtype) const {
+  static constexpr std::array kProducts{Quantity::multiply_fp32,     Quantity::multiply_fp16,
+                                        Quantity::multiply_bf16,     Quantity::multiply_fp8_e4m3,
+                                        Quantity::multiply_fp8_e5m2, Quantity::multiply_int8};
+  return of(kProducts.at(dtype));
+}
+
+Price Prices::sram(std::uint64_t bytes) const {
+  struct Point {
+    double log2_bytes;
+    Quantity quantity;
+  };
+  static constexpr std::array<Point, 3> kPoints{
+      {{13, Quantity::sram_8kib}, {15, Quantity::sram_32kib}, {20, Quantity::sram_1mib}}};
+  const double size =
+      std::clamp(std::log2(static_cast<double>(bytes)), kPoints.front().log2_bytes, kPoints.back().log2_bytes);
+  const size_t upper = size <= kPoints[1].log2_bytes ? 1 : 2;
+  const Point &a = kPoints[upper - 1], &b = kPoints[upper];
+  const double part = (size - a.log2_bytes) / (b.log2_bytes - a.log2_bytes);
+  return of(a.quantity) * (1 - part) + of(b.quantity) * part;
+}
+
+// Accumulators and banks are as wide as a tile: macros of 64 bits beside each other, as deep as the memory has words.
+Price Prices::dense_accumulator_word() const { return sram(std::uint64_t{8} * chip_.dmmu.tile.acc_rows) * 0.5; }
+
+Price Prices::sparse_accumulator_word() const {
+  return sram(std::uint64_t{8} * chip_.sca.tile.acc_rows * chip_.sca.tile.cols) * 0.5;
+}
+
+Price Prices::sparse_buffer_bit() const { return sram(std::uint64_t{8} * chip_.sca.tile.depth) * (1.0 / 64); }
+
+Price Prices::sparse_selected_bit() const { return of(Quantity::sca_select) * chip_.sca.tile.window; }
+
+Price Prices::scratchpad_byte() const {
+  return sram(std::uint64_t{chip_.spm.kib} * 1024 / chip_.spm.banks) * (kBitsPerByte / 64);
+}
+
+Price Prices::dram_byte() const { return of(quantity_named("dram." + chip_.energy.dram)) * kBitsPerByte; }
+
+Price Prices::pcie_byte() const {
+  return of(quantity_named("pcie.gen" + std::to_string(chip_.pcie.gen))) * kBitsPerByte;
+}
+
+Price Prices::noc_byte(unsigned hops) const {
+  return of(Quantity::wire_bit_mm) * (kBitsPerByte * hops * chip_.energy.hop_mm);
+}
+
+Price Prices::leakage() const {
+  const auto &dense = chip_.dmmu;
+  const auto &sparse = chip_.sca;
+  const double dense_elements = 1.0 * dense.tiles * dense.tile.rows * dense.tile.cols;
+  const double sparse_elements = 1.0 * sparse.tiles * sparse.tile.rows * sparse.tile.cols;
+  const double dense_bytes = 4.0 * dense.tiles * dense.tile.acc_rows * dense.tile.cols;
+  const double banks_bytes = 2 * 2.0 * sparse.tile.depth * sparse.tile.rows;  // two banks of 16-bit elements
+  const double sparse_bytes = 4 * sparse_elements * sparse.tile.acc_rows + sparse.tiles * banks_bytes;
+  const double kib = chip_.spm.kib + chip_.cp.tcm_kib + (dense_bytes + sparse_bytes) / 1024;
+  // 10^9 bits a second times 10^-12 J are mW.
+  const double dram_gigabits = kBitsPerByte * chip_.dram.bandwidth_gbps;
+  return of(Quantity::idle_multiplier) * (dense_elements + sparse_elements) +
+         of(Quantity::idle_lane) * chip_.vpu.lanes + of(Quantity::idle_kib) * kib +
+         of(Quantity::idle_dram) * dram_byte() * (dram_gigabits / kBitsPerByte) +
+         of(Quantity::idle_pcie) * pcie_byte() * (pcie_gigabits(chip_.pcie) / kBitsPerByte);
+}
+
+}  // namespace cx::hw
