@@ -83,6 +83,11 @@ void give_report(cx_run_info *info, const RunReport &report) {
   full.interrupts = report.counters.interrupts;
   full.firmware_instructions = report.counters.firmware_instructions;
   full.wall_s = report.wall_s;
+  const EnergyAmount energy = report.energy.total();
+  full.energy_uj = microjoules(energy.value);
+  full.energy_least_uj = microjoules(energy.least);
+  full.energy_most_uj = microjoules(energy.most);
+  full.average_w = average_watts(report);
   give(info, full);
 }
 

@@ -235,6 +235,7 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   }
   const bool new_table = update_segment_table();
   const Counters before = device_.counters();
+  device_.mark_energy(Device::EnergyMark::begin);
 
   Queue &queue = device_.queue();
   std::vector<Fence> fences;
@@ -293,7 +294,10 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   const Completion first = fences.front().wait_status(), middle = fences[launch].wait_status(),
                    last = fences.back().wait_status();
   const Target &target = device_.target();
+  device_.mark_energy(Device::EnergyMark::end);
   report.counters = device_.counters_since(before);
+  report.energy = device_.energy_between_marks();
+  report.energy_span_us = microseconds(report.energy.cycles, target.clock_khz);
   report.cycles = last.end - first.start;
   report.latency_us = microseconds(report.cycles, target.clock_khz);
   report.launch_cycles = middle.end - middle.start;

@@ -4,6 +4,36 @@
 
 namespace cx {
 
+double average_watts(const RunReport &report) {
+  return report.energy_span_us > 0 ? microjoules(report.energy.total().value) / report.energy_span_us : 0;
+}
+
+double tera_operations_per_joule(const RunReport &report) {
+  const double energy_uj = microjoules(report.energy.total().value);
+  return energy_uj > 0 ? 2e-6 * static_cast<double>(report.macs) / energy_uj : 0;
+}
+
+nlohmann::json energy_json(const RunReport &report) {
+  const auto amounts = [&](uint64_t EnergyAmount::*member) {
+    nlohmann::json json = {{"total", microjoules(report.energy.total().*member)}};
+    for (int i = 0; i < kEnergyDomains; ++i) {
+      json[kEnergyDomainNames[i]] = microjoules(report.energy.domains[i].*member);
+    }
+    return json;
+  };
+  return {{"energy_uj", amounts(&EnergyAmount::value)},
+          {"energy_least_uj", amounts(&EnergyAmount::least)},
+          {"energy_most_uj", amounts(&EnergyAmount::most)},
+          {"energy_span_us", report.energy_span_us},
+          {"average_w", average_watts(report)},
+          {"tops_per_w", tera_operations_per_joule(report)}};
+}
+
+std::vector<std::string> energy_not_modelled() {
+  return {"clock tree and pipeline registers", "switching by data", "clock and voltage points", "host and board",
+          "temperature"};
+}
+
 void to_json(nlohmann::json &json, const RunReport &report) {
   const Counters &c = report.counters;
   nlohmann::json engines = nlohmann::json::object();
@@ -42,6 +72,7 @@ void to_json(nlohmann::json &json, const RunReport &report) {
           {"firmware_cycles", c.firmware_cycles},
           {"wall_s", report.wall_s},
           {"simulated_cycles_per_wall_s", report.simulated_cycles_per_wall_s}};
+  json.update(energy_json(report));
 }
 
 }  // namespace cx

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
 
 #include "driver/umd/counters.hpp"
+#include "driver/umd/energy.hpp"
 
 namespace cx {
 
@@ -24,13 +27,25 @@ struct RunReport {
   uint64_t input_bytes = 0, output_bytes = 0;  ///< tensors copied from and to the host
   uint64_t resident_bytes = 0;                 ///< tensors bound that stayed on the device, an updated one once
 
-  Counters counters;  ///< deltas
+  Counters counters;          ///< deltas
+  Energy energy;              ///< from before the first packet is rung until the last completion is seen
+  double energy_span_us = 0;  ///< that time
   uint64_t workspace_bytes = 0, image_bytes = 0, device_peak_bytes = 0;
 
   // The host that simulates; differs from run to run.
   double wall_s = 0;
   double simulated_cycles_per_wall_s = 0;
 };
+
+/// Of the whole energy over its span, watts; 0 without a span.
+double average_watts(const RunReport &report);
+/// 10^12 operations a joule, two for each of `macs`; 0 without energy.
+double tera_operations_per_joule(const RunReport &report);
+
+/// The keys of the report that are about energy.
+nlohmann::json energy_json(const RunReport &report);
+/// What the energy does not contain.
+std::vector<std::string> energy_not_modelled();
 
 void to_json(nlohmann::json &json, const RunReport &report);
 

@@ -220,6 +220,8 @@ int gemm(const GemmOptions &options) {
     fmt::print("  {:<34}{:>16}\n", "multiply-accumulates", grouped(report.macs));
     fmt::print("  {:<34}{:>14.2f} %\n", "MAC utilisation", 100 * report.mac_utilisation);
     fmt::print("  {:<34}{:>16.3f}\n", "simulated TFLOP/s", 2e-6 * static_cast<double>(report.macs) / report.launch_us);
+    fmt::print("  {:<34}{:>16.3f}\n", "energy, uJ", microjoules(report.energy.total().value));
+    fmt::print("  {:<34}{:>16.3f}\n", "effective TOPS/W", tera_operations_per_joule(report));
     fmt::print("  {:<34}{:>16.1f}\n", "simulator, MMAC per wall second",
                1e-6 * static_cast<double>(report.macs) / wall_s);
     fmt::print("  {:<34}{:>16}\n", "elements that differ", wrong);

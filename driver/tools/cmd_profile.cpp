@@ -76,6 +76,7 @@ int profile(const ProfileOptions &options) {
     json["precision"] = options.precision;
     json["latency_us"] = report.latency_us;
     json.update(profile_json(result, target));
+    json.update(nlohmann::ordered_json(energy_json(report)));
     json["peak_bytes"] = fixed + statistics.workspace_bytes;
     json["peak_bytes_no_reuse"] = fixed + statistics.workspace_bytes_no_reuse;
     json["workspace_bytes"] = statistics.workspace_bytes;
@@ -87,6 +88,7 @@ int profile(const ProfileOptions &options) {
     fmt::print("{}\n", json.dump(2));
   } else {
     fmt::print("{}", profile_table(result, target));
+    fmt::print("{}\n", energy_table(report));
     fmt::print("latency with copies from and to the host {:.2f} us\n", report.latency_us);
     fmt::print("device memory {} bytes, without reuse {}; of intermediate tensors {}, without reuse {}\n",
                grouped(fixed + statistics.workspace_bytes), grouped(fixed + statistics.workspace_bytes_no_reuse),

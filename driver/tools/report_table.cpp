@@ -1,6 +1,7 @@
 #include "driver/tools/report_table.hpp"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 namespace cx::tools {
 
@@ -14,8 +15,23 @@ nlohmann::ordered_json report_json(const RunReport &report) {
   nlohmann::json json = report;
   json.erase("wall_s");
   json.erase("simulated_cycles_per_wall_s");
-  json["not_modelled"] = {"energy", "power", "thermal", "ECC"};
+  json["not_modelled"] = energy_not_modelled();
   return json;
+}
+
+std::string energy_table(const RunReport &report) {
+  const EnergyAmount total = report.energy.total();
+  std::string out = fmt::format("\n  {:<16}{:>16}{:>10}{:>16}{:>16}\n", "energy", "uJ", "share", "least", "most");
+  const auto line = [&](const char *name, const EnergyAmount &amount) {
+    const double share = total.value != 0 ? static_cast<double>(amount.value) / static_cast<double>(total.value) : 0;
+    out += fmt::format("  {:<16}{:>16.3f}{:>8.2f} %{:>16.3f}{:>16.3f}\n", name, microjoules(amount.value), 100 * share,
+                       microjoules(amount.least), microjoules(amount.most));
+  };
+  for (int i = 0; i < kEnergyDomains; ++i) line(kEnergyDomainNames[i], report.energy.domains[i]);
+  line("total", total);
+  out += fmt::format("  {:.3f} W on average over {:.2f} us; {:.3f} TOPS/W effective\n", average_watts(report),
+                     report.energy_span_us, tera_operations_per_joule(report));
+  return out;
 }
 
 std::string report_table(const RunReport &report, const compiler::CompileStatistics &statistics, double prepare_s,
@@ -48,6 +64,7 @@ std::string report_table(const RunReport &report, const compiler::CompileStatist
   out += fmt::format("  {:<16}{:>16}{:>16}\n", "DRAM", grouped(c.dram_read), grouped(c.dram_written));
   out += fmt::format("  {:<16}{:>16}{:>16}\n", "scratchpad", grouped(c.spm_read), grouped(c.spm_written));
   out += fmt::format("  {:<16}{:>16}\n", "NoC", grouped(c.noc));
+  out += energy_table(report);
   out += "\nprogram\n";
   row("instructions", grouped(statistics.instructions));
   row("fused groups", grouped(statistics.groups));
@@ -57,7 +74,7 @@ std::string report_table(const RunReport &report, const compiler::CompileStatist
   row("boot and compile", fmt::format("{:.2f} s", prepare_s));
   row("wall time", fmt::format("{:.2f} s", wall_s));
   row("simulated cycles per wall second", grouped(static_cast<uint64_t>(report.simulated_cycles_per_wall_s)));
-  out += "\nnot modelled: energy, power, thermal, ECC\n";
+  out += fmt::format("\nnot modelled in energy: {}\n", fmt::join(energy_not_modelled(), ", "));
   return out;
 }
 

@@ -15,6 +15,9 @@ nlohmann::ordered_json report_json(const RunReport &report);
 std::string report_table(const RunReport &report, const compiler::CompileStatistics &statistics, double prepare_s,
                          double wall_s);
 
+/// Energy by domain with its range, watts, operations a joule.
+std::string energy_table(const RunReport &report);
+
 /// 1234567 as "1,234,567".
 std::string grouped(uint64_t value);
 

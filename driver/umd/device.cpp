@@ -20,6 +20,7 @@
 #include "hw/regs/gen/msix_regs.h"
 #include "hw/regs/gen/packets.hpp"
 #include "hw/regs/gen/perf_regs.h"
+#include "hw/regs/gen/power_regs.h"
 #include "hw/regs/gen/queue_regs.h"
 
 namespace cx {
@@ -586,6 +587,33 @@ Counters Device::read_counters(bool link_last) {
   result.firmware_cycles = read_register64(dev(CX_DEV_CP_CYCLES_LO));
   if (link_last) link();
   return result;
+}
+
+namespace {
+
+constexpr uint64_t power(uint64_t offset) { return CX_MAP_POWER_OFFSET + offset; }
+
+}  // namespace
+
+void Device::mark_energy(EnergyMark mark) { write_register(power(CX_POWER_LATCH), static_cast<uint32_t>(mark)); }
+
+Energy Device::energy_between_marks() {
+  const std::lock_guard lock(lock_);
+  return read_energy(EnergyMark::end) - read_energy(EnergyMark::begin);
+}
+
+Energy Device::read_energy(EnergyMark mark) {
+  const auto slot = static_cast<uint32_t>(mark);
+  constexpr uint32_t kSlotStride = CX_POWER_ENERGY_LO_COUNT / 2;
+  Energy energy;
+  energy.cycles = read_register64(power(CX_POWER_TIME_LO(slot)));
+  for (uint32_t domain = 0; domain < kEnergyDomains; ++domain) {
+    const uint32_t index = slot * kSlotStride + domain;
+    energy.domains[domain] = {read_register64(power(CX_POWER_ENERGY_LO(index))),
+                              read_register64(power(CX_POWER_LEAST_LO(index))),
+                              read_register64(power(CX_POWER_MOST_LO(index)))};
+  }
+  return energy;
 }
 
 // ---- waiting and faults ----

@@ -20,6 +20,7 @@
 #include "driver/transport/transport.hpp"
 #include "driver/umd/counters.hpp"
 #include "driver/umd/device_lock.hpp"
+#include "driver/umd/energy.hpp"
 #include "driver/umd/events.hpp"
 #include "driver/umd/queue.hpp"
 #include "driver/umd/range_allocator.hpp"
@@ -157,6 +158,11 @@ class Device {
   Counters counters();
   /// The cost since `earlier`; the reads of the counters themselves are not part of it.
   Counters counters_since(const Counters &earlier);
+  enum class EnergyMark : uint32_t { begin, end };
+  /// The card captures what it has taken so far. Nothing is read yet: reading takes energy.
+  void mark_energy(EnergyMark mark);
+  /// What the card took between the last two marks of each kind.
+  Energy energy_between_marks();
   uint64_t time_cycles();  ///< device time, core cycles
   uint64_t time_ps() const;
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
@@ -252,6 +258,7 @@ class Device {
   void free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept;
   void check_device_range(uint64_t address, uint64_t bytes, const char *operation) const;
   Counters read_counters(bool link_last);
+  Energy read_energy(EnergyMark mark);
   /// Moves a captured fault from the device's registers to faults_.
   void collect_fault();
   /// Takes the fault of one packet out of faults_.

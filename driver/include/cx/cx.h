@@ -205,6 +205,10 @@ typedef struct cx_run_info {
   uint64_t interrupts;
   uint64_t firmware_instructions;
   double wall_s;
+  double energy_uj; /* simulated; least and most: the ends of the range of the energy table's figures */
+  double energy_least_uj;
+  double energy_most_uj;
+  double average_w; /* energy over the time that it was measured for, which holds the latency */
 } cx_run_info;
 
 /* ---- tensors that stay on the device ---- */

@@ -58,6 +58,9 @@ static void run(cx_device *device, const cx_program *program) {
     }
     CHECK(info.latency_us > info.launch_us && info.launch_us > 0);
     CHECK(info.packets == 3 && info.macs == 12345);
+    CHECK(0 < info.energy_least_uj && info.energy_least_uj <= info.energy_uj && info.energy_uj <= info.energy_most_uj);
+    /* The span that it was measured for is longer than the latency. */
+    CHECK(info.average_w > 0 && info.average_w < info.energy_uj / info.latency_us);
   }
   CHECK(cx_executable_run(executable, &input, 1, NULL, 0, NULL) == CX_SUCCESS);
   CHECK(cx_executable_report_json(executable, &json) == CX_SUCCESS);

@@ -58,6 +58,13 @@ TEST_CASE("a program runs on the card again and again") {
     REQUIRE(report.counters.pcie_to_host >= kElements * 4 + 3 * 32);
     REQUIRE(report.counters.pcie_to_host < kElements * 4 + 3 * 32 + 512);
     REQUIRE(report.counters.dram_read >= kElements * 4);
+    // The span holds the packets and little else; no DRAM moves but for them, at 40 pJ a byte.
+    REQUIRE(report.energy.cycles > report.cycles);
+    REQUIRE(report.energy.cycles < report.cycles + 5000);
+    REQUIRE(report.energy.domains[CX_POWER_DOMAINS_LAST_DRAM].value ==
+            40'000 * (report.counters.dram_read + report.counters.dram_written));
+    REQUIRE(report.energy.domains[CX_POWER_DOMAINS_LAST_VPU].value > 0);
+    REQUIRE(report.energy.domains[CX_POWER_DOMAINS_LAST_SCA].value == 0);
     for (const double share : report.utilisation) REQUIRE((share >= 0 && share <= 1));
     if (round > 1) REQUIRE(report.launch_cycles == launch_cycles);
     launch_cycles = report.launch_cycles;
@@ -120,8 +127,11 @@ TEST_CASE("runs are repeatable to the cycle") {
     for (int i = 0; i < 2; ++i) {
       executable.run({&input, 1});
       const RunReport &r = executable.report();
-      numbers.insert(numbers.end(),
-                     {r.cycles, r.launch_cycles, r.counters.cycles, r.counters.firmware_instructions, r.counters.noc});
+      numbers.insert(numbers.end(), {r.cycles, r.launch_cycles, r.counters.cycles, r.counters.firmware_instructions,
+                                     r.counters.noc, r.energy.cycles});
+      for (const EnergyAmount &domain : r.energy.domains) {
+        numbers.insert(numbers.end(), {domain.value, domain.least, domain.most});
+      }
     }
     numbers.push_back(device->time_ps());
     return numbers;

@@ -102,6 +102,7 @@ static void run(cx_session *session) {
     CHECK(cx_session_run(session, &x, 1, NULL, 0, &results, &run_info) == CX_SUCCESS);
     CHECK(cx_results_get_count(results, &count) == CX_SUCCESS && count == 2);
     check_y(results, 1, rows[i]);
+    CHECK(run_info.energy_uj > 0 && run_info.average_w > 0);
     CHECK(run_info.latency_us > run_info.launch_us && run_info.launch_us > 0 && run_info.macs == (uint64_t)rows[i] * 6);
     y.struct_size = sizeof y;
     CHECK(cx_results_get_tensor(results, 2, &y) == CX_ERROR_USAGE);

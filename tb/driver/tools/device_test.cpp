@@ -61,7 +61,7 @@ nlohmann::json without_host(const std::string &text) {
 
 }  // namespace
 
-TEST_CASE("a product takes the same cycles on a card behind a socket") {
+TEST_CASE("a product takes the same cycles and energy on a card behind a socket") {
   const Folder folder;
   const std::string socket = folder / "card";
   const CardProcess card("--config tiny --socket " + socket);
@@ -74,6 +74,8 @@ TEST_CASE("a product takes the same cycles on a card behind a socket") {
   REQUIRE(there.status == 0);
   const auto a = without_host(here.text), b = without_host(there.text);
   CHECK(a.at("cycles") == b.at("cycles"));
+  for (const char *key : {"energy_uj", "energy_least_uj", "energy_most_uj", "energy_span_us"})
+    CHECK(a.at(key) == b.at(key));
   // The environment says the same as the option.
   REQUIRE(setenv("CX_DEVICE", ("vfio-user:" + socket).c_str(), 1) == 0);
   const auto by_environment = run_cx("info --json");

@@ -361,6 +361,33 @@ TEST_CASE("time and counters, by hand") {
   CHECK(product == Counters{33 + 9 + 1 + 31 + 3, 32 * 8 * 8, 256 + 288, 0});
 }
 
+TEST_CASE("half of the weights are half of the multiplications") {
+  // Every other row of 64 x 16 weights is zero; no activation is.
+  std::vector<uint8_t> memory(1 << 16, 1);
+  std::vector<uint8_t> dense(64 * 16, 3), half = dense;
+  for (uint32_t r = 0; r < 64; r += 2) std::fill_n(half.begin() + r * 16, 16, 0);
+  hw::MatrixActivity work[2];
+  for (unsigned i = 0; i < 2; ++i) {
+    const std::vector<uint8_t> stream =
+        sparse::encode(sparse::row_major((i == 0 ? dense : half).data(), DType::INT8, 64, 16), kCols, sparse::bitmap());
+    std::vector<uint8_t> contents = memory;
+    put(contents, 0x2000, stream);
+    const hw::MatrixActivity before = bench().model.sca.activity();
+    run(bench().model,
+        {tdesc(0, DType::INT8, 0, {1, 1, 8, 64}), lda(0),
+         mul(DType::INT8, 64, 16, sparse::bitmap(), 0x2000, stream.size()).encode()},
+        contents);
+    work[i] = bench().model.sca.activity() - before;
+  }
+  CHECK(work[0].products[static_cast<unsigned>(DType::INT8)] == 8 * 64 * 16);
+  CHECK(work[1].products[static_cast<unsigned>(DType::INT8)] == 8 * 64 * 16 / 2);
+  CHECK(work[1].integer_sums * 2 == work[0].integer_sums);
+  CHECK(work[1].decoded * 2 == work[0].decoded);
+  CHECK(work[1].selected_bits * 2 == work[0].selected_bits);
+  CHECK(work[1].accumulator_words == work[0].accumulator_words);
+  CHECK(work[1].buffer_bits == work[0].buffer_bits);
+}
+
 TEST_CASE("zero activations are skipped where asked, with the same result") {
   Random random(test::logged_seed(8));
   std::vector<uint8_t> memory(1 << 16, 0);

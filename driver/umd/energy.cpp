@@ -1,0 +1,30 @@
+#include "driver/umd/energy.hpp"
+
+namespace cx {
+
+static_assert(CX_POWER_DOMAINS_LAST_DMMU == 0 && CX_POWER_DOMAINS_LAST_SCA == 1 && CX_POWER_DOMAINS_LAST_VPU == 2 &&
+              CX_POWER_DOMAINS_LAST_SCRATCHPAD == 3 && CX_POWER_DOMAINS_LAST_DRAM == 4 &&
+              CX_POWER_DOMAINS_LAST_NOC == 5 && CX_POWER_DOMAINS_LAST_DMA == 6 && CX_POWER_DOMAINS_LAST_PCIE == 7 &&
+              CX_POWER_DOMAINS_LAST_CP == 8 && CX_POWER_DOMAINS_LAST_LEAKAGE == 9);
+
+EnergyAmount Energy::total() const {
+  EnergyAmount sum;
+  for (const EnergyAmount &domain : domains) {
+    sum.value += domain.value;
+    sum.least += domain.least;
+    sum.most += domain.most;
+  }
+  return sum;
+}
+
+Energy operator-(const Energy &later, const Energy &earlier) {
+  Energy d;
+  d.cycles = later.cycles - earlier.cycles;
+  for (int i = 0; i < kEnergyDomains; ++i) {
+    const EnergyAmount &a = later.domains[i], &b = earlier.domains[i];
+    d.domains[i] = {a.value - b.value, a.least - b.least, a.most - b.most};
+  }
+  return d;
+}
+
+}  // namespace cx
