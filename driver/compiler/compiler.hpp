@@ -38,6 +38,10 @@ struct CompileOptions {
 
   /// Where the constants go, for programs that share them; null: into the program's image.
   std::shared_ptr<SharedConstants> constants;
+  /// False: tiles are chosen by rules alone, without trials by the cost model. Compiling takes less time.
+  bool search_tilings = true;
+  /// Numbers of alternatives to take instead of the best, by name of the group; see GroupStatistics::alternatives.
+  std::map<std::string, std::size_t> tilings;
   /// Outputs that update an input where it lies, {output, input} by name: see docs/compiler-backend.md for what a model
   /// must look like. compile() refuses others.
   std::map<std::string, std::string> in_place;
@@ -66,6 +70,9 @@ struct GroupStatistics {
   /// By how much it moves the end of the program on, in cycles, by the cost model. These add up to
   /// CompileStatistics::estimated_cycles.
   uint64_t estimated_cycles = 0;
+  /// Ways to tile it that were weighed, the rule's among them as number 0; 0 where there was no choice, or the same one
+  /// as for an earlier group.
+  std::size_t alternatives = 0;
 };
 
 /// What the compiler did, for reports.

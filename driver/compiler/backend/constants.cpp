@@ -69,6 +69,14 @@ std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dty
   return bytes;
 }
 
+int64_t ConstantPool::place(std::size_t size, const std::function<std::vector<std::byte>()> &make) {
+  if (!trial_) return place(make());
+  constexpr uint64_t kAlign = 64;
+  const uint64_t offset = bytes_ + pretended_;
+  pretended_ += (size + kAlign - 1) / kAlign * kAlign;
+  return static_cast<int64_t>(offset);
+}
+
 int64_t ConstantPool::place(const std::vector<std::byte> &bytes) {
   const uint64_t key =
       std::hash<std::string_view>{}(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));

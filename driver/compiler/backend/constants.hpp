@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -31,6 +32,12 @@ class ConstantPool {
 
   /// Offset of the bytes in segment(). Equal contents share one place.
   int64_t place(const std::vector<std::byte> &bytes);
+  /// The same for `size` bytes that make() gives. During a trial nothing is made or placed: the offset is about where
+  /// they would be.
+  int64_t place(std::size_t size, const std::function<std::vector<std::byte>()> &make);
+  /// What is placed from here on is not kept.
+  void begin_trial() { trial_ = true, pretended_ = 0; }
+  void end_trial() { trial_ = false; }
   int segment() const { return segment_; }
   uint64_t bytes() const { return bytes_; }
 
@@ -44,6 +51,8 @@ class ConstantPool {
   int segment_ = 0;                        // the image
   std::multimap<uint64_t, Place> places_;  ///< by a hash of the content
   uint64_t bytes_ = 0;
+  bool trial_ = false;
+  uint64_t pretended_ = 0;  ///< bytes of the trial
 };
 
 }  // namespace cx::compiler::backend

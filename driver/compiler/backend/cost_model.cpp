@@ -210,7 +210,7 @@ struct Work {
 
 class Simulation {
  public:
-  Simulation(const Target &target, const std::vector<Operation> &operations)
+  Simulation(const Target &target, std::span<const Operation> operations)
       : target_(target),
         operations_(operations),
         sources_(dependences(operations)),
@@ -628,6 +628,9 @@ class Simulation {
     }
     std::vector<int64_t> last(static_cast<std::size_t>(nodes), 0);
     for (std::size_t i = 0; i < operations_.size(); ++i) {
+      const auto engine = static_cast<std::size_t>(operations_[i].engine);
+      estimate.taken.push_back(timings_[i].accept - issue_[i]);
+      estimate.free[engine] = std::max(estimate.free[engine], timings_[i].accept - first);
       int64_t &end = last[static_cast<std::size_t>(operations_[i].node)];
       end = std::max({end, timings_[i].accept, timings_[i].complete});
     }
@@ -641,7 +644,7 @@ class Simulation {
   }
 
   const Target &target_;
-  const std::vector<Operation> &operations_;
+  std::span<const Operation> operations_;
   std::vector<Sources> sources_;
   Memory memory_;
   double link_;
@@ -659,7 +662,7 @@ class Simulation {
 
 CostModel::CostModel(const Target &target) : target_(target) {}
 
-Estimate CostModel::estimate(const std::vector<Operation> &operations) const {
+Estimate CostModel::estimate(std::span<const Operation> operations) const {
   return Simulation(target_, operations).run();
 }
 

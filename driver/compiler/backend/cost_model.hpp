@@ -18,7 +18,9 @@
 // DRAM.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "driver/compiler/backend/operation.hpp"
@@ -31,6 +33,10 @@ struct Estimate {
   /// By Operation::node: by how much the node moves the end on, from the latest completion of the nodes before it to
   /// its own. These add up to `cycles`. Nodes without operations have 0.
   std::vector<int64_t> by_node;
+  /// From the first issue until an engine could take another operation.
+  std::array<int64_t, kEngines> free{};
+  /// By operation: cycles for which it takes its engine.
+  std::vector<int64_t> taken;
 };
 
 class CostModel {
@@ -38,7 +44,7 @@ class CostModel {
   explicit CostModel(const Target &target);
 
   /// Of operations in program order that start on an idle device.
-  Estimate estimate(const std::vector<Operation> &operations) const;
+  Estimate estimate(std::span<const Operation> operations) const;
 
  private:
   Target target_;

@@ -102,6 +102,19 @@ Descriptor descriptor(const SpmView &view) {
   return result;
 }
 
+Emitter::Mark Emitter::mark() const {
+  return {operations_.size(), nodes_.size(), tile_begin_, products_begin_, load_bytes_, store_bytes_};
+}
+
+void Emitter::rollback(const Mark &mark) {
+  operations_.erase(operations_.begin() + static_cast<std::ptrdiff_t>(mark.operations), operations_.end());
+  nodes_.resize(mark.nodes);
+  tile_begin_ = mark.tile_begin;
+  products_begin_ = mark.products_begin;
+  load_bytes_ = mark.load_bytes;
+  store_bytes_ = mark.store_bytes;
+}
+
 void Emitter::set_node(const std::string &name) {
   if (nodes_.empty() || nodes_.back() != name) nodes_.push_back(name);
 }

@@ -48,6 +48,15 @@ class Emitter {
   void set_dry(bool dry) { dry_ = dry; }
   bool dry() const { return dry_; }
 
+  /// A place in the program to which rollback() returns, as if nothing had been emitted since.
+  struct Mark {
+    std::size_t operations = 0, nodes = 0, tile_begin = 0;
+    std::optional<std::size_t> products_begin;
+    uint64_t load_bytes = 0, store_bytes = 0;
+  };
+  Mark mark() const;
+  void rollback(const Mark &mark);
+
   /// Operations from here on belong to this node.
   void set_node(const std::string &name);
 

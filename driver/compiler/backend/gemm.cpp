@@ -235,23 +235,25 @@ int64_t rows_per_useful_tile(const Target &target, TileSplit split) {
   return split.m * 2 * static_cast<int64_t>(target.tile_rows);
 }
 
-TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth) {
+std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth) {
   const int64_t blocks = ceil_div(n, target.tile_cols);
   const auto tiles = std::min<int64_t>(target.tiles, 255);
-  TileSplit best;
-  int64_t best_cost = -1;
+  struct Ranked {
+    TileSplit split;
+    int64_t cost = 0;
+  };
+  std::vector<Ranked> ranked;
   for (int64_t n_split = 1; n_split <= std::min(blocks, tiles); ++n_split) {
     const TileSplit split{std::min(tiles / n_split, std::max<int64_t>(m, 1)), n_split};
     const int64_t rows = std::min(m, rows_per_tile(target, split));
     const int64_t columns = std::min(n, n_split * static_cast<int64_t>(target.tile_cols));
-    const int64_t cost =
-        ceil_div(m, rows) * ceil_div(blocks, n_split) * tile_cycles(target, dtype, rows, columns, split, depth);
-    if (best_cost < 0 || cost < best_cost) {
-      best = split;
-      best_cost = cost;
-    }
+    ranked.push_back({split, ceil_div(m, rows) * ceil_div(blocks, n_split) *
+                                 tile_cycles(target, dtype, rows, columns, split, depth)});
   }
-  return best;
+  std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked &a, const Ranked &b) { return a.cost < b.cost; });
+  std::vector<TileSplit> splits;
+  for (const Ranked &one : ranked) splits.push_back(one.split);
+  return splits;
 }
 
 void emit_gemm(Context &context, const GemmTile &asked, TileSplit split) {

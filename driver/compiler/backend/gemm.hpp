@@ -46,8 +46,8 @@ struct Depth {
   int64_t runs = 0;
 };
 
-/// The split of the array that takes the fewest cycles for products of m rows and n columns.
-TileSplit choose_split(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth);
+/// Splits of the array for products of m rows and n columns, the one that takes the fewest cycles first.
+std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth);
 
 /// Columns that a product can make at once.
 int64_t columns_per_block(const Target &target, TileSplit split);

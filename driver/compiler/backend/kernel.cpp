@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "driver/include/cx/error.hpp"
 
@@ -10,8 +11,40 @@ namespace cx::compiler::backend {
 namespace {
 
 constexpr int64_t kMaxSlots = 8;
+/// Groups before the one that is tiled whose operations a trial contains.
+constexpr std::size_t kGroupsBefore = 2;
+/// Alternatives of a variant beside the rule's, about.
+constexpr std::size_t kAlternatives = 6;
+/// Those that are the fastest alone are tried among their neighbours.
+constexpr std::size_t kFinalists = 3;
+/// Tiles of a group at most: each is instructions.
+constexpr int64_t kMostTiles = 64;
+/// Part of the scratchpad by which buffers of an alternative may take more than the rule's.
+constexpr int64_t kSpareShare = 64;
+/// What an alternative has to gain over the rule's to be taken, as a part of the group's time.
+constexpr int64_t kWorthwhile = 200;
 
 Box whole_box(const Shape &shape) { return {Dims(shape.size(), 0), shape}; }
+
+/// Buffers for tiles of a pass. Room for the residents of the next pass is left alone while two of them remain.
+int64_t slots_of(const Alternative &alternative) {
+  const int64_t tile_bytes = std::max<int64_t>(alternative.tile, 1);
+  int64_t slots = (alternative.region.size() - 2 * alternative.resident) / tile_bytes;
+  if (slots < 2) slots = (alternative.region.size() - alternative.resident) / tile_bytes;
+  return std::clamp<int64_t>(slots, 1, std::min(kMaxSlots, alternative.tiles));
+}
+
+/// Bytes by which the group moves the place of buffers on. The more it is, the less far loads of later groups run
+/// ahead.
+int64_t footprint(const Alternative &alternative) {
+  return alternative.passes * (alternative.resident + slots_of(alternative) * alternative.tile);
+}
+
+/// One tile can be loaded while another one is worked on.
+bool fits_twice(const Alternative &alternative) {
+  return alternative.resident + alternative.tile + (alternative.tiles > 1 ? alternative.tile : 0) <=
+         alternative.region.size();
+}
 
 }  // namespace
 
@@ -58,24 +91,52 @@ std::vector<Tiling> free_tilings(const Shape &shape, const std::vector<int> &ord
   }
 }
 
-GroupEmitter::Need GroupEmitter::measure(Kernel &kernel, const Tiling &tiling) {
+GroupEmitter::GroupEmitter(Context &context, bool search, std::map<std::string, std::size_t> forced)
+    : context_(context),
+      model_(context.target),
+      search_(search),
+      forced_(std::move(forced)),
+      free_{0, static_cast<int64_t>(context.target.spm_bytes)},
+      quiet_(free_) {}
+
+void GroupEmitter::begin_group(const std::function<void()> &follow) {
+  follow_ = follow;
+  begins_.push_back(context_.emitter.operations().size());
+}
+
+void GroupEmitter::set_region(const Region &free, const Region &quiet) {
+  free_ = free;
+  quiet_ = quiet;
+}
+
+GroupEmitter::Place GroupEmitter::place() const {
+  return {context_.emitter.mark(), context_.acc_toggle, cursor_, free_, quiet_};
+}
+
+void GroupEmitter::return_to(const Place &place) {
+  context_.emitter.rollback(place.mark);
+  context_.acc_toggle = place.acc_toggle;
+  cursor_ = place.cursor;
+  free_ = place.free;
+  quiet_ = place.quiet;
+}
+
+Alternative GroupEmitter::measure(Kernel &kernel, const Tiling &tiling) {
   const Shape shape = kernel.shape();
   Box pass = whole_box(shape);
+  Alternative result;
+  result.tiling = tiling;
   if (kernel.pass_dimension() >= 0) {
     const auto d = static_cast<std::size_t>(kernel.pass_dimension());
     pass.size[d] = std::min(tiling[d], shape[d]);
+    result.passes = (shape[d] + pass.size[d] - 1) / pass.size[d];
   }
-  Need need;
-  if (kernel.pass_dimension() >= 0) {
-    const auto d = static_cast<std::size_t>(kernel.pass_dimension());
-    need.passes = (shape[d] + pass.size[d] - 1) / pass.size[d];
-  }
-  for (std::size_t d = 0; d < shape.size(); ++d) need.tiles *= (pass.size[d] + tiling[d] - 1) / tiling[d];
+  for (std::size_t d = 0; d < shape.size(); ++d) result.tiles *= (pass.size[d] + tiling[d] - 1) / tiling[d];
   const bool was_dry = context_.emitter.dry();
   context_.emitter.set_dry(true);
   Arena residents(0, std::numeric_limits<int64_t>::max() / 2);
   kernel.resident(residents, pass);
-  need.resident = residents.used();
+  result.resident = residents.used();
   Box first = pass;
   for (std::size_t d = 0; d < shape.size(); ++d) first.size[d] = std::min(tiling[d], pass.size[d]);
   // The tile in the middle needs most where windows reach over the border.
@@ -85,110 +146,265 @@ GroupEmitter::Need GroupEmitter::measure(Kernel &kernel, const Tiling &tiling) {
   }
   Arena tile(0, std::numeric_limits<int64_t>::max() / 2);
   kernel.tile(tile, first);
-  need.tile = tile.used();
+  result.tile = tile.used();
   context_.emitter.set_dry(was_dry);
-  return need;
+  return result;
 }
 
-GroupEmitter::GroupEmitter(Context &context)
-    : context_(context), free_{0, static_cast<int64_t>(context.target.spm_bytes)}, quiet_(free_), region_(free_) {}
-
-void GroupEmitter::set_region(const Region &free, const Region &quiet) {
-  free_ = free;
-  quiet_ = quiet;
-}
-
-std::optional<Tiling> GroupEmitter::choose(Kernel &kernel, int64_t bytes, Need &need, int64_t &smallest) {
-  std::optional<Tiling> single;
-  Need single_need;
-  std::optional<Tiling> best;
+std::optional<Alternative> GroupEmitter::choose(Kernel &kernel, const Region &region, int64_t &smallest) {
+  std::optional<Alternative> single;
+  std::optional<Alternative> best;
   const int pass = kernel.pass_dimension();
   for (const Tiling &tiling : kernel.tilings()) {
     if (best) {
       const bool other_pass =
-          pass >= 0 && tiling[static_cast<std::size_t>(pass)] != (*best)[static_cast<std::size_t>(pass)];
+          pass >= 0 && tiling[static_cast<std::size_t>(pass)] != best->tiling[static_cast<std::size_t>(pass)];
       if (other_pass || product(tiling) < kernel.smallest_useful_tile()) break;
     }
-    const Need here = measure(kernel, tiling);
-    const int64_t once = here.resident + here.tile;
-    smallest = std::min(smallest, once);
-    if (once + (here.tiles > 1 ? here.tile : 0) <= bytes) {
-      best = tiling;
-      need = here;
+    Alternative here = measure(kernel, tiling);
+    here.region = region;
+    smallest = std::min(smallest, here.resident + here.tile);
+    if (fits_twice(here)) {
+      best = here;
       if (here.tiles * here.passes >= kernel.wanted_tiles()) break;
-    } else if (!single && once <= bytes) {
-      single = tiling;
-      single_need = here;
+    } else if (!single && here.resident + here.tile <= region.size()) {
+      single = here;
     }
   }
-  if (best || !single) return best;
-  need = single_need;
-  return single;
+  return best ? best : single;
 }
 
-void GroupEmitter::emit_pass(Kernel &kernel, const Tiling &tiling, const Need &need, const Box &range) {
-  const int64_t tile_bytes = std::max<int64_t>(need.tile, 1);
-  // Room for the residents of the next pass is left alone while two tile buffers remain.
-  int64_t slots = (region_.size() - 2 * need.resident) / tile_bytes;
-  if (slots < 2) slots = (region_.size() - need.resident) / tile_bytes;
-  slots = std::clamp<int64_t>(slots, 1, std::min(kMaxSlots, need.tiles));
-  if (cursor_ < region_.begin || cursor_ + need.resident > region_.end) cursor_ = region_.begin;
+Alternative GroupEmitter::choose(const std::string &name, Kernel &kernel) {
+  int64_t smallest = std::numeric_limits<int64_t>::max();
+  for (const Region &region : {quiet_, free_}) {
+    if (const auto chosen = choose(kernel, region, smallest)) return *chosen;
+  }
+  throw DoesNotFit("node " + name + " needs at least " + std::to_string(smallest) +
+                   " bytes of scratchpad, the target has " + std::to_string(context_.target.spm_bytes));
+}
+
+std::vector<Alternative> GroupEmitter::alternatives(Kernel &kernel, const Alternative &first) {
+  std::vector<Alternative> result{first};
+  for (int variant = 0; variant < kernel.variants(); ++variant) {
+    kernel.choose_variant(variant);
+    std::vector<Alternative> fitting;
+    for (const Tiling &tiling : kernel.tilings()) {
+      const bool is_first = variant == first.variant && tiling == first.tiling;
+      if (is_first || 4 * product(tiling) < std::min(kernel.smallest_useful_tile(), product(kernel.shape()))) continue;
+      Alternative here = measure(kernel, tiling);
+      here.variant = variant;
+      here.region = first.region;
+      if (footprint(here) > footprint(first) + first.region.size() / kSpareShare) continue;
+      if (fits_twice(here) && here.tiles * here.passes <= kMostTiles) fitting.push_back(here);
+    }
+    const std::size_t step = fitting.size() / kAlternatives + 1;
+    for (std::size_t i = 0; i < fitting.size(); i += step) result.push_back(fitting[i]);
+  }
+  kernel.choose_variant(first.variant);
+  return result;
+}
+
+void GroupEmitter::begin_trial() {
+  on_trial_ = true;
+  context_.constants.begin_trial();
+}
+
+void GroupEmitter::end_trial() {
+  on_trial_ = false;
+  context_.constants.end_trial();
+}
+
+void GroupEmitter::foresee(std::size_t groups, const std::function<void(std::size_t)> &emit) {
+  if (!search_) return;
+  const Place here = place();
+  begin_trial();
+  std::vector<std::size_t> begins;
+  for (std::size_t g = 0; g < groups; ++g) {
+    begins.push_back(context_.emitter.operations().size());
+    emit(g);
+  }
+  end_trial();
+  const std::vector<Operation> &operations = context_.emitter.operations();
+  const Estimate estimate = model_.estimate(operations);
+  cycles_by_rule_ = estimate.cycles;
+  left_.assign(groups + 2, {});
+  for (std::size_t g = groups; g-- > 0;) {
+    left_[g] = left_[g + 1];
+    const std::size_t end = g + 1 < groups ? begins[g + 1] : operations.size();
+    for (std::size_t i = begins[g]; i < end; ++i) {
+      left_[g][static_cast<std::size_t>(operations[i].engine)] += estimate.taken[i];
+    }
+  }
+  return_to(here);
+}
+
+int64_t GroupEmitter::cycles_alone(Kernel &kernel, const Alternative &alternative) {
+  const Place here = place();
+  emit(kernel, alternative);
+  const std::span<const Operation> all = context_.emitter.operations();
+  const int64_t result = model_.estimate(all.subspan(here.mark.operations)).cycles;
+  return_to(here);
+  return result;
+}
+
+int64_t GroupEmitter::cycles_in_place(Kernel &kernel, const Alternative &alternative) {
+  const std::size_t group = begins_.size() - 1;
+  const std::size_t begin = begins_[group - std::min(group, kGroupsBefore)];
+  const Place here = place();
+  emit(kernel, alternative);
+  follow_();
+  const std::span<const Operation> all = context_.emitter.operations();
+  const Estimate estimate = model_.estimate(all.subspan(begin));
+  return_to(here);
+  int64_t result = estimate.cycles;
+  for (std::size_t e = 0; e < kEngines; ++e) result = std::max(result, estimate.free[e] + left_[group + 2][e]);
+  // Half of it is how soon the next group ends: what limits the whole may be another engine for a while.
+  return (result + estimate.cycles) / 2;
+}
+
+std::size_t GroupEmitter::signature(Kernel &kernel, const Alternative &first) {
+  const Place here = place();
+  emit(kernel, first);
+  std::size_t hash = signature_;
+  const auto mix = [&hash](uint64_t value) { hash = (hash ^ value) * 1099511628211U; };
+  const std::vector<Operation> &operations = context_.emitter.operations();
+  for (std::size_t i = here.mark.operations; i < operations.size(); ++i) {
+    const Operation &op = operations[i];
+    for (uint8_t byte : op.inst) mix(byte);
+    for (const Operand &operand : op.operands) {
+      mix(static_cast<uint64_t>(operand.view.dtype));
+      for (uint16_t dim : operand.view.dims) mix(dim);
+      for (int32_t stride : operand.view.strides) mix(static_cast<uint64_t>(stride));
+    }
+    if (op.memory) {
+      for (int32_t stride : op.memory->second.strides) mix(static_cast<uint64_t>(stride));
+    }
+  }
+  return_to(here);
+  return hash;
+}
+
+Alternative GroupEmitter::search(const std::string &name, Kernel &kernel, const Alternative &first) {
+  begin_trial();
+  signature_ = signature(kernel, first);
+  std::optional<Alternative> chosen;
+  if (const auto found = known_.find(signature_); found != known_.end()) {
+    kernel.choose_variant(found->second.variant);
+    Alternative again = measure(kernel, found->second.tiling);
+    again.variant = found->second.variant;
+    again.region = first.region;
+    if (again.tiling == first.tiling || fits_twice(again)) chosen = again;
+  }
+  const bool is_known = chosen.has_value();
+  if (!chosen) chosen = known_[signature_] = compare(name, kernel, first);
+  end_trial();
+  if (is_known) report(name, kernel, *chosen, "; like an earlier group");
+  return *chosen;
+}
+
+Alternative GroupEmitter::compare(const std::string &name, Kernel &kernel, const Alternative &first) {
+  const std::vector<Alternative> all = alternatives(kernel, first);
+  counts_[name] = all.size();
+  if (const auto forced = forced_.find(name); forced != forced_.end()) {
+    if (forced->second >= all.size()) {
+      throw InputError("node " + name + " has " + std::to_string(all.size()) +
+                       " ways to be tiled, there is no number " + std::to_string(forced->second));
+    }
+    return all[forced->second];
+  }
+  if (all.size() == 1) return first;
+  std::vector<std::pair<int64_t, std::size_t>> alone;
+  for (std::size_t i = 0; i < all.size(); ++i) alone.emplace_back(cycles_alone(kernel, all[i]), i);
+  const int64_t by_rule = cycles_in_place(kernel, first);
+  std::map<std::size_t, int64_t> tried{{0, by_rule}};
+  std::size_t best = 0;
+  int64_t best_cycles = by_rule - alone.front().first / kWorthwhile;
+  std::sort(alone.begin(), alone.end());
+  for (std::size_t i = 0; i < std::min(alone.size(), kFinalists); ++i) {
+    const std::size_t number = alone[i].second;
+    if (number == 0) continue;
+    tried[number] = cycles_in_place(kernel, all[number]);
+    if (tried[number] >= best_cycles) continue;
+    best_cycles = tried[number];
+    best = number;
+  }
+  for (const auto &[cost, number] : alone) {
+    std::string remark = "; estimated " + std::to_string(cost) + " cycles alone";
+    if (tried.contains(number)) remark += ", " + std::to_string(tried[number]) + " to the end of the program";
+    if (number == 0) remark += ", by rule";
+    if (number == best) remark += ", taken";
+    report(name, kernel, all[number], remark);
+  }
+  return all[best];
+}
+
+void GroupEmitter::report(const std::string &name, Kernel &kernel, const Alternative &alternative,
+                          const std::string &remark) {
+  if (context_.tilings == nullptr) return;
+  kernel.choose_variant(alternative.variant);
+  const std::string variant = kernel.variant_text();
+  *context_.tilings += name + ": " + to_text(kernel.shape()) + " in tiles of " + to_text(alternative.tiling) + ", " +
+                       std::to_string(alternative.tiles) + " in a pass" + (variant.empty() ? "" : ", " + variant) +
+                       "; scratchpad " + std::to_string(alternative.resident) + " bytes resident, " +
+                       std::to_string(alternative.tile) + " a tile" + remark + "\n";
+}
+
+void GroupEmitter::emit_pass(Kernel &kernel, const Alternative &alternative, const Box &range) {
+  const Region &region = alternative.region;
+  const int64_t tile_bytes = std::max<int64_t>(alternative.tile, 1);
+  int64_t slots = slots_of(alternative);
+  if (cursor_ < region.begin || cursor_ + alternative.resident > region.end) cursor_ = region.begin;
   int64_t resident = cursor_;
   // The tile buffers follow; if there is no room for them, they begin again below the residents.
-  int64_t first = resident + need.resident;
-  const int64_t above = (region_.end - first) / tile_bytes;
-  const int64_t below = (resident - region_.begin) / tile_bytes;
+  int64_t first = resident + alternative.resident;
+  const int64_t above = (region.end - first) / tile_bytes;
+  const int64_t below = (resident - region.begin) / tile_bytes;
   if (above >= slots || above >= below) {
     slots = std::min(slots, above);
   } else {
-    first = region_.begin;
+    first = region.begin;
     slots = std::min(slots, below);
   }
   if (slots == 0) {
     // The residents lie where neither side has room.
-    resident = region_.begin;
-    first = resident + need.resident;
+    resident = region.begin;
+    first = resident + alternative.resident;
     slots = 1;
   }
-  cursor_ = first + slots * need.tile;
-  Arena residents(resident, resident + need.resident);
+  cursor_ = first + slots * alternative.tile;
+  Arena residents(resident, resident + alternative.resident);
   kernel.resident(residents, range);
   context_.emitter.begin_pass();
   int64_t slot = 0;
-  for (const Box &box : split(range, tiling)) {
+  for (const Box &box : split(range, alternative.tiling)) {
     context_.emitter.begin_tile();
-    const int64_t begin = first + (slot++ % slots) * need.tile;
-    Arena arena(begin, begin + need.tile);
+    const int64_t begin = first + (slot++ % slots) * alternative.tile;
+    Arena arena(begin, begin + alternative.tile);
     kernel.tile(arena, box);
   }
 }
 
-void GroupEmitter::emit(const std::string &name, Kernel &kernel) {
-  Need need;
-  int64_t smallest = std::numeric_limits<int64_t>::max();
-  region_ = quiet_;
-  std::optional<Tiling> chosen = choose(kernel, region_.size(), need, smallest);
-  if (!chosen) {
-    region_ = free_;
-    chosen = choose(kernel, region_.size(), need, smallest);
-  }
-  if (!chosen) {
-    throw DoesNotFit("node " + name + " needs at least " + std::to_string(smallest) +
-                     " bytes of scratchpad, the target has " + std::to_string(context_.target.spm_bytes));
-  }
-  const Tiling tiling = *chosen;
+void GroupEmitter::emit(Kernel &kernel, const Alternative &alternative) {
+  kernel.choose_variant(alternative.variant);
   const Shape shape = kernel.shape();
-  if (context_.tilings != nullptr) {
-    *context_.tilings += name + ": " + to_text(shape) + " in tiles of " + to_text(tiling) + ", " +
-                         std::to_string(need.tiles) + " in a pass; scratchpad " + std::to_string(need.resident) +
-                         " bytes resident, " + std::to_string(need.tile) + " a tile\n";
-  }
   Tiling passes = shape;
   if (kernel.pass_dimension() >= 0) {
     const auto d = static_cast<std::size_t>(kernel.pass_dimension());
-    passes[d] = tiling[d];
+    passes[d] = alternative.tiling[d];
   }
-  for (const Box &range : split(whole_box(shape), passes)) emit_pass(kernel, tiling, need, range);
+  for (const Box &range : split(whole_box(shape), passes)) emit_pass(kernel, alternative, range);
+}
+
+void GroupEmitter::emit(const std::string &name, Kernel &kernel) {
+  Alternative chosen = choose(name, kernel);
+  if (!on_trial_) {
+    if (search_ && kernel.is_searched()) {
+      chosen = search(name, kernel, chosen);
+    } else {
+      report(name, kernel, chosen, "");
+    }
+  }
+  emit(kernel, chosen);
 }
 
 }  // namespace cx::compiler::backend

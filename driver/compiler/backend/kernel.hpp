@@ -1,10 +1,16 @@
 // How a group becomes tiles: what each kind of group provides and the driver that picks a tiling and emits it.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "driver/compiler/backend/cost_model.hpp"
 #include "driver/compiler/backend/tile.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -25,6 +31,14 @@ class Kernel {
   virtual int pass_dimension() const { return -1; }
   /// Tilings to try, the best first.
   virtual std::vector<Tiling> tilings() const = 0;
+  /// Ways to compute a tile that give the same bits, such as splits of the array; number 0 is in force at first and is
+  /// the best by itself. choose_variant() comes before tilings() and what follows it.
+  virtual int variants() const { return 1; }
+  virtual void choose_variant(int number) { (void)number; }
+  /// Of the variant in force, for reports.
+  virtual std::string variant_text() const { return {}; }
+  /// Whether all variants and tilings give the same bits, so that the fastest one may be taken.
+  virtual bool is_searched() const { return false; }
   /// Elements of the group's shape below which a tile costs more than overlapping with others gains.
   virtual int64_t smallest_useful_tile() const { return 8192; }
   /// Tiles of the group that let loads, arithmetic and stores, also those of neighbouring groups, overlap.
@@ -42,18 +56,40 @@ struct Region {
   int64_t size() const { return end - begin; }
 };
 
+/// One way to tile a group.
+struct Alternative {
+  int variant = 0;  ///< of the kernel
+  Tiling tiling;
+  int64_t resident = 0;  ///< bytes that all tiles of a pass share
+  int64_t tile = 0;      ///< bytes of a tile
+  int64_t tiles = 1;     ///< of a pass
+  int64_t passes = 1;    ///< of the group
+  Region region;         ///< of the scratchpad
+};
+
 /// No tiling of a group fits the scratchpad that is left for it.
 class DoesNotFit : public InputError {
  public:
   using InputError::InputError;
 };
 
-/// Emits groups. What a pass holds and the ring of its tile buffers come one after the other in the free part of the
-/// scratchpad, pass after pass, round and round: what is overwritten is what was used longest ago, so that the loads of
-/// the next passes and groups can run ahead.
+/// Emits groups, tiled by rules or, where a kernel may be searched, as the cost model finds best: the group is emitted
+/// on trial in every way, between the groups before it and what follows it. What a pass holds and the ring of its tile
+/// buffers come one after the other in the free part of the scratchpad, pass after pass, round and round: what is
+/// overwritten is what was used longest ago, so that the loads of the next passes and groups can run ahead.
 class GroupEmitter {
  public:
-  explicit GroupEmitter(Context &context);
+  /// search: false leaves it at the rules. forced: alternatives to take by name of the group, whatever they cost; one
+  /// that is not there is an InputError.
+  GroupEmitter(Context &context, bool search, std::map<std::string, std::size_t> forced = {});
+  /// Alternatives of the groups that were searched, by name; number 0 is the rule's.
+  const std::map<std::string, std::size_t> &alternatives() const { return counts_; }
+  /// Before the first group: emits all of them on trial, to know what work is left after each. emit(n) emits group n.
+  void foresee(std::size_t groups, const std::function<void(std::size_t)> &emit);
+  /// Estimate of the program by rules alone, after foresee().
+  int64_t cycles_by_rule() const { return cycles_by_rule_; }
+  /// A group begins. follow() emits the one after it, for trials.
+  void begin_group(const std::function<void()> &follow);
   /// The free part of the scratchpad for the groups that follow; `quiet` is the part of it that neighbouring groups
   /// leave free too, taken if it is large enough.
   void set_region(const Region &free, const Region &quiet);
@@ -61,21 +97,54 @@ class GroupEmitter {
   void emit(const std::string &name, Kernel &kernel);
 
  private:
-  struct Need {
-    int64_t resident = 0;
-    int64_t tile = 0;
-    int64_t tiles = 1;   ///< of a pass
-    int64_t passes = 1;  ///< of the group
+  /// What the emitters stand at, to come back to after a trial.
+  struct Place {
+    Emitter::Mark mark;
+    int64_t acc_toggle = 0;
+    int64_t cursor = 0;
+    Region free, quiet;
   };
-  Need measure(Kernel &kernel, const Tiling &tiling);
-  std::optional<Tiling> choose(Kernel &kernel, int64_t bytes, Need &need, int64_t &smallest);
-  void emit_pass(Kernel &kernel, const Tiling &tiling, const Need &need, const Box &range);
+  Place place() const;
+  void return_to(const Place &place);
+
+  Alternative measure(Kernel &kernel, const Tiling &tiling);
+  std::optional<Alternative> choose(Kernel &kernel, const Region &region, int64_t &smallest);
+  /// By the rules; throws DoesNotFit.
+  Alternative choose(const std::string &name, Kernel &kernel);
+  /// `first` and others that fit where it fits.
+  std::vector<Alternative> alternatives(Kernel &kernel, const Alternative &first);
+  /// Cycles of the group alone.
+  int64_t cycles_alone(Kernel &kernel, const Alternative &alternative);
+  /// What the group's operations by rule look like but for their places, and those of the group searched before.
+  std::size_t signature(Kernel &kernel, const Alternative &first);
+  /// Cycles from some groups before this one on: the mean of those to the end of the next group, and of those to the
+  /// end of the program if all that is left takes no more than its time on the engine that is the last to finish.
+  int64_t cycles_in_place(Kernel &kernel, const Alternative &alternative);
+  void begin_trial();
+  void end_trial();
+  Alternative search(const std::string &name, Kernel &kernel, const Alternative &first);
+  /// The best one, by trials of all alternatives.
+  Alternative compare(const std::string &name, Kernel &kernel, const Alternative &first);
+  void report(const std::string &name, Kernel &kernel, const Alternative &alternative, const std::string &remark);
+  void emit(Kernel &kernel, const Alternative &alternative);
+  void emit_pass(Kernel &kernel, const Alternative &alternative, const Box &range);
 
   Context &context_;
+  CostModel model_;
+  bool search_;
+  std::map<std::string, std::size_t> forced_;
+  std::map<std::string, std::size_t> counts_;
+  bool on_trial_ = false;
+  std::function<void()> follow_;
+  std::vector<std::size_t> begins_;                  ///< first operations of the groups so far
+  std::vector<std::array<int64_t, kEngines>> left_;  ///< cycles for which engines are taken from a group on
   Region free_;
   Region quiet_;
-  Region region_;       ///< of the group
   int64_t cursor_ = 0;  ///< where the next pass begins
+  /// Alternatives found best, by signature.
+  std::map<std::size_t, Alternative> known_;
+  std::size_t signature_ = 0;  ///< of the group that was searched last
+  int64_t cycles_by_rule_ = 0;
 };
 
 /// All boxes of `tiling` that cover `range`, in row-major order.

@@ -14,6 +14,8 @@ namespace {
 const std::vector<int> kChannelsLast{0, 2, 3, 1};
 constexpr int64_t kSmallTile = 64;  ///< rows; smaller tiles waste more than another pass over the input costs
 
+constexpr int kSplits = 3;  ///< splits of the array to try
+
 class ConvKernel : public Kernel {
  public:
   ConvKernel(Context &context, const Group &group)
@@ -34,12 +36,14 @@ class ConvKernel : public Kernel {
     const Depth depth = joined() ? Depth{window_.kernel_x * channels_, window_.kernel_y}
                                  : Depth{channels_, window_.kernel_y * window_.kernel_x};
     require_exact_sums(context, node_, depth.run_length * depth.runs);
-    split_ = choose_split(context.target, product_, rows, outputs_, depth);
+    splits_ = rank_splits(context.target, product_, rows, outputs_, depth);
+    split_ = splits_.front();
     choose_piece();
     in_place_ = reads_in_place(context, node_.inputs[0], window_, group.shape, false, joined());
   }
 
   Shape shape() const override { return group_.shape; }
+  bool is_searched() const override { return true; }
   int pass_dimension() const override { return in_pieces() ? -1 : 1; }
 
   std::vector<Tiling> tilings() const override {
@@ -54,6 +58,15 @@ class ConvKernel : public Kernel {
     }
     large.insert(large.end(), small.begin(), small.end());
     return large;
+  }
+
+  int variants() const override {
+    // Pieces of K depend on the split, and sums on the pieces.
+    return in_pieces() ? 1 : std::min(static_cast<int>(splits_.size()), kSplits);
+  }
+  void choose_variant(int number) override { split_ = splits_[static_cast<std::size_t>(number)]; }
+  std::string variant_text() const override {
+    return "array " + std::to_string(split_.m) + " x " + std::to_string(split_.n);
   }
 
   int64_t smallest_useful_tile() const override {
@@ -257,6 +270,7 @@ class ConvKernel : public Kernel {
   int64_t channels_;  ///< of one group
   int64_t outputs_;   ///< of one group
   WindowShape window_;
+  std::vector<TileSplit> splits_;  ///< the best first
   TileSplit split_;
   int64_t piece_ = 0;      ///< channels that are in the scratchpad at once
   bool in_place_ = false;  ///< the input is in the scratchpad as windows need it

@@ -12,6 +12,7 @@ class ElementwiseKernel : public Kernel {
   ElementwiseKernel(Context &context, const Group &group)
       : group_(group), tail_(context, group), order_(context.layout.order(group.outputs.front())) {}
 
+  bool is_searched() const override { return true; }
   Shape shape() const override { return group_.shape; }
   std::vector<Tiling> tilings() const override {
     return free_tilings(group_.shape, order_, kTileElements, std::vector<bool>(group_.shape.size(), false));

@@ -14,6 +14,8 @@ std::vector<int> row_major_order(std::size_t rank) {
   return order;
 }
 
+constexpr int kSplits = 3;  ///< splits of the array to try
+
 class MatMulKernel : public Kernel {
  public:
   MatMulKernel(Context &context, const Group &group)
@@ -34,11 +36,13 @@ class MatMulKernel : public Kernel {
     int64_t rows = group.shape[rank_ - 2];
     if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
     require_exact_sums(context, node_, depth_);
-    split_ = choose_split(context.target, product_, rows, group.shape.back(), {depth_, 1});
+    splits_ = rank_splits(context.target, product_, rows, group.shape.back(), {depth_, 1});
+    split_ = splits_.front();
     choose_piece();
   }
 
   Shape shape() const override { return group_.shape; }
+  bool is_searched() const override { return true; }
   int pass_dimension() const override { return shared_ && !in_pieces() ? static_cast<int>(rank_) - 1 : -1; }
 
   std::vector<Tiling> tilings() const override {
@@ -52,6 +56,15 @@ class MatMulKernel : public Kernel {
       if (n <= columns) return result;
       n = (n / 2 + columns - 1) / columns * columns;
     }
+  }
+
+  int variants() const override {
+    // Pieces of K depend on the split, and sums on the pieces.
+    return in_pieces() ? 1 : std::min(static_cast<int>(splits_.size()), kSplits);
+  }
+  void choose_variant(int number) override { split_ = splits_[static_cast<std::size_t>(number)]; }
+  std::string variant_text() const override {
+    return "array " + std::to_string(split_.m) + " x " + std::to_string(split_.n);
   }
 
   int64_t smallest_useful_tile() const override {
@@ -234,7 +247,8 @@ class MatMulKernel : public Kernel {
   Quantiser b_quantiser_;
   bool shared_ = false;  ///< one right operand for all batches
   int64_t depth_;
-  int64_t piece_ = 0;  ///< of K, that is in the scratchpad at once
+  int64_t piece_ = 0;              ///< of K, that is in the scratchpad at once
+  std::vector<TileSplit> splits_;  ///< the best first
   TileSplit split_;
   Box range_;
   SpmView weights_;

@@ -131,7 +131,7 @@ class PadKernel : public Kernel {
     MemView element;
     element.dtype = buffer.dtype;
     element.segment = context_.constants.segment();
-    element.offset = context_.constants.place(value_);
+    element.offset = context_.constants.place(value_.size(), [&] { return value_; });
     element.dims = buffer.dims;
     element.strides.assign(buffer.dims.size(), 0);
     context_.emitter.load(buffer, element);

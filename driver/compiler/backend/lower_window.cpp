@@ -24,6 +24,7 @@ class WindowKernel : public Kernel {
         window_(window) {}
 
   Shape shape() const override { return group_.shape; }
+  bool is_searched() const override { return true; }
   int pass_dimension() const override { return 1; }
 
   std::vector<Tiling> tilings() const override {

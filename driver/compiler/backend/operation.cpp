@@ -7,7 +7,7 @@
 
 namespace cx::compiler::backend {
 
-std::vector<Sources> dependences(const std::vector<Operation> &operations) {
+std::vector<Sources> dependences(std::span<const Operation> operations) {
   std::map<int, HazardMap> spaces;
   std::array<Sources, kEngines> known;  // last operation of each engine that is known to be complete
   for (Sources &clock : known) clock.fill(-1);

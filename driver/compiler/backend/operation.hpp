@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -58,7 +59,7 @@ struct Operation {
 /// For every operation the latest one of each engine that has to be complete before it starts; -1 for none, and for
 /// what follows from others.
 using Sources = std::array<int64_t, kEngines>;
-std::vector<Sources> dependences(const std::vector<Operation> &operations);
+std::vector<Sources> dependences(std::span<const Operation> operations);
 
 /// Elements of a view.
 uint64_t count(const std::array<uint16_t, 4> &dims);

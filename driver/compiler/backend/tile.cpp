@@ -252,7 +252,9 @@ SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box
   if (tensor.is_constant()) {
     const SpmView buffer = allocate(arena, quantiser.dtype, box.size, order);
     if (context.emitter.dry()) return buffer;
-    const int64_t offset = context.constants.place(pack_constant(tensor, box, order, quantiser));
+    const int64_t offset =
+        context.constants.place(static_cast<std::size_t>(product(box.size) * element_bytes(quantiser.dtype)),
+                                [&] { return pack_constant(tensor, box, order, quantiser); });
     context.emitter.load(buffer, constant_memory(context, buffer, offset));
     return buffer;
   }
@@ -308,7 +310,7 @@ SpmView load_channels(Context &context, Arena &arena, TensorId id, int64_t first
 SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &values) {
   const SpmView buffer = allocate(arena, Dtype::FP32, {static_cast<int64_t>(values.size())}, {0});
   if (context.emitter.dry()) return buffer;
-  const int64_t offset = context.constants.place(encode_floats(values, Dtype::FP32));
+  const int64_t offset = context.constants.place(4 * values.size(), [&] { return encode_floats(values, Dtype::FP32); });
   context.emitter.load(buffer, constant_memory(context, buffer, offset));
   return buffer;
 }
@@ -341,8 +343,10 @@ MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype
   dense.dims = box.size;
   dense.strides = row_major_strides(box.size);
   for (int64_t &stride : dense.strides) stride *= element_bytes(dtype);
-  return constant_memory(context, dense,
-                         context.constants.place(pack_constant(context.graph[id], box, order, {dtype, -1, {}})));
+  const auto size = static_cast<std::size_t>(product(box.size) * element_bytes(dtype));
+  return constant_memory(context, dense, context.constants.place(size, [&] {
+    return pack_constant(context.graph[id], box, order, {dtype, -1, {}});
+  }));
 }
 
 Dtype temporary_dtype(const Context &context, TensorId id) {

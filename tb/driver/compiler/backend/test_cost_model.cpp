@@ -1,7 +1,8 @@
 // The cost model's cycles against those of the simulated chip.
 #include <catch2/catch.hpp>
-#include <cmath>
+#include <cstddef>
 
+#include "driver/include/cx/error.hpp"
 #include "tb/driver/compiler/backend/bench.hpp"
 #include "tb/driver/compiler/backend/timed_run.hpp"
 
@@ -117,6 +118,64 @@ TEST_CASE("groups of a program are estimated each, and add up") {
           Approx(static_cast<double>(group.cycles)).epsilon(kError).margin(kCycles));
   }
   CHECK(sum == statistics.estimated_cycles);
+}
+
+TEST_CASE("no other tiling is faster on the chip than the one that is taken by more than a few per cent") {
+  constexpr double kBeaten = 0.03;
+  const auto device = Device::open(CX_CHIP);
+  std::size_t alternatives = 0;
+  for (const Case &one : cases()) {
+    CompileOptions options;
+    options.precision = Precision::fp16;
+    CompileStatistics statistics;
+    const auto cycles = [&] {
+      return static_cast<double>(timed_run(*device, one.graph, options, statistics).work_cycles);
+    };
+    const double taken = cycles();
+    const compiler::GroupStatistics group = statistics.details.front();
+    for (std::size_t number = 0; number < group.alternatives; ++number) {
+      options.tilings[group.name] = number;
+      INFO(one.name << ", alternative " << number);
+      CHECK(taken <= cycles() * (1 + kBeaten) + kCycles);
+      ++alternatives;
+    }
+  }
+  CHECK(alternatives > 2 * cases().size());
+}
+
+TEST_CASE("all tilings give the same bits") {
+  const auto device = Device::open(CX_CHIP);
+  for (const Case &one : cases()) {
+    CompileOptions options;
+    options.precision = Precision::fp16;
+    CompileStatistics statistics;
+    const auto outputs = [&] {
+      std::vector<HostTensor> result;
+      timed_run(*device, one.graph, options, statistics, &result);
+      return result.front().bytes;
+    };
+    options.search_tilings = false;
+    const std::vector<std::byte> by_rule = outputs();
+    CHECK(statistics.details.front().alternatives == 0);
+    options.search_tilings = true;
+    CHECK(outputs() == by_rule);
+    const compiler::GroupStatistics group = statistics.details.front();
+    for (std::size_t number = 0; number < group.alternatives; ++number) {
+      options.tilings[group.name] = number;
+      INFO(one.name << ", alternative " << number);
+      CHECK(outputs() == by_rule);
+    }
+  }
+}
+
+TEST_CASE("an alternative that is not there is refused") {
+  CompileOptions options;
+  const Graph graph = matmul({128, 256}, {256, 64}, false);
+  CompileStatistics statistics;
+  compile(graph, tiny_target(), options, &statistics);
+  REQUIRE(statistics.details.front().alternatives > 0);
+  options.tilings[statistics.details.front().name] = statistics.details.front().alternatives;
+  CHECK_THROWS_AS(compile(graph, tiny_target(), options), InputError);
 }
 
 TEST_CASE("a graph without instructions takes no time") {

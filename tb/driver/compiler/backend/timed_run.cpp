@@ -11,7 +11,7 @@
 namespace cx::tb {
 
 tools::Profile timed_run(Device &device, const compiler::Graph &graph, const compiler::CompileOptions &options,
-                         compiler::CompileStatistics &statistics) {
+                         compiler::CompileStatistics &statistics, std::vector<HostTensor> *outputs) {
   Executable executable(device, compiler::compile(graph, device.target(), options, &statistics));
   std::mt19937 random(1);
   std::vector<HostTensor> inputs;
@@ -19,7 +19,8 @@ tools::Profile timed_run(Device &device, const compiler::Graph &graph, const com
     inputs.push_back({tensor.name, compiler::name_of(tensor.type), tensor.shape, std::move(tensor.data.value())});
   }
   tools::start_trace();
-  executable.run(inputs);
+  std::vector<HostTensor> results = executable.run(inputs);
+  if (outputs != nullptr) *outputs = std::move(results);
   const std::vector<cx_port_trace_record> trace = tools::finish_trace();
   return tools::make_profile(trace, executable.program(), statistics, executable.report(), device.target());
 }
