@@ -94,8 +94,13 @@ uint64_t count_macs(const Graph &graph) {
 /// What no program can avoid to move: constants and bound tensors, each once, at the group that meets it first.
 class MinimumTraffic {
  public:
-  MinimumTraffic(const Graph &graph, Dtype element, Dtype product)
-      : graph_(graph), element_(element), product_(product), seen_(graph.tensors.size(), false) {}
+  /// streams: bytes of the weights that are stored compressed.
+  MinimumTraffic(const Graph &graph, Dtype element, Dtype product, std::map<TensorId, uint64_t> streams)
+      : graph_(graph),
+        element_(element),
+        product_(product),
+        streams_(std::move(streams)),
+        seen_(graph.tensors.size(), false) {}
 
   uint64_t of(const Group &group) {
     int64_t bytes = 0;
@@ -123,6 +128,7 @@ class MinimumTraffic {
   int64_t once(TensorId id, bool of_product) {
     if (seen_[static_cast<std::size_t>(id)]) return 0;
     seen_[static_cast<std::size_t>(id)] = true;
+    if (const auto found = streams_.find(id); found != streams_.end()) return static_cast<int64_t>(found->second);
     const Tensor &tensor = graph_[id];
     const int64_t all = elements(tensor.shape);
     int64_t used = 0;
@@ -139,12 +145,30 @@ class MinimumTraffic {
   const Graph &graph_;
   Dtype element_;
   Dtype product_;
+  std::map<TensorId, uint64_t> streams_;
   std::vector<bool> seen_;
 };
 
-std::vector<GroupStatistics> details_of(const Graph &graph, const std::vector<Group> &groups, Dtype element,
-                                        Dtype product) {
-  MinimumTraffic traffic(graph, element, product);
+/// Bytes of the weights that are nowhere read but as streams.
+std::map<TensorId, uint64_t> streams_of(const Graph &graph, const std::vector<Group> &groups, const Context &context) {
+  std::map<TensorId, uint64_t> streams;
+  std::map<TensorId, std::size_t> readers;
+  for (const Group &group : groups) {
+    const auto found = context.products.find(&group);
+    if (found == context.products.end() || found->second.engine != "sca") continue;
+    const TensorId id = graph.nodes[static_cast<std::size_t>(group.nodes.front())].inputs[1];
+    ++readers[id];
+    const auto place = streams.emplace(id, found->second.stream_bytes).first;
+    place->second = std::min(place->second, found->second.stream_bytes);
+  }
+  for (const auto &[id, count] : readers) {
+    if (graph.consumers(id).size() != count) streams.erase(id);
+  }
+  return streams;
+}
+
+std::vector<GroupStatistics> details_of(const Graph &graph, const std::vector<Group> &groups, const Context &context) {
+  MinimumTraffic traffic(graph, context.element, context.product, streams_of(graph, groups, context));
   std::vector<GroupStatistics> details;
   for (const Group &group : groups) {
     GroupStatistics &detail = details.emplace_back();
@@ -156,6 +180,8 @@ std::vector<GroupStatistics> details_of(const Graph &graph, const std::vector<Gr
       detail.macs += macs_of(graph, node);
     }
     detail.minimum_bytes = traffic.of(group);
+    const auto choice = context.products.find(&group);
+    if (choice != context.products.end()) detail.product = choice->second;
   }
   return details;
 }
@@ -163,7 +189,10 @@ std::vector<GroupStatistics> details_of(const Graph &graph, const std::vector<Gr
 std::unique_ptr<Kernel> make_kernel(Context &context, const Group &group) {
   switch (group.kind) {
     case GroupKind::convolution:
-      return is_depthwise(context, group) ? lower_depthwise(context, group) : lower_conv(context, group);
+      if (!is_depthwise(context, group)) return lower_conv(context, group);
+      context.products[&group].engine = "vpu";
+      context.products[&group].reason = "one channel in, one out";
+      return lower_depthwise(context, group);
     case GroupKind::matmul:
       return lower_matmul(context, group);
     case GroupKind::pool:
@@ -192,8 +221,17 @@ void emit_group(Context &context, GroupEmitter &emitter, const Group &group) {
   if (group.kind == GroupKind::move) {
     lower_move(context, emitter, group);
   } else if (!group.outputs.empty() && elements(group.shape) != 0) {
-    const std::unique_ptr<Kernel> kernel = make_kernel(context, group);
-    emitter.emit(group.name, *kernel);
+    try {
+      emitter.emit(group.name, *make_kernel(context, group));
+    } catch (const DoesNotFit &) {
+      // Nothing has been emitted. Dense products can go by in pieces of K.
+      ProductChoice &choice = context.products[&group];
+      if (choice.engine != "sca") throw;
+      choice.engine = "dmmu";
+      choice.reason = "does not fit the scratchpad";
+      choice.macs_skipped = 0;
+      emitter.emit(group.name, *make_kernel(context, group));
+    }
   }
 }
 
@@ -253,7 +291,12 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
   Context context{
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   context.tf32 = options.precision == Precision::tf32;
+<<<<<<< HEAD
   GroupEmitter group_emitter(context, search, options.tilings);
+=======
+  context.sca = options.sca;
+  GroupEmitter group_emitter(context);
+>>>>>>> 919d53d (Matrix products with constant sparse weights on the SCA)
   std::string tilings;
   if (wants_steps(options.observer)) context.tilings = &tilings;
   if (!groups.empty()) emitter.set_node(groups.front().name);
@@ -316,8 +359,13 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     statistics->scratchpad_bytes = static_cast<uint64_t>(residency.bytes);
     statistics->dma_load_bytes = emitter.load_bytes();
     statistics->dma_store_bytes = emitter.store_bytes();
-    statistics->details = details_of(graph, groups, element, product);
-    for (const GroupStatistics &detail : statistics->details) statistics->minimum_bytes += detail.minimum_bytes;
+    statistics->details = details_of(graph, groups, context);
+    for (const GroupStatistics &detail : statistics->details) {
+      statistics->minimum_bytes += detail.minimum_bytes;
+      statistics->sparse_products += detail.product.engine == "sca" ? 1 : 0;
+      statistics->macs_skipped += detail.product.macs_skipped;
+      statistics->sparse_bytes_saved += detail.product.bytes_saved();
+    }
     add_estimate(target, emitter, *statistics);
     for (GroupStatistics &detail : statistics->details) {
       const auto found = group_emitter.alternatives().find(detail.name);

@@ -11,6 +11,7 @@
 
 #include "driver/compiler/frontend/frontend.hpp"
 #include "driver/compiler/graph.hpp"
+#include "driver/compiler/sca.hpp"
 #include "driver/runtime/program.hpp"
 
 namespace cx::compiler {
@@ -35,6 +36,9 @@ struct CompileOptions {
   /// Taken for the largest magnitude of every constant that a product multiplies. Absent: the constant's own, of
   /// weights that of each output channel.
   std::optional<float> constant_range;
+
+  /// Products on the sparse computing accelerator.
+  ScaOptions sca;
 
   /// Where the constants go, for programs that share them; null: into the program's image.
   std::shared_ptr<SharedConstants> constants;
@@ -73,6 +77,7 @@ struct GroupStatistics {
   /// Ways to tile it that were weighed, the rule's among them as number 0; 0 where there was no choice, or the same one
   /// as for an earlier group.
   std::size_t alternatives = 0;
+  ProductChoice product = {};
 };
 
 /// What the compiler did, for reports.
@@ -86,16 +91,22 @@ struct CompileStatistics {
   uint64_t scratchpad_bytes = 0;          ///< that tensors take at most between groups
   uint64_t dma_load_bytes = 0;
   uint64_t dma_store_bytes = 0;
-  /// That any program for this graph moves between DRAM and chip: constants, bound inputs and outputs, each once.
+  uint64_t sparse_products = 0;    ///< groups whose product runs on the SCA
+  uint64_t macs_skipped = 0;       ///< of CompileStatistics::details, together
+  int64_t sparse_bytes_saved = 0;  ///< likewise
+  /// That any program for this graph moves between DRAM and chip: constants (weights as they are stored, compressed or
+  /// not), bound inputs and outputs, each once.
   uint64_t minimum_bytes = 0;
   uint64_t estimated_cycles = 0;         ///< from the first instruction to the end of the last, by the cost model
   std::vector<GroupStatistics> details;  ///< of the groups
 };
 
 /// Compiles a graph that satisfies verify(). Inputs and outputs are bound in their ONNX types, in the graph's order.
-/// The same arguments give the same bytes. Throws InputError when a layer does not fit the target (naming node, bytes
-/// needed, bytes there), the target's DMMU lacks the precision (naming what it has) or a range is missing or not a
-/// magnitude (naming the tensor); UnsupportedError for an operator or type without device code.
+/// The same arguments give the same bytes. A product on the SCA sums all of a kernel row's (or a matrix's) K in one
+/// chain, if it is at most sca.tile.depth long, as output-stationary products of packing 1 do; weight-stationary ones
+/// sum pieces, so that their last bits may differ. Throws InputError when a layer does not fit the target (naming node,
+/// bytes needed, bytes there), the target's DMMU lacks the precision (naming what it has) or a range is missing or not
+/// a magnitude (naming the tensor); UnsupportedError for an operator or type without device code.
 Program compile(const Graph &graph, const Target &target, const CompileOptions &options = {},
                 CompileStatistics *statistics = nullptr);
 

@@ -128,6 +128,7 @@ Session::Entry Session::compile(std::span<const HostTensor> inputs) {
   options.constant_range = options_.constant_range;
   options.constants = constants_;
   options.in_place = options_.in_place;
+  options.sca = options_.sca;
   Entry entry;
   compiler::ImportOptions import;
   for (const auto &[name, tensor] : bound_inputs_) import.input_shapes[name] = tensor.shape();

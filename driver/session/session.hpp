@@ -21,6 +21,7 @@ struct SessionOptions {
   compiler::Precision precision = compiler::Precision::fp32;
   std::map<std::string, float> ranges;          ///< of the 8-bit precisions, see compiler::CompileOptions
   std::optional<float> constant_range;          ///< likewise
+  compiler::ScaOptions sca;                     ///< likewise
   std::map<std::string, std::string> in_place;  ///< {output, input} by name, see compiler::CompileOptions
   std::size_t max_programs = 32;  ///< programs kept on the device; the one unused for longest makes room. At least 1
 };

@@ -13,6 +13,7 @@
 #include "driver/tools/model_inputs.hpp"
 #include "driver/tools/profile.hpp"
 #include "driver/tools/report_table.hpp"
+#include "driver/tools/sca_report.hpp"
 #include "driver/tools/trace.hpp"
 
 namespace cx::tools {
@@ -20,6 +21,7 @@ namespace {
 
 struct ProfileOptions {
   ChipOptions chip;
+  ScaArguments sca;
   std::string model, precision = "fp16";
   InputOptions inputs;  ///< seeded with 1 where nothing else is said
   bool json = false;
@@ -39,6 +41,7 @@ int profile(const ProfileOptions &options) {
   const auto begin = Clock::now();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
+  compile_options.sca = options.sca.options();
   const std::vector<HostTensor> values = input_values(options.model, options.inputs, nullptr);
   SplitInputs inputs = split_inputs(values);
   progress("booting the chip");
@@ -77,6 +80,7 @@ int profile(const ProfileOptions &options) {
     json["latency_us"] = report.latency_us;
     json.update(profile_json(result, target));
     json.update(nlohmann::ordered_json(energy_json(report)));
+    json["sca"] = sca_json(statistics);
     json["peak_bytes"] = fixed + statistics.workspace_bytes;
     json["peak_bytes_no_reuse"] = fixed + statistics.workspace_bytes_no_reuse;
     json["workspace_bytes"] = statistics.workspace_bytes;
@@ -89,6 +93,7 @@ int profile(const ProfileOptions &options) {
   } else {
     fmt::print("{}", profile_table(result, target));
     fmt::print("{}\n", energy_table(report));
+    if (const std::string table = sca_table(statistics); !table.empty()) fmt::print("\n{}\n", table);
     fmt::print("latency with copies from and to the host {:.2f} us\n", report.latency_us);
     fmt::print("device memory {} bytes, without reuse {}; of intermediate tensors {}, without reuse {}\n",
                grouped(fixed + statistics.workspace_bytes), grouped(fixed + statistics.workspace_bytes_no_reuse),
@@ -110,6 +115,7 @@ void add_profile(CLI::App &app, Invocation &invocation) {
       "Run an ONNX model and print where its time goes, by groups of nodes, and how far it is from a lower bound");
   command->add_option("model", options->model, "ONNX file")->required();
   options->chip.add_to(*command);
+  options->sca.add_to(*command);
   command
       ->add_option("--precision", options->precision,
                    "Weights and activations on the device: " + compiler::precision_names())

@@ -13,6 +13,7 @@
 #include "driver/tools/input_values.hpp"
 #include "driver/tools/model_inputs.hpp"
 #include "driver/tools/report_table.hpp"
+#include "driver/tools/sca_report.hpp"
 #include "driver/tools/step_files.hpp"
 #include "driver/tools/task.hpp"
 #include "driver/tools/tensor_file.hpp"
@@ -25,6 +26,7 @@ using Json = nlohmann::ordered_json;
 
 struct RunOptions {
   ChipOptions chip;
+  ScaArguments sca;
   InputOptions from;
   std::string model, precision = "fp32", task, labels, report, output, check = "values";
   std::string ranges, save_ranges;
@@ -148,6 +150,7 @@ int run(const RunOptions &options) {
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
   compile_options.precision = precision;
+  compile_options.sca = options.sca.options();
   const std::optional<Calibration> calibration =
       ranges_for(precision, *device, options.model, options.ranges, options.samples, options.from, task.get(), &values);
   if (calibration) compile_options.ranges = calibration->ranges;
@@ -198,6 +201,7 @@ int run(const RunOptions &options) {
                      {"constant_bytes", statistics.constant_bytes},
                      {"workspace_bytes", statistics.workspace_bytes},
                      {"workspace_bytes_no_reuse", statistics.workspace_bytes_no_reuse}};
+  json["sca"] = sca_json(statistics);
   json["bound_inputs"] = inputs.bound;
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
@@ -224,6 +228,7 @@ int run(const RunOptions &options) {
       fmt::print("waves of tile {}: {} cycles in {}{}\n", waves->tile, recorded, waves->path,
                  recorded == 0 ? "; the tile had nothing to do in that time" : "");
     }
+    if (const std::string table = sca_table(statistics); !table.empty()) fmt::print("\n{}", table);
     fmt::print("\n{}", report_table(executable.report(), statistics, seconds(compiled - begin), seconds(end - begin)));
   }
   return check.passed ? kDone : kCheckFailed;
@@ -231,6 +236,7 @@ int run(const RunOptions &options) {
 
 struct ConvertOptions {
   ChipOptions chip;
+  ScaArguments sca;
   std::string model, output, ranges, dump, precision = "fp32";
   std::vector<std::string> shapes, samples, pictures;
   bool json = false;
@@ -255,6 +261,7 @@ int convert(const ConvertOptions &options) {
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
+  compile_options.sca = options.sca.options();
   const std::optional<Calibration> calibration = ranges_for(compile_options.precision, *device, options.model,
                                                             options.ranges, options.samples, from, nullptr, nullptr);
   if (calibration) compile_options.ranges = calibration->ranges;
@@ -284,6 +291,7 @@ int convert(const ConvertOptions &options) {
     json["workspace_bytes_no_reuse"] = statistics.workspace_bytes_no_reuse;
     json["peak_bytes"] = peak;
     json["peak_bytes_no_reuse"] = peak_no_reuse;
+    json["sca"] = sca_json(statistics);
     if (!options.dump.empty()) json["dumped_steps"] = steps.count();
     json["wall_s"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     fmt::print("{}\n", json.dump(2));
@@ -294,11 +302,29 @@ int convert(const ConvertOptions &options) {
   fmt::print("device memory: peak {} bytes ({} without reuse), of which workspace {} ({} without reuse)\n", peak,
              peak_no_reuse, statistics.workspace_bytes, statistics.workspace_bytes_no_reuse);
   if (calibration) fmt::print("products in {}, {}\n", options.precision, calibration->text());
+  fmt::print("{}", sca_table(statistics));
   if (!options.dump.empty()) fmt::print("{} steps of the compiler in {}\n", steps.count(), options.dump);
   return kDone;
 }
 
 }  // namespace
+
+void ScaArguments::add_to(CLI::App &app) {
+  app.add_option("--sca", use,
+                 "Products with constant weights on the sparse accelerator: auto (where it is faster by the compiler's "
+                 "estimate), always, never")
+      ->capture_default_str();
+  app.add_option("--sca-format", format,
+                 "How their weights are stored: bitmap, run-length, N:M or block:HxW; default: what is smallest for "
+                 "each. Weights that do not have the pattern N:M are an error");
+}
+
+compiler::ScaOptions ScaArguments::options() const {
+  compiler::ScaOptions result;
+  result.use = compiler::sca_use_from(use);
+  if (!format.empty()) result.format = compiler::sca_format_from(format);
+  return result;
+}
 
 void add_input_options(CLI::App &command, InputOptions &options) {
   command
@@ -333,6 +359,7 @@ void add_run(CLI::App &app, Invocation &invocation) {
   CLI::App *command = app.add_subcommand("run", "Compile an ONNX model and run it on the chip");
   command->add_option("model", options->model, "ONNX file")->required();
   options->chip.add_to(*command);
+  options->sca.add_to(*command);
   command
       ->add_option("--precision", options->precision,
                    "Weights and activations on the device: " + compiler::precision_names())
@@ -383,6 +410,7 @@ void add_convert(CLI::App &app, Invocation &invocation) {
   CLI::App *command = app.add_subcommand("convert", "Compile an ONNX model into a program file (.cxb)");
   command->add_option("model", options->model, "ONNX file")->required();
   options->chip.add_to(*command);
+  options->sca.add_to(*command);
   command->add_option("-o,--output", options->output, "Program file; default: the model's name with .cxb");
   command->add_option("--precision", options->precision, compiler::precision_names())->capture_default_str();
   command

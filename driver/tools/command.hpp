@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "driver/compiler/sca.hpp"
 #include "driver/tools/input_values.hpp"
 #include "driver/umd/device.hpp"
 
@@ -26,6 +27,14 @@ struct ChipOptions {
   std::unique_ptr<Device> open() const;
   /// For reports: the name of the configuration, or the device's address.
   std::string name() const;
+};
+
+/// --sca and --sca-format.
+struct ScaArguments {
+  std::string use = "auto";
+  std::string format;
+  void add_to(CLI::App &app);
+  compiler::ScaOptions options() const;
 };
 
 /// The action that the chosen subcommand runs; set by its callback.

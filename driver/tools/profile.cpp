@@ -89,17 +89,21 @@ Profile make_profile(std::span<const cx_port_trace_record> trace, const Program 
 
   const auto peak = static_cast<double>(report.peak_macs_per_cycle);
   const double bandwidth = dram_bytes_per_cycle(target);
+  profile.peak_sparse_macs_per_cycle = uint64_t{target.sca_tiles} * target.sca_rows * target.sca_cols;
+  const auto sparse_peak = static_cast<double>(std::max<uint64_t>(profile.peak_sparse_macs_per_cycle, 1));
   uint64_t reached = 0;
   for (GroupProfile &group : profile.groups) {
     if (group.last_complete > reached) {
       group.cycles = group.last_complete - reached;
       reached = group.last_complete;
     }
-    const double macs = static_cast<double>(group.group.macs) / peak;
+    const bool sparse = group.group.product.engine == "sca";
+    const uint64_t multiplied = group.group.macs - group.group.product.macs_skipped;
+    const double macs = static_cast<double>(multiplied) / (sparse ? sparse_peak : peak);
     const double bytes = static_cast<double>(group.group.minimum_bytes) / bandwidth;
     group.bound_cycles = std::max(macs, bytes);
     group.bound_by_macs = macs > bytes;
-    profile.macs += group.group.macs;
+    (sparse ? profile.sparse_macs : profile.macs) += multiplied;
     profile.minimum_bytes += group.group.minimum_bytes;
     profile.memory_bytes += group.memory_bytes;
   }
@@ -108,14 +112,16 @@ Profile make_profile(std::span<const cx_port_trace_record> trace, const Program 
   profile.estimated_cycles = statistics.estimated_cycles;
   profile.launch_cycles = report.launch_cycles;
   if (profile.work_cycles > profile.launch_cycles) throw Error("the trace is longer than the launch");
-  profile.mac_cycles = static_cast<double>(profile.macs) / peak;
+  profile.mac_cycles =
+      std::max(static_cast<double>(profile.macs) / peak, static_cast<double>(profile.sparse_macs) / sparse_peak);
   profile.byte_cycles = static_cast<double>(profile.minimum_bytes) / bandwidth;
   const double work = std::max(profile.mac_cycles, profile.byte_cycles);
   if (work > static_cast<double>(profile.work_cycles)) {
     profile.violation = fmt::format(
-        "the run took {} cycles, less than its lower bound of {:.1f}: {:.1f} for {} multiply-accumulates, {:.1f} for "
-        "{} bytes",
-        profile.work_cycles, work, profile.mac_cycles, profile.macs, profile.byte_cycles, profile.minimum_bytes);
+        "the run took {} cycles, less than its lower bound of {:.1f}: {:.1f} for {} multiply-accumulates and {} sparse "
+        "ones, {:.1f} for {} bytes",
+        profile.work_cycles, work, profile.mac_cycles, profile.macs, profile.sparse_macs, profile.byte_cycles,
+        profile.minimum_bytes);
   }
   profile.bound_cycles = work + static_cast<double>(profile.launch_cycles - profile.work_cycles);
   return profile;
@@ -125,6 +131,7 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
   using Json = nlohmann::ordered_json;
   Json json;
   json["macs"] = profile.macs;
+  json["sparse_macs"] = profile.sparse_macs;
   json["bytes"] = profile.minimum_bytes;
   json["memory_bytes"] = profile.memory_bytes;
   json["launch_us"] = microseconds(static_cast<double>(profile.launch_cycles), target);
@@ -178,8 +185,13 @@ std::string profile_table(const Profile &profile, const Target &target) {
     }
     out += fmt::format("{:>9.2f} {}\n", microseconds(group.bound_cycles, target), limit(group.bound_by_macs));
   }
-  out += fmt::format("\n{} multiply-accumulates at {} a cycle: {:.2f} us\n", grouped(profile.macs),
-                     grouped(profile.peak_macs_per_cycle), microseconds(profile.mac_cycles, target));
+  out += fmt::format("\n{} multiply-accumulates at {} a cycle", grouped(profile.macs),
+                     grouped(profile.peak_macs_per_cycle));
+  if (profile.sparse_macs != 0) {
+    out += fmt::format(" and {} sparse ones at {}", grouped(profile.sparse_macs),
+                       grouped(profile.peak_sparse_macs_per_cycle));
+  }
+  out += fmt::format(": {:.2f} us\n", microseconds(profile.mac_cycles, target));
   out +=
       fmt::format("{} bytes that must move (of {} moved) at {:.1f} GB/s: {:.2f} us\n", grouped(profile.minimum_bytes),
                   grouped(profile.memory_bytes), target.dram_mbps / 1e3, microseconds(profile.byte_cycles, target));

@@ -41,15 +41,18 @@ struct GroupProfile {
 
 struct Profile {
   std::vector<GroupProfile> groups;
-  uint64_t macs = 0;
+  uint64_t macs = 0;  ///< of the DMMU's products
   uint64_t peak_macs_per_cycle = 0;
   uint64_t minimum_bytes = 0;     ///< see CompileStatistics
   uint64_t memory_bytes = 0;      ///< that DRAM moved for data
   uint64_t work_cycles = 0;       ///< from the first issue of a data instruction to the last completion
   uint64_t estimated_cycles = 0;  ///< the same by the compiler's cost model
   uint64_t launch_cycles = 0;     ///< of the LAUNCH packet, which contains them
-  double mac_cycles = 0;          ///< macs at the array's peak
-  double byte_cycles = 0;         ///< minimum_bytes at DRAM's bandwidth
+  uint64_t sparse_macs = 0;       ///< of the SCA's products, without skipped ones
+  uint64_t peak_sparse_macs_per_cycle = 0;
+  /// The longer of what the DMMU and what the SCA multiply, each at its array's peak.
+  double mac_cycles = 0;
+  double byte_cycles = 0;  ///< minimum_bytes at DRAM's bandwidth
   /// max(mac_cycles, byte_cycles) + what the launch took around the work
   double bound_cycles = 0;
   std::string violation;  ///< not empty: the run was faster than the bound, so one of the two is wrong

@@ -26,6 +26,7 @@ constexpr int64_t kBurst = 64;
 constexpr int64_t kKeptBursts = 64;      ///< that a transfer of short runs does not fetch twice
 constexpr double kLinkForMemory = 1.25;  ///< width of links and datapaths for that of memory
 constexpr int64_t kDrainPipeline = 4;
+constexpr int64_t kScaFlush = 3;  ///< from the last weight of a sparse product until its sums are there
 constexpr int64_t kTreeCycles = 4;
 constexpr int64_t kBlockInstructions = 16;
 constexpr int64_t kBlocksAhead = 2;
@@ -150,6 +151,12 @@ struct Array {
   int64_t next = 0, load_free = 0, mul_free = 0, steps_free = 0, drain_free = 0, written = 0;
   std::array<int64_t, 2> bank_free{};
   bool active = false, shadow = false;
+};
+
+/// The sparse tiles, which work in step too. A drain holds back the products of its half of the accumulators only.
+struct SparseArray {
+  int64_t next = 0, load_free = 0, mul_free = 0, drain_free = 0, written = 0;
+  bool upper_drained = false;
 };
 
 struct Drained {
@@ -350,6 +357,8 @@ class Simulation {
         return transfer(engine, op, now, wide(op.operands[0].view.dims), 0, true);
       case isa::Engine::DMMU:
         return multiply(engine, op, now);
+      case isa::Engine::SCA:
+        return multiply_sparse(engine, op, now);
       default:
         return compute(engine, op, now);
     }
@@ -532,6 +541,50 @@ class Simulation {
     }
   }
 
+  // ---- SCA ----
+
+  bool in_upper_half(int64_t acc_row) const { return 2 * acc_row >= target_.sca_acc_rows; }
+
+  Timing multiply_sparse(Engine &engine, const Operation &op, int64_t now) {
+    SparseArray &array = sparse_array_;
+    const int64_t written = after_drains(op, now);
+    if (isa::opcode_of(op.inst) == isa::Opcode::SP_MUL) {
+      const isa::SpMul inst = isa::SpMul::decode(op.inst);
+      int64_t start = std::max({written, array.next, array.load_free, array.mul_free});
+      if (in_upper_half(inst.acc_row) == array.upper_drained) start = std::max(start, array.drain_free);
+      const int64_t end = std::max(start + op.work, operand_read(engine, now, written, inst.bytes));
+      array.mul_free = end + 1;
+      array.written = end + kScaFlush - 1;
+      array.next = start + 1;
+      return {start + 1, end + kScaFlush};
+    }
+    const Descriptor &view = op.operands[0].view;
+    const int64_t bytes = static_cast<int64_t>(count(view.dims)) * element_bytes(view.dtype);
+    const int64_t inner = view.dims[3];
+    if (isa::opcode_of(op.inst) == isa::Opcode::SP_LDA) {
+      const int64_t start = std::max({written, array.next, array.load_free});
+      const int64_t stream = std::max(inner, operand_read(engine, now, written, bytes) - start);
+      array.load_free = start + stream + 1;
+      array.next = start + 1;
+      return {start + 1, start + stream + 2};
+    }
+    const isa::SpDrain inst = isa::SpDrain::decode(op.inst);
+    const auto parameters = static_cast<int64_t>(op.operands.size()) - 1;
+    int64_t start = std::max({written, array.next, array.written, array.drain_free});
+    if (parameters > 0) start = std::max(start, operand_read(engine, now, written, parameters * inner * 4));
+    const int64_t groups = ceil_div(ceil_div(inner, target_.sca_cols), std::max<int64_t>(inst.n_split, 1));
+    const int64_t leaving =
+        std::max(up(static_cast<double>(bytes) / port_), std::min<int64_t>(inner, groups * target_.sca_cols));
+    const double booked = engine.write.reserve(static_cast<double>(now), static_cast<double>(bytes));
+    const int64_t end = std::max(up(booked), start + kDrainPipeline + 1 + leaving);
+    array.drain_free = end - 1;
+    array.upper_drained = in_upper_half(inst.acc_row);
+    array.next = start + 1;
+    const Access &target = op.accesses.front();
+    drains_.push_back({target.begin, target.end, end + kSpmLatency});
+    return {start + 1, end + kSpmLatency};
+  }
+
   // ---- VPU ----
 
   static bool is_wide(const Operation &op) {
@@ -651,6 +704,7 @@ class Simulation {
   double port_;
   std::array<Engine, kEngines> engines_;
   Array array_;
+  SparseArray sparse_array_;
   std::vector<Drained> drains_;
   std::vector<Timing> timings_;
   std::vector<int64_t> due_;    ///< cycle of the post

@@ -10,6 +10,8 @@
 // - a pass of m rows a tile, weight stationary: max(m, bytes / P); its sums are there R + n + 1 later. Output
 //   stationary with t steps: max(t, bytes / P) + R, and R + n later.
 // - a drain: parameters + 4 + max(m, bytes / P), after all sums are there; the next pass waits for its rows.
+// - k vectors of activations of the SCA: max(k, bytes / P). Its products take what their weights take in the slowest
+//   tile, as the emitter was told, or bytes / P; a drain of n columns of a tile max(n, bytes / P).
 // - an instruction of the VPU: max(startup + steps * passes + 4 * trees, bytes read / P, startup + bytes written / P),
 //   steps = ceil(elements / lanes), passes of special functions count kSpecialCycles.
 // P is the width of the scratchpad's port, L that of links and datapaths, R the rows of a tile. An operation starts

@@ -85,7 +85,17 @@ bool same_elements(const SpmView &a, const SpmView &b) {
   return true;
 }
 
-int semaphore(int from, int to) { return from * 3 + (to < from ? to : to - 1); }
+constexpr int kSca = static_cast<int>(isa::Engine::SCA);
+/// Semaphores of a program without and with sparse products.
+constexpr uint32_t kSemaphoresWithoutSca = kSca * (kSca - 1);
+constexpr uint32_t kSemaphores = kEngines * (kEngines - 1);
+
+/// Of a pair of engines; those of the sparse unit come last, so that programs without it need fewer.
+int semaphore(int from, int to) {
+  if (from == kSca) return kSca * (kSca - 1) + to;
+  if (to == kSca) return kSca * kSca + from;
+  return from * (kSca - 1) + (to < from ? to : to - 1);
+}
 
 }  // namespace
 
@@ -278,19 +288,60 @@ void Emitter::multiply_output_stationary(const Descriptor &a, const Descriptor &
   use(op, 3, w, false);
 }
 
-void Emitter::drain(const Descriptor &dst, const std::optional<Descriptor> &scale,
-                    const std::optional<Descriptor> &bias, const Activation &act, TileSplit split, int64_t acc_row) {
+void Emitter::load_activations(const Descriptor &a, TileSplit split) {
   if (dry_) return;
-  isa::MmDrain drain;
+  isa::SpLda load;
+  load.m_split = static_cast<uint8_t>(split.m);
+  load.n_split = static_cast<uint8_t>(split.n);
+  use(add(isa::Engine::SCA, load.encode()), 2, a, false);
+}
+
+void Emitter::multiply_sparse(const WeightStream &w, bool accumulate, TileSplit split, int64_t acc_row) {
+  if (dry_) return;
+  isa::SpMul mul;
+  mul.format = static_cast<isa::Sparse>(w.layout.format);
+  mul.dtype = w.dtype;
+  mul.accumulate = accumulate ? 1 : 0;
+  mul.m_split = static_cast<uint8_t>(split.m);
+  mul.n_split = static_cast<uint8_t>(split.n);
+  mul.acc_row = static_cast<uint16_t>(acc_row);
+  mul.n = static_cast<uint16_t>(w.n);
+  mul.k = static_cast<uint16_t>(w.k);
+  const bool block = w.layout.format == sparse::Format::kBlock;
+  mul.p0 = block ? w.layout.block_h : w.layout.n;
+  mul.p1 = block ? w.layout.block_w : w.layout.m;
+  mul.base = static_cast<uint32_t>(w.base);
+  mul.bytes = static_cast<uint32_t>(w.bytes);
+  Operation &op = add(isa::Engine::SCA, mul.encode());
+  op.accesses.push_back({0, w.base, w.base + w.bytes, false});
+  op.work = w.cycles;
+}
+
+namespace {
+
+/// MM_DRAIN or SP_DRAIN.
+template <typename Drain>
+isa::Inst drain_instruction(const Activation &act, const DrainSource &source) {
+  Drain drain;
   drain.scale = 0xFF;
   drain.bias = 0xFF;
   drain.act = act.kind;
   drain.lo = act.lo;
   drain.hi = act.hi;
-  drain.m_split = static_cast<uint8_t>(split.m);
-  drain.n_split = static_cast<uint8_t>(split.n);
-  drain.acc_row = static_cast<uint16_t>(acc_row);
-  Operation &op = add(isa::Engine::DMMU, drain.encode());
+  drain.m_split = static_cast<uint8_t>(source.split.m);
+  drain.n_split = static_cast<uint8_t>(source.split.n);
+  drain.acc_row = static_cast<uint16_t>(source.acc_row);
+  return drain.encode();
+}
+
+}  // namespace
+
+void Emitter::drain(const Descriptor &dst, const std::optional<Descriptor> &scale,
+                    const std::optional<Descriptor> &bias, const Activation &act, const DrainSource &source) {
+  if (dry_) return;
+  const bool sparse = source.engine == isa::Engine::SCA;
+  Operation &op = add(source.engine, sparse ? drain_instruction<isa::SpDrain>(act, source)
+                                            : drain_instruction<isa::MmDrain>(act, source));
   use(op, 2, dst, true);
   if (scale) use(op, 3, *scale, false);
   if (bias) use(op, 4, *bias, false);
@@ -549,10 +600,12 @@ std::vector<isa::Inst> Emitter::encode(int engine, std::vector<DebugEntry> &debu
 }
 
 uint64_t Emitter::finish(const Target &target, ImageBuilder &image, std::vector<DebugEntry> &debug) {
-  constexpr uint32_t kNeeded = kEngines * (kEngines - 1);
-  if (target.semaphores < kNeeded) {
+  const bool sparse = std::any_of(operations_.begin(), operations_.end(),
+                                  [](const Operation &op) { return op.engine == isa::Engine::SCA; });
+  const uint32_t needed = sparse ? kSemaphores : kSemaphoresWithoutSca;
+  if (target.semaphores < needed) {
     throw InputError("the target has " + std::to_string(target.semaphores) + " semaphores, a program needs " +
-                     std::to_string(kNeeded));
+                     std::to_string(needed));
   }
   synchronize();
   uint64_t total = 0;

@@ -17,6 +17,7 @@
 #include "driver/compiler/backend/views.hpp"
 #include "driver/runtime/image_builder.hpp"
 #include "driver/runtime/program.hpp"
+#include "hw/common/sparse/sparse.hpp"
 
 namespace cx::compiler::backend {
 
@@ -40,6 +41,24 @@ struct Padding {
 struct TileSplit {
   int64_t m = 1;
   int64_t n = 1;
+};
+
+/// Compressed weights in the scratchpad: a stream of whole groups (hw/common/sparse/README.md).
+struct WeightStream {
+  sparse::Layout layout;
+  Dtype dtype{};
+  int64_t k = 0;
+  int64_t n = 0;
+  int64_t base = 0;  ///< a multiple of sparse::kAlignment
+  int64_t bytes = 0;
+  int64_t cycles = 0;  ///< that the product takes in the slowest tile, for estimates
+};
+
+/// Where the results of a product leave the accumulators.
+struct DrainSource {
+  isa::Engine engine = isa::Engine::DMMU;  ///< or SCA
+  TileSplit split;
+  int64_t acc_row = 0;
 };
 
 class Emitter {
@@ -79,8 +98,11 @@ class Emitter {
   void multiply(const Descriptor &a, bool accumulate, TileSplit split, int64_t n, int64_t acc_row);
   void multiply_output_stationary(const Descriptor &a, const Descriptor &w, bool accumulate, TileSplit split,
                                   int64_t acc_row);
+  /// Activations of the sparse products that follow.
+  void load_activations(const Descriptor &a, TileSplit split);
+  void multiply_sparse(const WeightStream &w, bool accumulate, TileSplit split, int64_t acc_row);
   void drain(const Descriptor &dst, const std::optional<Descriptor> &scale, const std::optional<Descriptor> &bias,
-             const Activation &act, TileSplit split, int64_t acc_row);
+             const Activation &act, const DrainSource &source);
 
   void unary(isa::Unary func, const SpmView &dst, const SpmView &src, float imm0 = 0, float imm1 = 0);
   /// Operand strides may be 0.

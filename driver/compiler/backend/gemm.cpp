@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "driver/compiler/backend/gemm_rows.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
@@ -14,8 +15,6 @@ struct Piece {
   int64_t stride = 0;
   int64_t k = 0;  ///< first row of the weights
 };
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Elements of K that an element of the array multiplies in a cycle.
 int64_t pack_of(const Target &target, Dtype dtype) {
@@ -54,20 +53,6 @@ int64_t stationary_rows(const Target &target, TileSplit split) {
   return split.m * std::min(target.tile_rows, target.tile_acc_rows);
 }
 
-Descriptor row_view(const std::array<int64_t, 3> &rows, Dtype dtype, int64_t base,
-                    const std::array<int64_t, 3> &strides, int64_t inner, int64_t inner_stride) {
-  Descriptor view;
-  view.dtype = dtype;
-  view.base = static_cast<uint32_t>(base);
-  for (std::size_t d = 0; d < 3; ++d) {
-    view.dims[d] = static_cast<uint16_t>(rows[d]);
-    view.strides[d] = static_cast<int32_t>(rows[d] == 1 ? 0 : strides[d]);
-  }
-  view.dims[3] = static_cast<uint16_t>(inner);
-  view.strides[3] = static_cast<int32_t>(inner_stride);
-  return view;
-}
-
 Descriptor weight_view(const GemmTile &tile, const Piece &piece, int64_t n, int64_t columns) {
   Descriptor w;
   w.dtype = tile.dtype;
@@ -75,82 +60,6 @@ Descriptor weight_view(const GemmTile &tile, const Piece &piece, int64_t n, int6
   w.dims = {1, 1, static_cast<uint16_t>(piece.length), static_cast<uint16_t>(columns)};
   w.strides = {0, 0, static_cast<int32_t>(tile.weight_k_stride), static_cast<int32_t>(tile.weight_n_stride)};
   return w;
-}
-
-std::optional<Descriptor> column_view(const std::optional<int64_t> &base, int64_t n, int64_t columns) {
-  if (!base) return std::nullopt;
-  Descriptor view;
-  view.dtype = Dtype::FP32;
-  view.base = static_cast<uint32_t>(*base + 4 * n);
-  view.dims = {1, 1, 1, static_cast<uint16_t>(columns)};
-  view.strides = {0, 0, 0, 4};
-  return view;
-}
-
-int64_t offset_of(const std::array<int64_t, 3> &at, const std::array<int64_t, 3> &strides) {
-  return at[0] * strides[0] + at[1] * strides[1] + at[2] * strides[2];
-}
-
-/// Accumulators to product memory, for the rows at `at`.
-void drain(Context &context, const GemmTile &tile, const std::array<int64_t, 3> &at, const std::array<int64_t, 3> &rows,
-           int64_t n, int64_t columns, TileSplit used, int64_t acc_row) {
-  const int64_t base = tile.result + offset_of(at, tile.result_strides) + n * tile.result_n_stride;
-  const Descriptor dst = row_view(rows, tile.result_dtype, base, tile.result_strides, columns, tile.result_n_stride);
-  context.emitter.drain(dst, column_view(tile.scale, n, columns), column_view(tile.bias, n, columns), tile.act, used,
-                        acc_row);
-}
-
-/// Rows [at, at + size) of a tile.
-struct RowBlock {
-  std::array<int64_t, 3> at{};
-  std::array<int64_t, 3> size{};
-};
-
-/// Blocks of at most `most` rows that together are the tile's rows: whole inner dimensions where they fit.
-std::vector<RowBlock> row_blocks(const std::array<int64_t, 3> &rows, int64_t most) {
-  std::array<int64_t, 3> size{1, 1, 1};
-  for (std::size_t d = 3; d-- > 0;) {
-    const int64_t parts = ceil_div(rows[d], std::max<int64_t>(most, 1));
-    size[d] = ceil_div(rows[d], parts);
-    most = parts == 1 ? most / rows[d] : 1;
-  }
-  std::vector<RowBlock> blocks;
-  std::array<int64_t, 3> at{};
-  for (at[0] = 0; at[0] < rows[0]; at[0] += size[0]) {
-    for (at[1] = 0; at[1] < rows[1]; at[1] += size[1]) {
-      for (at[2] = 0; at[2] < rows[2]; at[2] += size[2]) {
-        RowBlock block{at, size};
-        for (std::size_t d = 0; d < 3; ++d) block.size[d] = std::min(size[d], rows[d] - at[d]);
-        blocks.push_back(block);
-      }
-    }
-  }
-  return blocks;
-}
-
-/// The same rows with dimensions that lie densely in both operand and result as one.
-GemmTile with_merged_rows(GemmTile tile) {
-  struct Rows {
-    int64_t size = 1, a_stride = 0, result_stride = 0;
-  };
-  std::vector<Rows> merged;
-  for (std::size_t d = 0; d < 3; ++d) {
-    const Rows inner{tile.rows[d], tile.a_strides[d], tile.result_strides[d]};
-    if (inner.size == 1) continue;
-    if (!merged.empty() && merged.back().a_stride == inner.size * inner.a_stride &&
-        merged.back().result_stride == inner.size * inner.result_stride) {
-      merged.back() = {merged.back().size * inner.size, inner.a_stride, inner.result_stride};
-    } else {
-      merged.push_back(inner);
-    }
-  }
-  merged.insert(merged.begin(), 3 - merged.size(), Rows{});
-  for (std::size_t d = 0; d < 3; ++d) {
-    tile.rows[d] = merged[d].size;
-    tile.a_strides[d] = merged[d].a_stride;
-    tile.result_strides[d] = merged[d].result_stride;
-  }
-  return tile;
 }
 
 /// Weights stay in the array while rows go by.
@@ -167,7 +76,7 @@ void emit_weight_stationary(Context &context, const GemmTile &tile, const std::v
     context.emitter.multiply(a, tile.accumulate || p > 0, used, columns, acc_row);
   }
   if (!tile.drains) return;
-  drain(context, tile, {}, tile.rows, n, columns, used, acc_row);
+  drain_rows(context, tile, {{}, tile.rows}, n, columns, {isa::Engine::DMMU, used, acc_row});
   ++context.acc_toggle;
 }
 
@@ -196,8 +105,8 @@ void emit_output_stationary(Context &context, const GemmTile &tile, const std::v
       }
     }
     for (std::size_t b = first; tile.drains && b < last; ++b) {
-      drain(context, tile, blocks[b].at, blocks[b].size, n, columns, used(blocks[b]),
-            rows * static_cast<int64_t>(b - first));
+      drain_rows(context, tile, blocks[b], n, columns,
+                 {isa::Engine::DMMU, used(blocks[b]), rows * static_cast<int64_t>(b - first)});
     }
   }
 }
@@ -235,6 +144,13 @@ int64_t rows_per_useful_tile(const Target &target, TileSplit split) {
   return split.m * 2 * static_cast<int64_t>(target.tile_rows);
 }
 
+int64_t product_cycles(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth, TileSplit split) {
+  const int64_t rows = std::min(m, rows_per_tile(target, split));
+  const int64_t columns = std::min(n, columns_per_block(target, split));
+  return ceil_div(m, rows) * ceil_div(n, columns_per_block(target, split)) *
+         tile_cycles(target, dtype, rows, columns, split, depth);
+}
+
 std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth) {
   const int64_t blocks = ceil_div(n, target.tile_cols);
   const auto tiles = std::min<int64_t>(target.tiles, 255);
@@ -245,10 +161,7 @@ std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m,
   std::vector<Ranked> ranked;
   for (int64_t n_split = 1; n_split <= std::min(blocks, tiles); ++n_split) {
     const TileSplit split{std::min(tiles / n_split, std::max<int64_t>(m, 1)), n_split};
-    const int64_t rows = std::min(m, rows_per_tile(target, split));
-    const int64_t columns = std::min(n, n_split * static_cast<int64_t>(target.tile_cols));
-    ranked.push_back({split, ceil_div(m, rows) * ceil_div(blocks, n_split) *
-                                 tile_cycles(target, dtype, rows, columns, split, depth)});
+    ranked.push_back({split, product_cycles(target, dtype, m, n, depth, split)});
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked &a, const Ranked &b) { return a.cost < b.cost; });
   std::vector<TileSplit> splits;

@@ -22,7 +22,7 @@ struct GemmTile {
   std::array<int64_t, 3> rows{1, 1, 1};  ///< M = their product
   std::array<int64_t, 3> a_strides{};    ///< bytes from row to row
   std::vector<KRun> runs;                ///< K, in the order of the weights' rows
-  int64_t weights = 0;                   ///< [K][n] in the scratchpad
+  int64_t weights = 0;                   ///< [K][n] in the scratchpad; compressed ones are with a SparseProduct
   int64_t weight_k_stride = 0;
   int64_t weight_n_stride = 0;
   int64_t n = 0;
@@ -48,6 +48,9 @@ struct Depth {
 
 /// Splits of the array for products of m rows and n columns, the one that takes the fewest cycles first.
 std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth);
+
+/// About the cycles of such a product.
+int64_t product_cycles(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth, TileSplit split);
 
 /// Columns that a product can make at once.
 int64_t columns_per_block(const Target &target, TileSplit split);

@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <map>
 
+#include "driver/compiler/backend/operation.hpp"
+
 namespace cx::compiler::backend {
 
 class HazardMap {
  public:
   /// Operations by engine: the latest one, -1 for none.
-  using Latest = std::array<int64_t, 4>;
+  using Latest = std::array<int64_t, kEngines>;
 
   /// Records an access of operation `index` (rising) to [begin, end) and raises `needed` to what it depends on.
   void access(int64_t begin, int64_t end, bool write, int engine, int64_t index, Latest &needed) {

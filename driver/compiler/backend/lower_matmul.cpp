@@ -1,8 +1,10 @@
-// Matrix products on the DMMU. A right operand without batch dimensions stays in the scratchpad for a range of columns.
+// Matrix products on the DMMU or the SCA. A right operand without batch dimensions stays in the scratchpad for a range
+// of columns.
 #include <algorithm>
 
 #include "driver/compiler/backend/gemm.hpp"
 #include "driver/compiler/backend/kernel.hpp"
+#include "driver/compiler/backend/sparse_product.hpp"
 
 namespace cx::compiler::backend {
 
@@ -15,6 +17,8 @@ std::vector<int> row_major_order(std::size_t rank) {
 }
 
 constexpr int kSplits = 3;  ///< splits of the array to try
+/// What the rows of a tile may be of those that the sparse tiles take at once: more only delays the tiles after it.
+constexpr int64_t kSparseBlocks = 8;
 
 class MatMulKernel : public Kernel {
  public:
@@ -39,6 +43,7 @@ class MatMulKernel : public Kernel {
     splits_ = rank_splits(context.target, product_, rows, group.shape.back(), {depth_, 1});
     split_ = splits_.front();
     choose_piece();
+    sparse_ = SparseProduct::choose(context, group, sparse_candidate(rows));
   }
 
   Shape shape() const override { return group_.shape; }
@@ -47,10 +52,12 @@ class MatMulKernel : public Kernel {
 
   std::vector<Tiling> tilings() const override {
     std::vector<Tiling> result;
-    const auto columns = static_cast<int64_t>(context_.target.tile_cols);
+    const auto columns = sparse_ ? sparse_->columns_of_group() : static_cast<int64_t>(context_.target.tile_cols);
     int64_t n = group_.shape.back();
     // Small passes overlap best with their weights' loads; others would load the left operand once for each.
-    if (in_pieces() || (shared_ && on_chip())) n = std::min(n, split_.n * columns);
+    if (in_pieces() || (shared_ && on_chip())) {
+      n = std::min(n, sparse_ ? sparse_->columns_of_useful_pass() : split_.n * columns);
+    }
     for (;;) {
       row_tilings(n, result);
       if (n <= columns) return result;
@@ -60,7 +67,7 @@ class MatMulKernel : public Kernel {
 
   int variants() const override {
     // Pieces of K depend on the split, and sums on the pieces.
-    return in_pieces() ? 1 : std::min(static_cast<int>(splits_.size()), kSplits);
+    return in_pieces() || sparse_ ? 1 : std::min(static_cast<int>(splits_.size()), kSplits);
   }
   void choose_variant(int number) override { split_ = splits_[static_cast<std::size_t>(number)]; }
   std::string variant_text() const override {
@@ -68,7 +75,8 @@ class MatMulKernel : public Kernel {
   }
 
   int64_t smallest_useful_tile() const override {
-    return rows_per_useful_tile(context_.target, split_) * tiled_columns();
+    const int64_t rows = sparse_ ? sparse_->rows_at_once() : rows_per_useful_tile(context_.target, split_);
+    return rows * tiled_columns();
   }
 
   int64_t wanted_tiles() const override {
@@ -77,7 +85,11 @@ class MatMulKernel : public Kernel {
 
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
-    if (shared_ && !in_pieces()) weights_ = load_weights(arena, range, 0, depth_);
+    if (sparse_) {
+      sparse_->load(context_, arena, range.start.back(), range.size.back());
+    } else if (shared_ && !in_pieces()) {
+      weights_ = load_weights(arena, range, 0, depth_);
+    }
     if (bias_id_ != kNoTensor) {
       bias_ = load_channels(context_, arena, bias_id_, range.start.back(), range.size.back());
     }
@@ -105,7 +117,7 @@ class MatMulKernel : public Kernel {
       return;
     }
     const SpmView a = load_left(arena, box, 0, depth_);
-    const SpmView w = shared_ ? weights_ : load_weights(arena, box, 0, depth_);
+    const SpmView w = shared_ || sparse_ ? weights_ : load_weights(arena, box, 0, depth_);
     context_.emitter.operands_ready();
     const SpmView result = tail_.anchor_buffer(arena, box, row_major_order(rank_));
     multiply(a, w, result, box, {false, true});
@@ -119,7 +131,27 @@ class MatMulKernel : public Kernel {
     bool drains = true;
   };
 
-  bool in_pieces() const { return piece_ < depth_; }
+  bool in_pieces() const { return !sparse_ && piece_ < depth_; }
+
+  SparseCandidate sparse_candidate(int64_t rows) const {
+    SparseCandidate candidate;
+    candidate.node = &node_;
+    candidate.weights = node_.inputs[1];
+    if (!shared_) candidate.unfit = "every batch has its own weights";
+    candidate.dtype = product_;
+    candidate.rows = rows;
+    candidate.columns = group_.shape.back();
+    candidate.depth = {depth_, 1};
+    candidate.elements = [this] {
+      std::vector<int> order = row_major_order(b_shape_.size());
+      if (!transposed_) std::swap(order[order.size() - 2], order[order.size() - 1]);
+      const Box whole{Dims(b_shape_.size(), 0), b_shape_};
+      return constant_elements(context_.graph[node_.inputs[1]], whole, order, b_quantiser_);
+    };
+    candidate.dense_cycles =
+        product_cycles(context_.target, product_, rows, candidate.columns, candidate.depth, split_);
+    return candidate;
+  }
 
   /// K is whole in the scratchpad unless one block of columns and a few rows take more than half of it.
   void choose_piece() {
@@ -159,7 +191,7 @@ class MatMulKernel : public Kernel {
   }
 
   void row_tilings(int64_t n, std::vector<Tiling> &result) const {
-    const int64_t most = rows_per_tile(context_.target, split_);
+    const int64_t most = sparse_ ? kSparseBlocks * sparse_->rows_at_once() : rows_per_tile(context_.target, split_);
     Tiling tiling(rank_, 1);
     tiling[rank_ - 1] = n;
     int64_t &rows = tiling[rank_ - 2];
@@ -217,10 +249,6 @@ class MatMulKernel : public Kernel {
     }
     const int64_t length = a.dims[rank_ - 1];
     tile.runs.push_back({a.base, length, length == 1 ? element_bytes(product_) : a.strides[rank_ - 1]});
-    const std::size_t w_rank = w.dims.size();
-    tile.weights = w.base;
-    tile.weight_k_stride = w.strides[w_rank - 2];
-    tile.weight_n_stride = w.strides[w_rank - 1];
     tile.n = box.size.back();
     tile.result_dtype = result.dtype;
     tile.result = result.base;
@@ -230,6 +258,14 @@ class MatMulKernel : public Kernel {
     tile.act = group_.anchor_act;
     tile.accumulate = part.accumulates;
     tile.drains = part.drains;
+    if (sparse_) {
+      sparse_->emit(context_, tile);
+      return;
+    }
+    const std::size_t w_rank = w.dims.size();
+    tile.weights = w.base;
+    tile.weight_k_stride = w.strides[w_rank - 2];
+    tile.weight_n_stride = w.strides[w_rank - 1];
     emit_gemm(context_, tile, split_);
   }
 
@@ -250,6 +286,7 @@ class MatMulKernel : public Kernel {
   int64_t piece_ = 0;              ///< of K, that is in the scratchpad at once
   std::vector<TileSplit> splits_;  ///< the best first
   TileSplit split_;
+  std::optional<SparseProduct> sparse_;  ///< instead of the DMMU
   Box range_;
   SpmView weights_;
   SpmView bias_;

@@ -13,7 +13,7 @@
 namespace cx::compiler::backend {
 
 /// Engines that programs use, by their number.
-constexpr int kEngines = 4;
+constexpr int kEngines = 5;
 
 /// A scratchpad descriptor.
 struct Descriptor {
@@ -52,6 +52,7 @@ struct Operation {
   std::vector<Operand> operands;
   std::optional<std::pair<uint8_t, MemDescriptor>> memory;  ///< and the byte of the instruction that names it
   std::vector<Access> accesses;
+  int64_t work = 0;                    ///< of a sparse multiplication: cycles that its weights take in the slowest tile
   std::array<bool, kEngines> waits{};  ///< for the next post of the engine
   std::array<bool, kEngines> posts{};  ///< to the engine
 };

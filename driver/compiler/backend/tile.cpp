@@ -87,9 +87,10 @@ void round_to_tf32(std::vector<float> &values) {
   }
 }
 
-/// Elements of a box of a constant, in the order of `order`, as bytes of the device type.
-std::vector<std::byte> pack_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order,
-                                     const Quantiser &quantiser) {
+}  // namespace
+
+std::vector<std::byte> constant_elements(const Tensor &tensor, const Box &box, const std::vector<int> &order,
+                                         const Quantiser &quantiser) {
   const Dtype dtype = quantiser.dtype;
   const std::byte *data = tensor.data.value().data();
   const bool numeric = !quantiser.factors.empty() || quantiser.tf32 || bound_dtype(tensor.type, tensor.name) != dtype;
@@ -145,8 +146,6 @@ MemView constant_memory(const Context &context, const SpmView &buffer, int64_t o
   view.strides = buffer.strides;
   return view;
 }
-
-}  // namespace
 
 int64_t Arena::take(int64_t bytes) {
   const int64_t place = at_;
@@ -254,7 +253,7 @@ SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box
     if (context.emitter.dry()) return buffer;
     const int64_t offset =
         context.constants.place(static_cast<std::size_t>(product(box.size) * element_bytes(quantiser.dtype)),
-                                [&] { return pack_constant(tensor, box, order, quantiser); });
+                                [&] { return constant_elements(tensor, box, order, quantiser); });
     context.emitter.load(buffer, constant_memory(context, buffer, offset));
     return buffer;
   }
@@ -345,7 +344,7 @@ MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype
   for (int64_t &stride : dense.strides) stride *= element_bytes(dtype);
   const auto size = static_cast<std::size_t>(product(box.size) * element_bytes(dtype));
   return constant_memory(context, dense, context.constants.place(size, [&] {
-    return pack_constant(context.graph[id], box, order, {dtype, -1, {}});
+    return constant_elements(context.graph[id], box, order, {dtype, -1, {}});
   }));
 }
 

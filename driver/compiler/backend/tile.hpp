@@ -14,6 +14,7 @@
 #include "driver/compiler/backend/fusion.hpp"
 #include "driver/compiler/backend/layout.hpp"
 #include "driver/compiler/backend/quantise.hpp"
+#include "driver/compiler/sca.hpp"
 
 namespace cx::compiler::backend {
 
@@ -30,7 +31,11 @@ struct Context {
   std::optional<float> constant_range;  ///< instead of the largest magnitudes of constants
   bool tf32 = false;                    ///< operands of products are rounded to 10 bits of mantissa
   int64_t acc_toggle = 0;               ///< part of the accumulators that the next product uses
-  std::string *tilings = nullptr;       ///< takes a line for each group that is tiled, where somebody looks
+  int64_t sca_toggle = 0;               ///< likewise, of the sparse unit
+  ScaOptions sca = {};
+  /// Of the groups with products, as their kernels decide.
+  std::map<const Group *, ProductChoice> products = {};
+  std::string *tilings = nullptr;  ///< takes a line for each group that is tiled, where somebody looks
 };
 
 /// Hands out scratchpad bytes one after the other.
@@ -93,6 +98,13 @@ void convert(Context &context, const SpmView &dst, const SpmView &src, float fac
 /// Rounds the FP32 elements of a buffer in place to 10 bits of mantissa, to nearest even, by integer arithmetic on
 /// their bits. A NaN whose payload lies in the other 13 bits alone becomes infinite.
 void round_to_tf32(Context &context, Arena &arena, const SpmView &buffer);
+
+/// Elements of a box of a constant, dense in `order`, as bytes of the quantiser's type.
+std::vector<std::byte> constant_elements(const Tensor &tensor, const Box &box, const std::vector<int> &order,
+                                         const Quantiser &quantiser);
+
+/// Bytes of the image that are loaded into a buffer.
+MemView constant_memory(const Context &context, const SpmView &buffer, int64_t offset);
 
 /// A box of a constant as dense row-major elements of the image.
 MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype);

@@ -7,8 +7,10 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "hw/common/num/formats.hpp"
+#include "hw/common/sparse/sparse.hpp"
 
 namespace cx::tb {
 
@@ -329,6 +331,7 @@ ProgramSim::ProgramSim(const Program &program, const Target &target)
     memory.read_only = true;
   }
   accumulators_.resize(static_cast<std::size_t>(target.tiles) * target.tile_acc_rows * target.tile_cols);
+  sparse_accumulators_.resize(std::size_t{target.sca_tiles} * target.sca_acc_rows * target.sca_cols * target.sca_rows);
 }
 
 void ProgramSim::set_input(std::size_t index, const std::vector<std::byte> &bytes) {
@@ -359,7 +362,7 @@ void ProgramSim::fail(const std::string &what) const {
                         ": " + what);
 }
 
-void ProgramSim::run(const std::array<int, 4> &order, int burst) {
+void ProgramSim::run(const std::array<int, 5> &order, int burst) {
   for (Stream &stream : streams_) stream.done = stream.instructions.empty();
   for (;;) {
     bool moved = false;
@@ -378,7 +381,7 @@ void ProgramSim::run(const std::array<int, 4> &order, int burst) {
     if (all_done) return;
     if (!moved) {
       std::string where;
-      for (std::size_t e = 0; e < 4; ++e) {
+      for (std::size_t e = 0; e < streams_.size(); ++e) {
         if (!streams_[e].done) where += " engine " + std::to_string(e) + " at " + std::to_string(streams_[e].pc);
       }
       throw SimulationError("deadlock:" + where);
@@ -445,6 +448,12 @@ void ProgramSim::execute(int engine, const isa::Inst &inst) {
       return multiply_output_stationary(isa::MmMulOs::decode(inst));
     case isa::Opcode::MM_DRAIN:
       return drain(isa::MmDrain::decode(inst));
+    case isa::Opcode::SP_LDA:
+      return load_activations(isa::SpLda::decode(inst));
+    case isa::Opcode::SP_MUL:
+      return multiply_sparse(isa::SpMul::decode(inst));
+    case isa::Opcode::SP_DRAIN:
+      return drain_sparse(isa::SpDrain::decode(inst));
     case isa::Opcode::V_UNARY:
       return unary(isa::VUnary::decode(inst));
     case isa::Opcode::V_BINARY:
@@ -791,17 +800,106 @@ void ProgramSim::drain(const isa::MmDrain &inst) {
   int64_t index = -1;
   for_each(dst, [&](const Index &at) {
     if (at[3] == 0) ++index;
-    const Accumulator &acc = accumulator(index / rows, inst.n_split, inst.acc_row + index % rows, at[3]);
-    if (!acc.valid) fail("drains an accumulator that holds nothing");
-    if (acc.is_integer && dst.dtype == isa::DType::INT32 && inst.scale == 0xFF && inst.bias == 0xFF &&
-        inst.act == isa::Activation::NONE) {
-      std::memcpy(spm(place(dst, at), 4, true), &acc.integer, 4);
-      return;
+    drain_element(inst, dst, at, accumulator(index / rows, inst.n_split, inst.acc_row + index % rows, at[3]));
+  });
+}
+
+template <typename Drain>
+void ProgramSim::drain_element(const Drain &inst, const isa::Tdesc &dst, const Index &at, const Accumulator &acc) {
+  if (!acc.valid) fail("drains an accumulator that holds nothing");
+  if (acc.is_integer && dst.dtype == isa::DType::INT32 && inst.scale == 0xFF && inst.bias == 0xFF &&
+      inst.act == isa::Activation::NONE) {
+    std::memcpy(spm(place(dst, at), 4, true), &acc.integer, 4);
+    return;
+  }
+  float value = acc.is_integer ? static_cast<float>(acc.integer) : acc.value;
+  if (inst.scale != 0xFF) value *= get(tensor(inst.scale), {0, 0, 0, at[3]});
+  if (inst.bias != 0xFF) value += get(tensor(inst.bias), {0, 0, 0, at[3]});
+  put(dst, at, activate(inst.act, inst.lo, inst.hi, value));
+}
+
+void ProgramSim::load_activations(const isa::SpLda &inst) {
+  const isa::Tdesc &a = tensor(inst.a);
+  Activations loaded;
+  loaded.m = static_cast<int64_t>(a.dims[0]) * a.dims[1] * a.dims[2];
+  loaded.k = a.dims[3];
+  loaded.m_split = inst.m_split;
+  loaded.n_split = inst.n_split;
+  loaded.dtype = a.dtype;
+  if (loaded.k > target_.sca_depth) fail("K is deeper than the sparse tiles");
+  if (static_cast<unsigned>(inst.m_split) * inst.n_split > target_.sca_tiles) fail("more sparse tiles than there are");
+  if (loaded.m > static_cast<int64_t>(inst.m_split) * target_.sca_rows) fail("too many rows for the sparse tiles");
+  for_each(a, [&](const Index &at) { loaded.values.push_back(get(a, at)); });
+  sparse_shadow_ = std::move(loaded);
+}
+
+ProgramSim::Accumulator &ProgramSim::sparse_accumulator(int64_t m, int64_t rows, int64_t n, int64_t columns,
+                                                        unsigned n_split, unsigned acc_row) {
+  const int64_t width = target_.sca_cols;
+  const int64_t groups = (columns + width - 1) / width;
+  const int64_t share = (groups + n_split - 1) / n_split;
+  const int64_t group = n / width;
+  const int64_t tile = m / rows * n_split + group / share;
+  const int64_t row = acc_row + group % share;
+  if (row >= target_.sca_acc_rows) fail("too many groups for the accumulators");
+  return sparse_accumulators_.at(static_cast<std::size_t>(
+      ((tile * target_.sca_acc_rows + row) * width + n % width) * target_.sca_rows + m % rows));
+}
+
+void ProgramSim::multiply_sparse(const isa::SpMul &inst) {
+  if (sparse_shadow_) sparse_active_ = std::exchange(sparse_shadow_, std::nullopt);
+  if (!sparse_active_) fail("multiplies without activations");
+  const Activations &a = *sparse_active_;
+  if (a.k != inst.k || a.m_split != inst.m_split || a.n_split != inst.n_split) fail("other activations were loaded");
+  if (a.dtype != inst.dtype) fail("operands of two types");
+  if (inst.base % 16 != 0) fail("weights are not aligned");
+  if (inst.skip_zeros != 0) fail("skips zeros");
+  const auto *bytes = reinterpret_cast<const uint8_t *>(spm(inst.base, inst.bytes, false));
+  const std::vector<sparse::Group> groups =
+      sparse::decode_stream({bytes, inst.bytes}, inst.k, inst.n, number(inst.dtype), target_.sca_cols);
+  const int64_t rows = (a.m + inst.m_split - 1) / inst.m_split;
+  const bool integer = inst.dtype == isa::DType::INT8;
+  int64_t n = 0;
+  for (const sparse::Group &group : groups) {
+    const sparse::Layout &layout = group.header.layout;
+    const bool block = layout.format == sparse::Format::kBlock;
+    if (static_cast<unsigned>(layout.format) != static_cast<unsigned>(inst.format) ||
+        inst.p0 != (block ? layout.block_h : layout.n) || inst.p1 != (block ? layout.block_w : layout.m)) {
+      fail("a group of another format");
     }
-    float value = acc.is_integer ? static_cast<float>(acc.integer) : acc.value;
-    if (inst.scale != 0xFF) value *= get(tensor(inst.scale), {0, 0, 0, at[3]});
-    if (inst.bias != 0xFF) value += get(tensor(inst.bias), {0, 0, 0, at[3]});
-    put(dst, at, activate(inst.act, inst.lo, inst.hi, value));
+    for (uint32_t c = 0; c < group.header.columns; ++c, ++n) {
+      for (int64_t m = 0; m < a.m; ++m) {
+        float sum = 0;
+        uint32_t total = 0;
+        for (const sparse::Entry &entry : group.column(c)) {
+          if (entry.bits == 0) continue;
+          float weight = 0;
+          num::widen(number(inst.dtype), &entry.bits, &weight, 1);
+          const float x = a.values[static_cast<std::size_t>(m * a.k + entry.k)];
+          sum = std::fma(x, weight, sum);
+          if (integer) total += static_cast<uint32_t>(static_cast<int32_t>(x * weight));
+        }
+        Accumulator &acc = sparse_accumulator(m, rows, n, inst.n, inst.n_split, inst.acc_row);
+        if (inst.accumulate != 0 && (!acc.valid || acc.is_integer != integer)) fail("accumulates onto nothing");
+        if (inst.accumulate == 0) {
+          acc = {sum, static_cast<int32_t>(total), integer, true};
+        } else {
+          acc.value += sum;
+          acc.integer = static_cast<int32_t>(static_cast<uint32_t>(acc.integer) + total);
+        }
+      }
+    }
+  }
+}
+
+void ProgramSim::drain_sparse(const isa::SpDrain &inst) {
+  const isa::Tdesc &dst = tensor(inst.dst);
+  const int64_t m = static_cast<int64_t>(dst.dims[0]) * dst.dims[1] * dst.dims[2];
+  const int64_t rows = (m + inst.m_split - 1) / inst.m_split;
+  int64_t index = -1;
+  for_each(dst, [&](const Index &at) {
+    if (at[3] == 0) ++index;
+    drain_element(inst, dst, at, sparse_accumulator(index, rows, at[3], dst.dims[3], inst.n_split, inst.acc_row));
   });
 }
 

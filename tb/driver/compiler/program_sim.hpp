@@ -32,7 +32,7 @@ class ProgramSim {
   /// Runs to the end. In each turn the engines are tried in this order and the first that can go executes up to `burst`
   /// instructions: every order has to give the same results. Throws SimulationError on a fault, a deadlock, or a read
   /// of scratchpad or workspace bytes that nothing has written.
-  void run(const std::array<int, 4> &order = {0, 1, 2, 3}, int burst = 1);
+  void run(const std::array<int, 5> &order = {0, 1, 2, 3, 4}, int burst = 1);
 
   uint64_t executed() const { return executed_; }
   /// Largest magnitude that was stored in a 16-bit float, to see how near values come to its range.
@@ -98,6 +98,9 @@ class ProgramSim {
   void multiply(const isa::MmMul &inst);
   void multiply_output_stationary(const isa::MmMulOs &inst);
   void drain(const isa::MmDrain &inst);
+  void load_activations(const isa::SpLda &inst);
+  void multiply_sparse(const isa::SpMul &inst);
+  void drain_sparse(const isa::SpDrain &inst);
   void unary(const isa::VUnary &inst);
   void binary(const isa::VBinary &inst);
   void reduce(const isa::VReduce &inst);
@@ -112,7 +115,7 @@ class ProgramSim {
 
   Target target_;
   Program program_;
-  std::array<Stream, 4> streams_;
+  std::array<Stream, 5> streams_;
   std::vector<uint32_t> semaphores_;
   Pages spm_bytes_;
   Pages spm_written_;  ///< 1 for each byte that has been written
@@ -151,6 +154,24 @@ class ProgramSim {
   };
   Accumulator &accumulator(int64_t row_group, unsigned n_split, int64_t row, int64_t n);
   std::vector<Accumulator> accumulators_;  ///< [tile][row][column]
+
+  /// What the sparse tiles have loaded: [m][k].
+  struct Activations {
+    int64_t m = 0;
+    int64_t k = 0;
+    unsigned m_split = 0;
+    unsigned n_split = 0;
+    isa::DType dtype{};
+    std::vector<float> values;
+  };
+  std::optional<Activations> sparse_shadow_;
+  std::optional<Activations> sparse_active_;
+  /// Column n of row m of a product of the sparse tiles, n_columns of them.
+  Accumulator &sparse_accumulator(int64_t m, int64_t rows, int64_t n, int64_t columns, unsigned n_split,
+                                  unsigned acc_row);
+  std::vector<Accumulator> sparse_accumulators_;  ///< [tile][row of groups][column][lane]
+  template <typename Drain>
+  void drain_element(const Drain &inst, const isa::Tdesc &dst, const Index &at, const Accumulator &acc);
 };
 
 }  // namespace cx::tb

@@ -93,6 +93,21 @@ TEST_CASE("a run that is faster than the bound is told") {
   CHECK(fixture.make().violation.find("7040 bytes") != std::string::npos);
 }
 
+TEST_CASE("products of the sparse unit count without those that it skips, beside the dense ones") {
+  Fixture fixture;
+  fixture.target.sca_tiles = 2;
+  fixture.target.sca_rows = 5;
+  fixture.target.sca_cols = 2;
+  fixture.statistics.details[0].product.engine = "sca";
+  fixture.statistics.details[0].product.macs_skipped = 1000;
+  const Profile profile = fixture.make();
+  CHECK(profile.macs == 1000);
+  CHECK(profile.sparse_macs == 3000);
+  CHECK(profile.mac_cycles == Approx(150));
+  CHECK(profile.groups[0].bound_cycles == Approx(150));
+  CHECK(profile.violation.empty());
+}
+
 TEST_CASE("a trace of another program is refused") {
   Fixture fixture;
   fixture.trace.push_back(record(kDmmu, 19, 1300, 1301, 1301));

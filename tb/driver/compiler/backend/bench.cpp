@@ -182,11 +182,11 @@ Comparison compare(const Graph &graph, const Target &target, const CompileOption
   const Program program = compile(graph, target, options);
   if (compile(graph, target, options).image != program.image) throw std::runtime_error("two compilations differ");
   struct Order {
-    std::array<int, 4> engines;
+    std::array<int, 5> engines;
     int burst;
   };
-  std::vector<Order> orders{{{0, 1, 2, 3}, 1}};
-  if (all_orders) orders.insert(orders.end(), {{{3, 2, 1, 0}, 1000}, {{1, 3, 0, 2}, 3}, {{2, 0, 3, 1}, 1000}});
+  std::vector<Order> orders{{{0, 1, 2, 3, 4}, 1}};
+  if (all_orders) orders.insert(orders.end(), {{{4, 3, 2, 1, 0}, 1000}, {{1, 3, 0, 4, 2}, 3}, {{2, 4, 0, 3, 1}, 1000}});
   Comparison result;
   std::vector<std::vector<std::byte>> first;
   for (const Order &order : orders) {

@@ -1,0 +1,289 @@
+// Products on the sparse unit: the same bits as dense ones of the same order, and the choice between the two.
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "driver/include/cx/error.hpp"
+#include "tb/driver/compiler/backend/bench.hpp"
+#include "tb/driver/compiler/program_sim.hpp"
+
+using namespace cx;
+using namespace cx::compiler;
+using namespace cx::tb;
+using Catch::Contains;
+
+namespace {
+
+/// With sparse tiles of as many multipliers as the dense ones, which keep sums in the array.
+Target with_sca(Target target) {
+  target.output_stationary = true;
+  target.sca_tiles = target.tiles;
+  target.sca_rows = target.tile_rows;
+  target.sca_cols = target.tile_cols;
+  target.sca_acc_rows = 32;
+  target.sca_depth = 256;
+  target.sca_window = 32;
+  target.sca_queue = 4;
+  return target;
+}
+
+std::vector<float> floats_of(const Tensor &tensor) {
+  std::vector<float> values(tensor.data->size() / sizeof(float));
+  std::memcpy(values.data(), tensor.data->data(), tensor.data->size());
+  return values;
+}
+
+/// Zeroes elements of a constant of the graph: those for which `gone(index)`.
+template <typename F>
+void prune(GraphMaker &maker, TensorId id, F gone) {
+  Tensor &tensor = maker.graph[id];
+  std::vector<float> values = floats_of(tensor);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (gone(i)) values[i] = 0;
+  }
+  std::memcpy(tensor.data->data(), values.data(), tensor.data->size());
+}
+
+void prune_at_random(GraphMaker &maker, TensorId id, double sparsity) {
+  std::bernoulli_distribution gone(sparsity);
+  prune(maker, id, [&](std::size_t) { return gone(maker.random()); });
+}
+
+TensorId matmul(GraphMaker &maker, TensorId a, TensorId b, std::vector<TensorId> more = {}, bool transposed = false) {
+  Shape shape = maker.shape(a);
+  const Shape weights = maker.shape(b);
+  shape.back() = transposed ? weights[weights.size() - 2] : weights.back();
+  std::vector<TensorId> inputs{a, b};
+  inputs.insert(inputs.end(), more.begin(), more.end());
+  return maker.node("MatMul", inputs, {{"trans_b", Attribute{int64_t{transposed ? 1 : 0}}}}, shape);
+}
+
+struct Case {
+  Program program;
+  CompileStatistics statistics;
+};
+
+Case compiled(const Graph &graph, const Target &target, CompileOptions options, ScaUse use) {
+  options.sca.use = use;
+  Case result;
+  result.program = compile(graph, target, options, &result.statistics);
+  return result;
+}
+
+bool uses_sca(const Program &program) { return disassemble(program).find("SP_MUL") != std::string::npos; }
+
+/// Compiles the graph for both units, requires equal bits and a small distance to the evaluator, under several orders
+/// of the engines. Returns what the compiler says of the sparse program.
+CompileStatistics require_same(const GraphMaker &maker, const Target &target, CompileOptions options, double tolerance,
+                               bool same_bits = true) {
+  std::mt19937 random(7);
+  const auto inputs = random_inputs(maker.graph, random);
+  const std::vector<Tensor> expected = evaluate_graph(maker.graph, inputs);
+  if (needs_ranges(options.precision)) options.ranges = ranges_of(maker.graph, expected);
+  options.sca.use = ScaUse::always;
+  const Comparison sparse = compare(maker.graph, target, options, inputs, expected);
+  CHECK(sparse.same_for_all_orders);
+  CHECK(sparse.worst < tolerance);
+  const Case chosen = compiled(maker.graph, target, options, ScaUse::always);
+  CHECK(uses_sca(chosen.program));
+  options.sca.use = ScaUse::never;
+  const Comparison dense = compare(maker.graph, target, options, inputs, expected, false);
+  CHECK_FALSE(uses_sca(compiled(maker.graph, target, options, ScaUse::never).program));
+  if (same_bits) {
+    for (std::size_t o = 0; o < dense.outputs.size(); ++o) {
+      CHECK((sparse.outputs[o].data == dense.outputs[o].data));
+    }
+  }
+  return chosen.statistics;
+}
+
+CompileOptions in_precision(Precision precision) {
+  CompileOptions options;
+  options.precision = precision;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("A sparse matrix product has the bits of an output-stationary one") {
+  struct Row {
+    Precision precision;
+    double tolerance;
+  };
+  for (const Row &row : {Row{Precision::fp16, 0.02}, Row{Precision::bf16, 0.1}, Row{Precision::fp8_e4m3, 0.6},
+                         Row{Precision::fp8_e5m2, 1.2}, Row{Precision::int8, 0.3}}) {
+    INFO(name_of(row.precision));
+    for (const Target &target : {with_sca(tiny_target()), with_sca(card_target())}) {
+      GraphMaker maker(11);
+      const TensorId a = maker.input({37, 90});
+      const TensorId b = maker.constant({90, 75}, -0.3F, 0.3F);
+      prune_at_random(maker, b, 0.7);
+      maker.output(matmul(maker, a, b));
+      const CompileStatistics statistics = require_same(maker, target, in_precision(row.precision), row.tolerance);
+      CHECK(statistics.sparse_products == 1);
+      const ProductChoice &choice = statistics.details.at(0).product;
+      CHECK(choice.weights == 90 * 75);
+      CHECK(choice.macs_skipped == 37 * choice.zeros);
+      CHECK(choice.bytes_saved() > 0);
+    }
+  }
+}
+
+TEST_CASE("Random shapes, patterns and tails of sparse matrix products") {
+  const auto seed = std::random_device{}();
+  INFO("seed " << seed);
+  GraphMaker dice(seed);
+  for (int round = 0; round < 12; ++round) {
+    GraphMaker maker(seed + static_cast<uint32_t>(round));
+    const int64_t k = dice.pick(1, 256);
+    const int64_t n = dice.pick(1, 300);
+    const bool transposed = dice.pick(0, 1) != 0;
+    const Shape shape =
+        dice.pick(0, 1) != 0 ? Shape{dice.pick(1, 5), dice.pick(1, 40), k} : Shape{dice.pick(1, 200), k};
+    INFO("round " << round << ": K " << k << ", N " << n << (transposed ? ", transposed" : ""));
+    const TensorId a = maker.input(shape);
+    const TensorId b = maker.constant(transposed ? Shape{n, k} : Shape{k, n}, -0.3F, 0.3F);
+    const int pattern = static_cast<int>(dice.pick(0, 3));
+    if (pattern == 0) {
+      prune_at_random(maker, b, 0.01 * static_cast<double>(dice.pick(0, 100)));
+    } else {
+      const int64_t m = pattern == 1 ? 4 : 8;  // 1:4, 1:8, whole rows
+      prune(maker, b, [&](std::size_t i) {
+        const auto at = static_cast<int64_t>(i);
+        const int64_t row = transposed ? at % k : at / n;
+        return pattern == 3 ? row % 3 != 0 : row % m != (transposed ? at / k : at % n) % m;
+      });
+    }
+    TensorId y = matmul(maker, a, b, dice.pick(0, 1) != 0 ? std::vector{maker.constant({n})} : std::vector<TensorId>{},
+                        transposed);
+    if (dice.pick(0, 1) != 0) y = maker.unary("relu", y);
+    if (dice.pick(0, 1) != 0) y = maker.binary("add", y, maker.input(maker.shape(y)));
+    maker.output(y);
+    require_same(maker, with_sca(dice.pick(0, 1) != 0 ? tiny_target() : card_target()), in_precision(Precision::fp16),
+                 0.02);
+  }
+}
+
+TEST_CASE("K beyond the tiles' depth goes by in pieces") {
+  GraphMaker maker(3);
+  const TensorId a = maker.input({20, 700});
+  const TensorId b = maker.constant({700, 40}, -0.2F, 0.2F);
+  prune_at_random(maker, b, 0.8);
+  maker.output(matmul(maker, a, b));
+  // Chains of 240 instead of one of 700: other roundings than the dense product.
+  require_same(maker, with_sca(tiny_target()), in_precision(Precision::fp16), 0.02, false);
+  // Integers have none.
+  require_same(maker, with_sca(tiny_target()), in_precision(Precision::int8), 0.3, true);
+}
+
+TEST_CASE("Columns beyond half of the accumulators go by in blocks") {
+  Target target = with_sca(tiny_target());
+  target.sca_acc_rows = 4;
+  GraphMaker maker(5);
+  const TensorId a = maker.input({50, 64});
+  const TensorId b = maker.constant({64, 200}, -0.3F, 0.3F);
+  prune_at_random(maker, b, 0.6);
+  maker.output(matmul(maker, a, b));
+  require_same(maker, target, in_precision(Precision::fp16), 0.02);
+}
+
+TEST_CASE("The estimate chooses the unit of each product") {
+  GraphMaker maker(9);
+  const TensorId a = maker.input({256, 256});
+  const TensorId pruned = maker.constant({256, 256}, -0.1F, 0.1F);
+  prune_at_random(maker, pruned, 0.9);
+  const TensorId full = maker.constant({256, 256}, -0.1F, 0.1F);
+  const TensorId runtime = maker.input({256, 64});
+  maker.output(matmul(maker, matmul(maker, matmul(maker, a, pruned), full), runtime));
+  const Target target = with_sca(card_target());
+  const Case chosen = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::automatic);
+  REQUIRE(chosen.statistics.details.size() == 3);
+  const ProductChoice &first = chosen.statistics.details[0].product;
+  CHECK(first.engine == "sca");
+  CHECK(first.reason.empty());
+  CHECK(first.sca_cycles < first.dense_cycles);
+  CHECK(first.stream_bytes < first.dense_bytes);
+  CHECK(chosen.statistics.details[1].product.engine == "dmmu");
+  CHECK(chosen.statistics.details[1].product.reason == "few zeros");
+  CHECK(chosen.statistics.details[2].product.reason == "weights are not constant");
+  CHECK(chosen.statistics.sparse_products == 1);
+  CHECK(chosen.statistics.macs_skipped == first.macs_skipped);
+  CHECK(chosen.statistics.sparse_bytes_saved == first.bytes_saved());
+
+  SECTION("fewer bytes must move than of a dense program") {
+    const Case dense = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::never);
+    CHECK(dense.statistics.details[0].product.reason == "not wanted");
+    CHECK(dense.statistics.minimum_bytes - chosen.statistics.minimum_bytes ==
+          static_cast<uint64_t>(first.bytes_saved()));
+    CHECK(dense.statistics.dma_load_bytes > chosen.statistics.dma_load_bytes);
+  }
+  SECTION("always takes dense weights too") {
+    const Case all = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::always);
+    CHECK(all.statistics.details[1].product.engine == "sca");
+    CHECK(all.statistics.details[2].product.engine == "dmmu");
+  }
+  SECTION("FP32 stays on the DMMU") {
+    const Case wide = compiled(maker.graph, target, in_precision(Precision::fp32), ScaUse::always);
+    CHECK_FALSE(uses_sca(wide.program));
+    CHECK(wide.statistics.details[0].product.reason == "the SCA does not multiply this type");
+  }
+  SECTION("a target without sparse tiles") {
+    const Case without = compiled(maker.graph, card_target(), in_precision(Precision::fp16), ScaUse::always);
+    CHECK_FALSE(uses_sca(without.program));
+    CHECK(without.statistics.details[0].product.reason == "the target has no SCA");
+  }
+  SECTION("semaphores for the fifth engine are only needed with it") {
+    Target few = target;
+    few.semaphores = 12;
+    CHECK_NOTHROW(compiled(maker.graph, few, in_precision(Precision::fp16), ScaUse::never));
+    CHECK_THROWS_WITH(compiled(maker.graph, few, in_precision(Precision::fp16), ScaUse::always),
+                      Contains("a program needs 20"));
+  }
+}
+
+TEST_CASE("A product that does not fit as a sparse one is dense") {
+  Target target = with_sca(tiny_target());
+  target.spm_bytes = 64 << 10;
+  GraphMaker maker(4);
+  const TensorId a = maker.input({8, 40000});
+  const TensorId b = maker.constant({40000, 8}, -0.1F, 0.1F);
+  prune_at_random(maker, b, 0.5);
+  maker.output(matmul(maker, a, b));
+  const Case chosen = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::always);
+  CHECK_FALSE(uses_sca(chosen.program));
+  CHECK(chosen.statistics.details[0].product.reason == "does not fit the scratchpad");
+}
+
+TEST_CASE("Weights that violate a stated pattern are refused with their place") {
+  GraphMaker maker(6);
+  const TensorId a = maker.input({64, 64});
+  const TensorId b = maker.constant({64, 32}, 0.1F, 0.2F);
+  prune(maker, b, [](std::size_t i) { return i / 32 % 4 >= 2 && i != 5 * 32 * 2 + 7; });  // row 10, column 7 stays
+  maker.output(matmul(maker, a, b));
+  CompileOptions options = in_precision(Precision::fp16);
+  options.sca.format = sca_format_from("2:4");
+  const Target target = with_sca(card_target());
+  CHECK_THROWS_WITH(compiled(maker.graph, target, options, ScaUse::always), Contains(maker.graph[b].name) &&
+                                                                                Contains("column 7, rows from 8") &&
+                                                                                Contains("3 non-zeros do not fit 2:4"));
+  prune(maker, b, [](std::size_t i) { return i / 32 % 4 >= 2; });
+  const Case chosen = compiled(maker.graph, target, options, ScaUse::always);
+  CHECK(chosen.statistics.details[0].product.format == "2:4");
+  require_same(maker, target, options, 0.05);
+  options.sca.format = sca_format_from("block:4x8");
+  CHECK(compiled(maker.graph, target, options, ScaUse::always).statistics.details[0].product.format == "block 4x8");
+  require_same(maker, target, options, 0.05);
+}
+
+TEST_CASE("Names of uses and formats") {
+  for (const char *name : {"auto", "always", "never"}) CHECK(std::string(name_of(sca_use_from(name))) == name);
+  CHECK_THROWS_AS(sca_use_from("maybe"), UsageError);
+  CHECK(sca_format_from("bitmap") == sparse::bitmap());
+  CHECK(sca_format_from("run-length") == sparse::run_length());
+  CHECK(sca_format_from("1:8") == sparse::structured(1, 8));
+  CHECK(sca_format_from("block:16x32") == sparse::block(16, 32));
+  for (const char *text : {"", "dense", "2", "2:", ":4", "0:4", "9:16", "2:17", "3:2", "1:1", "2:4x",
+                           "block:", "block:4", "block:0x4", "block:4x0", "block:4x1025", "block:4x4 "}) {
+    INFO(text);
+    CHECK_THROWS_AS(sca_format_from(text), UsageError);
+  }
+}
