@@ -1,11 +1,12 @@
-// Convolutions on the DMMU as implicit matrix products: rows are output positions, K runs over kernel positions and
-// channels.
+// Convolutions on the DMMU or the SCA as implicit matrix products: rows are output positions, K runs over kernel
+// positions and channels.
 #include <algorithm>
 #include <cstring>
 
 #include "driver/compiler/backend/gemm.hpp"
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/patch.hpp"
+#include "driver/compiler/backend/sparse_product.hpp"
 
 namespace cx::compiler::backend {
 
@@ -39,6 +40,7 @@ class ConvKernel : public Kernel {
     splits_ = rank_splits(context.target, product_, rows, outputs_, depth);
     split_ = splits_.front();
     choose_piece();
+    sparse_ = SparseProduct::choose(context, group, sparse_candidate());
     in_place_ = reads_in_place(context, node_.inputs[0], window_, group.shape, false, joined());
   }
 
@@ -70,14 +72,19 @@ class ConvKernel : public Kernel {
   }
 
   int64_t smallest_useful_tile() const override {
-    return rows_per_useful_tile(context_.target, split_) * tiled_columns();
+    const int64_t rows = sparse_ ? sparse_->rows_at_once() : rows_per_useful_tile(context_.target, split_);
+    return rows * tiled_columns();
   }
 
   int64_t wanted_tiles() const override { return on_chip() && group_.steps.empty() ? 1 : Kernel::wanted_tiles(); }
 
   void resident(Arena &arena, const Box &range) override {
     range_ = range;
-    if (!in_pieces()) load_weights(arena, range, 0, channels_);
+    if (sparse_) {
+      sparse_->load(context_, arena, range.start[1], range.size[1]);
+    } else if (!in_pieces()) {
+      load_weights(arena, range, 0, channels_);
+    }
     if (bias_id_ != kNoTensor) {
       bias_ = load_channels(context_, arena, bias_id_, range.start[1], range.size[1]);
     }
@@ -123,7 +130,26 @@ class ConvKernel : public Kernel {
     bool drains = true;
   };
 
-  bool in_pieces() const { return piece_ < channels_; }
+  bool in_pieces() const { return !sparse_ && piece_ < channels_; }
+
+  SparseCandidate sparse_candidate() const {
+    const int64_t rows = group_.shape[2] * group_.shape[3];
+    SparseCandidate candidate;
+    candidate.node = &node_;
+    candidate.weights = weights_id_;
+    if (groups_ != 1) candidate.unfit = "several groups of channels";
+    candidate.dtype = product_;
+    candidate.rows = rows;
+    candidate.columns = outputs_;
+    candidate.depth = window_.dilation_x == 1 ? Depth{window_.kernel_x * channels_, window_.kernel_y}
+                                              : Depth{channels_, window_.kernel_y * window_.kernel_x};
+    candidate.elements = [this] {
+      const Box whole{{0, 0, 0, 0}, {outputs_, channels_, window_.kernel_y, window_.kernel_x}};
+      return constant_elements(context_.graph[weights_id_], whole, kChannelsLast, weight_quantiser_);
+    };
+    candidate.dense_cycles = product_cycles(context_.target, product_, rows, outputs_, candidate.depth, split_);
+    return candidate;
+  }
 
   /// All channels are in the scratchpad unless one block of weights and one window take more than half of it.
   void choose_piece() {
@@ -164,9 +190,11 @@ class ConvKernel : public Kernel {
       }
       return parts;
     }
-    const auto columns = static_cast<int64_t>(context_.target.tile_cols);
+    const auto columns = sparse_ ? sparse_->columns_of_group() : static_cast<int64_t>(context_.target.tile_cols);
     // Small passes overlap best with their weights' loads; others would load the input once for each.
-    if (on_chip() || in_pieces()) parts[0] = std::min(parts[0], split_.n * columns);
+    if (on_chip() || in_pieces()) {
+      parts[0] = std::min(parts[0], sparse_ ? sparse_->columns_of_useful_pass() : split_.n * columns);
+    }
     int64_t part = (parts[0] + columns - 1) / columns * columns;
     while (part > columns) {
       part = (part / 2 + columns - 1) / columns * columns;
@@ -178,7 +206,7 @@ class ConvKernel : public Kernel {
   std::vector<Tiling> area_tilings(int64_t n) const {
     const int64_t height = group_.shape[2];
     const int64_t width = group_.shape[3];
-    const int64_t most = rows_per_tile(context_.target, split_);
+    const int64_t most = sparse_ ? sparse_->rows_per_tile() : rows_per_tile(context_.target, split_);
     std::vector<Tiling> result;
     const int64_t across = (width + most - 1) / most;
     int64_t columns = (width + across - 1) / across;
@@ -239,10 +267,6 @@ class ConvKernel : public Kernel {
       }
     }
     const int64_t n = groups_ == 1 ? box.size[1] : outputs_;
-    const SpmView &weights = weights_[static_cast<std::size_t>(g)];
-    tile.weights = weights.base;
-    tile.weight_k_stride = weight_columns_ * size;
-    tile.weight_n_stride = size;
     tile.n = n;
     tile.result_dtype = result.dtype;
     tile.result = result.base + g * outputs_ * result.strides[1];
@@ -254,6 +278,13 @@ class ConvKernel : public Kernel {
     tile.act = group_.anchor_act;
     tile.accumulate = part.accumulates;
     tile.drains = part.drains;
+    if (sparse_) {
+      sparse_->emit(context_, tile);
+      return;
+    }
+    tile.weights = weights_[static_cast<std::size_t>(g)].base;
+    tile.weight_k_stride = weight_columns_ * size;
+    tile.weight_n_stride = size;
     emit_gemm(context_, tile, split_);
   }
 
@@ -272,8 +303,9 @@ class ConvKernel : public Kernel {
   WindowShape window_;
   std::vector<TileSplit> splits_;  ///< the best first
   TileSplit split_;
-  int64_t piece_ = 0;      ///< channels that are in the scratchpad at once
-  bool in_place_ = false;  ///< the input is in the scratchpad as windows need it
+  std::optional<SparseProduct> sparse_;  ///< instead of the DMMU
+  int64_t piece_ = 0;                    ///< channels that are in the scratchpad at once
+  bool in_place_ = false;                ///< the input is in the scratchpad as windows need it
   Box range_;
   std::vector<SpmView> weights_;  ///< one per group
   int64_t weight_columns_ = 0;

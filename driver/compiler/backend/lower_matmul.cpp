@@ -17,8 +17,6 @@ std::vector<int> row_major_order(std::size_t rank) {
 }
 
 constexpr int kSplits = 3;  ///< splits of the array to try
-/// What the rows of a tile may be of those that the sparse tiles take at once: more only delays the tiles after it.
-constexpr int64_t kSparseBlocks = 8;
 
 class MatMulKernel : public Kernel {
  public:
@@ -191,7 +189,7 @@ class MatMulKernel : public Kernel {
   }
 
   void row_tilings(int64_t n, std::vector<Tiling> &result) const {
-    const int64_t most = sparse_ ? kSparseBlocks * sparse_->rows_at_once() : rows_per_tile(context_.target, split_);
+    const int64_t most = sparse_ ? sparse_->rows_per_tile() : rows_per_tile(context_.target, split_);
     Tiling tiling(rank_, 1);
     tiling[rank_ - 1] = n;
     int64_t &rows = tiling[rank_ - 2];

@@ -32,6 +32,8 @@ class SparseProduct {
 
   /// Rows that the tiles take at once.
   int64_t rows_at_once() const;
+  /// Rows of a tile, at most: more only delays the tiles after it.
+  int64_t rows_per_tile() const { return 8 * rows_at_once(); }
   /// Columns of a pass for which the activations' loads do not count beside the products.
   int64_t columns_of_useful_pass() const;
   /// A multiple of this is a pass's first column.

@@ -178,6 +178,34 @@ TEST_CASE("an alternative that is not there is refused") {
   CHECK_THROWS_AS(compile(graph, tiny_target(), options), InputError);
 }
 
+TEST_CASE("estimates of sparse products are near what the chip takes") {
+  const auto device = Device::open(CX_CHIP);
+  struct Size {
+    int64_t m, k, n;
+    double zeros;
+  };
+  for (const Size &size : {Size{128, 256, 64, 0.5}, Size{65, 300, 97, 0.9}, Size{512, 256, 256, 0.7},
+                           Size{1024, 128, 512, 0.2}, Size{16, 256, 1024, 0.8}}) {
+    GraphMaker maker(4);
+    const TensorId b = maker.constant({size.k, size.n});
+    std::vector<std::byte> &bytes = *maker.graph[b].data;
+    std::bernoulli_distribution gone(size.zeros);
+    for (std::size_t at = 0; at < bytes.size(); at += 4) {
+      if (gone(maker.random())) std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), 4, std::byte{});
+    }
+    maker.output(maker.node("MatMul", {maker.input({size.m, size.k}), b}, {{"trans_b", int64_t{0}}}, {size.m, size.n}));
+    CompileOptions options;
+    options.precision = Precision::fp16;
+    options.sca.use = ScaUse::always;
+    CompileStatistics statistics;
+    const tools::Profile profile = timed_run(*device, maker.graph, options, statistics);
+    INFO(size.m << " x " << size.k << " x " << size.n << ", zeros " << size.zeros);
+    REQUIRE(statistics.sparse_products == 1);
+    CHECK(static_cast<double>(statistics.estimated_cycles) ==
+          Approx(static_cast<double>(profile.work_cycles)).epsilon(kError).margin(kCycles));
+  }
+}
+
 TEST_CASE("a graph without instructions takes no time") {
   GraphMaker maker(3);
   const TensorId x = maker.input({4, 0});

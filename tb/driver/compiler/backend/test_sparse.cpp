@@ -163,6 +163,66 @@ TEST_CASE("Random shapes, patterns and tails of sparse matrix products") {
   }
 }
 
+TEST_CASE("A sparse convolution has the bits of an output-stationary one") {
+  const auto seed = std::random_device{}();
+  INFO("seed " << seed);
+  GraphMaker dice(seed);
+  for (int round = 0; round < 14; ++round) {
+    GraphMaker maker(seed + static_cast<uint32_t>(round));
+    const int64_t channels = dice.pick(1, 40);
+    const int64_t outputs = dice.pick(1, 90);
+    const int64_t kernel = round < 4 ? 1 : dice.pick(1, 5);
+    const int64_t stride = dice.pick(1, 2);
+    const int64_t dilation = dice.pick(1, 2);
+    const int64_t pad = dice.pick(0, kernel / 2);
+    const int64_t size = dice.pick(10, 24);
+    const int64_t reach = dilation * (kernel - 1) + 1;
+    const int64_t out = (size + 2 * pad - reach) / stride + 1;
+    INFO("round " << round << ": " << channels << " to " << outputs << " maps of " << size << ", kernel " << kernel
+                  << ", stride " << stride << ", dilation " << dilation << ", pad " << pad);
+    const TensorId x = maker.input({dice.pick(1, 2), channels, size, size});
+    const TensorId w = maker.constant({outputs, channels, kernel, kernel}, -0.3F, 0.3F);
+    prune_at_random(maker, w, 0.01 * static_cast<double>(dice.pick(0, 100)));
+    std::vector<TensorId> inputs{x, w};
+    if (dice.pick(0, 1) != 0) inputs.push_back(maker.constant({outputs}));
+    TensorId y = maker.node("Conv", inputs,
+                            {{"strides", std::vector<int64_t>{stride, stride}},
+                             {"pads", std::vector<int64_t>{pad, pad, pad, pad}},
+                             {"dilations", std::vector<int64_t>{dilation, dilation}},
+                             {"group", int64_t{1}}},
+                            {maker.shape(x)[0], outputs, out, out});
+    if (dice.pick(0, 1) != 0) y = maker.unary("relu", y);
+    maker.output(y);
+    const bool int8 = dice.pick(0, 3) == 0;
+    require_same(maker, with_sca(dice.pick(0, 1) != 0 ? tiny_target() : card_target()),
+                 in_precision(int8 ? Precision::int8 : Precision::fp16), int8 ? 0.3 : 0.03);
+  }
+}
+
+TEST_CASE("Convolutions of several groups stay dense") {
+  GraphMaker maker(8);
+  const TensorId x = maker.input({1, 8, 6, 6});
+  const TensorId w = maker.constant({16, 4, 1, 1});
+  prune_at_random(maker, w, 0.9);
+  const TensorId y = maker.node("Conv", {x, w},
+                                {{"strides", std::vector<int64_t>{1, 1}},
+                                 {"pads", std::vector<int64_t>{0, 0, 0, 0}},
+                                 {"dilations", std::vector<int64_t>{1, 1}},
+                                 {"group", int64_t{2}}},
+                                {1, 16, 6, 6});
+  const TensorId depthwise = maker.constant({16, 1, 3, 3});
+  maker.output(maker.node("Conv", {y, depthwise},
+                          {{"strides", std::vector<int64_t>{1, 1}},
+                           {"pads", std::vector<int64_t>{1, 1, 1, 1}},
+                           {"dilations", std::vector<int64_t>{1, 1}},
+                           {"group", int64_t{16}}},
+                          {1, 16, 6, 6}));
+  const Case chosen = compiled(maker.graph, with_sca(tiny_target()), in_precision(Precision::fp16), ScaUse::always);
+  CHECK_FALSE(uses_sca(chosen.program));
+  CHECK(chosen.statistics.details.at(0).product.reason == "several groups of channels");
+  CHECK(chosen.statistics.details.at(1).product.engine == "vpu");
+}
+
 TEST_CASE("K beyond the tiles' depth goes by in pieces") {
   GraphMaker maker(3);
   const TensorId a = maker.input({20, 700});
