@@ -64,7 +64,7 @@ class ConvKernel : public Kernel {
 
   int variants() const override {
     // Pieces of K depend on the split, and sums on the pieces.
-    return in_pieces() ? 1 : std::min(static_cast<int>(splits_.size()), kSplits);
+    return in_pieces() || sparse_ ? 1 : std::min(static_cast<int>(splits_.size()), kSplits);
   }
   void choose_variant(int number) override { split_ = splits_[static_cast<std::size_t>(number)]; }
   std::string variant_text() const override {

@@ -305,8 +305,10 @@ void SparseProduct::load(Context &context, Arena &arena, int64_t first, int64_t 
     const SpmView buffer = allocate(arena, Dtype::INT32, {bytes / kWord}, {0});
     piece.base = buffer.base;
     if (context.emitter.dry()) continue;
-    const auto *data = reinterpret_cast<const std::byte *>(piece.stream.data());
-    const int64_t offset = context.constants.place({data + piece.offsets[begin], data + piece.offsets[end]});
+    const int64_t offset = context.constants.place(static_cast<std::size_t>(bytes), [&] {
+      const auto *data = reinterpret_cast<const std::byte *>(piece.stream.data());
+      return std::vector<std::byte>(data + piece.offsets[begin], data + piece.offsets[end]);
+    });
     context.emitter.load(buffer, constant_memory(context, buffer, offset));
   }
 }
