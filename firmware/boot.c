@@ -33,10 +33,18 @@ static void boot(void) {
   chip.queues = mmio_read(DEV(NUM_QUEUES));
   chip.arch_hash = mmio_read64(DEV(ARCH_HASH_LO));
   chip.dram_bytes = (uint64_t)mmio_read(DEV(DRAM_MIB)) << 20;
+  chip.mac_tiles = mmio_read(DEV(TILE_COUNT));
+  chip.sparse_tiles = mmio_read(DEV(SCA_TILES));
+  const uint32_t array = mmio_read(DEV(ARRAY));
+  chip.shared_array = (array & CX_DEV_ARRAY_SHARED_MASK) != 0;
   if (chip.queues == 0 || chip.queues > MAX_QUEUES) firmware_crash("number of queues", chip.queues);
 
   crc32_init();
   launch_reset_engines();
+  if (chip.shared_array) {
+    reconfig_set_split((array & CX_DEV_ARRAY_BOOT_SCA_TILES_MASK) >> CX_DEV_ARRAY_BOOT_SCA_TILES_SHIFT);
+    mmio_write(DEV(FW_CAPS), SUPPORTED_PACKETS | 1u << CX_PKT_RECONFIG);
+  }
   for (uint32_t n = 0; n < chip.queues; ++n) {
     queue_init(n);
   }

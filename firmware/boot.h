@@ -2,6 +2,7 @@
 #ifndef CX_FW_BOOT_H
 #define CX_FW_BOOT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "hw/regs/gen/map.h"
@@ -16,6 +17,8 @@ struct chip {
   uint32_t queues;
   uint64_t arch_hash;
   uint64_t dram_bytes;
+  uint32_t mac_tiles, sparse_tiles;
+  bool shared_array;
 };
 
 /* Read from the registers at boot. */

@@ -18,15 +18,21 @@ _Static_assert(CX_MAP_STORE_OFFSET == CX_MAP_LOAD_OFFSET + CX_MAP_PAGE_SIZE &&
                    CX_MAP_SCA_OFFSET == CX_MAP_VPU_OFFSET + CX_MAP_PAGE_SIZE,
                "ENGINE() assumes consecutive pages in the order of the isa numbers");
 
-/* The launch in progress. */
+/* Engine numbers. */
+#define DMMU ((CX_MAP_DMMU_OFFSET - CX_MAP_LOAD_OFFSET) / CX_MAP_PAGE_SIZE)
+#define SCA ((CX_MAP_SCA_OFFSET - CX_MAP_LOAD_OFFSET) / CX_MAP_PAGE_SIZE)
+
+/* The launch in progress, or the change of the array's split. */
 static struct {
   struct queue *queue;
   struct slot *slot; /* NULL: none */
   uint32_t engines;  /* bit n: engine n has not finished */
   uint64_t deadline;
+  bool reconfig;
   bool expired; /* the watchdog has looked once; what does not move until it looks again hangs */
 } active;
 
+static uint32_t split; /* slots of a shared array that are sparse tiles */
 static uint32_t stuck; /* bit n: engine n is busy although it was reset */
 
 static union {
@@ -118,11 +124,17 @@ static bool load_program(struct slot *slot) {
   program.header.crc = 0;
   const uint32_t crc = crc32_update(crc32_update(CRC32_START, &program, sizeof program), &streams, table_bytes);
   if (~crc != expected) return bad_program(slot, offsetof(cx_program_header, crc));
-  for (uint32_t i = offsetof(cx_program_header, reserved_36) / 4; i < sizeof program.word / 4; ++i) {
+  for (uint32_t i = offsetof(cx_program_header, reserved_40) / 4; i < sizeof program.word / 4; ++i) {
     if (program.word[i] != 0) return bad_program(slot, 4 * i);
+  }
+  if (!chip.shared_array && program.header.sca_tiles != 0) {
+    return bad_program(slot, offsetof(cx_program_header, sca_tiles));
   }
   if (program.header.arch_hash != chip.arch_hash) {
     return bad(slot, CX_STATUS_WRONG_ARCH, offsetof(cx_program_header, arch_hash), packet->launch.program);
+  }
+  if (program.header.sca_tiles != split) {
+    return bad(slot, CX_STATUS_WRONG_SPLIT, offsetof(cx_program_header, sca_tiles), split);
   }
   if (program.header.segment_count == 0 || program.header.segment_count > packet->launch.segment_count) {
     return bad(slot, CX_STATUS_BAD_FIELD, offsetof(cx_packet_launch, segment_count), packet->launch.segment_count);
@@ -130,17 +142,58 @@ static bool load_program(struct slot *slot) {
   return check_streams(slot);
 }
 
-bool launch_start(struct queue *queue, struct slot *slot) {
-  if (!turn_take(RESOURCE_ENGINES, queue, active.slot == NULL)) return false;
-  if (!load_program(slot)) return true;
+/* True: an engine of these hangs, and the slot is finished with it. */
+static bool finish_if_stuck(struct slot *slot, uint32_t engines) {
+  const uint32_t hung = stuck & engines;
+  if (hung == 0) return false;
+  slot->fault_engine = (uint8_t)__builtin_ctz(hung);
+  slot_finish(slot, CX_STATUS_ENGINE_HANG, 0, 0);
+  return true;
+}
 
-  const packet_t *packet = slot->packet;
-  for (uint32_t i = 0; stuck != 0 && i < program.header.streams; ++i) {
-    if (!(stuck & (1u << streams.entry[i].engine))) continue;
-    slot->fault_engine = (uint8_t)streams.entry[i].engine;
-    bad(slot, CX_STATUS_ENGINE_HANG, 0, 0);
+void reconfig_set_split(uint32_t sca_tiles) {
+  split = sca_tiles;
+  mmio_write(ENGINE(TILES_OFF, DMMU), sca_tiles);
+  mmio_write(ENGINE(TILES_OFF, SCA), chip.sparse_tiles - sca_tiles);
+  mmio_write(DEV(ARRAY_SPLIT), sca_tiles);
+}
+
+static bool check_split(struct slot *slot, uint32_t sca_tiles) {
+  if (!chip.shared_array) return bad(slot, CX_STATUS_UNSUPPORTED, 0, 0);
+  if (sca_tiles <= chip.sparse_tiles) return true;
+  return bad(slot, CX_STATUS_BAD_FIELD, offsetof(cx_packet_reconfig, sca_tiles), sca_tiles);
+}
+
+bool reconfig_start(struct queue *queue, struct slot *slot) {
+  const uint32_t sca_tiles = slot->packet->reconfig.sca_tiles;
+  if (!check_split(slot, sca_tiles)) return true;
+  if (!turn_take(RESOURCE_ENGINES, queue, active.slot == NULL)) return false;
+  if (finish_if_stuck(slot, 1u << DMMU | 1u << SCA)) return true;
+  if (sca_tiles == split) {
+    slot_finish(slot, CX_STATUS_OK, 0, 0);
     return true;
   }
+  reconfig_set_split(sca_tiles);
+  active.reconfig = true;
+  active.engines = 0;
+  active.deadline = timer_now() + mmio_read(DEV(ARRAY_SWITCH_CYCLES));
+  active.queue = queue;
+  active.slot = slot;
+  slot->state = SLOT_RUNNING;
+  return true;
+}
+
+static uint32_t engines_of_program(void) {
+  uint32_t engines = 0;
+  for (uint32_t i = 0; i < program.header.streams; ++i) engines |= 1u << streams.entry[i].engine;
+  return engines;
+}
+
+bool launch_start(struct queue *queue, struct slot *slot) {
+  if (!turn_take(RESOURCE_ENGINES, queue, active.slot == NULL)) return false;
+  if (!load_program(slot) || finish_if_stuck(slot, engines_of_program())) return true;
+
+  const packet_t *packet = slot->packet;
   mmio_write(ENGINE(CTRL, 0), CX_ENGINE_CTRL_SEM_CLEAR_MASK);
   active.engines = 0;
   active.expired = false;
@@ -168,6 +221,7 @@ static void end(uint32_t status, uint32_t detail, uint64_t address) {
   slot_finish(active.slot, status, detail, address);
   active.slot = NULL;
   active.engines = 0;
+  active.reconfig = false;
   queue_wake_all();
 }
 
@@ -203,6 +257,10 @@ static void expire(void) {
 
 void launch_service(void) {
   if (active.slot == NULL) return;
+  if (active.reconfig) {
+    if (timer_now() >= active.deadline) end(CX_STATUS_OK, 0, 0);
+    return;
+  }
   for (uint32_t engine = 0; engine < ENGINES; ++engine) {
     if (!(active.engines & (1u << engine))) continue;
     const uint32_t status = mmio_read(ENGINE(STATUS, engine));

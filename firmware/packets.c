@@ -247,6 +247,8 @@ bool packet_start(struct queue *queue, struct slot *slot) {
       return start_transfer(queue, slot);
     case CX_PKT_LAUNCH:
       return launch_start(queue, slot);
+    case CX_PKT_RECONFIG:
+      return reconfig_start(queue, slot);
     case CX_PKT_BARRIER_AND:
     case CX_PKT_BARRIER_OR:
     case CX_PKT_WAIT:

@@ -6,7 +6,7 @@
 
 #include "firmware/queue.h"
 
-/* Bit n: packet type n is supported. */
+/* Bit n: packet type n is supported; RECONFIG is too where the array is shared. */
 #define SUPPORTED_PACKETS                                                                                 \
   ((1u << CX_PKT_NOP) | (1u << CX_PKT_COPY) | (1u << CX_PKT_FILL) | (1u << CX_PKT_LAUNCH) |               \
    (1u << CX_PKT_BARRIER_AND) | (1u << CX_PKT_BARRIER_OR) | (1u << CX_PKT_SIGNAL) | (1u << CX_PKT_WAIT) | \

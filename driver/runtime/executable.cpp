@@ -45,7 +45,9 @@ Executable::Executable(Device &device, Program program, const ExecutableOptions 
   image_ = device.allocate(program_.image.size(), ImageBuilder::kMaxAlign);
   device.upload(image_.address(), program_.image);
 
-  segments_.resize(parse_image(program_.image).segment_count);
+  const ImageInfo image = parse_image(program_.image);
+  sca_tiles_ = image.sca_tiles;
+  segments_.resize(image.segment_count);
   segments_[kImageSegment] = {image_.address(), image_.size()};
   if (program_.workspace_bytes) {
     if (segments_.size() <= kWorkspaceSegment)
@@ -242,7 +244,9 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   RunReport report;
   const auto copied_in = [](const Slot &slot) { return slot.binding->bytes != 0 && !slot.bound; };
   // Copies of one direction need not wait for each other. Only the last packet rings and interrupts.
-  size_t left = 1 + (new_table ? 1 : 0) +
+  const Target &target = device_.target();
+  const bool new_split = target.shared_array && device_.array_split() != sca_tiles_;
+  size_t left = 1 + (new_table ? 1 : 0) + (new_split ? 1 : 0) +
                 static_cast<size_t>(std::count_if(inputs_.begin(), inputs_.end(), copied_in)) +
                 static_cast<size_t>(std::count_if(wanted.begin(), wanted.end(),
                                                   [](const Slot *slot) { return slot->binding->bytes != 0; }));
@@ -261,6 +265,7 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
         queue.copy_to_device(slot.device.address(), slot.host.iova(), slot.host.size(), how(fences.empty())));
     report.input_bytes += slot.host.size();
   }
+  if (new_split) fences.push_back(queue.reconfigure(sca_tiles_, how(fences.empty())));
   const size_t launch = fences.size();
   fences.push_back(queue.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
                                 static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, how(true)));
@@ -282,9 +287,10 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   if (failed) {
     const DeviceFault::Record record = *fences[*failed].fault();
     std::string message = "program '" + program_.name + "': " +
-                          (*failed == launch  ? "launch"
-                           : *failed < launch ? "input copy"
-                                              : "output copy") +
+                          (*failed == launch                    ? "launch"
+                           : new_split && *failed + 1 == launch ? "change of the array's split"
+                           : *failed < launch                   ? "input copy"
+                                                                : "output copy") +
                           " failed: " + Device::describe(record);
     if (*failed == launch && record.engine >= 0) message += "; " + where(record.engine, record.pc);
     Device::throw_fault(record, message);
@@ -295,6 +301,11 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
                    last = fences.back().wait_status();
   const Target &target = device_.target();
   device_.mark_energy(Device::EnergyMark::end);
+  if (new_split) {
+    const Completion change = fences[launch - 1].wait_status();
+    report.reconfigurations = 1;
+    report.reconfiguration_cycles = change.end - change.start;
+  }
   report.counters = device_.counters_since(before);
   report.energy = device_.energy_between_marks();
   report.energy_span_us = microseconds(report.energy.cycles, target.clock_khz);

@@ -99,6 +99,7 @@ class Executable {
   ExecutableOptions options_;
   DeviceBuffer image_, workspace_, segment_table_;
   HostBuffer segment_table_host_;
+  uint32_t sca_tiles_ = 0;  // of the image
   std::vector<cx_segment> segments_;
   bool table_current_ = false;  // the device's table is segments_
   std::vector<Slot> inputs_, outputs_;

@@ -102,7 +102,7 @@ void ImageBuilder::add_stream(uint32_t engine, std::span<const Encoded> instruct
   streams_.push_back({engine, {instructions.begin(), instructions.end()}});
 }
 
-std::vector<std::byte> ImageBuilder::finish(uint64_t arch_hash, uint32_t segment_count) {
+std::vector<std::byte> ImageBuilder::finish(uint64_t arch_hash, uint32_t segment_count, uint32_t sca_tiles) {
   if (streams_.empty()) throw UsageError("a program image without streams");
   if (segment_count < 1 || segment_count > kMaxSegments) {
     throw UsageError("a program image with " + std::to_string(segment_count) + " segments, expected 1 to " +
@@ -134,6 +134,7 @@ std::vector<std::byte> ImageBuilder::finish(uint64_t arch_hash, uint32_t segment
   header.image_bytes = size;
   header.segment_count = segment_count;
   header.stream_table = kTableOffset;
+  header.sca_tiles = sca_tiles;
   std::memcpy(bytes_.data(), &header, sizeof header);
   header.crc = image_crc(bytes_, kTableOffset, streams_.size() * sizeof(cx_stream_entry));
   std::memcpy(bytes_.data(), &header, sizeof header);
@@ -170,7 +171,7 @@ ImageInfo parse_image(std::span<const std::byte> image) {
     bad(offsetof(cx_program_header, stream_table),
         is_not("stream_table", header.stream_table, "an offset inside the image"));
   }
-  for (size_t at = offsetof(cx_program_header, stream_table) + sizeof header.stream_table; at < sizeof header; ++at) {
+  for (size_t at = offsetof(cx_program_header, reserved_40); at < sizeof header; ++at) {
     if (image[at] != std::byte{0}) bad(at, is_not("reserved byte", std::to_integer<unsigned>(image[at]), "0"));
   }
   const uint32_t crc = image_crc(image, header.stream_table, table_bytes);
@@ -183,6 +184,7 @@ ImageInfo parse_image(std::span<const std::byte> image) {
   info.arch_hash = header.arch_hash;
   info.image_bytes = header.image_bytes;
   info.segment_count = header.segment_count;
+  info.sca_tiles = header.sca_tiles;
   uint32_t seen = 0;
   for (uint32_t i = 0; i < header.streams; ++i) {
     const uint64_t at = header.stream_table + i * sizeof(cx_stream_entry);

@@ -36,9 +36,10 @@ class ImageBuilder {
   /// stream, or one that does not end in END.
   void add_stream(uint32_t engine, std::span<const Encoded> instructions);
 
-  /// segment_count: segments that the program uses, the image included. The builder is empty afterwards. Throws
-  /// UsageError when there is no stream, OutOfMemoryError when the image exceeds 2^32 - 1 bytes.
-  std::vector<std::byte> finish(uint64_t arch_hash, uint32_t segment_count);
+  /// segment_count: segments that the program uses, the image included. sca_tiles: as in ImageInfo. The builder is
+  /// empty afterwards. Throws UsageError when there is no stream, OutOfMemoryError when the image exceeds 2^32 - 1
+  /// bytes.
+  std::vector<std::byte> finish(uint64_t arch_hash, uint32_t segment_count, uint32_t sca_tiles = 0);
 
  private:
   struct Stream {
@@ -59,6 +60,7 @@ struct ImageInfo {
   uint64_t arch_hash = 0;
   uint64_t image_bytes = 0;
   uint32_t segment_count = 0;
+  uint32_t sca_tiles = 0;  ///< slots of a shared array that are sparse tiles while the program runs; 0 on other chips
   std::vector<Stream> streams;
 };
 

@@ -48,6 +48,8 @@ void to_json(nlohmann::json &json, const RunReport &report) {
           {"cycles", report.cycles},
           {"launch_us", report.launch_us},
           {"launch_cycles", report.launch_cycles},
+          {"reconfigurations", report.reconfigurations},
+          {"reconfiguration_cycles", report.reconfiguration_cycles},
           {"macs", report.macs},
           {"peak_macs_per_cycle", report.peak_macs_per_cycle},
           {"mac_utilisation", report.mac_utilisation},

@@ -20,6 +20,10 @@ struct RunReport {
   double launch_us = 0;
   uint64_t launch_cycles = 0;
 
+  // RECONFIG packets in front of it, where the split of a shared array was another one. Part of `cycles`.
+  uint64_t reconfigurations = 0;
+  uint64_t reconfiguration_cycles = 0;
+
   uint64_t macs = 0;                           ///< of the model, without padding
   uint64_t peak_macs_per_cycle = 0;            ///< of the DMMU in the program's precision
   double mac_utilisation = 0;                  ///< macs / (launch_cycles * peak_macs_per_cycle)

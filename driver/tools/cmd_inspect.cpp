@@ -79,6 +79,8 @@ int info(const ChipOptions &chip, bool json) {
                       {"sca_depth", t.sca_depth},
                       {"sca_window", t.sca_window},
                       {"sca_queue", t.sca_queue},
+                      {"shared_array", t.shared_array},
+                      {"array_switch_cycles", t.array_switch_cycles},
                       {"vpu_lanes", t.vpu_lanes},
                       {"spm_bytes", t.spm_bytes},
                       {"dram_bytes", t.dram_bytes},
@@ -105,6 +107,10 @@ int info(const ChipOptions &chip, bool json) {
   if (t.sca_tiles != 0) {
     row("SCA", fmt::format("{} tiles of {} x {}, {} groups, K up to {}, window {}, queues of {}", t.sca_tiles,
                            t.sca_rows, t.sca_cols, t.sca_acc_rows, t.sca_depth, t.sca_window, t.sca_queue));
+  }
+  if (t.shared_array) {
+    row("  array",
+        fmt::format("{} slots, each of either kind; a change takes {} cycles", t.tiles, t.array_switch_cycles));
   }
   row("VPU", fmt::format("{} lanes", t.vpu_lanes));
   row("scratchpad", fmt::format("{} KiB, {} bytes a cycle and port", t.spm_bytes >> 10, t.spm_bytes_per_cycle));

@@ -44,6 +44,9 @@ std::string report_table(const RunReport &report, const compiler::CompileStatist
   out += "simulated\n";
   row("latency (copies and launch)", fmt::format("{:.2f} us", report.latency_us));
   row("  of which the launch", fmt::format("{:.2f} us", report.launch_us));
+  if (report.reconfigurations != 0) {
+    row("  of which changes of the split", fmt::format("{} cycles", grouped(report.reconfiguration_cycles)));
+  }
   row("cycles", grouped(report.cycles));
   row("multiply-accumulates", grouped(report.macs));
   row("MAC utilisation of the launch", fmt::format("{:.2f} %", 100 * report.mac_utilisation));

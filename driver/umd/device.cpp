@@ -213,6 +213,8 @@ void Device::boot() {
   }
 }
 
+uint32_t Device::array_split() { return read_register(dev(CX_DEV_ARRAY_SPLIT)); }
+
 void Device::read_capabilities() {
   auto reg = [this](uint64_t offset) { return read_register(dev(offset)); };
   target_.arch_hash = read_register64(dev(CX_DEV_ARCH_HASH_LO));
@@ -234,6 +236,8 @@ void Device::read_capabilities() {
   const uint32_t sca_queues = reg(CX_DEV_SCA_QUEUES);
   target_.sca_window = (sca_queues & CX_DEV_SCA_QUEUES_WINDOW_MASK) >> CX_DEV_SCA_QUEUES_WINDOW_SHIFT;
   target_.sca_queue = (sca_queues & CX_DEV_SCA_QUEUES_QUEUE_MASK) >> CX_DEV_SCA_QUEUES_QUEUE_SHIFT;
+  target_.shared_array = (reg(CX_DEV_ARRAY) & CX_DEV_ARRAY_SHARED_MASK) != 0;
+  target_.array_switch_cycles = reg(CX_DEV_ARRAY_SWITCH_CYCLES);
   target_.vpu_lanes = reg(CX_DEV_VPU_LANES);
   target_.spm_bytes = reg(CX_DEV_SPM_BYTES);
   target_.spm_bytes_per_cycle = reg(CX_DEV_SPM_BYTES_PER_CYCLE);

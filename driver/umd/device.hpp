@@ -192,6 +192,7 @@ class Device {
   bool dead() const { return dead_.has_value(); }
   /// Lets the engines run again after a thermal trip.
   void end_thermal_trip();
+  uint32_t array_split();       ///< slots of a shared array that are sparse tiles at present; 0 on other chips
   uint64_t corrected_errors();  ///< of memory, since power-on
   /// Provokes a fault: KIND[@key=value,...]. Throws InputError.
   void inject(const std::string &fault);

@@ -390,6 +390,12 @@ Fence Queue::launch(uint64_t program, uint32_t program_bytes, uint64_t segments,
   return submit(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles), how);
 }
 
+Fence Queue::reconfigure(uint32_t sca_tiles, const Submit &how) {
+  packets::Reconfig packet;
+  packet.sca_tiles = sca_tiles;
+  return submit(packet, how);
+}
+
 Fence Queue::signal(uint64_t iova, uint64_t value, bool add, const Submit &how) {
   return submit(build::signal(iova, value, add ? CX_SIGNAL_OP_ADD : CX_SIGNAL_OP_SET), how);
 }

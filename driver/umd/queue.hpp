@@ -93,6 +93,9 @@ class Queue {
   /// timeout_kcycles: watchdog in units of 1024 core cycles, 0 the firmware's default.
   Fence launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
                uint32_t timeout_kcycles = 0, const Submit &how = {});
+  /// Of a shared array, `sca_tiles` slots (up to Target::sca_tiles) are sparse tiles for the programs behind it, the
+  /// others MAC tiles. UNSUPPORTED on other chips. A launch behind it takes a barrier.
+  Fence reconfigure(uint32_t sca_tiles, const Submit &how = {});
   Fence signal(uint64_t iova, uint64_t value, bool add = false, const Submit &how = {});
   /// Raises the value to at least this one.
   Fence signal_max(uint64_t iova, uint64_t value, const Submit &how = {});

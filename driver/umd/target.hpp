@@ -23,6 +23,10 @@ struct Target {
   uint32_t sca_depth = 0;          ///< longest K of a sparse tile
   uint32_t sca_window = 0;         ///< positions along K that its columns may be apart
   uint32_t sca_queue = 0;          ///< weights in the queue of a column
+  /// MAC tiles and sparse tiles are the same slots: of `tiles`, a program's image says how many are sparse tiles, up to
+  /// sca_tiles; the others are MAC tiles. Otherwise a program has all of both.
+  bool shared_array = false;
+  uint32_t array_switch_cycles = 0;  ///< that a change of the split takes
   uint32_t vpu_lanes = 0;
   uint32_t spm_bytes = 0;
   uint32_t spm_bytes_per_cycle = 0;

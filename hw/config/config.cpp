@@ -451,6 +451,14 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
     require(tile < chip.sca.tiles, {"sca.rtl_tiles", "sca.tiles"},
             "tile " + std::to_string(tile) + " does not exist; sca.tiles is " + std::to_string(chip.sca.tiles));
   }
+  require(!chip.array.shared || (chip.sca.tiles >= 1 && chip.sca.tiles <= chip.dmmu.tiles),
+          {"array.shared", "sca.tiles", "dmmu.tiles"},
+          "a shared array of " + std::to_string(chip.dmmu.tiles) +
+              " slots (dmmu.tiles) has 1 to as many sparse tiles; " + "sca.tiles is " + std::to_string(chip.sca.tiles));
+  require(chip.array.sca_tiles <= (chip.array.shared ? chip.sca.tiles : 0),
+          {"array.sca_tiles", "array.shared", "sca.tiles"},
+          std::to_string(chip.array.sca_tiles) + " slots cannot be sparse tiles; " +
+              (chip.array.shared ? "sca.tiles is " + std::to_string(chip.sca.tiles) : "array.shared is false"));
   const uint64_t spm_bytes = uint64_t{chip.spm.kib} * 1024;
   require(spm_bytes % chip.spm.banks == 0, {"spm.banks", "spm.kib"},
           std::to_string(chip.spm.kib) + " KiB do not divide into " + std::to_string(chip.spm.banks) + " banks");

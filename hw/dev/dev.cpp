@@ -34,6 +34,8 @@ void Dev::set_capabilities() {
   regs_.set(DevReg::SCA_SHAPE, chip_.sca.tile.rows | chip_.sca.tile.cols << 16);
   regs_.set(DevReg::SCA_MEMORY, chip_.sca.tile.acc_rows | chip_.sca.tile.depth << 16);
   regs_.set(DevReg::SCA_QUEUES, chip_.sca.tile.window | chip_.sca.tile.queue << 16);
+  regs_.set(DevReg::ARRAY, (chip_.array.shared ? 1u : 0u) | chip_.array.sca_tiles << 16);
+  regs_.set(DevReg::ARRAY_SWITCH_CYCLES, chip_.array.switch_cycles);
   regs_.set(DevReg::VPU_LANES, chip_.vpu.lanes);
   regs_.set(DevReg::SPM_BYTES, chip_.spm.kib * 1024);
   regs_.set(DevReg::DRAM_MIB, chip_.dram.mib);

@@ -142,7 +142,7 @@ Timing Dmmu::execute(const isa::Inst &inst) {
 }
 
 void Dmmu::check_group(unsigned m_split, unsigned n_split, unsigned at) const {
-  if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_.size()) illegal_field(at);
+  if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_on(tiles_.size())) illegal_field(at);
 }
 
 void Dmmu::check_format(isa::DType dtype, unsigned at) const {

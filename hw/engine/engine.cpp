@@ -163,6 +163,11 @@ void Engine::stop(State next) {
   irq_event_.notify(sc_core::SC_ZERO_TIME);
 }
 
+std::uint32_t Engine::tiles_on(std::size_t tiles) const {
+  const std::uint32_t off = regs_->get(EngineReg::TILES_OFF);
+  return off < tiles ? static_cast<std::uint32_t>(tiles) - off : 0;
+}
+
 void Engine::enter_fault(const UnitFault &fault, std::uint32_t pc) {
   stop(State::faulted);
   pc_ = pc;

@@ -167,6 +167,9 @@ class Engine : public sc_core::sc_module {
 
   // ---- helpers for execute() ----
 
+  // Of `tiles` tiles, those that instructions may use.
+  std::uint32_t tiles_on(std::size_t tiles) const;
+
   // Issue cycle of the instruction that executes (cycles since simulated time 0).
   Cycles now_cycles() const { return issue_cycle_; }
 

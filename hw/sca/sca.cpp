@@ -164,7 +164,7 @@ Timing Sca::execute(const isa::Inst &inst) {
 
 void Sca::check_group(unsigned m_split, unsigned n_split, unsigned at) const {
   if (tiles_.empty()) illegal_field(0);
-  if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_.size()) illegal_field(at);
+  if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_on(tiles_.size())) illegal_field(at);
 }
 
 TileEngine::Share Sca::columns_of(unsigned group, unsigned n_split, uint64_t columns) const {

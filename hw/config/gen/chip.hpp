@@ -107,6 +107,12 @@ struct Chip {
     TileSet rtl_tiles{};  // Sparse tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers.
     bool operator==(const ScaSection &) const = default;
   } sca;
+  struct ArraySection {
+    bool shared = false;  // Whether MAC tiles and sparse tiles are the same slots: a slot is a tile of either kind, and RECONFIG changes how many are sparse. Sparse tile j is in the slot of MAC tile dmmu.tiles - 1 - j. False: both kinds stand side by side.
+    uint32_t sca_tiles = 0;  // Slots of a shared array that are sparse tiles after boot. With 0, dense programs run without a change.
+    uint32_t switch_cycles = 1024;  // What a change of the split of a shared array takes, whatever the number of slots: they clear the memory of their accumulators at the same time, a row a cycle, so that nothing of the former tile is left. The default is that of 1024 rows. [cycles]
+    bool operator==(const ArraySection &) const = default;
+  } array;
   struct VpuSection {
     uint32_t lanes = 64;  // FP32 lanes of the vector unit.
     uint32_t startup_cycles = 12;  // Pipeline depth: from an instruction's start to its first result. [cycles]
@@ -180,22 +186,25 @@ void visit(ChipType &chip, F &&f) {
   f(35u, chip.sca.tile.window);
   f(36u, chip.sca.tile.queue);
   f(37u, chip.sca.rtl_tiles);
-  f(38u, chip.vpu.lanes);
-  f(39u, chip.vpu.startup_cycles);
-  f(40u, chip.vpu.special_cycles);
-  f(41u, chip.pcie.gen);
-  f(42u, chip.pcie.width);
-  f(43u, chip.pcie.mps);
-  f(44u, chip.pcie.mrrs);
-  f(45u, chip.pcie.latency_ns);
-  f(46u, chip.pcie.vendor_id);
-  f(47u, chip.pcie.device_id);
-  f(48u, chip.faults.door);
-  f(49u, chip.faults.seed);
-  f(50u, chip.faults.plan);
-  f(51u, chip.energy.table);
-  f(52u, chip.energy.dram);
-  f(53u, chip.energy.hop_mm);
+  f(38u, chip.array.shared);
+  f(39u, chip.array.sca_tiles);
+  f(40u, chip.array.switch_cycles);
+  f(41u, chip.vpu.lanes);
+  f(42u, chip.vpu.startup_cycles);
+  f(43u, chip.vpu.special_cycles);
+  f(44u, chip.pcie.gen);
+  f(45u, chip.pcie.width);
+  f(46u, chip.pcie.mps);
+  f(47u, chip.pcie.mrrs);
+  f(48u, chip.pcie.latency_ns);
+  f(49u, chip.pcie.vendor_id);
+  f(50u, chip.pcie.device_id);
+  f(51u, chip.faults.door);
+  f(52u, chip.faults.seed);
+  f(53u, chip.faults.plan);
+  f(54u, chip.energy.table);
+  f(55u, chip.energy.dram);
+  f(56u, chip.energy.hop_mm);
 }
 
 }  // namespace cx::config

@@ -37,10 +37,10 @@ namespace schema_detail {
 inline constexpr std::array<const char *, 2> allowed_27{{"ws", "os"}};
 inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}};
 inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
-inline constexpr std::array<const char *, 7> allowed_52{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
+inline constexpr std::array<const char *, 7> allowed_55{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 54> kSchema{{
+inline constexpr std::array<KeyInfo, 57> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -79,6 +79,9 @@ inline constexpr std::array<KeyInfo, 54> kSchema{{
     {"sca.tile.window", KeyType::int_, "", 2, 256, true, 1, {}, {}, false, "32", "2 to 256, power of two", false, "Positions along K that the columns of a sparse tile may be apart."},
     {"sca.tile.queue", KeyType::int_, "", 2, 64, false, 1, {}, {}, false, "4", "2 to 64", false, "Non-zero weights that the queue of each column holds."},
     {"sca.rtl_tiles", KeyType::tile_set_, "", 0, 0, false, 1, {}, {}, false, "none", "none, all, or a list of tile numbers", false, "Sparse tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers."},
+    {"array.shared", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "false", "true or false", true, "Whether MAC tiles and sparse tiles are the same slots: a slot is a tile of either kind, and RECONFIG changes how many are sparse. Sparse tile j is in the slot of MAC tile dmmu.tiles - 1 - j. False: both kinds stand side by side."},
+    {"array.sca_tiles", KeyType::int_, "", 0, 1024, false, 1, {}, {}, false, "0", "0 to 1024", false, "Slots of a shared array that are sparse tiles after boot. With 0, dense programs run without a change."},
+    {"array.switch_cycles", KeyType::int_, "cycles", 0, 1000000, false, 1, {}, {}, false, "1024", "0 to 1000000", false, "What a change of the split of a shared array takes, whatever the number of slots: they clear the memory of their accumulators at the same time, a row a cycle, so that nothing of the former tile is left. The default is that of 1024 rows."},
     {"vpu.lanes", KeyType::int_, "", 1, 4096, false, 1, {}, {}, false, "64", "1 to 4096", false, "FP32 lanes of the vector unit."},
     {"vpu.startup_cycles", KeyType::int_, "cycles", 0, 10000, false, 1, {}, {}, false, "12", "0 to 10000", false, "Pipeline depth: from an instruction's start to its first result."},
     {"vpu.special_cycles", KeyType::float_, "cycles", 1, 1000, false, 1, {}, {}, false, "4", "1 to 1000", false, "Cycles per lane and element of the special functions (exp and the like), where add and multiply take 1."},
@@ -93,7 +96,7 @@ inline constexpr std::array<KeyInfo, 54> kSchema{{
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
     {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it."},
-    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_52, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_55, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
     {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
 }};
 

@@ -134,6 +134,20 @@
 #define CX_DEV_SCA_QUEUES_QUEUE_WIDTH 16
 #define CX_DEV_SCA_QUEUES_QUEUE_MASK 0xffff0000u
 
+/* How MAC tiles and sparse tiles share slots. host ro, firmware ro */
+#define CX_DEV_ARRAY 0x058
+#define CX_DEV_ARRAY_RESET 0x0u
+#define CX_DEV_ARRAY_SHARED_SHIFT 0
+#define CX_DEV_ARRAY_SHARED_WIDTH 1
+#define CX_DEV_ARRAY_SHARED_MASK 0x1u
+#define CX_DEV_ARRAY_BOOT_SCA_TILES_SHIFT 16
+#define CX_DEV_ARRAY_BOOT_SCA_TILES_WIDTH 16
+#define CX_DEV_ARRAY_BOOT_SCA_TILES_MASK 0xffff0000u
+
+/* Cycles that a change of the split takes. host ro, firmware ro */
+#define CX_DEV_ARRAY_SWITCH_CYCLES 0x05c
+#define CX_DEV_ARRAY_SWITCH_CYCLES_RESET 0x0u
+
 /* Control processor's reset. host rw, firmware ro */
 #define CX_DEV_RESET_CTRL 0x100
 #define CX_DEV_RESET_CTRL_RESET 0x1u
@@ -180,6 +194,10 @@
 #define CX_DEV_HOST_CMD_QUEUE_SHIFT 8
 #define CX_DEV_HOST_CMD_QUEUE_WIDTH 8
 #define CX_DEV_HOST_CMD_QUEUE_MASK 0xff00u
+
+/* Slots of a shared array that are sparse tiles at present; the others are MAC tiles. 0 on a chip whose tiles stand side by side. host ro, firmware rw */
+#define CX_DEV_ARRAY_SPLIT 0x114
+#define CX_DEV_ARRAY_SPLIT_RESET 0x0u
 
 /* Device time in core cycles, low word; reading it latches TIME_HI. host ro, firmware ro */
 #define CX_DEV_TIME_LO 0x120

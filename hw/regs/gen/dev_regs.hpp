@@ -33,11 +33,14 @@ enum class DevReg : uint16_t {
   SCA_SHAPE,  // 0x04c Shape of one sparse tile.
   SCA_MEMORY,  // 0x050 Memories of one sparse tile.
   SCA_QUEUES,  // 0x054 How columns of a sparse tile get weights.
+  ARRAY,  // 0x058 How MAC tiles and sparse tiles share slots.
+  ARRAY_SWITCH_CYCLES,  // 0x05c Cycles that a change of the split takes.
   RESET_CTRL,  // 0x100 Control processor's reset.
   FW_STATUS,  // 0x104 Firmware's state.
   FW_VERSION,  // 0x108 Firmware version, 8.8.16.
   FW_CAPS,  // 0x10c Bit n set: packet type n is supported.
   HOST_CMD,  // 0x110 Command to the firmware; writing raises its host interrupt. The firmware writes 0 when done.
+  ARRAY_SPLIT,  // 0x114 Slots of a shared array that are sparse tiles at present; the others are MAC tiles. 0 on a chip whose tiles stand side by side.
   TIME_LO,  // 0x120 Device time in core cycles, low word; reading it latches TIME_HI.
   TIME_HI,  // 0x124 High word latched by the last read of TIME_LO.
   CP_CYCLES_LO,  // 0x128 Cycles the control processor was not in wfi, low word.
@@ -83,6 +86,10 @@ inline constexpr std::array<FieldDesc, 2> SCA_QUEUES_fields{{
     {"WINDOW", 0, 16, Access::ro, Access::ro},
     {"QUEUE", 16, 16, Access::ro, Access::ro},
 }};
+inline constexpr std::array<FieldDesc, 2> ARRAY_fields{{
+    {"SHARED", 0, 1, Access::ro, Access::ro},
+    {"BOOT_SCA_TILES", 16, 16, Access::ro, Access::ro},
+}};
 inline constexpr std::array<FieldDesc, 2> RESET_CTRL_fields{{
     {"CP_RESET", 0, 1, Access::rw, Access::ro},
     {"SOFT_RESET", 1, 1, Access::rw, Access::ro},
@@ -100,7 +107,7 @@ inline constexpr std::array<FieldDesc, 3> FAULT_SOURCE_fields{{
     {"ENGINE", 8, 8, Access::ro, Access::rw},
     {"ENTRY", 16, 16, Access::ro, Access::rw},
 }};
-inline constexpr std::array<RegDesc, 44> table{{
+inline constexpr std::array<RegDesc, 47> table{{
     {"MAGIC", 0x0, 1, 0x4, 0x43585650u, Access::ro, Access::ro, {}},
     {"REVISION", 0x4, 1, 0x4, 0x10000u, Access::ro, Access::ro, REVISION_fields},
     {"ARCH_HASH_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -123,11 +130,14 @@ inline constexpr std::array<RegDesc, 44> table{{
     {"SCA_SHAPE", 0x4c, 1, 0x4, 0x0u, Access::ro, Access::ro, SCA_SHAPE_fields},
     {"SCA_MEMORY", 0x50, 1, 0x4, 0x0u, Access::ro, Access::ro, SCA_MEMORY_fields},
     {"SCA_QUEUES", 0x54, 1, 0x4, 0x0u, Access::ro, Access::ro, SCA_QUEUES_fields},
+    {"ARRAY", 0x58, 1, 0x4, 0x0u, Access::ro, Access::ro, ARRAY_fields},
+    {"ARRAY_SWITCH_CYCLES", 0x5c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"RESET_CTRL", 0x100, 1, 0x4, 0x1u, Access::rw, Access::ro, RESET_CTRL_fields},
     {"FW_STATUS", 0x104, 1, 0x4, 0x0u, Access::ro, Access::rw, FW_STATUS_fields},
     {"FW_VERSION", 0x108, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
     {"FW_CAPS", 0x10c, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
     {"HOST_CMD", 0x110, 1, 0x4, 0x0u, Access::rw, Access::rw, HOST_CMD_fields},
+    {"ARRAY_SPLIT", 0x114, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
     {"TIME_LO", 0x120, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"TIME_HI", 0x124, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"CP_CYCLES_LO", 0x128, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -164,6 +174,8 @@ class DevRegs : public TypedRegFile<DevReg> {
   static constexpr Field<Reg> SCA_MEMORY_DEPTH{Reg::SCA_MEMORY, 16, 16};
   static constexpr Field<Reg> SCA_QUEUES_WINDOW{Reg::SCA_QUEUES, 0, 16};
   static constexpr Field<Reg> SCA_QUEUES_QUEUE{Reg::SCA_QUEUES, 16, 16};
+  static constexpr Field<Reg> ARRAY_SHARED{Reg::ARRAY, 0, 1};
+  static constexpr Field<Reg> ARRAY_BOOT_SCA_TILES{Reg::ARRAY, 16, 16};
   static constexpr Field<Reg> RESET_CTRL_CP_RESET{Reg::RESET_CTRL, 0, 1};
   static constexpr Field<Reg> RESET_CTRL_SOFT_RESET{Reg::RESET_CTRL, 1, 1};
   static constexpr Field<Reg> FW_STATUS_STATE{Reg::FW_STATUS, 0, 8};

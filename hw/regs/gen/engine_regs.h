@@ -97,6 +97,10 @@
 #define CX_ENGINE_SEM_VALUE 0x038
 #define CX_ENGINE_SEM_VALUE_RESET 0x0u
 
+/* DMMU, SCA: tiles that are switched off, from the last one on; an instruction that names one faults. Written while the engine is idle. START and RESET keep it; the state of a tile ends with its launch anyway. host ro, firmware rw */
+#define CX_ENGINE_TILES_OFF 0x03c
+#define CX_ENGINE_TILES_OFF_RESET 0x0u
+
 /* Cycles in which the engine's datapath worked, since reset; low word. host ro, firmware ro */
 #define CX_ENGINE_BUSY_LO 0x040
 #define CX_ENGINE_BUSY_LO_RESET 0x0u

@@ -26,6 +26,7 @@ enum class EngineReg : uint16_t {
   FAULT_ADDR_HI,  // 0x030 High word.
   WAIT_SEM,  // 0x034 While STATUS.WAITING: semaphore that is waited on.
   SEM_VALUE,  // 0x038 While STATUS.WAITING: present value of that semaphore.
+  TILES_OFF,  // 0x03c DMMU, SCA: tiles that are switched off, from the last one on; an instruction that names one faults. Written while the engine is idle. START and RESET keep it; the state of a tile ends with its launch anyway.
   BUSY_LO,  // 0x040 Cycles in which the engine's datapath worked, since reset; low word.
   BUSY_HI,  // 0x044 High word.
   STALL_LO,  // 0x048 Cycles blocked on semaphores while running; low word.
@@ -57,7 +58,7 @@ inline constexpr std::array<FieldDesc, 2> WAIT_SEM_fields{{
     {"SEM", 0, 8, Access::ro, Access::ro},
     {"NEED", 16, 16, Access::ro, Access::ro},
 }};
-inline constexpr std::array<RegDesc, 27> table{{
+inline constexpr std::array<RegDesc, 28> table{{
     {"CTRL", 0x0, 1, 0x4, 0x0u, Access::ro, Access::rw, CTRL_fields},
     {"STATUS", 0x4, 1, 0x4, 0x0u, Access::ro, Access::w1c, STATUS_fields},
     {"STREAM_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
@@ -73,6 +74,7 @@ inline constexpr std::array<RegDesc, 27> table{{
     {"FAULT_ADDR_HI", 0x30, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"WAIT_SEM", 0x34, 1, 0x4, 0x0u, Access::ro, Access::ro, WAIT_SEM_fields},
     {"SEM_VALUE", 0x38, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"TILES_OFF", 0x3c, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},
     {"BUSY_LO", 0x40, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"BUSY_HI", 0x44, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"STALL_LO", 0x48, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},

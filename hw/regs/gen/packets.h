@@ -29,7 +29,7 @@ enum {
   CX_PKT_SIGNAL = 7, /* Sets a 64-bit value in host memory, adds to it, or raises it to at least the given value. */
   CX_PKT_WAIT = 8, /* Waits until a 64-bit value in host memory compares true with the given one. */
   CX_PKT_TIMESTAMP = 9, /* Writes the device time in core cycles to host memory. */
-  CX_PKT_RECONFIG = 10, /* Splits the array among roles, dataflows and precisions. Not in this firmware: UNSUPPORTED. */
+  CX_PKT_RECONFIG = 10, /* Splits the slots of a shared array into sparse tiles and MAC tiles: waits until no program runs, sets the split, completes dev.ARRAY_SWITCH_CYCLES later, at once if it is the present one. UNSUPPORTED on a chip whose tiles stand side by side. */
   CX_PKT_SEND = 11, /* RDMA send. Not in this firmware: UNSUPPORTED. */
   CX_PKT_RECV = 12, /* RDMA receive. Not in this firmware: UNSUPPORTED. */
   CX_PKT_COLLECTIVE = 13, /* Collective over RDMA. Not in this firmware: UNSUPPORTED. */
@@ -65,6 +65,7 @@ enum {
   CX_STATUS_LINK_DOWN = 23, /* the PCIe link is down */
   CX_STATUS_THERMAL_TRIP = 24, /* the engines are stopped because the chip is too hot */
   CX_STATUS_BAD_WEIGHTS = 25, /* a stream of compressed weights is malformed or not what the instruction says; the address is the byte of the stream */
+  CX_STATUS_WRONG_SPLIT = 26, /* the program was compiled for another split of the shared array; the address is the present number of sparse tiles */
 };
 
 enum {
@@ -349,6 +350,28 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_timestamp, completion) == 8, "layout
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_timestamp, completion_value) == 16, "layout of cx_packet_timestamp");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_timestamp, address) == 24, "layout of cx_packet_timestamp");
 
+/* Splits the slots of a shared array into sparse tiles and MAC tiles: waits until no program runs, sets the split, completes dev.ARRAY_SWITCH_CYCLES later, at once if it is the present one. UNSUPPORTED on a chip whose tiles stand side by side. */
+typedef struct __attribute__((packed)) {
+  uint8_t type; /* packet type; 0 marks an empty slot */
+  uint8_t flags;
+  uint8_t reserved_2[2];
+  uint16_t vector; /* MSI-X vector raised at completion; 0xFFFF none */
+  uint8_t reserved_6[2];
+  uint64_t completion; /* host address of a completion record (32 bytes, 8-byte aligned); 0 none */
+  uint64_t completion_value; /* written to the record's value */
+  uint32_t sca_tiles; /* slots that become sparse tiles, up to dev.SCA_TILES */
+  uint8_t reserved_28[36];
+} cx_packet_reconfig;
+CX_PACKETS_STATIC_ASSERT(sizeof(cx_packet_reconfig) == 64, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, type) == 0, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, flags) == 1, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, flags) == 1, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, flags) == 1, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, vector) == 4, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, completion) == 8, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, completion_value) == 16, "layout of cx_packet_reconfig");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, sca_tiles) == 24, "layout of cx_packet_reconfig");
+
 /* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED. */
 typedef struct __attribute__((packed)) {
   uint8_t type; /* packet type; 0 marks an empty slot */
@@ -400,7 +423,8 @@ typedef struct __attribute__((packed)) {
   uint32_t segment_count; /* segments that the program uses, itself included */
   uint32_t crc; /* CRC-32 (IEEE, reflected) of the header with this field 0 and the stream table */
   uint32_t stream_table; /* byte offset of the stream table */
-  uint8_t reserved_36[28];
+  uint32_t sca_tiles; /* shared array: slots that are sparse tiles while the program runs; else 0 */
+  uint8_t reserved_40[24];
 } cx_program_header;
 CX_PACKETS_STATIC_ASSERT(sizeof(cx_program_header) == 64, "layout of cx_program_header");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_program_header, magic) == 0, "layout of cx_program_header");
@@ -411,6 +435,7 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_program_header, image_bytes) == 16, "layout
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_program_header, segment_count) == 24, "layout of cx_program_header");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_program_header, crc) == 28, "layout of cx_program_header");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_program_header, stream_table) == 32, "layout of cx_program_header");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_program_header, sca_tiles) == 36, "layout of cx_program_header");
 
 /* Entry of a program's stream table. */
 typedef struct __attribute__((packed)) {
@@ -456,7 +481,7 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
     {0x1fffu, 0xffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* SIGNAL */
     {0x1fffu, 0xffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* WAIT */
     {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* TIMESTAMP */
-    {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* RECONFIG */
+    {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* RECONFIG */
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* SEND */
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* RECV */
     {0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* COLLECTIVE */
@@ -467,7 +492,7 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
   uint32_t i;
   if (detail) *detail = 0;
   if (type == 0 || type > CX_PKT_TYPE_MAX) return cx_packet_fail(detail, 0, CX_STATUS_BAD_TYPE);
-  if (type == CX_PKT_RECONFIG || type == CX_PKT_SEND || type == CX_PKT_RECV || type == CX_PKT_COLLECTIVE) return cx_packet_fail(detail, 0, CX_STATUS_UNSUPPORTED);
+  if (type == CX_PKT_SEND || type == CX_PKT_RECV || type == CX_PKT_COLLECTIVE) return cx_packet_fail(detail, 0, CX_STATUS_UNSUPPORTED);
   for (i = 0; i < 16; ++i) {
     uint32_t extra = w[i] & ~allowed[type][i];
     if (extra) {

@@ -61,6 +61,7 @@ enum class Status : uint32_t {
   LINK_DOWN = 23,
   THERMAL_TRIP = 24,
   BAD_WEIGHTS = 25,
+  WRONG_SPLIT = 26,
 };
 
 enum class Scope : uint8_t { NONE = 0, DEVICE = 1, SYSTEM = 2 };
@@ -97,6 +98,7 @@ constexpr std::string_view status_name(uint32_t code) {
     case 23: return "LINK_DOWN";
     case 24: return "THERMAL_TRIP";
     case 25: return "BAD_WEIGHTS";
+    case 26: return "WRONG_SPLIT";
     default: return "UNKNOWN";
   }
 }
@@ -130,6 +132,7 @@ constexpr std::string_view status_description(uint32_t code) {
     case 23: return "the PCIe link is down";
     case 24: return "the engines are stopped because the chip is too hot";
     case 25: return "a stream of compressed weights is malformed or not what the instruction says; the address is the byte of the stream";
+    case 26: return "the program was compiled for another split of the shared array; the address is the present number of sparse tiles";
     default: return "unknown status code";
   }
 }
@@ -566,6 +569,35 @@ struct Timestamp : Header {
   }
 };
 
+// Splits the slots of a shared array into sparse tiles and MAC tiles: waits until no program runs, sets the split, completes dev.ARRAY_SWITCH_CYCLES later, at once if it is the present one. UNSUPPORTED on a chip whose tiles stand side by side.
+struct Reconfig : Header {
+  static constexpr Type kType = Type::RECONFIG;
+  uint32_t sca_tiles = 0;  // slots that become sparse tiles, up to dev.SCA_TILES
+
+  Bytes to_bytes() const {
+    Bytes wire{};
+    wire[0] = static_cast<uint8_t>(kType);
+    put_header(wire);
+    detail::put(wire, 24, sca_tiles);
+    return wire;
+  }
+  static Reconfig from_bytes(const Bytes &wire) {
+    Reconfig packet;
+    packet.assign(wire);
+    return packet;
+  }
+  void assign(const Bytes &wire) {
+    take_header(wire);
+    detail::fetch(wire, 24, sca_tiles);
+  }
+  std::string text() const {
+    std::string out = "RECONFIG";
+    detail::append(out, "sca_tiles", sca_tiles);
+    show_header(out);
+    return out;
+  }
+};
+
 // Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED.
 struct Execute : Header {
   static constexpr Type kType = Type::EXECUTE;
@@ -624,6 +656,7 @@ inline std::string to_string(const Bytes &bytes) {
     case 7: return Signal::from_bytes(bytes).text();
     case 8: return Wait::from_bytes(bytes).text();
     case 9: return Timestamp::from_bytes(bytes).text();
+    case 10: return Reconfig::from_bytes(bytes).text();
     case 14: return Execute::from_bytes(bytes).text();
     default: {
       std::string out(type_name(bytes[0]));
