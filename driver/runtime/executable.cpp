@@ -299,7 +299,6 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   table_current_ = true;
   const Completion first = fences.front().wait_status(), middle = fences[launch].wait_status(),
                    last = fences.back().wait_status();
-  const Target &target = device_.target();
   device_.mark_energy(Device::EnergyMark::end);
   if (new_split) {
     const Completion change = fences[launch - 1].wait_status();

@@ -163,7 +163,7 @@ Timing Sca::execute(const isa::Inst &inst) {
 }
 
 void Sca::check_group(unsigned m_split, unsigned n_split, unsigned at) const {
-  if (tiles_.empty()) illegal_field(0);
+  if (tiles_on(tiles_.size()) == 0) illegal_field(0);
   if (m_split == 0 || n_split == 0 || m_split * n_split > tiles_on(tiles_.size())) illegal_field(at);
 }
 

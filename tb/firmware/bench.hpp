@@ -35,9 +35,18 @@ inline constexpr uint32_t kCopyPiece = 1 << 20, kFillPiece = 4 << 20;
 inline constexpr uint64_t kLists = 0x3'0000'0000, kListBytes = 64 * 128;
 inline constexpr uint64_t kUnmapped = 0xdead'0000'0000;
 
+// An array whose slots are MAC tiles or sparse tiles; without slots the tiles stand side by side.
+struct SharedArray {
+  uint32_t slots = 0, sparse_tiles = 0, boot_sca_tiles = 0, switch_cycles = 0;
+};
+
 class Bench {
  public:
-  explicit Bench(unsigned log2 = 4, unsigned sdma_channels = 4) : log2_(log2) {
+  explicit Bench(unsigned log2 = 4, unsigned sdma_channels = 4, const SharedArray &array = {}) : log2_(log2) {
+    chip.dev.set(DevReg::TILE_COUNT, array.slots);
+    chip.dev.set(DevReg::SCA_TILES, array.sparse_tiles);
+    chip.dev.set(DevReg::ARRAY, (array.slots != 0 ? 1u : 0u) | array.boot_sca_tiles << 16);
+    chip.dev.set(DevReg::ARRAY_SWITCH_CYCLES, array.switch_cycles);
     chip.sdma_channels = sdma_channels;
     chip.map_host(kHostData, kHostDataBytes);
     chip.map_host(kLists, kListBytes);

@@ -14,9 +14,9 @@
 namespace cx::test {
 
 /// One float32[elements] tensor in, one out: out = max(in + addend, 0), where addend is a constant of the image, or of
-/// `shared`. In place: the output is the input, updated.
+/// `shared`. In place: the output is the input, updated. sca_tiles: split of a shared array.
 inline Program sample_program(uint64_t arch_hash, uint32_t elements = 64, float addend = 1.5f, bool in_place = false,
-                              const std::shared_ptr<SharedConstants> &shared = nullptr) {
+                              const std::shared_ptr<SharedConstants> &shared = nullptr, uint32_t sca_tiles = 0) {
   ImageBuilder builder;
   const std::vector<float> constants(16, addend);
   const auto constant_bytes = std::as_bytes(std::span(constants));
@@ -97,7 +97,7 @@ inline Program sample_program(uint64_t arch_hash, uint32_t elements = 64, float 
   program.name = "sample";
   program.precision = "fp32";
   program.arch_hash = arch_hash;
-  program.image = builder.finish(arch_hash, std::max(output_segment, constant_segment) + 1u);
+  program.image = builder.finish(arch_hash, std::max(output_segment, constant_segment) + 1u, sca_tiles);
   program.workspace_bytes = 256;
   program.inputs = {{"x", "float32", {1, static_cast<int64_t>(elements)}, 2, uint64_t{elements} * 4}};
   program.outputs = {{"y", "float32", {static_cast<int64_t>(elements)}, output_segment, uint64_t{elements} * 4}};

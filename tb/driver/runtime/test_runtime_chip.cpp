@@ -118,6 +118,75 @@ TEST_CASE("a launch that leaves its segment names the node") {
   }
 }
 
+TEST_CASE("the array's split follows the programs") {
+  constexpr uint32_t kSwitchCycles = 3000;
+  const auto device =
+      tb::open_test_card(kChip, {.overrides = {"array.shared=true", "array.sca_tiles=1",
+                                               "array.switch_cycles=" + std::to_string(kSwitchCycles)}});
+  const Target &target = device->target();
+  REQUIRE(target.shared_array);
+  REQUIRE(target.array_switch_cycles == kSwitchCycles);
+  REQUIRE(target.sca_tiles == 2);
+  CHECK(device->array_split() == 1);
+  const auto program = [&](uint32_t sca_tiles) {
+    return test::sample_program(target.arch_hash, kElements, 1.5f, false, nullptr, sca_tiles);
+  };
+  Executable dense(*device, program(0)), sparse(*device, program(2));
+  const HostTensor input = input_tensor(-3);
+  const auto run = [&](Executable &executable, uint32_t sca_tiles, uint64_t changes) {
+    require_output(executable.run({&input, 1})[0], -3);
+    CHECK(device->array_split() == sca_tiles);
+    const RunReport &report = executable.report();
+    CHECK(report.reconfigurations == changes);
+    CHECK(report.counters.packets == 3 + changes);
+    CHECK((report.reconfiguration_cycles >= kSwitchCycles) == (changes != 0));
+    CHECK(report.reconfiguration_cycles < kSwitchCycles + 2000);
+    CHECK(report.cycles > report.launch_cycles + report.reconfiguration_cycles);
+  };
+  run(dense, 0, 1);
+  run(dense, 0, 0);
+  run(sparse, 2, 1);
+  run(sparse, 2, 0);
+  run(dense, 0, 1);
+
+  Executable beyond(*device, program(3));
+  try {
+    beyond.run({&input, 1});
+    FAIL("no fault");
+  } catch (const DeviceFault &fault) {
+    CHECK(fault.record().status == CX_STATUS_BAD_FIELD);
+    REQUIRE_THAT(fault.what(), Catch::Contains("change of the array's split"));
+  }
+  run(sparse, 2, 1);
+
+  // Without the runtime in between: a launch for another split.
+  const ImageInfo info = parse_image(program(0).image);
+  CHECK(info.sca_tiles == 0);
+  const auto image = program(1).image;
+  CHECK(parse_image(image).sca_tiles == 1);
+  const DeviceBuffer place = device->allocate(image.size(), ImageBuilder::kMaxAlign);
+  device->upload(place.address(), image);
+  const DeviceBuffer table = device->allocate(4 * sizeof(cx_segment));
+  const Fence fence = device->queue().launch(place.address(), static_cast<uint32_t>(image.size()), table.address(), 4);
+  CHECK(fence.wait_status().status == CX_STATUS_WRONG_SPLIT);
+  CHECK(fence.fault()->address == 2);
+  run(dense, 0, 1);
+}
+
+TEST_CASE("a chip whose tiles stand side by side refuses a change") {
+  const auto device = tb::open_test_card(kChip);
+  CHECK_FALSE(device->target().shared_array);
+  CHECK(device->queue().reconfigure(0).wait_status().status == CX_STATUS_UNSUPPORTED);
+  Executable executable(*device, test::sample_program(device->target().arch_hash, kElements, 1.5f, false, nullptr, 1));
+  const HostTensor input = input_tensor(0);
+  try {
+    executable.run({&input, 1});
+    FAIL("no fault");
+  } catch (const DeviceFault &fault) {
+    CHECK(fault.record().status == CX_STATUS_BAD_PROGRAM);
+  }
+}
+
 TEST_CASE("runs are repeatable to the cycle") {
   const auto run = [] {
     const auto device = tb::open_test_card(kChip);

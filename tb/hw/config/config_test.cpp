@@ -371,3 +371,17 @@ TEST_CASE("help") {
   for (const KeyInfo &info : kSchema) CHECK(all.find(info.key) != std::string::npos);
   CHECK(says(error_of([] { help("dmmu.tyles"); }), "'dmmu.tiles'"));
 }
+
+TEST_CASE("a shared array has slots for its sparse tiles") {
+  const std::string sparse = kName + "dmmu:\n  tiles: 4\nsca:\n  tiles: 3\n";
+  const Chip chip = chip_of(sparse + "array:\n  shared: true\n  sca_tiles: 3\n");
+  CHECK(chip.array.shared);
+  CHECK(chip.array.sca_tiles == 3);
+  CHECK_FALSE(chip_of(sparse).array.shared);
+  CHECK(arch_hash(chip) != arch_hash(chip_of(sparse)));
+  CHECK(arch_hash(chip) == arch_hash(chip_of(sparse + "array:\n  shared: true\n  switch_cycles: 5\n")));
+  CHECK(says(error_in(sparse + "array:\n  shared: true\n  sca_tiles: 4\n"), "4 slots cannot be sparse tiles"));
+  CHECK(says(error_in(sparse + "array:\n  sca_tiles: 1\n"), "array.shared is false"));
+  CHECK(says(error_in(kName + "dmmu:\n  tiles: 4\nsca:\n  tiles: 5\narray:\n  shared: true\n"), "sca.tiles is 5"));
+  CHECK(says(error_in(kName + "sca:\n  tiles: 0\narray:\n  shared: true\n"), "sca.tiles is 0"));
+}

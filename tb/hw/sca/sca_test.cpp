@@ -562,6 +562,41 @@ TEST_CASE("one fault for every check of an operand") {
   bad_drain(out, in, 4);
 }
 
+TEST_CASE("tiles that are switched off cannot be used") {
+  using Reg = EngineDriver::Reg;
+  for (Unit *unit : {&bench().model, &bench().rtl}) {
+    for (uint32_t off : {1u, kTiles, kTiles + 1}) {
+      INFO(off << " off");
+      const std::vector<isa::Inst> whole{tdesc(0, DType::INT8, 0, {1, 1, 3, 40}), lda(0, 1, kTiles)};
+      launch(*unit, whole, {});
+      unit->driver.finish();
+      REQUIRE(unit->driver.done());
+      unit->driver.write(Reg::TILES_OFF, off);
+      const auto relaunch = [&](const std::vector<isa::Inst> &program) {
+        std::vector<isa::Inst> all = program;
+        all.push_back(isa::End{}.encode());
+        unit->driver.write(Reg::STATUS, 3);
+        Memories::run(1);  // the interrupt line falls
+        unit->driver.launch(all);
+      };
+      relaunch(whole);
+      unit->driver.expect_fault(CX_STATUS_ILLEGAL_INSTRUCTION, 1, off < kTiles ? 4 : 0);
+      // RESET of a faulted stream keeps what is off; the others work.
+      unit->driver.write(Reg::CTRL, 2);
+      CHECK(unit->driver.read(Reg::TILES_OFF) == off);
+      if (off < kTiles) {
+        relaunch({whole[0], lda(0, 1, static_cast<uint8_t>(kTiles - off))});
+        unit->driver.finish();
+        CHECK(unit->driver.done());
+      }
+      unit->driver.write(Reg::TILES_OFF, 0);
+      relaunch(whole);
+      unit->driver.finish();
+      CHECK(unit->driver.done());
+    }
+  }
+}
+
 TEST_CASE("an SCA without tiles refuses every instruction") {
   Bench &b = bench();
   launch(b.none, {tdesc(0, DType::INT8, 0, {1, 1, 3, 40}), lda(0)}, {});
