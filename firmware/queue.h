@@ -19,6 +19,7 @@ typedef union {
   cx_packet_copy copy;
   cx_packet_fill fill;
   cx_packet_launch launch;
+  cx_packet_reconfig reconfig;
   cx_packet_barrier_and deps; /* BARRIER_OR has the same layout */
   cx_packet_signal signal;
   cx_packet_wait wait;

@@ -313,8 +313,8 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   report.launch_cycles = middle.end - middle.start;
   report.launch_us = microseconds(report.launch_cycles, target.clock_khz);
   report.macs = program_.macs;
-  report.peak_macs_per_cycle = uint64_t{target.tiles} * target.tile_rows * target.tile_cols *
-                               (multiplies_8_bit(program_) ? target.tile_pack : 1);
+  report.peak_macs_per_cycle = uint64_t{target.tiles - (target.shared_array ? sca_tiles_ : 0)} * target.tile_rows *
+                               target.tile_cols * (multiplies_8_bit(program_) ? target.tile_pack : 1);
   report.mac_utilisation = ratio(static_cast<double>(report.macs), static_cast<double>(report.launch_cycles) *
                                                                        static_cast<double>(report.peak_macs_per_cycle));
   for (int i = 0; i < kEngines; ++i) {

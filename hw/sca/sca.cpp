@@ -15,6 +15,9 @@ constexpr unsigned kLdaA = 2, kLdaSplit = 4;
 constexpr unsigned kMulDtype = 2, kMulSplit = 4, kMulAccRow = 6, kMulK = 10;
 constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit = 6, kDrainAccRow = 8;
 
+// Of decoded streams that are kept: several layers of a network.
+constexpr size_t kCachedBytes = size_t{64} << 20;
+
 // And of the fields of a group of weights.
 constexpr unsigned kGroupFormat = 3, kGroupN = 5, kGroupM = 6, kGroupBlockRows = 10, kGroupBlockColumns = 12;
 
@@ -94,15 +97,8 @@ struct Sca::Tile {
   std::vector<Row> rows;
 };
 
-/// A decoded stream.
-struct Sca::Weights {
-  SparseColumns columns;
-  uint64_t stored = 0;  // zeros that the stream stores included
-  std::vector<uint32_t> group_bytes;
-};
-
 Sca::Sca(sc_core::sc_module_name name, const EngineContext &context, const config::Chip::ScaSection &config)
-    : TileEngine(name, isa::Engine::SCA, context), shape_(tile_shape_of(config)) {
+    : TileEngine(name, isa::Engine::SCA, context), shape_(tile_shape_of(config)), streams_(kCachedBytes) {
   for (uint32_t tile : config.rtl_tiles.tiles) {
     if (tile >= config.tiles) throw std::invalid_argument("sca.rtl_tiles: there is no tile " + std::to_string(tile));
   }
@@ -225,23 +221,25 @@ const Sca::Activations &Sca::activations_for(const isa::SpMul &in) const {
   return first;
 }
 
-Sca::Weights Sca::decode(const isa::SpMul &in) {
-  Weights weights;
-  SparseColumns &columns = weights.columns;
+std::shared_ptr<const DecodedStream> Sca::decode(const isa::SpMul &in) {
+  const std::span<const uint8_t> stream(reinterpret_cast<const uint8_t *>(spm()) + in.base, in.bytes);
+  const StreamCache::Key key{static_cast<uint8_t>(in.format), static_cast<uint8_t>(in.dtype), in.p0, in.p1, in.k, in.n};
+  if (auto known = streams_.find(key, stream)) return known;
+  const auto weights = std::make_shared<DecodedStream>();
+  SparseColumns &columns = weights->columns;
   columns.dtype = dtype_of(in.dtype);
   columns.k = in.k;
   columns.n = in.n;
   columns.starts.push_back(0);
-  const std::span<const uint8_t> stream(reinterpret_cast<const uint8_t *>(spm()) + in.base, in.bytes);
   try {
     uint64_t at = 0;
     for (const sparse::Group &group : sparse::decode_stream(stream, in.k, in.n, columns.dtype, shape_.cols)) {
       check_layout(in, group.header.layout, at);
       at += group.header.bytes;
-      weights.group_bytes.push_back(group.header.bytes);
+      weights->group_bytes.push_back(group.header.bytes);
       for (uint32_t c = 0; c < group.header.columns; ++c) {
         for (const sparse::Entry &entry : group.column(c)) {
-          ++weights.stored;
+          ++weights->stored;
           if (entry.bits == 0) continue;
           columns.rows.push_back(static_cast<uint16_t>(entry.k));
           columns.raw.push_back(entry.bits);
@@ -252,10 +250,12 @@ Sca::Weights Sca::decode(const isa::SpMul &in) {
   } catch (const sparse::StreamError &error) {
     bad_weights(error.offset());
   }
+  streams_.add(key, stream, weights);
   return weights;
 }
 
-ScaFeed Sca::feed_of(const Weights &weights, const Share &columns, unsigned parts, Cycles start, Cycles read) const {
+ScaFeed Sca::feed_of(const DecodedStream &weights, const Share &columns, unsigned parts, Cycles start,
+                     Cycles read) const {
   uint64_t all = 0;
   for (uint32_t bytes : weights.group_bytes) all += bytes;
   const Cycles begin = read - port_cycles(all);
@@ -268,18 +268,19 @@ ScaFeed Sca::feed_of(const Weights &weights, const Share &columns, unsigned part
   return feed;
 }
 
-void Sca::count_products(const isa::SpMul &in, const Activations &activations, const Weights &weights) {
-  const uint64_t m = activations.m, lanes = m * weights.columns.nonzeros(), sums = m * in.n;
+void Sca::count_products(const isa::SpMul &in, const Activations &activations, const SparseColumns &columns,
+                         uint64_t stored) {
+  const uint64_t m = activations.m, lanes = m * columns.nonzeros(), sums = m * in.n;
   const uint64_t bits = 8 * num::bytes_of(dtype_of(activations.dtype));
   const uint64_t row_groups = (m + rows_per_tile(m, in.m_split) - 1) / rows_per_tile(m, in.m_split);
   uint64_t gated = 0;
-  for (const uint16_t row : weights.columns.rows) gated += (*activations.zeros)[row];
+  for (const uint16_t row : columns.rows) gated += (*activations.zeros)[row];
   uint64_t groups = 0;
   for (unsigned j = 0; j < in.n_split; ++j) groups += sca_groups(shape_, columns_of(j, in.n_split, in.n).count);
   const bool integer = in.dtype == isa::DType::INT8;
   activity_.products[static_cast<unsigned>(activations.dtype)] += lanes - gated;
   activity_.gated += gated;
-  activity_.decoded += weights.stored * row_groups;
+  activity_.decoded += stored * row_groups;
   activity_.selected_bits += lanes * bits;
   activity_.buffer_bits += m * in.k * groups * bits;
   count_sums(integer, lanes - gated + (in.accumulate != 0 ? sums : 0), in.accumulate != 0 ? 2 * sums : sums);
@@ -313,12 +314,14 @@ Timing Sca::multiply(const isa::SpMul &in) {
     start = tile.schedule().earliest_mul(start, in.acc_row, sca_groups(shape_, columns.count));
   });
   settle_drains(start);
-  Weights weights = decode(in);
-  if (in.skip_zeros != 0) weights.columns = weights.columns.only(activations.nonzero());
+  const std::shared_ptr<const DecodedStream> weights = decode(in);
+  SparseColumns without_skipped;
+  if (in.skip_zeros != 0) without_skipped = weights->columns.only(activations.nonzero());
+  const SparseColumns &worked_on = in.skip_zeros != 0 ? without_skipped : weights->columns;
   const Cycles read = read_operands(now, written, in.bytes);
   count_read(in.bytes);
-  count_operations(m * weights.columns.nonzeros());
-  count_products(in, activations, weights);
+  count_operations(m * worked_on.nonzeros());
+  count_products(in, activations, worked_on, weights->stored);
 
   Cycles complete = start;
   std::vector<std::shared_ptr<const SparseColumns>> part_of(in.n_split);
@@ -326,9 +329,9 @@ Timing Sca::multiply(const isa::SpMul &in) {
   for (unsigned j = 0; j < in.n_split; ++j) {
     const Share columns = columns_of(j, in.n_split, in.n);
     if (columns.count == 0) continue;
-    part_of[j] = std::make_shared<const SparseColumns>(
-        weights.columns.part(static_cast<uint32_t>(columns.first), columns.count));
-    plan_of[j] = plan_multiplication(shape_, *part_of[j], feed_of(weights, columns, parts, start, read));
+    part_of[j] =
+        std::make_shared<const SparseColumns>(worked_on.part(static_cast<uint32_t>(columns.first), columns.count));
+    plan_of[j] = plan_multiplication(shape_, *part_of[j], feed_of(*weights, columns, parts, start, read));
   }
   for (unsigned t = 0; t < unsigned{in.m_split} * in.n_split; ++t) {
     const unsigned j = t % in.n_split;

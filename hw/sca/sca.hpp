@@ -10,6 +10,7 @@
 #include "hw/dmmu/tile_engine.hpp"
 #include "hw/dmmu/tile_workers.hpp"
 #include "hw/sca/sca_tile.hpp"
+#include "hw/sca/stream_cache.hpp"
 
 namespace cx::hw {
 
@@ -38,7 +39,6 @@ class Sca : public TileEngine {
  private:
   struct Activations;
   struct Tile;
-  struct Weights;
 
   Timing load(const isa::SpLda &in);
   Timing multiply(const isa::SpMul &in);
@@ -53,15 +53,17 @@ class Sca : public TileEngine {
   void for_each_part(unsigned m_split, unsigned n_split, uint64_t m, uint64_t n, F f);
   /// The activations that SP_MUL takes, the same in all tiles of the group.
   /// What lanes, window, banks and accumulators do for a multiplication.
-  void count_products(const isa::SpMul &in, const Activations &activations, const Weights &weights);
+  void count_products(const isa::SpMul &in, const Activations &activations, const SparseColumns &columns,
+                      uint64_t stored);
   const Activations &activations_for(const isa::SpMul &in) const;
-  Weights decode(const isa::SpMul &in);
+  std::shared_ptr<const DecodedStream> decode(const isa::SpMul &in);
   /// How the groups of a part come, of which `parts` share the port, when all bytes are booked to be there at `read`.
-  ScaFeed feed_of(const Weights &weights, const Share &columns, unsigned parts, Cycles start, Cycles read) const;
+  ScaFeed feed_of(const DecodedStream &weights, const Share &columns, unsigned parts, Cycles start, Cycles read) const;
 
   ScaShape shape_;
   std::vector<std::unique_ptr<Tile>> tiles_;
   TileWorkers workers_;
+  StreamCache streams_;
 };
 
 }  // namespace cx::hw
