@@ -435,6 +435,21 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
   throw Error("a graph is tried without residents");
 }
 
+CompileStatistics operator+(CompileStatistics a, const CompileStatistics &b) {
+  a.groups += b.groups;
+  a.nodes += b.nodes;
+  a.instructions += b.instructions;
+  a.constant_bytes += b.constant_bytes;
+  a.workspace_bytes += b.workspace_bytes;
+  a.workspace_bytes_no_reuse += b.workspace_bytes_no_reuse;
+  a.scratchpad_bytes = std::max(a.scratchpad_bytes, b.scratchpad_bytes);
+  a.dma_load_bytes += b.dma_load_bytes;
+  a.dma_store_bytes += b.dma_store_bytes;
+  a.minimum_bytes += b.minimum_bytes;
+  a.details.insert(a.details.end(), b.details.begin(), b.details.end());
+  return a;
+}
+
 Program compile_onnx(const std::filesystem::path &path, const ImportOptions &import, const Target &target,
                      const CompileOptions &options, CompileStatistics *statistics) {
   return compile(import_onnx(path, import), target, options, statistics);

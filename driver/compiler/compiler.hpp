@@ -101,6 +101,9 @@ struct CompileStatistics {
   std::vector<GroupStatistics> details;  ///< of the groups
 };
 
+/// Of two programs of one model.
+CompileStatistics operator+(CompileStatistics a, const CompileStatistics &b);
+
 /// Compiles a graph that satisfies verify(). Inputs and outputs are bound in their ONNX types, in the graph's order.
 /// The same arguments give the same bytes. A product on the SCA sums all of a kernel row's (or a matrix's) K in one
 /// chain, if it is at most sca.tile.depth long, as output-stationary products of packing 1 do; weight-stationary ones

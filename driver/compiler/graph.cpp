@@ -77,6 +77,13 @@ std::size_t bytes_of(Type type) { return kTypes.at(static_cast<std::size_t>(type
 
 const char *name_of(Type type) { return kTypes.at(static_cast<std::size_t>(type)).name; }
 
+Type type_from(const std::string &numpy_name) {
+  for (std::size_t i = 0; i < kTypes.size(); ++i) {
+    if (numpy_name == kTypes[i].name) return static_cast<Type>(i);
+  }
+  throw UnsupportedError("tensor type", "element type " + numpy_name + " is not supported");
+}
+
 int64_t elements(const Shape &shape) {
   int64_t count = 1;
   for (int64_t dimension : shape) {

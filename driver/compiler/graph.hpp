@@ -19,6 +19,8 @@ std::size_t bytes_of(Type type);
 
 /// The NumPy name: "float32", "int64", ...
 const char *name_of(Type type);
+/// Back; throws UnsupportedError for a type that graphs lack.
+Type type_from(const std::string &numpy_name);
 
 using Shape = std::vector<int64_t>;
 

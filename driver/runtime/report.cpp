@@ -1,5 +1,6 @@
 #include "driver/runtime/report.hpp"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace cx {
@@ -32,6 +33,38 @@ nlohmann::json energy_json(const RunReport &report) {
 std::vector<std::string> energy_not_modelled() {
   return {"clock tree and pipeline registers", "switching by data", "clock and voltage points", "host and board",
           "temperature"};
+}
+
+RunReport operator+(const RunReport &a, const RunReport &b) {
+  RunReport r;
+  r.latency_us = a.latency_us + b.latency_us;
+  r.cycles = a.cycles + b.cycles;
+  r.launch_us = a.launch_us + b.launch_us;
+  r.launch_cycles = a.launch_cycles + b.launch_cycles;
+  r.macs = a.macs + b.macs;
+  r.peak_macs_per_cycle = std::max(a.peak_macs_per_cycle, b.peak_macs_per_cycle);
+  const auto launch = static_cast<double>(r.launch_cycles);
+  if (launch > 0) {
+    const auto share = [&](double x, double y) {
+      return (x * static_cast<double>(a.launch_cycles) + y * static_cast<double>(b.launch_cycles)) / launch;
+    };
+    r.mac_utilisation = share(a.mac_utilisation, b.mac_utilisation);
+    for (int i = 0; i < kEngines; ++i) r.utilisation[i] = share(a.utilisation[i], b.utilisation[i]);
+  }
+  r.input_bytes = a.input_bytes + b.input_bytes;
+  r.output_bytes = a.output_bytes + b.output_bytes;
+  r.resident_bytes = a.resident_bytes + b.resident_bytes;
+  r.counters = a.counters + b.counters;
+  r.energy = a.energy + b.energy;
+  r.energy_span_us = a.energy_span_us + b.energy_span_us;
+  r.reconfigurations = a.reconfigurations + b.reconfigurations;
+  r.reconfiguration_cycles = a.reconfiguration_cycles + b.reconfiguration_cycles;
+  r.workspace_bytes = a.workspace_bytes + b.workspace_bytes;
+  r.image_bytes = a.image_bytes + b.image_bytes;
+  r.device_peak_bytes = std::max(a.device_peak_bytes, b.device_peak_bytes);
+  r.wall_s = a.wall_s + b.wall_s;
+  if (r.wall_s > 0) r.simulated_cycles_per_wall_s = static_cast<double>(r.cycles) / r.wall_s;
+  return r;
 }
 
 void to_json(nlohmann::json &json, const RunReport &report) {

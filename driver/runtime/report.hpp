@@ -51,6 +51,9 @@ nlohmann::json energy_json(const RunReport &report);
 /// What the energy does not contain.
 std::vector<std::string> energy_not_modelled();
 
+/// Two runs, one after the other; utilisations are of both launches, and times without what lay between.
+RunReport operator+(const RunReport &a, const RunReport &b);
+
 void to_json(nlohmann::json &json, const RunReport &report);
 
 }  // namespace cx

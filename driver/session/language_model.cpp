@@ -85,11 +85,19 @@ const char *name_of(CacheStyle style) {
 }
 
 LanguageModel::LanguageModel(Device &device, const std::filesystem::path &model, const LanguageModelOptions &options)
+    : LanguageModel(device, compiler::Model(model), options) {}
+
+LanguageModel::LanguageModel(Device &device, const compiler::Model &model, const LanguageModelOptions &options)
     : device_(device),
       options_(options),
-      inputs_(compiler::inspect_onnx(model)),
-      outputs_(compiler::inspect_outputs(model)),
+      inputs_(model.inputs()),
+      outputs_(model.outputs()),
       session_(device, model, with_updates(options.session, inputs_, outputs_)) {
+  if (compiler::needs_ranges(options.session.precision) && options.session.ranges.empty()) {
+    throw InputError(
+        std::string("precision ") + compiler::name_of(options.session.precision) +
+        " needs ranges, which are not measured for language models: give them, or take fp32, fp16 or bf16");
+  }
   recognise();
   recognise_cache();
   std::sort(options_.buckets.begin(), options_.buckets.end());

@@ -36,8 +36,10 @@ struct LanguageModelOptions {
 /// time.
 class LanguageModel {
  public:
-  /// Throws InputError when inputs and outputs are not as above, naming the one that is not understood.
+  /// Throws InputError when inputs and outputs are not as above, naming the one that is not understood, and for an
+  /// 8-bit precision without ranges.
   LanguageModel(Device &device, const std::filesystem::path &model, const LanguageModelOptions &options = {});
+  LanguageModel(Device &device, const compiler::Model &model, const LanguageModelOptions &options = {});
 
   CacheStyle cache_style() const { return style_; }
   int64_t context() const { return context_; }           ///< see LanguageModelOptions; of slots, their capacity

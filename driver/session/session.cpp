@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "driver/include/cx/error.hpp"
 
 namespace cx {
 
 namespace {
-
-bool has_elements(const HostTensor &tensor) { return element_count(tensor.shape) != 0; }
 
 compiler::Tensor constant_of(const HostTensor &value, compiler::Type type) {
   compiler::Tensor tensor;
@@ -38,16 +37,39 @@ std::string signature_text(const compiler::InputInfo &info) {
   return text + "]";
 }
 
+void to_json(nlohmann::json &json, const HostOperator &host) {
+  json = {{"op", host.op}, {"count", host.nodes.size()}, {"nodes", host.nodes}, {"wall_s", host.wall_s}};
+}
+
+std::string host_fallback_text(const std::vector<HostOperator> &host) {
+  std::string text;
+  for (const HostOperator &entry : host) {
+    text += (text.empty() ? "host fallback: " : ", ") + entry.op + " x" + std::to_string(entry.nodes.size());
+  }
+  return text;
+}
+
 Session::Session(Device &device, const std::filesystem::path &model, const SessionOptions &options)
+    : Session(device, compiler::Model(model), options) {}
+
+Session::Session(Device &device, const compiler::Model &model, const SessionOptions &options)
     : device_(device),
       model_(model),
       options_(options),
-      inputs_(compiler::inspect_onnx(model)),
-      outputs_(compiler::inspect_outputs(model)),
-      constants_(std::make_shared<SharedConstants>()),
-      resident_(std::make_shared<ResidentConstants>(device, constants_)) {
+      inputs_(model.inputs()),
+      outputs_(model.outputs()),
+      partition_(model) {
   if (options_.max_programs == 0) throw UsageError("a session keeps at least one program");
   compiler::require_precision(device.target(), options_.precision);
+  if (options_.share_constants) {
+    constants_ = std::make_shared<SharedConstants>();
+    resident_ = std::make_shared<ResidentConstants>(device, constants_);
+  }
+}
+
+void Session::Run::add(HostTensor tensor) {
+  owned.push_back(std::move(tensor));
+  values[owned.back().name] = &owned.back();
 }
 
 const compiler::InputInfo &Session::info(const std::vector<compiler::InputInfo> &infos, const std::string &name,
@@ -55,7 +77,8 @@ const compiler::InputInfo &Session::info(const std::vector<compiler::InputInfo> 
   for (const compiler::InputInfo &known : infos) {
     if (known.name == name) return known;
   }
-  throw InputError(model_.string() + ": the model has no " + kind + " '" + name + "'; it has " + names_of(infos));
+  throw InputError(model_.path().string() + ": the model has no " + kind + " '" + name + "'; it has " +
+                   names_of(infos));
 }
 
 void Session::bind_input(const std::string &name, DeviceTensor tensor) {
@@ -101,78 +124,158 @@ void Session::check(std::span<const HostTensor> inputs) const {
   }
 }
 
-// Everything that a program depends on: shapes, fixed values, and what is bound, which has no memory in the executable.
-std::string Session::key_of(std::span<const HostTensor> inputs) const {
+// Everything that a program depends on: what it computes, shapes, fixed values, and what is bound, which has no memory
+// in the executable.
+std::string Session::key_of(const Values &values, const std::vector<std::string> &wanted) const {
   std::map<std::string, std::string> parts;
-  for (const HostTensor &tensor : inputs) {
-    std::string part = shape_text(tensor.shape);
-    if (needed_.count(tensor.name) != 0) {
-      part += "=" + std::string(reinterpret_cast<const char *>(tensor.bytes.data()), tensor.bytes.size());
+  for (const auto &[name, tensor] : values) {
+    std::string part = shape_text(tensor->shape);
+    if (needed_.count(name) != 0) {
+      part += "=" + std::string(reinterpret_cast<const char *>(tensor->bytes.data()), tensor->bytes.size());
     }
-    parts[tensor.name] = part;
+    parts[name] = part;
   }
   for (const auto &[name, tensor] : bound_inputs_) parts[name] = "bound" + shape_text(tensor.shape());
   std::string key;
+  const auto add = [&key](const std::string &text) { key += std::to_string(text.size()) + ":" + text; };
   for (const auto &[name, part] : parts) {
-    key += std::to_string(name.size()) + ":" + name + std::to_string(part.size()) + ":" + part;
+    add(name);
+    add(part);
   }
-  for (const auto &[name, tensor] : bound_outputs_) key += "/" + std::to_string(name.size()) + ":" + name;
+  for (const std::string &name : wanted) {
+    key += "<";
+    add(name);
+  }
+  for (const auto &[name, tensor] : bound_outputs_) {
+    key += "/";
+    add(name);
+  }
   return key;
 }
 
-Session::Entry Session::compile(std::span<const HostTensor> inputs) {
-  const auto begin = std::chrono::steady_clock::now();
-  compiler::CompileOptions options;
-  options.precision = options_.precision;
-  options.ranges = options_.ranges;
-  options.constant_range = options_.constant_range;
-  options.constants = constants_;
-  options.in_place = options_.in_place;
-  options.sca = options_.sca;
-  Entry entry;
+namespace {
+
+// Thrown when a node turns out to be the host's.
+struct CutAgain {
+  int node;
+};
+
+// Results of a part that the compiler knows leave the graph: those that later parts read, and those without elements.
+std::vector<HostTensor> take_folded(compiler::Graph &graph, const std::set<std::string> &outputs) {
+  std::vector<HostTensor> folded;
+  std::vector<compiler::TensorId> left;
+  for (const compiler::TensorId id : graph.outputs) {
+    const compiler::Tensor &tensor = graph[id];
+    const auto producer = graph.producer(id);
+    const compiler::Node *copy = producer ? &graph.nodes[static_cast<std::size_t>(*producer)] : nullptr;
+    const bool known = copy != nullptr && copy->op == "Copy" && graph[copy->inputs[0]].is_constant();
+    if (!known || (outputs.count(tensor.name) != 0 && compiler::elements(tensor.shape) != 0)) {
+      left.push_back(id);
+      continue;
+    }
+    folded.push_back({tensor.name, compiler::name_of(tensor.type), tensor.shape, *graph[copy->inputs[0]].data});
+    graph.nodes.erase(graph.nodes.begin() + *producer);
+  }
+  graph.outputs = std::move(left);
+  std::erase_if(graph.inputs, [&](compiler::TensorId id) { return graph.consumers(id).empty(); });
+  return folded;
+}
+
+}  // namespace
+
+// Moves values that the import asks for into the program.
+void Session::fix(const compiler::ValueNeededError &error, const Values &values, compiler::ImportOptions &import,
+                  Entry &entry) {
+  std::set<std::string> names(error.inputs().begin(), error.inputs().end());
+  for (const std::string &name : names) {
+    if (values.count(name) == 0 || entry.fixed.count(name) != 0) throw error;
+  }
+  const bool leaves_some = !bound_inputs_.empty() || std::any_of(values.begin(), values.end(), [&](const auto &value) {
+    return names.count(value.first) == 0 && entry.fixed.count(value.first) == 0;
+  });
+  if (!leaves_some) {
+    if (partition_.shape_from_values(error.node())) throw CutAgain{error.node()};
+    throw UnsupportedError(error.op(), std::string("the compiler and not the device would compute the model, because "
+                                                   "the value of every input is needed to compile it: ") +
+                                           error.what());
+  }
+  for (const std::string &name : names) {
+    const HostTensor &value = *values.at(name);
+    const auto given = import.given.find(name);
+    const compiler::Type type = given != import.given.end() ? given->second.type : info(inputs_, name, "input").type;
+    needed_.insert(name);
+    entry.fixed.insert(name);
+    import.bound_inputs.emplace(name, constant_of(value, type));
+    import.input_shapes.erase(name);
+  }
+}
+
+compiler::Graph Session::import(const Values &values, const std::vector<std::string> &wanted, Entry &entry) {
   compiler::ImportOptions import;
+  import.wanted = wanted;
+  import.observer = options_.observer;
   for (const auto &[name, tensor] : bound_inputs_) import.input_shapes[name] = tensor.shape();
-  for (const HostTensor &tensor : inputs) {
-    if (needed_.count(tensor.name) != 0) {
-      import.bound_inputs.emplace(tensor.name, constant_of(tensor, info(inputs_, tensor.name, "input").type));
-      entry.fixed.insert(tensor.name);
-    } else {
-      import.input_shapes[tensor.name] = tensor.shape;
+  for (const auto &[name, tensor] : values) {
+    const bool is_input = std::any_of(inputs_.begin(), inputs_.end(),
+                                      [&, key = name](const compiler::InputInfo &known) { return known.name == key; });
+    const compiler::Type type = compiler::type_from(tensor->type);
+    if (!is_input) import.given[name] = {type, tensor->shape};
+    if (needed_.count(name) != 0) {
+      import.bound_inputs.emplace(name, constant_of(*tensor, type));
+      entry.fixed.insert(name);
+    } else if (is_input) {
+      import.input_shapes[name] = tensor->shape;
     }
   }
-  std::optional<Program> program;
-  while (!program) {
+  for (;;) {
     try {
-      program = compiler::compile_onnx(model_, import, device_.target(), options, &entry.statistics);
+      return compiler::import_onnx(model_, import);
     } catch (const compiler::ValueNeededError &error) {
-      for (const std::string &name : error.inputs()) {
-        const auto value =
-            std::find_if(inputs.begin(), inputs.end(), [&](const HostTensor &tensor) { return tensor.name == name; });
-        if (value == inputs.end() || entry.fixed.count(name) != 0) throw;
-        needed_.insert(name);
-        entry.fixed.insert(name);
-        import.bound_inputs.emplace(name, constant_of(*value, info(inputs_, name, "input").type));
-        import.input_shapes.erase(name);
-      }
+      fix(error, values, import, entry);
+    } catch (const compiler::HostOperatorError &error) {
+      throw CutAgain{error.node()};
     }
   }
-  ExecutableOptions how;
-  how.constants = resident_;
-  for (const Binding &binding : program->inputs) {
-    if (bound_inputs_.count(binding.name) != 0) how.device_bound.insert(binding.name);
+}
+
+Session::Entry Session::compile(const Values &values, const std::vector<std::string> &wanted) {
+  const auto begin = std::chrono::steady_clock::now();
+  Entry entry;
+  compiler::Graph graph = import(values, wanted, entry);
+  if (!options_.keep_model && wanted.empty()) model_.release();
+  if (!wanted.empty()) {
+    std::set<std::string> outputs;
+    for (const compiler::InputInfo &output : outputs_) outputs.insert(output.name);
+    entry.folded = take_folded(graph, outputs);
   }
-  for (const Binding &binding : program->outputs) {
-    if (bound_outputs_.count(binding.name) != 0) how.device_bound.insert(binding.name);
+  if (!graph.outputs.empty()) {
+    compiler::CompileOptions options;
+    options.precision = options_.precision;
+    options.ranges = options_.ranges;
+    options.constant_range = options_.constant_range;
+    options.constants = constants_;
+    options.in_place = options_.in_place;
+    options.sca = options_.sca;
+    options.observer = options_.observer;
+    Program program = compiler::compile(graph, device_.target(), options, &entry.statistics);
+    ExecutableOptions how;
+    how.constants = resident_;
+    for (const Binding &binding : program.inputs) {
+      if (bound_inputs_.count(binding.name) != 0) how.device_bound.insert(binding.name);
+    }
+    for (const Binding &binding : program.outputs) {
+      if (bound_outputs_.count(binding.name) != 0) how.device_bound.insert(binding.name);
+    }
+    entry.executable = std::make_unique<Executable>(device_, std::move(program), how);
+    ++statistics_.compilations;
   }
-  entry.executable = std::make_unique<Executable>(device_, std::move(*program), how);
-  entry.key = key_of(inputs);  // with the values that turned out to be needed
-  ++statistics_.compilations;
+  entry.key = key_of(values, wanted);  // with the values that turned out to be needed
   statistics_.compile_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return entry;
 }
 
-Session::Entry &Session::find_or_compile(std::span<const HostTensor> inputs) {
-  const std::string key = key_of(inputs);
+Session::Entry &Session::find_or_compile(const Values &values, const std::vector<std::string> &wanted) {
+  const std::string key = key_of(values, wanted);
   const auto found =
       std::find_if(entries_.begin(), entries_.end(), [&](const Entry &entry) { return entry.key == key; });
   if (found != entries_.end()) {
@@ -185,36 +288,142 @@ Session::Entry &Session::find_or_compile(std::span<const HostTensor> inputs) {
     entries_.pop_back();
     ++statistics_.evictions;
   }
-  entries_.push_front(compile(inputs));
+  entries_.push_front(compile(values, wanted));
   return entries_.front();
 }
 
-std::vector<HostTensor> Session::run_entry(std::span<const HostTensor> inputs,
-                                           const std::span<const std::string> *outputs) {
-  check(inputs);
-  Entry &entry = find_or_compile(inputs);
-  ++statistics_.runs;
+// Runs a program on the values that it reads; outputs: those to copy out, null for all that are not bound.
+std::vector<HostTensor> Session::launch(Entry &entry, const Values &values, const std::vector<std::string> *outputs) {
+  for (const std::string &name : entry.fixed) {
+    const bool listed = std::find(fixed_.begin(), fixed_.end(), name) != fixed_.end();
+    const bool is_input = std::any_of(inputs_.begin(), inputs_.end(),
+                                      [&](const compiler::InputInfo &known) { return known.name == name; });
+    if (is_input && !listed) fixed_.push_back(name);
+  }
+  if (entry.executable == nullptr) return {};
   Executable &executable = *entry.executable;
   std::vector<HostTensor> given;
-  for (const HostTensor &tensor : inputs) {
-    if (entry.fixed.count(tensor.name) == 0 && has_elements(tensor)) given.push_back(tensor);
+  std::vector<std::string> bound_inputs, bound_outputs;
+  for (const Binding &binding : executable.program().inputs) {
+    if (bound_inputs_.count(binding.name) != 0) {
+      bound_inputs.push_back(binding.name);
+    } else {
+      given.push_back(*values.at(binding.name));
+    }
   }
-  for (const auto &[name, tensor] : bound_inputs_) executable.bind_input(name, tensor);
-  for (const auto &[name, tensor] : bound_outputs_) executable.bind_output(name, tensor);
+  for (const Binding &binding : executable.program().outputs) {
+    if (bound_outputs_.count(binding.name) != 0) bound_outputs.push_back(binding.name);
+  }
+  for (const std::string &name : bound_inputs) executable.bind_input(name, bound_inputs_.at(name));
+  for (const std::string &name : bound_outputs) executable.bind_output(name, bound_outputs_.at(name));
   // The cache must not keep tensors alive that the caller has let go.
   const auto release = [&] {
-    for (const auto &[name, tensor] : bound_inputs_) executable.bind_input(name, {});
-    for (const auto &[name, tensor] : bound_outputs_) executable.bind_output(name, {});
+    for (const std::string &name : bound_inputs) executable.bind_input(name, {});
+    for (const std::string &name : bound_outputs) executable.bind_output(name, {});
   };
   try {
     std::vector<HostTensor> results = outputs != nullptr ? executable.run(given, *outputs) : executable.run(given);
     release();
-    last_ = &entry;
+    report_ = programs_ == 0 ? executable.report() : *report_ + executable.report();
+    last_statistics_ = programs_ == 0 ? entry.statistics : last_statistics_ + entry.statistics;
+    last_ = programs_ == 0 ? &entry : nullptr;
+    ++programs_;
     return results;
   } catch (...) {
     release();
     throw;
   }
+}
+
+void Session::run_host_node(const compiler::HostNode &node, Run &run) {
+  std::map<std::string, compiler::Tensor> values;
+  for (const std::string &name : node.inputs) {
+    if (const auto bound = bound_inputs_.find(name); bound != bound_inputs_.end() && !run.has(name)) {
+      run.add(bound->second.download(name));
+    }
+    if (!run.has(name)) continue;  // an optional input that is absent
+    const HostTensor &value = *run.values.at(name);
+    values.emplace(name, constant_of(value, compiler::type_from(value.type)));
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  for (compiler::Tensor &result : compiler::evaluate_node(model_, node.index, values)) {
+    run.add({result.name, compiler::name_of(result.type), result.shape, std::move(*result.data)});
+  }
+  const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  auto entry = std::find_if(host_.begin(), host_.end(), [&](const HostOperator &known) { return known.op == node.op; });
+  if (entry == host_.end()) entry = host_.insert(host_.end(), {node.op, {}, 0});
+  entry->nodes.push_back(node.name);
+  entry->wall_s += wall_s;
+}
+
+void Session::run_parts(Run &run) {
+  for (;;) {
+    std::set<std::string> available;
+    for (const auto &[name, value] : run.values) available.insert(name);
+    const compiler::Part part = partition_.next(available, run.outputs);
+    if (part.wanted.empty() && part.host_nodes.empty()) return;
+    if (!part.wanted.empty()) {
+      try {
+        Entry &entry = find_or_compile(run.values, part.wanted);
+        std::vector<std::string> names;
+        if (entry.executable != nullptr) {
+          for (const Binding &binding : entry.executable->program().outputs) names.push_back(binding.name);
+        }
+        for (HostTensor &result : launch(entry, run.values, &names)) run.add(std::move(result));
+        for (const HostTensor &result : entry.folded) run.add(result);
+      } catch (const CutAgain &cut) {
+        partition_.add_host_node(cut.node);
+        continue;
+      }
+    }
+    for (const compiler::HostNode &node : part.host_nodes) run_host_node(node, run);
+  }
+}
+
+std::vector<HostTensor> Session::results(Run &run) const {
+  std::vector<HostTensor> results;
+  for (const std::string &name : run.outputs) results.push_back(*run.values.at(name));
+  return results;
+}
+
+std::vector<HostTensor> Session::run_entry(std::span<const HostTensor> inputs,
+                                           const std::span<const std::string> *outputs) {
+  check(inputs);
+  Run run;
+  for (const HostTensor &tensor : inputs) run.values[tensor.name] = &tensor;
+  std::vector<std::string> names;
+  if (outputs != nullptr) names.assign(outputs->begin(), outputs->end());
+  programs_ = 0;
+  host_.clear();
+  fixed_.clear();
+  if (partition_.empty()) {
+    try {
+      Entry &entry = find_or_compile(run.values, {});
+      std::vector<HostTensor> results = launch(entry, run.values, outputs != nullptr ? &names : nullptr);
+      ++statistics_.runs;
+      return results;
+    } catch (const CutAgain &cut) {
+      partition_.add_host_node(cut.node);
+    }
+  }
+  if (!bound_outputs_.empty() || !options_.in_place.empty()) {
+    throw UnsupportedError("bound output",
+                           "the model has nodes that the host computes, so its outputs cannot be bound "
+                           "to device tensors: their shapes follow from values");
+  }
+  for (const compiler::InputInfo &output : outputs_) {
+    if (outputs == nullptr) names.push_back(output.name);
+  }
+  run.outputs = names;
+  run_parts(run);
+  ++statistics_.runs;
+  if (programs_ == 0) {
+    report_ = RunReport();
+    last_statistics_ = {};
+    last_ = nullptr;
+  }
+  if (!options_.keep_model) model_.release();
+  return results(run);
 }
 
 std::vector<HostTensor> Session::run(std::span<const HostTensor> inputs) { return run_entry(inputs, nullptr); }
@@ -225,24 +434,29 @@ std::vector<HostTensor> Session::run(std::span<const HostTensor> inputs, std::sp
 }
 
 const RunReport &Session::report() const {
-  if (last_ == nullptr) throw UsageError("the session has not run yet");
-  return last_->executable->report();
+  if (!report_) throw UsageError("the session has not run yet");
+  return *report_;
 }
 
 const compiler::CompileStatistics &Session::compile_statistics() const {
-  if (last_ == nullptr) throw UsageError("the session has not run yet");
-  return last_->statistics;
+  if (!report_) throw UsageError("the session has not run yet");
+  return last_statistics_;
 }
 
 const Program &Session::program() const {
-  if (last_ == nullptr) throw UsageError("the session has not run yet");
+  if (!report_) throw UsageError("the session has not run yet");
+  if (last_ == nullptr) {
+    throw UsageError("the last run has " + std::to_string(programs_) + " programs, or its program has made room");
+  }
   return last_->executable->program();
 }
 
 SessionStatistics Session::statistics() const {
   SessionStatistics result = statistics_;
-  result.constant_bytes = resident_->size();
-  result.constant_bytes_reused = constants_->reused_bytes();
+  if (constants_ != nullptr) {
+    result.constant_bytes = resident_->size();
+    result.constant_bytes_reused = constants_->reused_bytes();
+  }
   return result;
 }
 

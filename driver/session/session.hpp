@@ -6,6 +6,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <span>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "driver/compiler/compiler.hpp"
+#include "driver/compiler/frontend/partition.hpp"
 #include "driver/runtime/executable.hpp"
 
 namespace cx {
@@ -24,7 +26,22 @@ struct SessionOptions {
   compiler::ScaOptions sca;                     ///< likewise
   std::map<std::string, std::string> in_place;  ///< {output, input} by name, see compiler::CompileOptions
   std::size_t max_programs = 32;  ///< programs kept on the device; the one unused for longest makes room. At least 1
+  /// Programs share their constants on the device; false: each has them in its image.
+  bool share_constants = true;
+  /// The parsed model stays in host memory for later compilations; false: these read the file again.
+  bool keep_model = true;
+  compiler::StepObserver *observer = nullptr;  ///< of imports and compilations
 };
+
+/// Nodes of one operator that the host computed in a run.
+struct HostOperator {
+  std::string op;
+  std::vector<std::string> nodes;  ///< names
+  double wall_s = 0;               ///< of this computer
+};
+void to_json(nlohmann::json &json, const HostOperator &host);
+/// "host fallback: NonZero x1, Unique x2"; empty if there is none.
+std::string host_fallback_text(const std::vector<HostOperator> &host);
 
 struct SessionStatistics {
   uint64_t runs = 0;
@@ -37,16 +54,20 @@ struct SessionStatistics {
 };
 
 /// The symbols of a model's input shapes are bound by the tensors of a run. The first run with new dimensions imports
-/// and compiles the model (reading its file again); later ones with the same find the program. All programs share their
-/// constants on the device. Values that the compiler needs (a shape given as an input) count like dimensions. Outlives
-/// no device. One thread at a time.
+/// and compiles the model; later ones with the same find the program. All programs share their constants on the device.
+/// Values that the compiler needs (a shape given as an input) count like dimensions.
+///
+/// Nodes whose results have shapes that follow from values (NonZero, Unique, NonMaxSuppression, ...) are computed on
+/// the host; the model is then cut at them into parts, each a program for the shapes that came out. Tensors that later
+/// parts read come to the host in between. Outlives no device. One thread at a time.
 class Session {
  public:
   /// Reads the model's inputs and outputs. Throws InputError, UnsupportedError as compiler::inspect_onnx(), and
   /// InputError when the target's DMMU lacks the precision.
   Session(Device &device, const std::filesystem::path &model, const SessionOptions &options = {});
+  Session(Device &device, const compiler::Model &model, const SessionOptions &options = {});
 
-  const std::filesystem::path &model() const { return model_; }
+  const std::filesystem::path &model() const { return model_.path(); }
   const std::vector<compiler::InputInfo> &inputs() const { return inputs_; }
   const std::vector<compiler::InputInfo> &outputs() const { return outputs_; }
 
@@ -56,34 +77,57 @@ class Session {
   void bind_output(const std::string &name, DeviceTensor tensor);
 
   /// One tensor for each input that is not bound; all unbound outputs, or the named ones, in the order asked for.
-  /// Throws InputError for tensors that do not fit the model, what import_onnx(), compile() and Executable throw.
+  /// Throws InputError for tensors that do not fit the model, UnsupportedError when the compiler needs all values of a
+  /// run and nothing is left for the device, what import_onnx(), compile() and Executable throw.
   std::vector<HostTensor> run(std::span<const HostTensor> inputs);
   std::vector<HostTensor> run(std::span<const HostTensor> inputs, std::span<const std::string> outputs);
 
-  /// Of the last run that succeeded. Throws UsageError when there is none.
+  /// Of the last run that succeeded, all its programs together. Throws UsageError when there is none.
   const RunReport &report() const;
-  /// Of the program of the last run.
   const compiler::CompileStatistics &compile_statistics() const;
+  /// Throws UsageError when the last run had none or several.
   const Program &program() const;
+  std::size_t programs() const { return programs_; }  ///< that the last run ran
+  /// What the host computed in the last run, in order of first use. With no programs: the whole result.
+  const std::vector<HostOperator> &host_fallback() const { return host_; }
+  /// Inputs whose values are in the programs of the last run.
+  const std::vector<std::string> &fixed_inputs() const { return fixed_; }
   SessionStatistics statistics() const;
 
  private:
   struct Entry {
     std::string key;
     compiler::CompileStatistics statistics;
-    std::set<std::string> fixed;  // inputs whose values are in the program
-    std::unique_ptr<Executable> executable;
+    std::set<std::string> fixed;             // inputs whose values are in the program
+    std::vector<HostTensor> folded;          // results of a part that the compiler knows
+    std::unique_ptr<Executable> executable;  // none if all are
+  };
+  using Values = std::map<std::string, const HostTensor *>;
+  // What a run has so far: the inputs, results of parts and of the host.
+  struct Run {
+    Values values;
+    std::list<HostTensor> owned;
+    std::vector<std::string> outputs;
+    void add(HostTensor tensor);
+    bool has(const std::string &name) const { return values.count(name) != 0; }
   };
   const compiler::InputInfo &info(const std::vector<compiler::InputInfo> &infos, const std::string &name,
                                   const char *kind) const;
   void check(std::span<const HostTensor> inputs) const;
-  std::string key_of(std::span<const HostTensor> inputs) const;
-  Entry &find_or_compile(std::span<const HostTensor> inputs);
-  Entry compile(std::span<const HostTensor> inputs);
+  std::string key_of(const Values &values, const std::vector<std::string> &wanted) const;
+  Entry &find_or_compile(const Values &values, const std::vector<std::string> &wanted);
+  Entry compile(const Values &values, const std::vector<std::string> &wanted);
+  compiler::Graph import(const Values &values, const std::vector<std::string> &wanted, Entry &entry);
+  void fix(const compiler::ValueNeededError &error, const Values &values, compiler::ImportOptions &import,
+           Entry &entry);
   std::vector<HostTensor> run_entry(std::span<const HostTensor> inputs, const std::span<const std::string> *outputs);
+  std::vector<HostTensor> launch(Entry &entry, const Values &values, const std::vector<std::string> *outputs);
+  void run_parts(Run &run);
+  void run_host_node(const compiler::HostNode &node, Run &run);
+  std::vector<HostTensor> results(Run &run) const;
 
   Device &device_;
-  std::filesystem::path model_;
+  compiler::Model model_;
   SessionOptions options_;
   std::vector<compiler::InputInfo> inputs_, outputs_;
   std::map<std::string, DeviceTensor> bound_inputs_, bound_outputs_;
@@ -91,7 +135,13 @@ class Session {
   std::shared_ptr<SharedConstants> constants_;
   std::shared_ptr<ResidentConstants> resident_;
   std::list<Entry> entries_;  // the latest used first
+  compiler::Partition partition_;
   const Entry *last_ = nullptr;
+  std::optional<RunReport> report_;
+  compiler::CompileStatistics last_statistics_;
+  std::size_t programs_ = 0;
+  std::vector<HostOperator> host_;
+  std::vector<std::string> fixed_;
   SessionStatistics statistics_;
 };
 

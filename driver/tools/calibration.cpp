@@ -35,7 +35,7 @@ std::string Calibration::text() const {
                      samples == 1 ? "" : "s", precision);
 }
 
-Calibration calibrate(Device &device, const std::filesystem::path &model,
+Calibration calibrate(Device &device, const compiler::Model &model,
                       const std::vector<std::vector<HostTensor>> &samples) {
   compiler::CompileOptions options;
   options.precision = measuring_precision(device.target());

@@ -25,7 +25,7 @@ struct Calibration {
 /// Runs the model on the device once for each sample (a value for every input of the model), in fp32 or, where the DMMU
 /// lacks it, fp16 or bf16, and takes the largest magnitudes. Throws InputError when the DMMU has none of them or a
 /// tensor's magnitude is not finite (naming it), and what compile() and Executable throw.
-Calibration calibrate(Device &device, const std::filesystem::path &model,
+Calibration calibrate(Device &device, const compiler::Model &model,
                       const std::vector<std::vector<HostTensor>> &samples);
 
 /// JSON: an object of tensor names and magnitudes. load_ranges throws InputError when the file is absent or something

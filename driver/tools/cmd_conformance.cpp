@@ -9,6 +9,7 @@
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
+#include "driver/session/session.hpp"
 #include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/model_inputs.hpp"
@@ -31,6 +32,8 @@ struct Verdict {
   enum Kind { Pass, Fail, Unsupported } kind = Pass;
   std::string reason;
   std::string op;  ///< of an unsupported one
+  std::vector<HostOperator> host = {};
+  bool host_only = false;
 };
 
 const char *name_of(Verdict::Kind kind) {
@@ -91,10 +94,43 @@ void check_declared(const HostTensor &tensor, const compiler::InputInfo &declare
   if (!fits) refuse("shape " + shape_text(tensor.shape), "[" + shape + "]");
 }
 
-Verdict run_data_set(Device &device, const fs::path &model, const fs::path &data, const ConformanceOptions &options) {
+/// Sequences as inputs go straight to the compiler; everything else is a session's.
+std::vector<HostTensor> run_model(Device &device, const compiler::Model &model, const std::vector<HostTensor> &values,
+                                  std::map<std::string, std::vector<compiler::Shape>> item_shapes,
+                                  const ConformanceOptions &options, Verdict &verdict) {
+  const compiler::Precision precision = compiler::precision_from(options.precision);
+  std::map<std::string, float> ranges;
+  if (compiler::needs_ranges(precision)) ranges = calibrate(device, model, {values}).ranges;
+  if (item_shapes.empty()) {
+    check_values(values);
+    SessionOptions how;
+    how.precision = precision;
+    how.ranges = std::move(ranges);
+    how.share_constants = false;
+    Session session(device, model, how);
+    std::vector<HostTensor> outputs = session.run(values);
+    verdict.host = session.host_fallback();
+    verdict.host_only = session.programs() == 0;
+    return outputs;
+  }
+  SplitInputs inputs = split_inputs(values);
+  for (const auto &[name, shapes] : item_shapes) {
+    for (std::size_t i = 0; i < shapes.size(); ++i) inputs.import.input_shapes.erase(compiler::item_name(name, i));
+  }
+  inputs.import.item_shapes = std::move(item_shapes);
+  compiler::CompileOptions compile_options;
+  compile_options.precision = precision;
+  compile_options.ranges = std::move(ranges);
+  const compiler::Graph graph = bind_as_needed(inputs, [&] { return compiler::import_onnx(model, inputs.import); });
+  Executable executable(device, compiler::compile(graph, device.target(), compile_options));
+  return executable.run(inputs.runtime);
+}
+
+Verdict run_data_set(Device &device, const compiler::Model &model, const fs::path &data,
+                     const ConformanceOptions &options) {
   // Asked before the data is read: what a file holds is not told by the file.
-  const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model);
-  const std::vector<compiler::InputInfo> results = compiler::inspect_outputs(model);
+  const std::vector<compiler::InputInfo> infos = model.inputs();
+  const std::vector<compiler::InputInfo> results = model.outputs();
   std::vector<HostTensor> values;
   std::map<std::string, std::vector<compiler::Shape>> item_shapes;
   for (std::size_t i = 0; i < infos.size(); ++i) {
@@ -113,21 +149,8 @@ Verdict run_data_set(Device &device, const fs::path &model, const fs::path &data
     for (const HostTensor &tensor : items) check_declared(tensor, results[i], "output");
     std::move(items.begin(), items.end(), std::back_inserter(expected));
   }
-  SplitInputs inputs = split_inputs(values);
-  for (const auto &[name, shapes] : item_shapes) {
-    for (std::size_t i = 0; i < shapes.size(); ++i) inputs.import.input_shapes.erase(compiler::item_name(name, i));
-  }
-  inputs.import.item_shapes = std::move(item_shapes);
-
-  compiler::CompileOptions compile_options;
-  compile_options.precision = compiler::precision_from(options.precision);
-  if (compiler::needs_ranges(compile_options.precision)) {
-    compile_options.ranges = calibrate(device, model, {values}).ranges;
-  }
-  Program program = bind_as_needed(
-      inputs, [&] { return compiler::compile_onnx(model, inputs.import, device.target(), compile_options); });
-  Executable executable(device, std::move(program));
-  const std::vector<HostTensor> outputs = executable.run(inputs.runtime);
+  Verdict verdict;
+  const std::vector<HostTensor> outputs = run_model(device, model, values, std::move(item_shapes), options, verdict);
   if (outputs.size() != expected.size()) {
     return {Verdict::Fail, fmt::format("{} outputs, expected {}", outputs.size(), expected.size()), ""};
   }
@@ -141,7 +164,7 @@ Verdict run_data_set(Device &device, const fs::path &model, const fs::path &data
               ""};
     }
   }
-  return {};
+  return verdict;
 }
 
 Verdict run_case(Device &device, const fs::path &folder, const ConformanceOptions &options) {
@@ -150,11 +173,13 @@ Verdict run_case(Device &device, const fs::path &folder, const ConformanceOption
     if (!fs::exists(model)) return {Verdict::Fail, "no model.onnx", ""};
     const std::vector<fs::path> sets = sorted_entries(folder, "test_data_set_");
     if (sets.empty()) return {Verdict::Fail, "no test_data_set", ""};
+    const compiler::Model parsed(model);
+    Verdict last;
     for (const fs::path &data : sets) {
-      const Verdict verdict = run_data_set(device, model, data, options);
-      if (verdict.kind != Verdict::Pass) return verdict;
+      last = run_data_set(device, parsed, data, options);
+      if (last.kind != Verdict::Pass) return last;
     }
-    return {};
+    return last;
   } catch (const UnsupportedError &error) {
     return {Verdict::Unsupported, error.what(), error.op().empty() ? "model input" : error.op()};
   } catch (const Error &error) {
@@ -186,7 +211,7 @@ int conformance(const ConformanceOptions &options) {
   if (folders.empty()) throw InputError(options.folder + ": holds no test case");
 
   const std::unique_ptr<Device> device = options.chip.open();
-  uint64_t counts[3] = {};
+  uint64_t counts[3] = {}, host_cases = 0;
   Json cases = Json::array();
   for (const fs::path &folder : folders) {
     const Verdict verdict = run_case(*device, folder, options);
@@ -195,6 +220,8 @@ int conformance(const ConformanceOptions &options) {
     if (!options.json) {
       const std::string detail = verdict.kind == Verdict::Unsupported
                                      ? "(" + verdict.op + ") " + one_line(verdict.reason)
+                                 : verdict.kind == Verdict::Pass
+                                     ? host_fallback_text(verdict.host) + (verdict.host_only ? ", nothing else" : "")
                                      : one_line(verdict.reason);
       fmt::print("{:<12} {}{}{}\n", name_of(verdict.kind), name, detail.empty() ? "" : "  ", detail);
       std::fflush(stdout);
@@ -202,6 +229,11 @@ int conformance(const ConformanceOptions &options) {
     Json entry = {{"name", name}, {"result", name_of(verdict.kind)}};
     if (!verdict.op.empty()) entry["operator"] = verdict.op;
     if (!verdict.reason.empty()) entry["reason"] = verdict.reason;
+    if (!verdict.host.empty()) {
+      ++host_cases;
+      entry["host_fallback"] = nlohmann::json(verdict.host);
+      entry["host_only"] = verdict.host_only;
+    }
     cases.push_back(std::move(entry));
   }
   const uint64_t total = folders.size();
@@ -210,12 +242,13 @@ int conformance(const ConformanceOptions &options) {
                         {{"total", total},
                          {"passed", counts[Verdict::Pass]},
                          {"failed", counts[Verdict::Fail]},
-                         {"unsupported", counts[Verdict::Unsupported]}}},
+                         {"unsupported", counts[Verdict::Unsupported]},
+                         {"host_fallback", host_cases}}},
                        {"cases", std::move(cases)}};
     fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
-    fmt::print("\n{} cases: {} passed, {} failed, {} unsupported\n", total, counts[Verdict::Pass],
-               counts[Verdict::Fail], counts[Verdict::Unsupported]);
+    fmt::print("\n{} cases: {} passed, {} failed, {} unsupported; {} used the host\n", total, counts[Verdict::Pass],
+               counts[Verdict::Fail], counts[Verdict::Unsupported], host_cases);
   }
   return counts[Verdict::Fail] == 0 ? kDone : kCheckFailed;
 }

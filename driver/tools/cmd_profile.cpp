@@ -42,21 +42,30 @@ int profile(const ProfileOptions &options) {
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
   compile_options.sca = options.sca.options();
-  const std::vector<HostTensor> values = input_values(options.model, options.inputs, nullptr);
+  compiler::Model model(options.model);
+  const std::vector<HostTensor> values = input_values(model, options.inputs, nullptr);
   SplitInputs inputs = split_inputs(values);
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::require_precision(device->target(), compile_options.precision);
   if (compiler::needs_ranges(compile_options.precision)) {
     progress("calibrating on the run's inputs");
-    compile_options.ranges = calibrate(*device, options.model, {values}).ranges;
+    compile_options.ranges = calibrate(*device, model, {values}).ranges;
   }
   progress("compiling " + options.model);
   const auto booted = Clock::now();
   compiler::CompileStatistics statistics;
-  Program program = bind_as_needed(inputs, [&] {
-    return compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
-  });
+  Program program = [&] {
+    try {
+      const compiler::Graph graph = bind_as_needed(inputs, [&] { return compiler::import_onnx(model, inputs.import); });
+      model.release();
+      return compiler::compile(graph, device->target(), compile_options, &statistics);
+    } catch (const compiler::HostOperatorError &error) {
+      throw UnsupportedError(error.op(), std::string("cx profile takes models of one program; cx run computes this "
+                                                     "operator on the host: ") +
+                                             error.what());
+    }
+  }();
   const auto compiled = Clock::now();
   Executable executable(*device, std::move(program));
   start_trace();

@@ -7,7 +7,7 @@
 
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
-#include "driver/runtime/executable.hpp"
+#include "driver/session/session.hpp"
 #include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/input_values.hpp"
@@ -36,7 +36,7 @@ struct RunOptions {
 };
 
 /// Ranges for a precision that needs them: from a file, or measured on the samples, or on `values` if there are none.
-std::optional<Calibration> ranges_for(compiler::Precision precision, Device &device, const std::string &model,
+std::optional<Calibration> ranges_for(compiler::Precision precision, Device &device, const compiler::Model &model,
                                       const std::string &file, const std::vector<std::string> &paths,
                                       const InputOptions &from, const Task *task,
                                       const std::vector<HostTensor> *values) {
@@ -138,8 +138,9 @@ int run(const RunOptions &options) {
   const compiler::Precision precision = compiler::precision_from(options.precision);
   const std::unique_ptr<Task> task =
       options.task.empty() ? nullptr : make_task(options.task, options.model, options.labels);
-  const std::vector<HostTensor> values = input_values(options.model, options.from, task.get());
-  SplitInputs inputs = split_inputs(values);
+  const compiler::Model model(options.model);
+  const std::vector<HostTensor> values = input_values(model, options.from, task.get());
+  check_values(values);
 
   std::optional<WavesRequest> waves;
   if (!options.waves.empty()) {
@@ -148,31 +149,26 @@ int run(const RunOptions &options) {
   }
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
-  compiler::CompileOptions compile_options;
-  compile_options.precision = precision;
-  compile_options.sca = options.sca.options();
+  SessionOptions how;
+  how.precision = precision;
+  how.share_constants = false;
+  how.keep_model = false;
+  how.sca = options.sca.options();
   const std::optional<Calibration> calibration =
-      ranges_for(precision, *device, options.model, options.ranges, options.samples, options.from, task.get(), &values);
-  if (calibration) compile_options.ranges = calibration->ranges;
+      ranges_for(precision, *device, model, options.ranges, options.samples, options.from, task.get(), &values);
+  if (calibration) how.ranges = calibration->ranges;
   if (!options.save_ranges.empty()) {
     if (!calibration) throw InputError("--save-ranges: " + options.precision + " has no ranges");
     save_ranges(*calibration, options.save_ranges);
   }
   progress("compiling " + options.model);
-  compiler::CompileStatistics statistics;
   StepFiles steps({}, progress);
-  inputs.import.observer = &steps;
-  compile_options.observer = &steps;
-  Program program = bind_as_needed(inputs, [&] {
-    return compiler::compile_onnx(options.model, inputs.import, device->target(), compile_options, &statistics);
-  });
-  const auto compiled = std::chrono::steady_clock::now();
-  progress(fmt::format("running {} instructions", statistics.instructions));
-  Executable executable(*device, std::move(program));
+  how.observer = &steps;
+  Session session(*device, model, how);
   if (waves) start_waves(*waves);
   device->on_event([](const DeviceEvent &event) { fmt::print(stderr, "cx: event: {}\n", describe(event)); });
   for (const std::string &fault : options.faults) device->inject(fault);
-  const std::vector<HostTensor> outputs = executable.run(inputs.runtime);
+  const std::vector<HostTensor> outputs = session.run(values);
   const auto end = std::chrono::steady_clock::now();
   const uint64_t recorded = waves ? finish_waves() : 0;
 
@@ -189,24 +185,30 @@ int run(const RunOptions &options) {
   std::optional<Answer> answer;
   if (task) answer = task->read(outputs);
 
-  const auto seconds = [](auto duration) { return std::chrono::duration<double>(duration).count(); };
+  const double wall_s = std::chrono::duration<double>(end - begin).count();
+  const compiler::CompileStatistics &statistics = session.compile_statistics();
   Json json;
   json["model"] = std::filesystem::path(options.model).filename();
   json["config"] = options.chip.name();
   json["precision"] = options.precision;
   if (calibration) json["calibration"] = calibration_json(*calibration);
-  json.update(report_json(executable.report()));
+  json.update(report_json(session.report()));
   json["program"] = {{"instructions", statistics.instructions},
                      {"groups", statistics.groups},
                      {"constant_bytes", statistics.constant_bytes},
                      {"workspace_bytes", statistics.workspace_bytes},
                      {"workspace_bytes_no_reuse", statistics.workspace_bytes_no_reuse}};
   json["sca"] = sca_json(statistics);
-  json["bound_inputs"] = inputs.bound;
+  if (!session.host_fallback().empty()) {
+    json["programs"] = session.programs();
+    json["host_fallback"] = nlohmann::json(session.host_fallback());
+    json["host_only"] = session.programs() == 0;
+  }
+  json["bound_inputs"] = session.fixed_inputs();
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
   if (waves) json["waves"] = {{"tile", waves->tile}, {"file", waves->path}, {"cycles", recorded}};
-  json["wall_s"] = seconds(end - begin);
+  json["wall_s"] = wall_s;
   if (!options.report.empty()) {
     std::ofstream out(options.report);
     out << json.dump(2) << '\n';
@@ -219,7 +221,7 @@ int run(const RunOptions &options) {
       for (const std::string &line : answer->lines) fmt::print("{}\n", line);
     }
     for (const std::string &line : check.lines) fmt::print("{}\n", line);
-    for (const std::string &name : inputs.bound) {
+    for (const std::string &name : session.fixed_inputs()) {
       fmt::print("input {} is fixed in the program; what depends only on such inputs was computed by the compiler\n",
                  name);
     }
@@ -229,7 +231,12 @@ int run(const RunOptions &options) {
                  recorded == 0 ? "; the tile had nothing to do in that time" : "");
     }
     if (const std::string table = sca_table(statistics); !table.empty()) fmt::print("\n{}", table);
-    fmt::print("\n{}", report_table(executable.report(), statistics, seconds(compiled - begin), seconds(end - begin)));
+    if (!session.host_fallback().empty()) fmt::print("{}\n", host_fallback_text(session.host_fallback()));
+    if (session.programs() == 0) {
+      fmt::print("the device computed nothing: all results come from the host\n");
+    } else {
+      fmt::print("\n{}", report_table(session.report(), statistics, session.statistics().compile_s, wall_s));
+    }
   }
   return check.passed ? kDone : kCheckFailed;
 }
@@ -262,13 +269,16 @@ int convert(const ConvertOptions &options) {
   compiler::CompileOptions compile_options;
   compile_options.precision = compiler::precision_from(options.precision);
   compile_options.sca = options.sca.options();
-  const std::optional<Calibration> calibration = ranges_for(compile_options.precision, *device, options.model,
-                                                            options.ranges, options.samples, from, nullptr, nullptr);
+  compiler::Model model(options.model);
+  const std::optional<Calibration> calibration =
+      ranges_for(compile_options.precision, *device, model, options.ranges, options.samples, from, nullptr, nullptr);
   if (calibration) compile_options.ranges = calibration->ranges;
   compile_options.observer = &steps;
   compiler::CompileStatistics statistics;
   progress("compiling " + options.model);
-  const Program program = compiler::compile_onnx(options.model, import, device->target(), compile_options, &statistics);
+  const compiler::Graph graph = compiler::import_onnx(model, import);
+  model.release();
+  const Program program = compiler::compile(graph, device->target(), compile_options, &statistics);
   const std::string output =
       options.output.empty() ? std::filesystem::path(options.model).stem().string() + ".cxb" : options.output;
   save(program, output);

@@ -164,8 +164,8 @@ HostTensor filled_tensor(const compiler::InputInfo &info, const std::vector<int6
 /// Makes values for a model's inputs.
 class Gatherer {
  public:
-  Gatherer(const std::string &model, const InputOptions &options, const Task *task)
-      : infos_(compiler::inspect_onnx(model)),
+  Gatherer(const compiler::Model &model, const InputOptions &options, const Task *task)
+      : infos_(model.inputs()),
         options_(options),
         task_(task),
         shapes_(parse_shapes(options.shapes)),
@@ -318,17 +318,17 @@ std::map<std::string, std::vector<int64_t>> parse_shapes(const std::vector<std::
   return shapes;
 }
 
-std::vector<HostTensor> input_values(const std::string &model, const InputOptions &options, const Task *task) {
+std::vector<HostTensor> input_values(const compiler::Model &model, const InputOptions &options, const Task *task) {
   return Gatherer(model, options, task).run();
 }
 
-std::vector<HostTensor> load_sample(const std::string &path, const std::string &model, const InputOptions &options,
+std::vector<HostTensor> load_sample(const std::string &path, const compiler::Model &model, const InputOptions &options,
                                     const Task *task) {
   InputOptions from = options;
   from.inputs.clear();
   from.reference.clear();
   from.seed.reset();
-  const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model);
+  const std::vector<compiler::InputInfo> infos = model.inputs();
   if (std::filesystem::is_directory(path)) {
     from.reference = path;
     const std::size_t count = load_data_set(path, "input").size();

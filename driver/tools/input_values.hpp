@@ -28,11 +28,11 @@ struct InputOptions {
 /// One value for each input of the model: from `inputs`, else from the reference folder, else seeded values. Pictures
 /// are prepared by the task, if there is one and no options for them. Throws InputError naming the input and what is
 /// missing or wrong.
-std::vector<HostTensor> input_values(const std::string &model, const InputOptions &options, const Task *task);
+std::vector<HostTensor> input_values(const compiler::Model &model, const InputOptions &options, const Task *task);
 
 /// A sample for calibration: a folder of input_K.pb, or a source for the only input of a model, prepared as `options`
 /// say.
-std::vector<HostTensor> load_sample(const std::string &path, const std::string &model, const InputOptions &options,
+std::vector<HostTensor> load_sample(const std::string &path, const compiler::Model &model, const InputOptions &options,
                                     const Task *task);
 
 /// NAME=1,3,224,224 options by name.

@@ -1,11 +1,9 @@
 #include "driver/tools/model_inputs.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <utility>
 
 #include "driver/include/cx/error.hpp"
 
@@ -13,20 +11,6 @@ namespace cx::tools {
 namespace {
 
 using compiler::Type;
-
-constexpr std::array<std::pair<Type, const char *>, 13> kNames = {{{Type::F32, "float32"},
-                                                                   {Type::F16, "float16"},
-                                                                   {Type::BF16, "bfloat16"},
-                                                                   {Type::F64, "float64"},
-                                                                   {Type::I8, "int8"},
-                                                                   {Type::U8, "uint8"},
-                                                                   {Type::I16, "int16"},
-                                                                   {Type::U16, "uint16"},
-                                                                   {Type::I32, "int32"},
-                                                                   {Type::U32, "uint32"},
-                                                                   {Type::I64, "int64"},
-                                                                   {Type::U64, "uint64"},
-                                                                   {Type::Bool, "bool"}}};
 
 // Doubles are stored as such, but computed in FP32: what that cannot hold would become infinite without a word.
 void check_range(const HostTensor &value) {
@@ -42,24 +26,20 @@ void check_range(const HostTensor &value) {
 
 }  // namespace
 
-std::string numpy_name(Type type) {
-  for (const auto &[known, name] : kNames) {
-    if (known == type) return name;
-  }
-  throw Error("an element type has no name");
-}
+std::string numpy_name(Type type) { return compiler::name_of(type); }
 
-Type type_from(const std::string &numpy_name) {
-  for (const auto &[type, name] : kNames) {
-    if (numpy_name == name) return type;
+Type type_from(const std::string &numpy_name) { return compiler::type_from(numpy_name); }
+
+void check_values(const std::vector<HostTensor> &values) {
+  for (const HostTensor &value : values) {
+    if (type_from(value.type) == Type::F64) check_range(value);
   }
-  throw UnsupportedError("tensor type", "element type " + numpy_name + " is not supported");
 }
 
 SplitInputs split_inputs(const std::vector<HostTensor> &values) {
+  check_values(values);
   SplitInputs split;
   for (const HostTensor &value : values) {
-    if (type_from(value.type) == Type::F64) check_range(value);
     split.import.input_shapes.emplace(value.name, value.shape);
     // A tensor without elements has nothing to send.
     if (element_count(value.shape) == 0) {

@@ -26,6 +26,8 @@ struct SplitInputs {
   void bind(const compiler::ValueNeededError &error);
 };
 /// Throws UnsupportedError for a double that FP32 cannot hold.
+void check_values(const std::vector<HostTensor> &values);
+/// Checks them too.
 SplitInputs split_inputs(const std::vector<HostTensor> &values);
 
 /// Calls import() until it has all the values that it asks for by ValueNeededError; it must use inputs.import.

@@ -1,28 +1,36 @@
 #include "driver/umd/counters.hpp"
 
+#include <functional>
+
 namespace cx {
 
-Counters operator-(const Counters &later, const Counters &earlier) {
-  Counters d;
-  d.cycles = later.cycles - earlier.cycles;
+namespace {
+
+template <typename Combine>
+Counters combined(const Counters &a, const Counters &b, Combine combine) {
+  Counters r;
+  r.cycles = combine(a.cycles, b.cycles);
   for (int i = 0; i < kEngines; ++i) {
-    const EngineCounters &a = later.engines[i], &b = earlier.engines[i];
-    d.engines[i] = {a.busy_cycles - b.busy_cycles,   a.stall_cycles - b.stall_cycles,
-                    a.instructions - b.instructions, a.ops - b.ops,
-                    a.bytes_read - b.bytes_read,     a.bytes_written - b.bytes_written};
+    const EngineCounters &x = a.engines[i], &y = b.engines[i];
+    r.engines[i] = {combine(x.busy_cycles, y.busy_cycles),   combine(x.stall_cycles, y.stall_cycles),
+                    combine(x.instructions, y.instructions), combine(x.ops, y.ops),
+                    combine(x.bytes_read, y.bytes_read),     combine(x.bytes_written, y.bytes_written)};
   }
-  d.dram_read = later.dram_read - earlier.dram_read;
-  d.dram_written = later.dram_written - earlier.dram_written;
-  d.spm_read = later.spm_read - earlier.spm_read;
-  d.spm_written = later.spm_written - earlier.spm_written;
-  d.noc = later.noc - earlier.noc;
-  d.pcie_to_device = later.pcie_to_device - earlier.pcie_to_device;
-  d.pcie_to_host = later.pcie_to_host - earlier.pcie_to_host;
-  d.packets = later.packets - earlier.packets;
-  d.interrupts = later.interrupts - earlier.interrupts;
-  d.firmware_instructions = later.firmware_instructions - earlier.firmware_instructions;
-  d.firmware_cycles = later.firmware_cycles - earlier.firmware_cycles;
-  return d;
+  for (uint64_t Counters::*member :
+       {&Counters::dram_read, &Counters::dram_written, &Counters::spm_read, &Counters::spm_written, &Counters::noc,
+        &Counters::pcie_to_device, &Counters::pcie_to_host, &Counters::packets, &Counters::interrupts,
+        &Counters::firmware_instructions, &Counters::firmware_cycles}) {
+    r.*member = combine(a.*member, b.*member);
+  }
+  return r;
+}
+
+}  // namespace
+
+Counters operator+(const Counters &a, const Counters &b) { return combined(a, b, std::plus<uint64_t>()); }
+
+Counters operator-(const Counters &later, const Counters &earlier) {
+  return combined(later, earlier, std::minus<uint64_t>());
 }
 
 }  // namespace cx

@@ -31,6 +31,7 @@ struct Counters {
   uint64_t firmware_instructions = 0, firmware_cycles = 0;
 };
 
+Counters operator+(const Counters &a, const Counters &b);  ///< of two runs
 Counters operator-(const Counters &later, const Counters &earlier);
 
 }  // namespace cx

@@ -27,4 +27,14 @@ Energy operator-(const Energy &later, const Energy &earlier) {
   return d;
 }
 
+Energy operator+(const Energy &a, const Energy &b) {
+  Energy sum;
+  sum.cycles = a.cycles + b.cycles;
+  for (int i = 0; i < kEnergyDomains; ++i) {
+    const EnergyAmount &x = a.domains[i], &y = b.domains[i];
+    sum.domains[i] = {x.value + y.value, x.least + y.least, x.most + y.most};
+  }
+  return sum;
+}
+
 }  // namespace cx

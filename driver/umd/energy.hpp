@@ -29,6 +29,7 @@ struct Energy {
 };
 
 Energy operator-(const Energy &later, const Energy &earlier);
+Energy operator+(const Energy &a, const Energy &b);
 
 /// Femtojoules in microjoules.
 constexpr double microjoules(uint64_t femtojoules) { return 1e-9 * static_cast<double>(femtojoules); }

@@ -46,14 +46,12 @@ const LoweringTable &lowerings() {
 
 const std::map<std::string, std::string> &refusals() {
   static const std::string random = "results are random, so no result is right; remove the node or fix its values";
-  static const std::string dynamic = "the shape of the result depends on values, which a program of fixed shapes lacks";
   static const std::map<std::string, std::string> table = {{"Bernoulli", random},
                                                            {"Multinomial", random},
                                                            {"RandomNormal", random},
                                                            {"RandomNormalLike", random},
                                                            {"RandomUniform", random},
                                                            {"RandomUniformLike", random},
-                                                           {"NonMaxSuppression", dynamic},
                                                            {"StringNormalizer", "text is not computed on the device"},
                                                            {"StringConcat", "text is not computed on the device"},
                                                            {"StringSplit", "text is not computed on the device"},
@@ -112,7 +110,9 @@ auto with_path(const std::filesystem::path &path, Action action) {
   try {
     return action();
   } catch (const ValueNeededError &error) {
-    throw ValueNeededError(error.op(), prefix + error.what(), error.inputs());
+    throw ValueNeededError(error.op(), prefix + error.what(), error.inputs(), error.node());
+  } catch (const HostOperatorError &error) {
+    throw HostOperatorError(error.op(), prefix + error.what(), error.node());
   } catch (const UnsupportedError &error) {
     throw UnsupportedError(error.op(), prefix + error.what());
   } catch (const InputError &error) {
@@ -122,12 +122,50 @@ auto with_path(const std::filesystem::path &path, Action action) {
 
 }  // namespace
 
-Graph import_onnx(const std::filesystem::path &path, const ImportOptions &options) {
-  const onnx::ModelProto model = read_model(path);
-  return with_path(path, [&] {
+struct Model::State {
+  std::filesystem::path path;
+  std::optional<onnx::ModelProto> proto;
+};
+
+Model::Model(const std::filesystem::path &path) : state_(std::make_shared<State>(State{path, read_model(path)})) {}
+
+const std::filesystem::path &Model::path() const { return state_->path; }
+
+const onnx::ModelProto &Model::proto() const {
+  if (!state_->proto) state_->proto = read_model(state_->path);
+  return *state_->proto;
+}
+
+void Model::release() { state_->proto.reset(); }
+
+std::vector<InputInfo> Model::inputs() const {
+  const onnx::GraphProto &graph = proto().graph();
+  return with_path(path(), [&] {
+    std::set<std::string> initialised;
+    for (const auto &initializer : graph.initializer()) initialised.insert(initializer.name());
+    std::vector<InputInfo> result;
+    for (const auto &input : graph.input()) {
+      if (initialised.count(input.name()) == 0) result.push_back(input_info(input));
+    }
+    return result;
+  });
+}
+
+std::vector<InputInfo> Model::outputs() const {
+  const onnx::GraphProto &graph = proto().graph();
+  return with_path(path(), [&] {
+    std::vector<InputInfo> result;
+    for (const auto &output : graph.output()) result.push_back(input_info(output));
+    return result;
+  });
+}
+
+Graph import_onnx(const Model &model, const ImportOptions &options) {
+  const onnx::ModelProto &proto = model.proto();
+  return with_path(model.path(), [&] {
     StepObserver *observer = options.observer;
-    if (wants_steps(observer)) observer->step("model", to_text(model));
-    Graph graph = Importer(model, path.parent_path(), options).run();
+    if (wants_steps(observer)) observer->step("model", to_text(proto));
+    Graph graph = Importer(proto, model.path().parent_path(), options).run();
     if (wants_steps(observer)) observer->step("lowered", to_text(graph));
     optimise(graph, observer);
     verify(graph);
@@ -136,27 +174,38 @@ Graph import_onnx(const std::filesystem::path &path, const ImportOptions &option
   });
 }
 
-std::vector<InputInfo> inspect_onnx(const std::filesystem::path &path) {
-  const onnx::ModelProto model = read_model(path);
-  return with_path(path, [&] {
-    std::set<std::string> initialised;
-    for (const auto &proto : model.graph().initializer()) initialised.insert(proto.name());
-    std::vector<InputInfo> inputs;
-    for (const auto &proto : model.graph().input()) {
-      if (initialised.count(proto.name()) == 0) inputs.push_back(input_info(proto));
+Graph import_onnx(const std::filesystem::path &path, const ImportOptions &options) {
+  return import_onnx(Model(path), options);
+}
+
+std::vector<Tensor> evaluate_node(const Model &model, int node, const std::map<std::string, Tensor> &values) {
+  ImportOptions options;
+  std::set<std::string> inputs;
+  for (const auto &input : model.proto().graph().input()) inputs.insert(input.name());
+  for (const auto &[name, value] : values) {
+    options.bound_inputs.emplace(name, value);
+    if (inputs.count(name) == 0) options.given[name] = {value.type, value.shape};
+  }
+  for (const std::string &name : model.proto().graph().node(node).output()) {
+    if (!name.empty()) options.wanted.push_back(name);
+  }
+  return with_path(model.path(), [&] {
+    const Graph graph = Importer(model.proto(), model.path().parent_path(), options).run();
+    std::vector<Tensor> results;
+    for (const TensorId id : graph.outputs) {
+      const Node &copy = graph.nodes.at(static_cast<std::size_t>(graph.producer(id).value()));
+      Tensor result = graph[copy.inputs[0]];
+      if (!result.is_constant()) throw Error("a node whose inputs are known has a result that is not");
+      result.name = graph[id].name;
+      results.push_back(std::move(result));
     }
-    return inputs;
+    return results;
   });
 }
 
-std::vector<InputInfo> inspect_outputs(const std::filesystem::path &path) {
-  const onnx::ModelProto model = read_model(path);
-  return with_path(path, [&] {
-    std::vector<InputInfo> outputs;
-    for (const auto &proto : model.graph().output()) outputs.push_back(input_info(proto));
-    return outputs;
-  });
-}
+std::vector<InputInfo> inspect_onnx(const std::filesystem::path &path) { return Model(path).inputs(); }
+
+std::vector<InputInfo> inspect_outputs(const std::filesystem::path &path) { return Model(path).outputs(); }
 
 std::vector<std::string> supported_operators() {
   std::vector<std::string> names;

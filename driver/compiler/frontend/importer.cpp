@@ -56,21 +56,6 @@ std::vector<std::string> output_names(const onnx::GraphProto &graph) {
   return names;
 }
 
-// Names that a node may read: its inputs, and all that its subgraphs mention.
-void collect_names(const onnx::NodeProto &node, std::vector<std::string> &names) {
-  for (const std::string &name : node.input()) {
-    if (!name.empty()) names.push_back(name);
-  }
-  auto collect_graph = [&names](const onnx::GraphProto &graph) {
-    for (const auto &inner : graph.node()) collect_names(inner, names);
-    for (const auto &output : graph.output()) names.push_back(output.name());
-  };
-  for (const auto &attribute : node.attribute()) {
-    if (attribute.has_g()) collect_graph(attribute.g());
-    for (const auto &graph : attribute.graphs()) collect_graph(graph);
-  }
-}
-
 bool stores_floats(Type type) { return is_float(type) && type != Type::F32; }
 
 // Operators that pass elements on as they are, or treat types themselves.
@@ -123,6 +108,20 @@ bool folds_in_any_type(const std::string &op) {
 
 }  // namespace
 
+void collect_names(const onnx::NodeProto &node, std::vector<std::string> &names) {
+  for (const std::string &name : node.input()) {
+    if (!name.empty()) names.push_back(name);
+  }
+  auto collect_graph = [&names](const onnx::GraphProto &graph) {
+    for (const auto &inner : graph.node()) collect_names(inner, names);
+    for (const auto &output : graph.output()) names.push_back(output.name());
+  };
+  for (const auto &attribute : node.attribute()) {
+    if (attribute.has_g()) collect_graph(attribute.g());
+    for (const auto &graph : attribute.graphs()) collect_graph(graph);
+  }
+}
+
 std::string in_quotes(const std::string &name) { return "'" + printable(name) + "'"; }
 
 const Value *Importer::Scope::find(const std::string &name) const {
@@ -139,11 +138,29 @@ Importer::Importer(const onnx::ModelProto &model, std::filesystem::path folder, 
 
 Graph Importer::run() {
   graph_.name = printable(proto_.name());
+  if (is_part()) collect_part();
   read_initializers(scope_, proto_);
   bind_inputs();
-  lower_body({proto_.node(), output_names(proto_)}, scope_);
+  lower_body({proto_.node(), is_part() ? options_.wanted : output_names(proto_)}, scope_);
   make_outputs();
   return std::move(graph_);
+}
+
+// The names that the wanted tensors follow from, as far as those that are given.
+void Importer::collect_part() {
+  std::map<std::string, const onnx::NodeProto *> producers;
+  for (const auto &node : proto_.node()) {
+    for (const std::string &name : node.output()) producers.emplace(name, &node);
+  }
+  std::vector<std::string> pending = options_.wanted;
+  while (!pending.empty()) {
+    const std::string name = pending.back();
+    pending.pop_back();
+    if (!part_.insert(name).second || options_.given.count(name) != 0) continue;
+    if (const auto producer = producers.find(name); producer != producers.end()) {
+      collect_names(*producer->second, pending);
+    }
+  }
 }
 
 void Importer::define(Scope &scope, const std::string &name, const Value &value, const std::string &location) {
@@ -157,7 +174,7 @@ void Importer::read_initializers(Scope &scope, const onnx::GraphProto &graph) {
   if (graph.sparse_initializer_size() != 0)
     throw UnsupportedError("sparse initializer", "sparse initializers are not supported");
   for (const auto &proto : graph.initializer()) {
-    if (&graph == &proto_ && options_.bound_inputs.count(proto.name()) != 0) continue;
+    if (&graph == &proto_ && (options_.bound_inputs.count(proto.name()) != 0 || !is_needed(proto.name()))) continue;
     define(scope, proto.name(), Value::of(graph_.add(read_tensor(proto, folder_))), "initializer");
   }
 }
@@ -220,11 +237,13 @@ TensorId Importer::add_input(const std::string &name, Type type, const Shape &sh
 void Importer::bind_inputs() {
   std::vector<InputInfo> infos;
   std::set<std::string> names;
-  std::set<std::string> items;  // of sequences
+  std::set<std::string> items;     // of sequences
+  std::set<std::string> unneeded;  // by a part
   for (const auto &proto : proto_.input()) {
     if (!names.insert(proto.name()).second) throw InputError("input " + in_quotes(proto.name()) + " is defined twice");
     if (scope_.values.count(proto.name()) != 0) continue;  // has a default value
     infos.push_back(input_info(proto));
+    if (!is_needed(proto.name())) unneeded.insert(proto.name());
     const auto listed = options_.item_shapes.find(proto.name());
     if (listed == options_.item_shapes.end()) continue;
     if (!infos.back().sequence) throw InputError("input " + in_quotes(proto.name()) + " is no sequence");
@@ -236,7 +255,7 @@ void Importer::bind_inputs() {
   for (const auto &[name, shape] : options_.input_shapes) check_name(name);
   for (const auto &[name, shapes] : options_.item_shapes) check_name(name);
   for (const auto &[name, tensor] : options_.bound_inputs) {
-    if (items.count(name) == 0) check_name(name);
+    if (items.count(name) == 0 && options_.given.count(name) == 0) check_name(name);
   }
   for (const InputInfo &info : infos) {
     if (auto bound = options_.bound_inputs.find(info.name); bound != options_.bound_inputs.end()) {
@@ -245,7 +264,11 @@ void Importer::bind_inputs() {
       match(info, given->second);
     }
   }
+  for (const auto &[name, tensor] : options_.given) {
+    if (is_needed(name)) define(scope_, name, Value::of(add_input(name, tensor.type, tensor.shape)), "given tensor");
+  }
   for (const InputInfo &info : infos) {
+    if (unneeded.count(info.name) != 0) continue;
     Value value;
     if (info.sequence) {
       const auto given = options_.item_shapes.find(info.name);
@@ -275,7 +298,7 @@ std::vector<int> Importer::order(const Body &body, const Scope &scope) const {
   for (int i = 0; i < body.nodes.size(); ++i) {
     const onnx::NodeProto &node = body.nodes.Get(i);
     for (const std::string &name : node.output()) {
-      if (name.empty()) continue;
+      if (name.empty() || (&scope == &scope_ && options_.given.count(name) != 0)) continue;
       if (scope.values.count(name) != 0 || !producers.emplace(name, i).second) {
         throw InputError(where(node) + ": tensor " + in_quotes(name) + " is defined twice");
       }
@@ -361,7 +384,11 @@ void Importer::lower_body(const Body &body, Scope &scope) {
     try {
       lower(node, scope, used);
     } catch (const ValueNeededError &error) {
-      throw ValueNeededError(op_of(error), prefix + error.what(), error.inputs());
+      throw ValueNeededError(op_of(error), prefix + error.what(), error.inputs(), index);
+    } catch (const HostOperatorError &error) {
+      if (scope.depth == 0) throw HostOperatorError(error.op(), prefix + error.what(), index);
+      throw UnsupportedError(error.op(),
+                             prefix + error.what() + ", and the host computes only nodes of the main graph");
     } catch (const UnsupportedError &error) {
       throw UnsupportedError(op_of(error), prefix + error.what());
     } catch (const Error &error) {
@@ -479,16 +506,17 @@ void Importer::make_output(const std::string &name, TensorId id) {
 void Importer::make_outputs() {
   if (proto_.output_size() == 0) throw InputError("the graph has no outputs");
   std::set<std::string> names;
-  for (const auto &output : proto_.output()) {
-    const Value *value = scope_.find(output.name());
-    if (value == nullptr) throw InputError("graph output " + in_quotes(output.name()) + " is never computed");
-    if (!names.insert(output.name()).second) {
-      throw InputError("graph output " + in_quotes(output.name()) + " is listed twice");
-    }
+  for (const std::string &name : is_part() ? options_.wanted : output_names(proto_)) {
+    const Value *value = scope_.find(name);
+    if (value == nullptr) throw InputError("graph output " + in_quotes(name) + " is never computed");
+    if (!names.insert(name).second) throw InputError("graph output " + in_quotes(name) + " is listed twice");
     if (value->is_sequence) {
-      for (std::size_t i = 0; i < value->items.size(); ++i) make_output(item_name(output.name(), i), value->items[i]);
+      if (is_part()) {
+        throw UnsupportedError("sequence", "sequence " + in_quotes(name) + " in a model that runs in parts");
+      }
+      for (std::size_t i = 0; i < value->items.size(); ++i) make_output(item_name(name, i), value->items[i]);
     } else if (value->tensor != kNoTensor) {
-      make_output(output.name(), value->tensor);
+      make_output(name, value->tensor);
     }
   }
   if (graph_.outputs.empty()) throw UnsupportedError("empty outputs", "every output is an empty sequence or optional");

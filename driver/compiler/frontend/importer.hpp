@@ -18,6 +18,9 @@ namespace cx::compiler {
 /// "'name'", safe to print.
 std::string in_quotes(const std::string &name);
 
+/// Appends the names that a node may read: its inputs, and all that its subgraphs mention.
+void collect_names(const onnx::NodeProto &node, std::vector<std::string> &names);
+
 /// What ONNX calls by a name: a tensor, a sequence of tensors, or the optional that holds nothing. An optional that
 /// holds something is that something.
 struct Value {
@@ -81,6 +84,9 @@ class Importer {
   static const std::map<std::string, ControlLowering> &control_lowerings();
   friend std::vector<std::string> supported_operators();
 
+  bool is_part() const { return !options_.wanted.empty(); }
+  bool is_needed(const std::string &name) const { return !is_part() || part_.count(name) != 0; }
+  void collect_part();
   void define(Scope &scope, const std::string &name, const Value &value, const std::string &where);
   void read_initializers(Scope &scope, const onnx::GraphProto &graph);
   void match(const InputInfo &info, const Shape &given);
@@ -134,6 +140,7 @@ class Importer {
   Graph graph_;
   Builder builder_;
   Scope scope_;
+  std::set<std::string> part_;  // names that a part of the model consists of
   std::map<std::string, int64_t> symbols_;
   std::map<TensorId, TensorId> wide_;  // FP32 values of results in other float types, unrounded
   int64_t iterations_ = 0;

@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <set>
 
 #include "driver/compiler/frontend/elements.hpp"
+#include "driver/compiler/frontend/host_operators.hpp"
 #include "driver/compiler/frontend/lowering.hpp"
 #include "driver/compiler/frontend/onnx_file.hpp"
 #include "driver/compiler/frontend/shape_inference.hpp"
@@ -312,77 +314,60 @@ Ids reverse_sequence(NodeContext &n) {
   return {b.take_along(x, b.select(b.compare("lt", step, lengths), mirrored, step), time)};
 }
 
-Ids compress(NodeContext &n) {
+Ids compress_elements(NodeContext &n) {
   Builder &b = n.b;
   TensorId x = n.input(0);
-  const Tensor &condition = n.constant_input(1, "condition");
-  if (condition.type != Type::Bool || condition.shape.size() != 1)
+  const std::optional<int64_t> axis =
+      n.has_attribute("axis") ? std::optional(NodeContext::axis(n.integer("axis", 0), b.rank(x))) : std::nullopt;
+  n.require_constants({1});
+  const Tensor &condition = b[n.input(1)];
+  if (b.is_constant(x)) return {b.constant(compress(b[x], condition, axis))};
+  if (condition.type != Type::Bool || condition.shape.size() != 1) {
     throw InputError("the condition must be a list of bool");
-  const Integers flags = to_integers(condition);
-  int64_t axis = 0;
-  if (n.has_attribute("axis")) {
-    axis = NodeContext::axis(n.integer("axis", 0), b.rank(x));
-  } else {
-    x = b.reshape(x, {elements(b.shape(x))});
   }
-  const int64_t size = b.shape(x)[index_of(axis)];
-  if (static_cast<int64_t>(flags.size()) > size) throw InputError("the condition is longer than the axis");
+  if (!axis) x = b.reshape(x, {elements(b.shape(x))});
+  const Integers flags = to_integers(condition);
+  if (static_cast<int64_t>(flags.size()) > b.shape(x)[index_of(axis.value_or(0))]) {
+    throw InputError("the condition is longer than the axis");
+  }
   Integers kept;
   for (std::size_t i = 0; i < flags.size(); ++i) {
     if (flags[i] != 0) kept.push_back(static_cast<int64_t>(i));
   }
-  return {b.gather(x, axis, kept)};
+  return {b.gather(x, axis.value_or(0), kept)};
 }
 
-[[noreturn]] void refuse_dynamic(const NodeContext &n) {
-  throw UnsupportedError(n.op(), "the shape of the result depends on values that are known only at run time");
+Ids non_zero_positions(NodeContext &n) {
+  n.require_constants({0});
+  return {n.b.constant(non_zero(n.b[n.input(0)]))};
 }
 
-Ids non_zero(NodeContext &n) {
+Ids unique_elements(NodeContext &n) {
   Builder &b = n.b;
+  n.require_constants({0});
   const TensorId x = n.input(0);
-  if (!b.is_constant(x)) refuse_dynamic(n);
-  const Shape shape = b.shape(x);
-  const std::vector<double> values = to_doubles(b[x]);
-  const Integers strides = row_major_strides(shape);
-  std::vector<Integers> positions(shape.size());
-  int64_t count = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (values[i] == 0) continue;
-    ++count;
-    for (std::size_t d = 0; d < shape.size(); ++d) {
-      positions[d].push_back(static_cast<int64_t>(i) / strides[d] % shape[d]);
-    }
-  }
-  Integers flat;
-  for (const Integers &list : positions) flat.insert(flat.end(), list.begin(), list.end());
-  return {b.constant(make_constant("", Type::I64, {static_cast<int64_t>(shape.size()), count}, flat))};
+  const std::optional<int64_t> axis =
+      n.has_attribute("axis") ? std::optional(NodeContext::axis(n.integer("axis", 0), b.rank(x))) : std::nullopt;
+  UniqueResult result = unique(b[x], axis, n.integer("sorted", 1) != 0);
+  return {b.constant(std::move(result.values)), b.integers(result.first), b.integers(result.inverse),
+          b.integers(result.counts)};
 }
 
-// Of a list known at compile time; along an axis only slices of one element.
-Ids unique(NodeContext &n) {
-  Builder &b = n.b;
-  const TensorId x = n.input(0);
-  if (!b.is_constant(x)) refuse_dynamic(n);
-  if (n.has_attribute("axis") && b.rank(x) != 1) throw UnsupportedError("Unique", "an axis of more than a list");
-  const std::vector<double> values = to_doubles(b[x]);
-  Integers first(values.size());
-  std::iota(first.begin(), first.end(), 0);
-  std::stable_sort(first.begin(), first.end(),
-                   [&](int64_t i, int64_t k) { return values[index_of(i)] < values[index_of(k)]; });
-  auto same = [&](int64_t i, int64_t k) { return values[index_of(i)] == values[index_of(k)]; };
-  first.erase(std::unique(first.begin(), first.end(), same), first.end());
-  if (n.integer("sorted", 1) == 0) std::sort(first.begin(), first.end());
-  Integers inverse;
-  Integers counts(first.size(), 0);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto found =
-        std::find_if(first.begin(), first.end(), [&](int64_t k) { return values[index_of(k)] == values[i]; });
-    inverse.push_back(found - first.begin());
-    if (found != first.end()) ++counts[index_of(found - first.begin())];
-  }
-  const TensorId list = b.reshape(x, {static_cast<int64_t>(values.size())});
-  return {b.gather(list, 0, first), b.integers(first), b.integers(inverse), b.integers(counts)};
+std::optional<double> optional_number(NodeContext &n, std::size_t index, const char *role) {
+  if (!n.has_input(index)) return std::nullopt;
+  const std::vector<double> values = to_doubles(n.b[n.input(index)]);
+  if (values.size() != 1) throw InputError(std::string(role) + " must be one number");
+  return values[0];
+}
+
+Ids suppress(NodeContext &n) {
+  n.require_constants({0, 1, 2, 3, 4});
+  SuppressionLimits limits;
+  limits.center_point_box = n.integer("center_point_box", 0) != 0;
+  limits.boxes_per_class = static_cast<int64_t>(optional_number(n, 2, "max_output_boxes_per_class").value_or(0));
+  limits.overlap = static_cast<float>(optional_number(n, 3, "iou_threshold").value_or(0));
+  if (const auto score = optional_number(n, 4, "score_threshold")) limits.score = static_cast<float>(*score);
+  return {n.b.constant(non_max_suppression(n.b[n.input(0)], n.b[n.input(1)], limits))};
 }
 
 }  // namespace
@@ -403,9 +388,10 @@ void register_indexing(LoweringTable &table) {
   table["Trilu"] = trilu;
   table["EyeLike"] = eye_like;
   table["ReverseSequence"] = reverse_sequence;
-  table["Compress"] = compress;
-  table["NonZero"] = non_zero;
-  table["Unique"] = unique;
+  table["Compress"] = compress_elements;
+  table["NonZero"] = non_zero_positions;
+  table["Unique"] = unique_elements;
+  table["NonMaxSuppression"] = suppress;
 }
 
 }  // namespace cx::compiler

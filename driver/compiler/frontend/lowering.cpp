@@ -92,6 +92,13 @@ const Tensor &NodeContext::constant_input(std::size_t index, const std::string &
   return tensor;
 }
 
+void NodeContext::require_constants(const std::vector<std::size_t> &indices) const {
+  for (const std::size_t index : indices) {
+    if (!has_input(index) || b.is_constant(inputs_[index])) continue;
+    throw HostOperatorError(op(), "the shape of the result depends on values that are known only at run time", -1);
+  }
+}
+
 std::vector<int64_t> NodeContext::integer_input(std::size_t index, const std::string &role) const {
   const Tensor &tensor = constant_input(index, role);
   if (!is_integer(tensor.type)) throw InputError(role + " '" + printable(tensor.name) + "' must hold integers");

@@ -48,6 +48,10 @@ class NodeContext {
   std::vector<int64_t> integer_input(std::size_t index, const std::string &role) const;
   const Tensor &constant_input(std::size_t index, const std::string &role) const;
 
+  /// For operators that only the host computes. Throws HostOperatorError when one of these inputs is there and not
+  /// known at compile time.
+  void require_constants(const std::vector<std::size_t> &indices) const;
+
   /// A non-negative axis of a tensor of this rank; `limit` = rank, or rank + 1 where one past the end is allowed.
   static int64_t axis(int64_t value, int64_t limit);
   static std::vector<int64_t> axes(std::vector<int64_t> values, int64_t rank);
