@@ -258,8 +258,9 @@ nlohmann::json statistics_json(const cx::SessionStatistics &s) {
 
 nlohmann::json report_json(const Session &self) {
   nlohmann::json json = self.session->report();
+  json.update(cx::host_fallback_json(*self.session));
   const cx::compiler::CompileStatistics &program = self.session->compile_statistics();
-  json["precision"] = self.session->program().precision;
+  json["precision"] = cx::compiler::name_of(self.session->precision());
   json["config"] = self.device->config;
   json["program"] = {{"instructions", program.instructions},
                      {"groups", program.groups},

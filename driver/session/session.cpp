@@ -49,6 +49,13 @@ std::string host_fallback_text(const std::vector<HostOperator> &host) {
   return text;
 }
 
+nlohmann::json host_fallback_json(const Session &session) {
+  if (session.host_fallback().empty()) return nlohmann::json::object();
+  return {{"programs", session.programs()},
+          {"host_fallback", session.host_fallback()},
+          {"host_only", session.programs() == 0}};
+}
+
 Session::Session(Device &device, const std::filesystem::path &model, const SessionOptions &options)
     : Session(device, compiler::Model(model), options) {}
 

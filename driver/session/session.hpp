@@ -93,6 +93,7 @@ class Session {
   /// Inputs whose values are in the programs of the last run.
   const std::vector<std::string> &fixed_inputs() const { return fixed_; }
   SessionStatistics statistics() const;
+  compiler::Precision precision() const { return options_.precision; }
 
  private:
   struct Entry {
@@ -144,6 +145,10 @@ class Session {
   std::vector<std::string> fixed_;
   SessionStatistics statistics_;
 };
+
+/// What reports of the last run have in addition when the host computed nodes, else an empty object: `programs`,
+/// `host_fallback` and `host_only`, true when the device computed nothing.
+nlohmann::json host_fallback_json(const Session &session);
 
 /// "float32 [batch, 3, 224, 224]", "?" for a dimension without a name.
 std::string signature_text(const compiler::InputInfo &info);

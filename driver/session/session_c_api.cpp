@@ -160,7 +160,9 @@ cx_result cx_session_report_json(cx_session *session, char **json) {
   return guarded([&] {
     require(session && json, "session or json is NULL");
     *json = nullptr;
-    *json = copy_of(nlohmann::json(session->session->report()).dump(2));
+    nlohmann::json report = session->session->report();
+    report.update(cx::host_fallback_json(*session->session));
+    *json = copy_of(report.dump(2));
     return CX_SUCCESS;
   });
 }

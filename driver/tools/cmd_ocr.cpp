@@ -50,10 +50,10 @@ struct OcrOptions {
 /// A network on the device: compiled once for every shape of its input.
 class Stage {
  public:
-  Stage(std::string name, Device &device, fs::path model, compiler::Precision precision)
-      : name_(std::move(name)), device_(device), model_(std::move(model)), precision_(precision) {
-    const std::vector<compiler::InputInfo> infos = compiler::inspect_onnx(model_);
-    if (infos.size() != 1) throw InputError(model_.string() + ": has other inputs than the pipeline expects");
+  Stage(std::string name, Device &device, const fs::path &model, compiler::Precision precision)
+      : name_(std::move(name)), device_(device), model_(model), precision_(precision) {
+    const std::vector<compiler::InputInfo> infos = model_.inputs();
+    if (infos.size() != 1) throw InputError(model.string() + ": has other inputs than the pipeline expects");
     input_ = infos.front().name;
   }
 
@@ -73,7 +73,7 @@ class Stage {
   }
 
   Json json() const {
-    return {{"stage", name_}, {"model", model_.filename()}, {"programs", programs_.size()},
+    return {{"stage", name_}, {"model", model_.path().filename()}, {"programs", programs_.size()},
             {"runs", runs_},  {"latency_us", latency_us_},  {"cycles", cycles_},
             {"macs", macs_}};
   }
@@ -94,14 +94,14 @@ class Stage {
     if (compiler::needs_ranges(precision_)) options.ranges = calibrate(device_, model_, {{value}}).ranges;
     compiler::ImportOptions import;
     import.input_shapes[input_] = value.shape;
-    auto executable =
-        std::make_unique<Executable>(device_, compiler::compile_onnx(model_, import, device_.target(), options));
+    auto executable = std::make_unique<Executable>(
+        device_, compiler::compile(compiler::import_onnx(model_, import), device_.target(), options));
     return *programs_.emplace(value.shape, std::move(executable)).first->second;
   }
 
   std::string name_;
   Device &device_;
-  fs::path model_;
+  compiler::Model model_;
   compiler::Precision precision_;
   std::string input_;
   std::map<std::vector<int64_t>, std::unique_ptr<Executable>> programs_;

@@ -199,11 +199,7 @@ int run(const RunOptions &options) {
                      {"workspace_bytes", statistics.workspace_bytes},
                      {"workspace_bytes_no_reuse", statistics.workspace_bytes_no_reuse}};
   json["sca"] = sca_json(statistics);
-  if (!session.host_fallback().empty()) {
-    json["programs"] = session.programs();
-    json["host_fallback"] = nlohmann::json(session.host_fallback());
-    json["host_only"] = session.programs() == 0;
-  }
+  json.update(Json(host_fallback_json(session)));
   json["bound_inputs"] = session.fixed_inputs();
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
