@@ -74,7 +74,7 @@ class Stage {
 
   Json json() const {
     return {{"stage", name_}, {"model", model_.path().filename()}, {"programs", programs_.size()},
-            {"runs", runs_},  {"latency_us", latency_us_},  {"cycles", cycles_},
+            {"runs", runs_},  {"latency_us", latency_us_},         {"cycles", cycles_},
             {"macs", macs_}};
   }
 

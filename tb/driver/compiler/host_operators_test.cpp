@@ -1,11 +1,12 @@
 // Operators that the host computes: ONNX's own cases, random values against plain loops, and what is refused.
+#include "driver/compiler/frontend/host_operators.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
 
 #include "driver/compiler/frontend/elements.hpp"
-#include "driver/compiler/frontend/host_operators.hpp"
 #include "driver/compiler/frontend/partition.hpp"
 #include "tb/driver/compiler/node_case.hpp"
 
@@ -108,8 +109,8 @@ Integers suppress_by_cells(const std::vector<float> &boxes, std::vector<float> s
         const auto mine = cells_of(boxes.data() + (batch * count + best) * 4);
         for (int64_t i = 0; i < count; ++i) {
           const auto other = cells_of(boxes.data() + (batch * count + i) * 4);
-          const auto common = static_cast<float>(std::count_if(
-              other.begin(), other.end(), [&](const auto &cell) { return mine.count(cell) != 0; }));
+          const auto common = static_cast<float>(
+              std::count_if(other.begin(), other.end(), [&](const auto &cell) { return mine.count(cell) != 0; }));
           const float both = static_cast<float>(mine.size() + other.size()) - common;
           if (both > 0 && common / both > limits.overlap) line[i] = -std::numeric_limits<float>::infinity();
         }
@@ -245,20 +246,19 @@ TEST_CASE("suppression chooses the boxes that counting cells chooses") {
     const auto constant = [](const Shape &shape, const std::vector<float> &values) {
       return make_constant("", Type::F32, shape, Numbers(values.begin(), values.end()));
     };
-    const Tensor result = non_max_suppression(constant({batches, count, 4}, boxes),
-                                              constant({batches, classes, count}, scores), limits);
+    const Tensor result =
+        non_max_suppression(constant({batches, count, 4}, boxes), constant({batches, classes, count}, scores), limits);
     CHECK(to_integers(result) == suppress_by_cells(boxes, scores, batches, classes, count, limits));
     // The same boxes by centre and size.
     std::vector<float> centred;
     for (std::size_t i = 0; i < boxes.size(); i += 4) {
       const float *b = boxes.data() + i;
-      centred.insert(centred.end(), {(b[1] + b[3]) / 2, (b[0] + b[2]) / 2, std::fabs(b[3] - b[1]),
-                                     std::fabs(b[2] - b[0])});
+      centred.insert(centred.end(),
+                     {(b[1] + b[3]) / 2, (b[0] + b[2]) / 2, std::fabs(b[3] - b[1]), std::fabs(b[2] - b[0])});
     }
     limits.center_point_box = true;
     CHECK(to_integers(non_max_suppression(constant({batches, count, 4}, centred),
-                                          constant({batches, classes, count}, scores), limits)) ==
-          to_integers(result));
+                                          constant({batches, classes, count}, scores), limits)) == to_integers(result));
   }
 }
 

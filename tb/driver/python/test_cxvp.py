@@ -173,18 +173,39 @@ class SessionTest(unittest.TestCase):
         unsupported = save_model(
             self.folder.name,
             "unsupported",
-            [helper.make_node("NonZero", ["x"], ["y"])],
+            [helper.make_node("RandomNormalLike", ["x"], ["y"])],
             [("x", TensorProto.FLOAT, [4])],
-            [("y", TensorProto.INT64, [1, "n"])],
+            [("y", TensorProto.FLOAT, [4])],
         )
         with self.assertRaises(cxvp.UnsupportedError) as caught:
             cxvp.Session(unsupported, config=CHIP).run(None, {"x": np.ones(4, np.float32)})
-        self.assertEqual(caught.exception.op, "NonZero")
+        self.assertEqual(caught.exception.op, "RandomNormalLike")
         with self.assertRaises(MemoryError):
             session.device.zeros((1 << 40,), np.float32)
         self.assertTrue(issubclass(cxvp.TimeoutError, cxvp.DeviceFault))
         self.assertTrue(issubclass(cxvp.DeviceFault, cxvp.Error))
         self.assertEqual(session.run(["y"], {"x": good})[0].shape, (2, 20))
+
+    def test_host_fallback(self):
+        path = save_model(
+            self.folder.name,
+            "places",
+            [
+                helper.make_node("Neg", ["x"], ["negative"]),
+                helper.make_node("NonZero", ["negative"], ["places"], name="finder"),
+                helper.make_node("Add", ["places", "places"], ["y"]),
+            ],
+            [("x", TensorProto.FLOAT, ["n", 3])],
+            [("y", TensorProto.INT64, [2, "found"])],
+        )
+        session = cxvp.Session(path, config=CHIP)
+        x = np.array([[0, 5, 0], [0, 0, -2]], np.float32)
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], 2 * np.array(np.nonzero(x)))
+        report = session.report()
+        self.assertEqual(report["programs"], 2)
+        self.assertFalse(report["host_only"])
+        self.assertEqual([(h["op"], h["nodes"]) for h in report["host_fallback"]], [("NonZero", ["finder"])])
+        self.assertEqual(report["precision"], "fp32")
 
     def test_device_fault(self):
         # An index that is out of range is known to the device alone.

@@ -177,6 +177,35 @@ static void run_bound(cx_device *device, cx_session *session) {
   CHECK(cx_device_tensor_free(y) == CX_SUCCESS);
 }
 
+/* A node that the host computes: unique elements take the place of Relu. */
+static void run_host_node(cx_device *device, const char *path) {
+  const float expected[] = {-14, -5, 5, 14};
+  cx_session *session = NULL;
+  cx_results *results = NULL;
+  cx_tensor x, y;
+  int64_t shape[2];
+  char *json = NULL;
+  size_t i;
+
+  CHECK(write_layer_model(path, "Unique") == 0);
+  CHECK(cx_session_create(device, path, NULL, &session) == CX_SUCCESS);
+  x = x_of(shape, 2);
+  x_values[0] = x_values[3] = 1;
+  x_values[1] = x_values[4] = 2;
+  x_values[2] = 3;
+  x_values[5] = 0;
+  CHECK(cx_session_run(session, &x, 1, NULL, 0, &results, NULL) == CX_SUCCESS);
+  y.struct_size = sizeof y;
+  CHECK(cx_results_get_tensor(results, 1, &y) == CX_SUCCESS);
+  CHECK(y.rank == 1 && y.shape[0] == 4 && y.bytes == sizeof expected);
+  for (i = 0; i < 4; ++i) CHECK(((const float *)y.data)[i] == expected[i]);
+  CHECK(cx_session_report_json(session, &json) == CX_SUCCESS && json && strstr(json, "\"host_fallback\""));
+  CHECK(json && strstr(json, "\"Unique\"") && strstr(json, "\"programs\": 1"));
+  cx_free(json);
+  CHECK(cx_results_free(results) == CX_SUCCESS);
+  CHECK(cx_session_free(session) == CX_SUCCESS);
+}
+
 static void refuse(cx_device *device, const char *path) {
   cx_session_options options;
   cx_range range = {NULL, 1};
@@ -230,6 +259,7 @@ int main(int argc, char **argv) {
   run(session);
   run_bound(device, session);
   CHECK(cx_session_free(session) == CX_SUCCESS);
+  run_host_node(device, argv[2]);
   refuse(device, argv[2]);
   CHECK(cx_device_close(device) == CX_SUCCESS);
   remove(argv[2]);

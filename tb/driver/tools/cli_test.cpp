@@ -118,6 +118,28 @@ TEST_CASE("bad models exit with 2 and say what is wrong") {
   CHECK_THAT(unsupported.text, Catch::Contains("the_node") && Catch::Contains("MaxRoiPool") && Catch::Contains("Relu"));
 }
 
+TEST_CASE("reports name what the host computed") {
+  const Folder folder;
+  const std::string model = write_model(folder / "m.onnx", "Unique");
+  const Result table = run_cx("run " + model + " --config tiny --seed 1");
+  INFO(table.text);
+  CHECK(table.status == 0);
+  CHECK_THAT(table.text, Catch::Contains("host fallback: Unique x1") && Catch::Contains("the device computed nothing"));
+  const Result result = run_cx("run " + model + " --config tiny --seed 1 --json");
+  const auto json = nlohmann::json::parse(result.text);
+  CHECK(json["host_only"] == true);
+  CHECK(json["programs"] == 0);
+  CHECK(json["host_fallback"][0]["op"] == "Unique");
+  CHECK(json["host_fallback"][0]["nodes"] == nlohmann::json({"the_node"}));
+  for (const std::string &command : {"profile " + model + " --seed 1", "convert " + model}) {
+    const Result refused = run_cx(command + " --config tiny");
+    CHECK(refused.status == 2);
+    CHECK_THAT(refused.text, Catch::Contains("Unique"));
+  }
+  const Result none = run_cx("run " + write_model(folder / "r.onnx", "Relu") + " --config tiny --seed 1 --json");
+  CHECK_FALSE(nlohmann::json::parse(none.text).contains("host_fallback"));
+}
+
 TEST_CASE("bad inputs exit with 2 and name the input") {
   const Folder folder;
   const std::string model = write_model(folder / "relu.onnx", "Relu");

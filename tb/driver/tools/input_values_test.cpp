@@ -14,6 +14,7 @@
 #include <onnx/onnx_pb.h>
 
 using cx::HostTensor;
+using cx::compiler::Model;
 using cx::tb::Folder;
 using cx::tools::input_values;
 using cx::tools::InputOptions;
@@ -71,7 +72,7 @@ TEST_CASE("text becomes tokens, and its length that of the inputs that share it"
   options.inputs = {"ids=text:cab", "mask=fill:1"};
   options.tokenizer = folder / "set.json";
   options.seed = 3;
-  const auto values = input_values(compiler::Model(model), options, nullptr);
+  const auto values = input_values(Model(model), options, nullptr);
   REQUIRE(values.size() == 3);
   CHECK(values[0].name == "mask");
   CHECK(values[0].shape == Shape{1, 3});
@@ -82,20 +83,20 @@ TEST_CASE("text becomes tokens, and its length that of the inputs that share it"
 
   std::ofstream(folder / "text.txt") << "bb";
   options.inputs = {"ids=" + (folder / "text.txt"), "mask=fill:1"};
-  CHECK(elements<int64_t>(input_values(compiler::Model(model), options, nullptr)[1]) == std::vector<int64_t>{1, 1});
+  CHECK(elements<int64_t>(input_values(Model(model), options, nullptr)[1]) == std::vector<int64_t>{1, 1});
 
   options.inputs = {"ids=text:xyz", "mask=fill:1"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("'x'"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("'x'"));
   options.inputs = {"ids=text:ab", "mask=fill:0.5"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("mask=fill:0.5"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("mask=fill:0.5"));
   options.inputs = {"ids=text:ab", "noise=text:ab", "mask=fill:1"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr),
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr),
                     Catch::Contains("noise") && Catch::Contains("float32"));
   options.inputs = {"mask=fill:1"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("--shape"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("--shape"));
   options.tokenizer.clear();
   options.inputs = {"ids=text:ab", "mask=fill:1"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("--tokenizer"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("--tokenizer"));
 }
 
 TEST_CASE("text has to fit an input of fixed length") {
@@ -105,14 +106,13 @@ TEST_CASE("text has to fit an input of fixed length") {
   InputOptions options;
   options.tokenizer = folder / "set.json";
   options.inputs = {"ids=text:abba"};
-  CHECK(elements<int32_t>(input_values(compiler::Model(model), options, nullptr)[0]) ==
-        std::vector<int32_t>{0, 1, 1, 0});
+  CHECK(elements<int32_t>(input_values(Model(model), options, nullptr)[0]) == std::vector<int32_t>{0, 1, 1, 0});
   options.inputs = {"ids=text:ab"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr),
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr),
                     Catch::Contains("2 tokens") && Catch::Contains("[4]"));
   options.inputs = {};
   options.seed = 1;
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("no input is text"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("no input is text"));
 }
 
 TEST_CASE("pictures need no task, and several make a batch") {
@@ -121,18 +121,18 @@ TEST_CASE("pictures need no task, and several make a batch") {
   InputOptions options;
   options.inputs = {"x=examples/text_line.png,examples/text_line.png"};
   options.pictures = {"x:size=20x10,range=1"};
-  const auto values = input_values(compiler::Model(model), options, nullptr);
+  const auto values = input_values(Model(model), options, nullptr);
   CHECK(values[0].shape == Shape{2, 3, 10, 20});
   for (const float value : elements<float>(values[0])) CHECK((value >= 0 && value <= 1));
   options.pictures = {"y:range=1"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("it has x"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("it has x"));
   options.pictures = {"range=1"};
   options.inputs = {"x=absent.png"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("absent.png"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("absent.png"));
   options.inputs = {};
   options.seed = 1;
   options.shapes = {"x=1,3,2,2"};
-  CHECK_THROWS_WITH(input_values(compiler::Model(model), options, nullptr), Catch::Contains("no input is a picture"));
+  CHECK_THROWS_WITH(input_values(Model(model), options, nullptr), Catch::Contains("no input is a picture"));
 }
 
 TEST_CASE("seeded values have the input's type and are the same every time") {
@@ -143,11 +143,11 @@ TEST_CASE("seeded values have the input's type and are the same every time") {
                                                             {"h", onnx::TensorProto::FLOAT16, {"50"}}});
   InputOptions options;
   options.seed = 9;
-  const auto values = input_values(compiler::Model(model), options, nullptr);
+  const auto values = input_values(Model(model), options, nullptr);
   for (const float value : elements<float>(values[0])) CHECK((value >= -1 && value < 1));
   for (const int64_t value : elements<int64_t>(values[1])) CHECK((value >= 0 && value < 8));
   for (const uint8_t value : elements<uint8_t>(values[2])) CHECK(value <= 1);
   CHECK(values[3].bytes.size() == 100);
-  const auto again = input_values(compiler::Model(model), options, nullptr);
+  const auto again = input_values(Model(model), options, nullptr);
   for (std::size_t i = 0; i < values.size(); ++i) CHECK(again[i].bytes == values[i].bytes);
 }
