@@ -291,12 +291,8 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
   Context context{
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   context.tf32 = options.precision == Precision::tf32;
-<<<<<<< HEAD
-  GroupEmitter group_emitter(context, search, options.tilings);
-=======
   context.sca = options.sca;
-  GroupEmitter group_emitter(context);
->>>>>>> 919d53d (Matrix products with constant sparse weights on the SCA)
+  GroupEmitter group_emitter(context, search, options.tilings);
   std::string tilings;
   if (wants_steps(options.observer)) context.tilings = &tilings;
   if (!groups.empty()) emitter.set_node(groups.front().name);
@@ -446,6 +442,10 @@ CompileStatistics operator+(CompileStatistics a, const CompileStatistics &b) {
   a.dma_load_bytes += b.dma_load_bytes;
   a.dma_store_bytes += b.dma_store_bytes;
   a.minimum_bytes += b.minimum_bytes;
+  a.sparse_products += b.sparse_products;
+  a.macs_skipped += b.macs_skipped;
+  a.sparse_bytes_saved += b.sparse_bytes_saved;
+  a.estimated_cycles += b.estimated_cycles;
   a.details.insert(a.details.end(), b.details.begin(), b.details.end());
   return a;
 }
