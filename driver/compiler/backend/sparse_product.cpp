@@ -158,6 +158,15 @@ std::string why_unfit(const Context &context, const SparseCandidate &candidate) 
   return "";
 }
 
+/// Of `count` groups one after the other; offsets has one more than there are groups.
+int64_t most_bytes(const std::vector<int64_t> &offsets, std::size_t count) {
+  int64_t most = 0;
+  for (std::size_t begin = 0; begin + count < offsets.size(); ++begin) {
+    most = std::max(most, offsets[begin + count] - offsets[begin]);
+  }
+  return most;
+}
+
 }  // namespace
 
 std::optional<SparseProduct> SparseProduct::choose(Context &context, const Group &group,
@@ -301,7 +310,9 @@ void SparseProduct::load(Context &context, Arena &arena, int64_t first, int64_t 
   const auto end = static_cast<std::size_t>(ceil_div(first + count, group_columns_));
   constexpr int64_t kWord = 4;
   for (Piece &piece : pieces_) {
-    const int64_t bytes = piece.offsets[end] - piece.offsets[begin];
+    // What is measured for one pass holds for all of them, and none is like another.
+    const int64_t bytes =
+        context.emitter.dry() ? most_bytes(piece.offsets, end - begin) : piece.offsets[end] - piece.offsets[begin];
     const SpmView buffer = allocate(arena, Dtype::INT32, {bytes / kWord}, {0});
     piece.base = buffer.base;
     if (context.emitter.dry()) continue;
