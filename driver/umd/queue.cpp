@@ -26,12 +26,12 @@ constexpr size_t kFailuresKept = 64;
 }  // namespace
 
 struct Fence::State {
-  Queue *queue = nullptr;  // null once the queue is gone
+  Queue *queue = nullptr;  // null when it went before the packet had ended
   uint64_t index = 0;
   Queue::RawPacket packet{};
   bool has_record = false;
   bool interrupt = false;
-  bool done = false;
+  std::atomic<bool> done = false;  // completion and fault are final, and the queue may be gone
   bool reported = false;
   Completion completion;
   std::optional<DeviceFault::Record> fault;
@@ -55,7 +55,7 @@ struct Fence::State {
 
 bool Fence::done() const {
   if (!state_) throw UsageError("an empty fence was asked");
-  if (!state_->queue) return state_->done;
+  if (state_->done) return true;
   const std::lock_guard lock(state_->queue->device_.lock());
   if (!state_->done) state_->queue->harvest();
   return state_->done;
@@ -447,7 +447,7 @@ Fence Queue::execute(const CommandBuffer &commands, const Submit &how) {
   const Fence run = submit_bytes(packet, true, how);
   keep(run, commands.finished_);
   run.state_->list = &finished.list;
-  std::erase_if(finished.runs, [](const Fence &earlier) { return earlier.state_->done; });
+  std::erase_if(finished.runs, [](const Fence &earlier) { return earlier.state_->done.load(); });
   finished.runs.push_back(run);
   return run;
 }
