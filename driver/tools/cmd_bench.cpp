@@ -167,6 +167,7 @@ int gemm(const GemmOptions &options) {
   // INT8 maps 127 to itself, FP8 has factors of two: small integers stay what they are.
   compile_options.ranges["a"] = exact ? 127 : 1;
   compile_options.constant_range = exact ? 127 : 1;
+  compile_options.sca.use = compiler::ScaUse::never;
   Executable executable(*device, compiler::compile(product_graph(options, b), device->target(), compile_options));
   const HostTensor input{"a", "float32", {options.m, options.k}, raw(a)};
   std::vector<HostTensor> outputs;
@@ -394,7 +395,7 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   CLI::App *command = app.add_subcommand("bench", "Small workloads with known cost");
   command->require_subcommand(1);
   auto options = std::make_shared<GemmOptions>();
-  CLI::App *product = command->add_subcommand("gemm", "Matrix product of seeded small integers, checked exactly");
+  CLI::App *product = command->add_subcommand("gemm", "Matrix product of seeded small integers on the DMMU, checked exactly");
   product->add_option("-m,--m", options->m, "Rows of A")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("-n,--n", options->n, "Columns of B")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("-k,--k", options->k, "Columns of A")->check(CLI::Range(1, 65536))->capture_default_str();

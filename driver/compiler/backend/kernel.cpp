@@ -310,9 +310,13 @@ Alternative GroupEmitter::compare(const std::string &name, Kernel &kernel, const
       throw InputError("node " + name + " has " + std::to_string(all.size()) +
                        " ways to be tiled, there is no number " + std::to_string(forced->second));
     }
+    report(name, kernel, all[forced->second], "; as asked for");
     return all[forced->second];
   }
-  if (all.size() == 1) return first;
+  if (all.size() == 1) {
+    report(name, kernel, first, "");
+    return first;
+  }
   std::vector<std::pair<int64_t, std::size_t>> alone;
   for (std::size_t i = 0; i < all.size(); ++i) alone.emplace_back(cycles_alone(kernel, all[i]), i);
   const int64_t by_rule = cycles_in_place(kernel, first);
