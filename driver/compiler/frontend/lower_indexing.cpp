@@ -319,8 +319,11 @@ Ids compress_elements(NodeContext &n) {
   TensorId x = n.input(0);
   const std::optional<int64_t> axis =
       n.has_attribute("axis") ? std::optional(NodeContext::axis(n.integer("axis", 0), b.rank(x))) : std::nullopt;
-  n.require_constants({1});
-  const Tensor &condition = b[n.input(1)];
+  // A flag list that is an input of the model itself is fixed in the program; one that is computed is the host's.
+  const std::string name = b[n.input(1)].name;
+  const bool is_input = !b.is_constant(n.input(1)) && b.sources(n.input(1)) == std::vector<std::string>{name};
+  if (!is_input) n.require_constants({1});
+  const Tensor &condition = n.constant_input(1, "condition");
   if (b.is_constant(x)) return {b.constant(compress(b[x], condition, axis))};
   if (condition.type != Type::Bool || condition.shape.size() != 1) {
     throw InputError("the condition must be a list of bool");

@@ -181,7 +181,7 @@ class MockCard final : public Transport {
     if (page == CX_MAP_RAS_OFFSET) file = &ras_;
     if (!file) {
       // Counters of the other blocks read as 0.
-      if (offset >= CX_BAR0_SIZE || offset % 4 || (page >> 16) > 10) refuse(offset);
+      if (offset >= CX_BAR0_SIZE || offset % 4 || page > CX_MAP_POWER_OFFSET) refuse(offset);
       return;
     }
     if (go(*file, at) != regs::Result::ok) refuse(offset);

@@ -245,7 +245,7 @@ TEST_CASE("bad packets of each kind fault and the next packet works") {
 TEST_CASE("unmapped registers and odd accesses are refused, and the card goes on") {
   const auto device = open_card();
   for (const uint64_t offset :
-       {uint64_t{0x200}, uint64_t{0xb0000}, uint64_t{CX_BAR0_SIZE - 4}, uint64_t{CX_BAR0_SIZE}}) {
+       {uint64_t{0x200}, uint64_t{0xd0000}, uint64_t{CX_BAR0_SIZE - 4}, uint64_t{CX_BAR0_SIZE}}) {
     INFO("offset " << offset);
     REQUIRE_THROWS_AS(device->read_register(offset), DeviceFault);
   }
