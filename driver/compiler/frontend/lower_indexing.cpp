@@ -328,8 +328,8 @@ Ids compress_elements(NodeContext &n) {
   if (condition.type != Type::Bool || condition.shape.size() != 1) {
     throw InputError("the condition must be a list of bool");
   }
-  if (!axis) x = b.reshape(x, {elements(b.shape(x))});
   const Integers flags = to_integers(condition);
+  if (!axis) x = b.reshape(x, {elements(b.shape(x))});
   if (static_cast<int64_t>(flags.size()) > b.shape(x)[index_of(axis.value_or(0))]) {
     throw InputError("the condition is longer than the axis");
   }
