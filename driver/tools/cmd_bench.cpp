@@ -395,7 +395,8 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   CLI::App *command = app.add_subcommand("bench", "Small workloads with known cost");
   command->require_subcommand(1);
   auto options = std::make_shared<GemmOptions>();
-  CLI::App *product = command->add_subcommand("gemm", "Matrix product of seeded small integers on the DMMU, checked exactly");
+  CLI::App *product =
+      command->add_subcommand("gemm", "Matrix product of seeded small integers on the DMMU, checked exactly");
   product->add_option("-m,--m", options->m, "Rows of A")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("-n,--n", options->n, "Columns of B")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("-k,--k", options->k, "Columns of A")->check(CLI::Range(1, 65536))->capture_default_str();
