@@ -18,6 +18,8 @@
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
+#include "driver/tools/bench.hpp"
+#include "driver/tools/bench_product.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
 #include "hw/common/port/cx_port.h"
@@ -48,63 +50,10 @@ struct TileOptions {
   bool json = false;
 };
 
-/// Small integers: sums of their products are exact in every precision, so that the check is exact.
-std::vector<float> small_integers(std::size_t count, std::mt19937_64 &random) {
-  std::vector<float> values(count);
-  for (float &value : values) value = static_cast<float>(static_cast<int>(random() % 5) - 2);
-  return values;
-}
-
 std::vector<float> reals(std::size_t count, std::mt19937_64 &random) {
   std::vector<float> values(count);
   for (float &value : values) value = static_cast<float>(static_cast<int64_t>(random() >> 40) - (1 << 23)) / (1 << 23);
   return values;
-}
-
-std::vector<std::byte> raw(const std::vector<float> &values) {
-  const auto *bytes = reinterpret_cast<const std::byte *>(values.data());
-  return {bytes, bytes + values.size() * sizeof(float)};
-}
-
-compiler::Graph product_graph(const GemmOptions &options, const std::vector<float> &weights) {
-  compiler::Graph graph;
-  graph.name = fmt::format("gemm_{}x{}x{}", options.m, options.n, options.k);
-  compiler::Tensor a, b, c;
-  a.name = "a";
-  a.shape = {options.m, options.k};
-  b.name = "b";
-  b.shape = {options.k, options.n};
-  b.data = raw(weights);
-  c.name = "c";
-  c.shape = {options.m, options.n};
-  graph.inputs = {graph.add(std::move(a))};
-  const compiler::TensorId weight = graph.add(std::move(b));
-  graph.outputs = {graph.add(std::move(c))};
-  compiler::Node node;
-  node.name = "gemm";
-  node.op = "MatMul";
-  node.inputs = {graph.inputs[0], weight};
-  node.outputs = graph.outputs;
-  graph.nodes.push_back(std::move(node));
-  return graph;
-}
-
-/// Elements of the product that differ from the exact result, over at most `rows` evenly chosen rows.
-uint64_t wrong_elements(const GemmOptions &options, const std::vector<float> &a, const std::vector<float> &b,
-                        const HostTensor &c, int64_t rows) {
-  const auto *actual = reinterpret_cast<const float *>(c.bytes.data());
-  uint64_t wrong = 0;
-  const int64_t step = std::max<int64_t>(1, options.m / rows);
-  std::vector<double> line(options.n);
-  for (int64_t i = 0; i < options.m; i += step) {
-    std::fill(line.begin(), line.end(), 0.0);
-    for (int64_t l = 0; l < options.k; ++l) {
-      const double x = a[i * options.k + l];
-      for (int64_t j = 0; j < options.n; ++j) line[j] += x * b[l * options.n + j];
-    }
-    for (int64_t j = 0; j < options.n; ++j) wrong += line[j] != actual[i * options.n + j] ? 1 : 0;
-  }
-  return wrong;
 }
 
 /// Passes down K for each block of rows, of the tile alone and in `cx bench tile`.
@@ -149,9 +98,8 @@ Seconds run_alone(const ChipOptions &chip, const std::string &format, int64_t m,
 
 int gemm(const GemmOptions &options) {
   std::mt19937_64 random(options.seed);
-  // FP16 keeps integers up to 2048, BF16 up to 256: the magnitudes of random-sign sums stay below with a wide margin
-  // only for a short k.
-  const int64_t longest = options.precision == "bf16" ? 512 : 16384;
+  const int64_t longest = longest_exact_k(options.precision);
+  const ProductShape shape{options.m, options.n, options.k};
   const bool exact = options.output.empty();
   if (exact && options.k > longest) {
     throw InputError(
@@ -168,7 +116,9 @@ int gemm(const GemmOptions &options) {
   compile_options.ranges["a"] = exact ? 127 : 1;
   compile_options.constant_range = exact ? 127 : 1;
   compile_options.sca.use = compiler::ScaUse::never;
-  Executable executable(*device, compiler::compile(product_graph(options, b), device->target(), compile_options));
+  Executable executable(
+      *device, compiler::compile(product_graph(fmt::format("gemm_{}x{}x{}", options.m, options.n, options.k), shape, b),
+                                 device->target(), compile_options));
   const HostTensor input{"a", "float32", {options.m, options.k}, raw(a)};
   std::vector<HostTensor> outputs;
   std::vector<Seconds> runs, alone;
@@ -194,7 +144,7 @@ int gemm(const GemmOptions &options) {
                           return a.wall < b.wall;
                         })->wall;
   const RunReport &report = executable.report();
-  const uint64_t wrong = exact ? wrong_elements(options, a, b, outputs.at(0), 64) : 0;
+  const uint64_t wrong = exact ? wrong_elements(shape, a, b, outputs.at(0), 64) : 0;
   if (!exact) {
     std::ofstream file(options.output, std::ios::binary);
     const std::vector<std::byte> &bytes = outputs.at(0).bytes;
@@ -426,6 +376,9 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   tile_options->chip.add_to(*speed);
   speed->add_flag("--json", tile_options->json, "JSON instead of a table");
   speed->callback([tile_options, &invocation] { invocation.action = [tile_options] { return tile(*tile_options); }; });
+
+  add_bench_spmm(*command, invocation);
+  add_bench_sparse(*command, invocation);
 
   product->callback([options, &invocation] { invocation.action = [options] { return gemm(*options); }; });
 }

@@ -517,6 +517,15 @@ std::vector<float> weight_matrix(const onnx::ModelProto &model, const std::files
   throw InputError(fmt::format("no matrix {} of weights in '{}'", index, layer.tensor));
 }
 
+void prune_matrix(std::vector<float> &values, int64_t k, int64_t n, const PrunePattern &pattern) {
+  std::vector<double> magnitudes(values.size());
+  std::transform(values.begin(), values.end(), magnitudes.begin(), [](float value) { return std::fabs(value); });
+  prune_values(magnitudes, product_view({k, n}, false), pattern);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (magnitudes[i] == 0) values[i] = 0;
+  }
+}
+
 nlohmann::ordered_json prune_json(const PruneReport &report) {
   nlohmann::ordered_json json;
   json["pattern"] = report.pattern.text();

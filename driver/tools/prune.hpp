@@ -63,6 +63,9 @@ struct PruneReport {
 PruneReport prune(onnx::ModelProto &model, const std::filesystem::path &folder, const PrunePattern &pattern,
                   const std::optional<std::regex> &layers);
 
+/// The same for the values of one matrix, [k][n] row-major.
+void prune_matrix(std::vector<float> &values, int64_t k, int64_t n, const PrunePattern &pattern);
+
 /// Whether the weights satisfy a pattern: WeightLayer::violation.
 PruneReport check_pattern(const onnx::ModelProto &model, const std::filesystem::path &folder,
                           const PrunePattern &pattern, const std::optional<std::regex> &layers);

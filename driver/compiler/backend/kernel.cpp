@@ -110,12 +110,13 @@ void GroupEmitter::set_region(const Region &free, const Region &quiet) {
 }
 
 GroupEmitter::Place GroupEmitter::place() const {
-  return {context_.emitter.mark(), context_.acc_toggle, cursor_, free_, quiet_};
+  return {context_.emitter.mark(), context_.acc_toggle, context_.sca_toggle, cursor_, free_, quiet_};
 }
 
 void GroupEmitter::return_to(const Place &place) {
   context_.emitter.rollback(place.mark);
   context_.acc_toggle = place.acc_toggle;
+  context_.sca_toggle = place.sca_toggle;
   cursor_ = place.cursor;
   free_ = place.free;
   quiet_ = place.quiet;

@@ -101,6 +101,7 @@ class GroupEmitter {
   struct Place {
     Emitter::Mark mark;
     int64_t acc_toggle = 0;
+    int64_t sca_toggle = 0;
     int64_t cursor = 0;
     Region free, quiet;
   };

@@ -140,6 +140,8 @@ class ConvKernel : public Kernel {
     if (groups_ != 1) candidate.unfit = "several groups of channels";
     candidate.dtype = product_;
     candidate.rows = rows;
+    // A border keeps the rows of a map apart.
+    if (window_.kernel_y * window_.kernel_x > 1) candidate.line = group_.shape[3];
     candidate.columns = outputs_;
     candidate.depth = window_.dilation_x == 1 ? Depth{window_.kernel_x * channels_, window_.kernel_y}
                                               : Depth{channels_, window_.kernel_y * window_.kernel_x};

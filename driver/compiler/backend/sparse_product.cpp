@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "driver/compiler/backend/gemm_rows.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
@@ -151,6 +150,8 @@ int64_t with_transfer(int64_t cycles, uint64_t bytes, const Target &target) {
 
 std::string why_unfit(const Context &context, const SparseCandidate &candidate) {
   if (context.target.sca_tiles == 0) return "the target has no SCA";
+  // A program says how many slots of a shared array are sparse tiles; these programs leave all to the DMMU.
+  if (context.target.shared_array) return "the array's slots are MAC tiles";
   if (context.sca.use == ScaUse::never) return "not wanted";
   if (!context.graph[candidate.weights].is_constant()) return "weights are not constant";
   if (!candidate.unfit.empty()) return candidate.unfit;
@@ -213,6 +214,8 @@ std::optional<SparseProduct> SparseProduct::choose(Context &context, const Group
 SparseProduct::SparseProduct(const Context &context, const SparseCandidate &candidate,
                              const std::vector<std::byte> &elements)
     : dtype_(candidate.dtype),
+      rows_(candidate.rows),
+      line_(std::max<int64_t>(candidate.line, 1)),
       columns_(candidate.columns),
       group_columns_(context.target.sca_cols),
       lanes_(context.target.sca_rows),
@@ -241,7 +244,7 @@ SparseProduct::SparseProduct(const Context &context, const SparseCandidate &cand
       piece.cycles = Walk(context.target, dtype_).run(w);
     }
   }
-  choose_split(context.target, candidate.rows);
+  choose_split(context.target);
 }
 
 uint64_t SparseProduct::stream_bytes() const {
@@ -259,9 +262,9 @@ int64_t SparseProduct::Piece::cycles_of(int64_t first, int64_t groups, int64_t t
   return slowest + kStart;
 }
 
-int64_t SparseProduct::cycles_of(const Target &target, int64_t rows, TileSplit split) const {
+int64_t SparseProduct::cycles_of(const Target &target, TileSplit split) const {
   const auto port = std::max<int64_t>(target.spm_bytes_per_cycle, 1);
-  const int64_t block = std::min(rows, split.m * lanes_);
+  const int64_t block = std::min(rows_, split.m * lanes_);
   const int64_t share = ceil_div(ceil_div(columns_, group_columns_), split.n);  // groups of a tile
   int64_t work = 0;
   for (const Piece &piece : pieces_) {
@@ -272,21 +275,27 @@ int64_t SparseProduct::cycles_of(const Target &target, int64_t rows, TileSplit s
     work += std::max({slowest, loads, ceil_div(static_cast<int64_t>(piece.stream.size()), port)});
   }
   const int64_t drain = std::max(std::min(columns_, share * group_columns_), ceil_div(block * columns_ * 4, port));
-  const int64_t blocks = ceil_div(rows, block);
+  const int64_t blocks = blocks_of(split);
   return pieces_.front().length + blocks * std::max(work, drain) + ceil_div(drain, ceil_div(share, half_rows_));
 }
 
-void SparseProduct::choose_split(const Target &target, int64_t rows) {
+void SparseProduct::choose_split(const Target &target) {
   const int64_t groups = ceil_div(columns_, group_columns_);
   const auto tiles = std::min<int64_t>(target.sca_tiles, 255);
   estimate_ = -1;
   for (int64_t n = 1; n <= std::min(groups, tiles); ++n) {
-    const TileSplit split{std::min(tiles / n, ceil_div(rows, lanes_)), n};
-    const int64_t cycles = cycles_of(target, rows, split);
+    const TileSplit split{std::min(tiles / n, ceil_div(rows_, lanes_)), n};
+    const int64_t cycles = cycles_of(target, split);
     if (estimate_ >= 0 && cycles >= estimate_) continue;
     estimate_ = cycles;
     split_ = split;
   }
+}
+
+int64_t SparseProduct::blocks_of(TileSplit split) const {
+  const int64_t most = split.m * lanes_;
+  const int64_t lines = ceil_div(rows_, line_);
+  return line_ > most ? lines * ceil_div(line_, most) : ceil_div(lines, most / line_);
 }
 
 int64_t SparseProduct::rows_at_once() const { return split_.m * lanes_; }
@@ -324,37 +333,56 @@ void SparseProduct::load(Context &context, Arena &arena, int64_t first, int64_t 
   }
 }
 
+std::vector<SparseProduct::Step> SparseProduct::steps_of(const GemmTile &tile) const {
+  const int64_t groups = ceil_div(tile.n, group_columns_);
+  constexpr int64_t kDescriptor = 65535;
+  const int64_t most = std::min(split_.n * half_rows_, kDescriptor / group_columns_);
+  std::vector<Step> steps;
+  for (const RowBlock &block : row_blocks(tile.rows, rows_at_once())) {
+    for (int64_t group = 0; group < groups; group += most) {
+      for (const Piece &piece : pieces_) {
+        Step &step = steps.emplace_back();
+        step.block = block;
+        step.split = {std::min(split_.m, block.rows()), std::min(split_.n, groups)};
+        step.piece = &piece;
+        step.group = group;
+        step.end = std::min(groups, group + most);
+        step.loads = pieces_.size() > 1 || group == 0;
+      }
+    }
+  }
+  return steps;
+}
+
+void SparseProduct::load_activations(Context &context, const GemmTile &tile, const Step &step) const {
+  const KRun &run = tile.runs[step.piece->run];
+  const int64_t base = run.base + step.piece->first * run.stride + offset_of(step.block.at, tile.a_strides);
+  context.emitter.load_activations(
+      row_view(step.block.size, tile.dtype, base, tile.a_strides, step.piece->length, run.stride), step.split);
+}
+
 void SparseProduct::emit(Context &context, const GemmTile &asked) const {
   if (context.emitter.dry()) return;
   const GemmTile tile = with_merged_rows(asked);
-  const int64_t groups = ceil_div(tile.n, group_columns_);
-  constexpr int64_t kDescriptor = 65535;
-  const int64_t step = std::min(split_.n * half_rows_, kDescriptor / group_columns_);
-  for (const RowBlock &block : row_blocks(tile.rows, rows_at_once())) {
-    const TileSplit used{std::min(split_.m, block.rows()), std::min(split_.n, groups)};
-    for (int64_t group = 0; group < groups; group += step) {
-      const int64_t end = std::min(groups, group + step);
-      const int64_t first = group * group_columns_;
-      const int64_t columns = std::min(tile.n, end * group_columns_) - first;
-      // Two halves by turns: one is drained while the other fills.
-      const int64_t acc_row = half_rows_ * (context.sca_toggle++ % 2);
-      for (const Piece &piece : pieces_) {
-        const KRun &run = tile.runs[piece.run];
-        if (pieces_.size() > 1 || group == 0) {
-          const int64_t base = run.base + piece.first * run.stride + offset_of(block.at, tile.a_strides);
-          context.emitter.load_activations(
-              row_view(block.size, tile.dtype, base, tile.a_strides, piece.length, run.stride), used);
-        }
-        const auto at = static_cast<std::size_t>(first_group_ + group);
-        const int64_t offset = piece.offsets[at];
-        WeightStream w{piece.layout, dtype_, piece.length, columns};
-        w.base = piece.base + offset - piece.offsets[static_cast<std::size_t>(first_group_)];
-        w.bytes = piece.offsets[at + static_cast<std::size_t>(end - group)] - offset;
-        w.cycles = piece.cycles_of(first_group_ + group, end - group, used.n);
-        context.emitter.multiply_sparse(w, &piece != &pieces_.front(), used, acc_row);
-      }
-      drain_rows(context, tile, block, first, columns, {isa::Engine::SCA, used, acc_row});
-    }
+  const std::vector<Step> steps = steps_of(tile);
+  load_activations(context, tile, steps.front());
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const Step &step = steps[s];
+    const Piece &piece = *step.piece;
+    const int64_t first = step.group * group_columns_;
+    WeightStream w{piece.layout, dtype_, piece.length, std::min(tile.n, step.end * group_columns_) - first};
+    const auto at = static_cast<std::size_t>(first_group_ + step.group);
+    w.base = piece.base + piece.offsets[at] - piece.offsets[static_cast<std::size_t>(first_group_)];
+    w.bytes = piece.offsets[at + static_cast<std::size_t>(step.end - step.group)] - piece.offsets[at];
+    w.cycles = piece.cycles_of(first_group_ + step.group, step.end - step.group, step.split.n);
+    // Two halves of the accumulators by turns: one is drained while the other fills.
+    const int64_t acc_row = half_rows_ * (context.sca_toggle % 2);
+    context.emitter.multiply_sparse(w, &piece != &pieces_.front(), step.split, acc_row);
+    // The tiles take commands in order: behind the drain, which waits for the product, the load would too.
+    if (s + 1 < steps.size() && steps[s + 1].loads) load_activations(context, tile, steps[s + 1]);
+    if (&piece != &pieces_.back()) continue;
+    drain_rows(context, tile, step.block, first, w.n, {isa::Engine::SCA, step.split, acc_row});
+    ++context.sca_toggle;
   }
 }
 

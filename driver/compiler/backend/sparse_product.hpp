@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "driver/compiler/backend/gemm.hpp"
+#include "driver/compiler/backend/gemm_rows.hpp"
 
 namespace cx::compiler::backend {
 
@@ -18,6 +18,7 @@ struct SparseCandidate {
   std::string unfit;  ///< why it cannot; empty: it can as far as its shape goes
   Dtype dtype{};      ///< what is multiplied
   int64_t rows = 0;   ///< M of one product
+  int64_t line = 1;   ///< rows that lie together: a block of rows is whole lines where it can be
   int64_t columns = 0;
   Depth depth;
   std::function<std::vector<std::byte>()> elements;  ///< the weights as [columns][K]
@@ -62,11 +63,27 @@ class SparseProduct {
 
   SparseProduct(const Context &context, const SparseCandidate &candidate, const std::vector<std::byte> &elements);
 
-  void choose_split(const Target &target, int64_t rows);
-  int64_t cycles_of(const Target &target, int64_t rows, TileSplit split) const;
+  /// A product of the tiles with one piece.
+  struct Step {
+    RowBlock block;
+    TileSplit split;
+    const Piece *piece = nullptr;
+    int64_t group = 0;  ///< of the tile's columns: groups [group, end)
+    int64_t end = 0;
+    bool loads = false;  ///< needs other activations than the step before
+  };
+
+  void choose_split(const Target &target);
+  int64_t cycles_of(const Target &target, TileSplit split) const;
+  /// Blocks of rows that the tiles take one after the other.
+  int64_t blocks_of(TileSplit split) const;
+  std::vector<Step> steps_of(const GemmTile &tile) const;
+  void load_activations(Context &context, const GemmTile &tile, const Step &step) const;
   uint64_t stream_bytes() const;
 
   Dtype dtype_;
+  int64_t rows_ = 0;
+  int64_t line_ = 1;
   int64_t columns_ = 0;
   int64_t group_columns_ = 0;
   int64_t lanes_ = 0;      ///< rows of a tile

@@ -1,0 +1,28 @@
+// Line plots as SVG.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace cx::tools {
+
+struct Series {
+  std::string name;
+  std::vector<std::pair<double, double>> points;  ///< x rising
+  bool line = true;                               ///< else marks alone
+  bool dashed = false;
+};
+
+struct Plot {
+  std::string title;
+  std::vector<std::string> notes;  ///< lines below the title
+  std::string x_label, y_label;
+  std::vector<Series> series;
+};
+
+/// A page of 900 x 560 with axes from 0, ticks at round numbers and a legend. Throws UsageError for a plot without
+/// points or with one that is negative or not finite.
+std::string to_svg(const Plot &plot);
+
+}  // namespace cx::tools
