@@ -25,7 +25,7 @@ struct SweepOptions {
   ChipOptions chip;
   std::string precision = "fp16", svg;
   std::vector<std::string> patterns;
-  int64_t m = 1024, k = 1024;
+  int64_t m = 2048, k = 1024;
   uint64_t seed = 1;
   bool json = false;
 };

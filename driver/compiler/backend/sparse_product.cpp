@@ -301,7 +301,7 @@ int64_t SparseProduct::blocks_of(TileSplit split) const {
 int64_t SparseProduct::rows_at_once() const { return split_.m * lanes_; }
 
 int64_t SparseProduct::columns_of_useful_pass() const {
-  // Twice as long as the loads of activations.
+  // Eight times as long as the load of activations that no product hides, the first one of each pass.
   int64_t length = 0;
   int64_t cycles = 0;
   for (const Piece &piece : pieces_) {
@@ -310,7 +310,7 @@ int64_t SparseProduct::columns_of_useful_pass() const {
   }
   const auto groups = static_cast<int64_t>(pieces_.front().cycles.size());
   return split_.n * group_columns_ *
-         std::clamp<int64_t>(ceil_div(2 * length * groups, std::max<int64_t>(cycles, 1)), 1, half_rows_);
+         std::clamp<int64_t>(ceil_div(8 * length * groups, std::max<int64_t>(cycles, 1)), 1, half_rows_);
 }
 
 void SparseProduct::load(Context &context, Arena &arena, int64_t first, int64_t count) {
