@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Coverage. Without --rtl: builds with gcov instrumentation, runs the tests, and reports line coverage of hw/, driver/ and
-# firmware's host side; further arguments go to ctest. With --rtl: lines and toggles of rtl/tile, by module, over the tile's
-# tests and a soak of small tiles.
+# firmware's host side; further arguments go to ctest. With --rtl: lines and toggles of rtl, by module, over the tiles'
+# tests and soaks of small tiles.
 # Usage: scripts/coverage.sh [ctest arguments] | scripts/coverage.sh --rtl [--tiles N]
 if [ "${1:-}" = --rtl ]; then
   source "$(dirname "$0")/lib.sh"
@@ -14,10 +14,11 @@ if [ "${1:-}" = --rtl ]; then
   mkdir -p "$build"
   # Large tiles have the same lines as small ones.
   cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCX_RTL_COVERAGE=ON \
-    "-DCX_RTL_TILES=8x8x256;8x8x64/pack=2/stages=2;8x8x64/pack=4/stages=3" >build/configure.log 2>&1 ||
+    "-DCX_RTL_TILES=8x8x256;8x8x64/pack=2/stages=2;8x8x64/pack=4/stages=3" \
+    "-DCX_RTL_SCA_TILES=8x8x32x256;5x11x6x40/window=8/queue=2" >build/configure.log 2>&1 ||
     { tail -n 40 build/configure.log >&2; fail "CMake failed; whole log: build/configure.log"; }
   NINJA_STATUS='    [%f/%t %es] ' cmake --build "$build" -j "$CX_JOBS" \
-    --target cx_tile_soak rtl_tile_test rtl_pe_test rtl_post_test dmmu_test tile_workers_test ||
+    --target cx_tile_soak rtl_tile_test rtl_pe_test rtl_post_test dmmu_test tile_workers_test cx_sca_soak rtl_sca_test ||
     fail "the build failed; see the messages above"
 
   step "Testing"
@@ -27,6 +28,7 @@ if [ "${1:-}" = --rtl ]; then
   export CX_RTL_COVERAGE_DIR="$data"
   (cd "$build" && ctest -L tile -j "$CX_JOBS" --output-on-failure)
   "$build/bin/cx_tile_soak" --tiles "$tiles" --jobs "$CX_JOBS"
+  "$build/bin/cx_sca_soak" --operations "$tiles" --jobs "$CX_JOBS"
 
   step "Lines and toggles"
   verilator_coverage --write "$build/merged.dat" "$data"/*.dat >/dev/null

@@ -1,4 +1,4 @@
-"""Line and toggle coverage of rtl/tile by module, from what verilator_coverage merged. Started by
+"""Line and toggle coverage of rtl by module, from what verilator_coverage merged. Started by
 scripts/coverage.sh --rtl.
 
 Verilator 5.006 counts nothing in the functions of packages but for the first one, so that packages are left out: their
@@ -16,7 +16,7 @@ FIELDS = {"f": "file", "l": "line", "n": "column", "o": "comment", "page": "page
 
 
 def points(merged):
-    """Count of each (file, kind, line, column, comment) of rtl/tile."""
+    """Count of each (file, kind, line, column, comment) of rtl."""
     counts = collections.Counter()
     with open(merged, encoding="latin-1") as lines:
         for text in lines:
@@ -28,7 +28,7 @@ def points(merged):
                 name, value = item.split("\x02", 1)
                 fields[name] = value
             path = pathlib.PurePath(fields["f"])
-            if path.parent.name != "tile" or path.stem.endswith("_pkg"):
+            if path.parent.name not in ("tile", "sca") or path.stem.endswith("_pkg"):
                 continue
             kind = fields["page"].split("/")[0]
             kind = "toggle" if kind == "v_toggle" else "line"

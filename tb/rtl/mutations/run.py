@@ -1,5 +1,5 @@
-"""Mutation test of the MAC tile: puts one defect of defects.yaml at a time into a copy of rtl/tile and shows that the
-suite finds it. Started by scripts/mutate.sh, which builds the tests of the sound RTL first.
+"""Mutation test of the tiles: puts one defect of defects.yaml at a time into a copy of rtl/ and shows that the suite
+finds it. Started by scripts/mutate.sh, which builds the tests of the sound RTL first.
 
 A mutant is Verilated and linked by the commands of that build, with other sources and without optimisation of the
 host code; lint warnings do not stop it. The detectors run in order until one finds the defect."""
@@ -28,6 +28,7 @@ def random_comparison(shape, model):
     return Detector(f"random {shape}", "bin/cx_tile_soak", arguments, [model])
 
 
+SPARSE = ["Vcx_sca_8x8x32x256_w32_q4", "Vcx_sca_5x11x6x40_w8_q2"]
 DETECTORS = [
     random_comparison("8x8x64/pack=2/stages=2", "Vcx_tile_8x8x64_p2_s2_f63"),
     random_comparison("8x8x256", "Vcx_tile_8x8x256_p1_s1_f63"),
@@ -36,6 +37,8 @@ DETECTORS = [
              ["Vcx_tile_8x8x64_p2_s2_f63", "Vcx_tile_8x8x256_p1_s1_f63", "Vcx_tile_8x8x64_p4_s3_f63"]),
     Detector("rtl_post_test", "bin/tests/rtl_post_test", [], ["Vpost_bench"]),
     Detector("rtl_pe_test", "bin/tests/rtl_pe_test", [], ["Vpe_bench_p1", "Vpe_bench_p2", "Vpe_bench_p4"]),
+    Detector("random sparse", "bin/cx_sca_soak", ["--operations", "8000", "--seed", "1", "--jobs", "1"], SPARSE),
+    Detector("rtl_sca_test", "bin/tests/rtl_sca_test", [], SPARSE),
 ]
 TIMEOUT = 240  # seconds of one detector; a sound tile takes less than 15 on a quiet machine
 
@@ -44,15 +47,15 @@ class Broken(Exception):
     """The mutation test itself cannot go on."""
 
 
-def load_defects(path, tile):
+def load_defects(path, rtl):
     defects = yaml.safe_load(path.read_text())
     problems = []
     names = collections.Counter(d["name"] for d in defects)
     problems += [f"{name}: {count} defects of this name" for name, count in names.items() if count > 1]
     for defect in defects:
-        count = (tile / defect["file"]).read_text().count(defect["original"])
+        count = (rtl / defect["file"]).read_text().count(defect["original"])
         if count != 1:
-            problems.append(f"{defect['name']}: its original text occurs {count} times in rtl/tile/{defect['file']}")
+            problems.append(f"{defect['name']}: its original text occurs {count} times in rtl/{defect['file']}")
         if defect["original"] == defect["replacement"]:
             problems.append(f"{defect['name']}: changes nothing")
     if problems:
@@ -63,10 +66,12 @@ def load_defects(path, tile):
 class Build:
     """The build of the sound RTL, and how its models and executables are made."""
 
-    def __init__(self, root, folder):
+    def __init__(self, root, folder, detectors):
         self.folder = folder
-        self.tile = root / "rtl" / "tile"
-        targets = sorted({d.executable for d in DETECTORS})
+        self.rtl = root / "rtl"
+        self.benches = root / "tb" / "rtl"
+        self.detectors = detectors
+        targets = sorted({d.executable for d in detectors})
         lines = subprocess.run(["ninja", "-t", "commands", *targets], cwd=folder, check=True, capture_output=True,
                                text=True).stdout.splitlines()
         self.model_commands, self.links = {}, {}
@@ -76,14 +81,14 @@ class Build:
             for target in targets:
                 if f" -o {target} " in line:
                     self.links[target] = line
-        missing = [m for d in DETECTORS for m in d.models if m not in self.model_commands]
+        missing = [m for d in detectors for m in d.models if m not in self.model_commands]
         missing += [t for t in targets if t not in self.links]
         if missing:
             raise Broken("no build command for " + ", ".join(missing))
         self.model_folders = {model: re.search(r"--Mdir (\S+)", line)[1] for model, line in self.model_commands.items()}
 
     def uses(self, model, file):
-        return f"{self.tile}/{file}" in self.model_commands[model]
+        return f" rtl/{file} " in self.model_commands[model] + " "
 
 
 class Mutant:
@@ -92,9 +97,13 @@ class Mutant:
         self.made = set()
         shutil.rmtree(work, ignore_errors=True)
         # Every mutant has the same relative paths: ccache compiles what the defect does not touch only once.
-        shutil.copytree(build.tile, work / "tile")
+        for folder in ("tile", "sca"):
+            shutil.copytree(build.rtl / folder, work / "rtl" / folder)
+        (work / "tb" / "rtl").mkdir(parents=True)
+        for bench in build.benches.glob("*.sv"):
+            shutil.copy(bench, work / "tb" / "rtl")
         if defect:
-            source = work / "tile" / defect["file"]
+            source = work / "rtl" / defect["file"]
             source.write_text(source.read_text().replace(defect["original"], defect["replacement"]))
 
     def shell(self, command, cwd, what):
@@ -108,7 +117,7 @@ class Mutant:
             return
         folder = self.build.model_folders[model]
         verilate, make = self.build.model_commands[model].split(" && ")[1:]
-        verilate = verilate.replace(f"{self.build.tile}/", "tile/").replace(f"--Mdir {folder}", f"-Wno-fatal --Mdir {model}")
+        verilate = verilate.replace(f"--Mdir {folder}", f"-Wno-fatal --Mdir {model}")
         make = make.replace(folder, model).replace("OPT_FAST=-O3", "OPT_FAST=-O1").replace(" -j2 ", " -j1 ")
         self.shell(verilate, self.work, "Verilator")
         # The objects of the sound build that include this header are linked again.
@@ -158,11 +167,11 @@ class Mutant:
 def check_sound(build, work):
     mutant = Mutant(build, work / "sound", None)
     begin = time.monotonic()
-    for detector in DETECTORS:
+    for detector in build.detectors:
         found = mutant.run(detector)
         if found:
             raise Broken(f"the sound RTL does not pass {detector.name}: {found}")
-    print(f"    sound RTL passes all {len(DETECTORS)} detectors ({time.monotonic() - begin:.0f} s)", flush=True)
+    print(f"    sound RTL passes all {len(build.detectors)} detectors ({time.monotonic() - begin:.0f} s)", flush=True)
 
 
 def try_defect(build, work, defect):
@@ -170,7 +179,7 @@ def try_defect(build, work, defect):
     folder = work / defect["name"]
     mutant = Mutant(build, folder, defect)
     result = None
-    for detector in sorted(DETECTORS, key=lambda d: d.name != defect.get("visible_in")):
+    for detector in sorted(build.detectors, key=lambda d: d.name != defect.get("visible_in")):
         if not any(build.uses(model, defect["file"]) for model in detector.models):
             continue
         found = mutant.run(detector)
@@ -182,15 +191,18 @@ def try_defect(build, work, defect):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/mutate.sh", description="Shows that the tile's tests find deliberate defects of the RTL.")
+    parser = argparse.ArgumentParser(prog="scripts/mutate.sh", description="Shows that the tiles' tests find deliberate defects of the RTL.")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this defect; may be given again")
+    parser.add_argument("--sparse", action="store_true", help="defects of rtl/sca instead of rtl/tile")
     parser.add_argument("--jobs", type=int, default=2, help="defects at a time")
     parser.add_argument("--list", action="store_true", help="print the defects and end")
     parser.add_argument("root", type=pathlib.Path)
     parser.add_argument("build", type=pathlib.Path)
     args = parser.parse_args()
 
-    defects = load_defects(pathlib.Path(__file__).parent / "defects.yaml", args.root / "rtl" / "tile")
+    defects = load_defects(pathlib.Path(__file__).parent / "defects.yaml", args.root / "rtl")
+    defects = [d for d in defects if d["file"].startswith("sca/") == args.sparse]
+    detectors = [d for d in DETECTORS if (d.models == SPARSE) == args.sparse]
     if args.only:
         unknown = set(args.only) - {d["name"] for d in defects}
         if unknown:
@@ -201,7 +213,7 @@ def main():
             print(f"{d['name']:<34}{d['class']:<14}{d['file']}")
         return 0
 
-    build = Build(args.root, args.build)
+    build = Build(args.root, args.build, detectors)
     work = args.build / "mutants"
     begin = time.monotonic()
     check_sound(build, work)
@@ -228,7 +240,7 @@ def main():
         members = [d["name"] for d in defects if d["class"] == kind]
         print(f"      {kind:<14}{sum(results[n] is not None for n in members):>3} of {len(members)}")
     print("    found by:")
-    for detector in DETECTORS:
+    for detector in detectors:
         count = sum(result is not None and result[0] == detector.name for result in results.values())
         print(f"      {detector.name:<32}{count:>3}")
     found = sum(result is not None for result in results.values())
