@@ -12,6 +12,7 @@
 #include "driver/include/cx/cx.h"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/device_tensor.hpp"
+#include "driver/runtime/executable.hpp"
 #include "driver/runtime/report.hpp"
 #include "driver/runtime/tensor.hpp"
 #include "driver/umd/device.hpp"
@@ -24,6 +25,11 @@ struct cx_device {
 struct cx_device_tensor {
   cx_device *owner;
   cx::DeviceTensor tensor;
+};
+
+struct cx_executable {
+  cx_device *owner;
+  std::unique_ptr<cx::Executable> executable;
 };
 
 namespace cx::capi {

@@ -11,11 +11,6 @@ struct cx_program {
   cx::Program program;
 };
 
-struct cx_executable {
-  cx_device *owner;
-  std::unique_ptr<cx::Executable> executable;
-};
-
 namespace cx::capi {
 
 std::mutex &turn() {

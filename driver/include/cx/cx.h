@@ -242,6 +242,86 @@ cx_result cx_executable_run(cx_executable *executable, const cx_tensor *inputs, 
 /* The last run's report as JSON. The caller frees it with cx_free(). */
 cx_result cx_executable_report_json(cx_executable *executable, char **json);
 
+/* ---- streams: work in order, several at once (docs/driver.md) ----
+ *
+ * Calls that wait let calls of other threads in between. What work names (tensors, executables and their bindings) must
+ * stay until it has ended; timelines, markers and command buffers may be freed before. */
+
+typedef struct cx_stream cx_stream;
+/* A 64-bit value in host memory that only grows. */
+typedef struct cx_timeline cx_timeline;
+/* A place in a stream's work. */
+typedef struct cx_marker cx_marker;
+/* Work that is recorded once and run again and again without cost for encoding it. */
+typedef struct cx_command_buffer cx_command_buffer;
+
+/* priority: 0, served first, to 3. Streams of one priority share the device's queues when there are more of them.
+ * Counts as a user of the device for cx_device_close(). */
+cx_result cx_stream_create(cx_device *device, uint32_t priority, cx_stream **stream);
+/* Work that is pending goes on. NULL is allowed. */
+cx_result cx_stream_free(cx_stream *stream);
+/* Launches an executable all of whose inputs and outputs are bound to device tensors. The call does not wait. */
+cx_result cx_stream_launch(cx_stream *stream, cx_executable *executable);
+/* Copies a tensor to another of the same type and size. */
+cx_result cx_stream_copy(cx_stream *stream, const cx_device_tensor *to, const cx_device_tensor *from);
+/* Fills a tensor, whose bytes are a multiple of 4, with a 32-bit pattern. */
+cx_result cx_stream_fill(cx_stream *stream, const cx_device_tensor *tensor, uint32_t pattern);
+/* Runs a finished command buffer. */
+cx_result cx_stream_execute(cx_stream *stream, const cx_command_buffer *commands);
+/* Raises the timeline to at least this value when all before it has ended. */
+cx_result cx_stream_signal(cx_stream *stream, const cx_timeline *timeline, uint64_t value);
+/* What follows waits until the timeline has this value. */
+cx_result cx_stream_wait(cx_stream *stream, const cx_timeline *timeline, uint64_t value);
+/* The marker is this place from now on. */
+cx_result cx_stream_record(cx_stream *stream, cx_marker *marker);
+/* What follows waits for the place at which the marker was recorded last; not at all if it never was. */
+cx_result cx_stream_wait_marker(cx_stream *stream, const cx_marker *marker);
+/* The host calls function(context) when all before it has ended; what follows waits for its return. It runs inside of
+ * some call of this library, on that call's thread, and must call none. */
+cx_result cx_stream_call(cx_stream *stream, void (*function)(void *context), void *context);
+/* *done 1 when all work has ended. Lets no simulated time pass. */
+cx_result cx_stream_query(cx_stream *stream, int *done);
+/* Waits for all work, at most limit_us of simulated time (0: the device's limit). When work has failed this and every
+ * later call of the stream returns that error; other streams go on. */
+cx_result cx_stream_synchronize(cx_stream *stream, uint64_t limit_us);
+/* The stream takes work again. */
+cx_result cx_stream_clear_error(cx_stream *stream);
+
+/* Counts as a user of the device for cx_device_close(). */
+cx_result cx_timeline_create(cx_device *device, uint64_t value, cx_timeline **timeline);
+/* NULL is allowed. */
+cx_result cx_timeline_free(cx_timeline *timeline);
+/* Lets no simulated time pass. */
+cx_result cx_timeline_get_value(const cx_timeline *timeline, uint64_t *value);
+/* The host raises it to at least this value. */
+cx_result cx_timeline_signal(cx_timeline *timeline, uint64_t value);
+/* Waits for the value, at most limit_us of simulated time (0: the device's limit), then CX_ERROR_TIMEOUT. While the
+ * device is idle and nobody has submitted a signal of the value, other threads have patience_ms of real time for that.
+ */
+cx_result cx_timeline_wait(const cx_timeline *timeline, uint64_t value, uint64_t limit_us, uint32_t patience_ms);
+
+/* Counts as a user of the device for cx_device_close(). */
+cx_result cx_marker_create(cx_device *device, cx_marker **marker);
+/* NULL is allowed. */
+cx_result cx_marker_free(cx_marker *marker);
+/* *done 1 when the work before it has ended, or it was never recorded. Lets no simulated time pass. */
+cx_result cx_marker_query(const cx_marker *marker, int *done);
+/* Device time from one to the other, both recorded and done (else CX_ERROR_USAGE), in microseconds. */
+cx_result cx_marker_elapsed_us(const cx_marker *from, const cx_marker *to, double *elapsed_us);
+
+/* Counts as a user of the device for cx_device_close(). */
+cx_result cx_command_buffer_create(cx_device *device, cx_command_buffer **commands);
+/* Runs that are pending go on. NULL is allowed. */
+cx_result cx_command_buffer_free(cx_command_buffer *commands);
+/* Records what the functions of cx_stream do; CX_ERROR_USAGE once it is finished. */
+cx_result cx_command_buffer_launch(cx_command_buffer *commands, cx_executable *executable);
+/* Records a copy, as cx_stream_copy(). */
+cx_result cx_command_buffer_copy(cx_command_buffer *commands, const cx_device_tensor *to, const cx_device_tensor *from);
+/* Records a fill, as cx_stream_fill(). */
+cx_result cx_command_buffer_fill(cx_command_buffer *commands, const cx_device_tensor *tensor, uint32_t pattern);
+/* Ends the recording; it can be run from now on. */
+cx_result cx_command_buffer_finish(cx_command_buffer *commands);
+
 /* ---- sessions: ONNX models, compiled for the shapes of a run when they are new ---- */
 
 typedef struct cx_session cx_session;

@@ -335,6 +335,116 @@ class Executable {
   cx_run_info info_ = sized<cx_run_info>();
 };
 
+/// A value in host memory that only grows.
+class Timeline {
+ public:
+  explicit Timeline(const Device &device, uint64_t value = 0) {
+    cx_timeline *timeline = nullptr;
+    check(cx_timeline_create(device.get(), value, &timeline));
+    handle_ = {timeline, [owner = device.shared()](cx_timeline *gone) { cx_timeline_free(gone); }};
+  }
+
+  uint64_t value() const {
+    uint64_t value = 0;
+    check(cx_timeline_get_value(get(), &value));
+    return value;
+  }
+  void signal(uint64_t value) { check(cx_timeline_signal(get(), value)); }
+  /// As cx_timeline_wait().
+  void wait(uint64_t value, uint64_t limit_us = 0, uint32_t patience_ms = 0) const {
+    check(cx_timeline_wait(get(), value, limit_us, patience_ms));
+  }
+
+  cx_timeline *get() const { return handle_.get(); }
+
+ private:
+  std::shared_ptr<cx_timeline> handle_;
+};
+
+/// A place in a stream's work.
+class Marker {
+ public:
+  explicit Marker(const Device &device) {
+    cx_marker *marker = nullptr;
+    check(cx_marker_create(device.get(), &marker));
+    handle_ = {marker, [owner = device.shared()](cx_marker *gone) { cx_marker_free(gone); }};
+  }
+
+  bool done() const {
+    int done = 0;
+    check(cx_marker_query(get(), &done));
+    return done != 0;
+  }
+  /// Device time from the earlier one to this one.
+  double us_since(const Marker &earlier) const {
+    double elapsed = 0;
+    check(cx_marker_elapsed_us(earlier.get(), get(), &elapsed));
+    return elapsed;
+  }
+
+  cx_marker *get() const { return handle_.get(); }
+
+ private:
+  std::shared_ptr<cx_marker> handle_;
+};
+
+/// Work that is recorded once and run again and again.
+class CommandBuffer {
+ public:
+  explicit CommandBuffer(const Device &device) {
+    cx_command_buffer *commands = nullptr;
+    check(cx_command_buffer_create(device.get(), &commands));
+    handle_ = {commands, [owner = device.shared()](cx_command_buffer *gone) { cx_command_buffer_free(gone); }};
+  }
+
+  void launch(const Executable &executable) { check(cx_command_buffer_launch(get(), executable.get())); }
+  void copy(const DeviceTensor &to, const DeviceTensor &from) {
+    check(cx_command_buffer_copy(get(), to.get(), from.get()));
+  }
+  void fill(const DeviceTensor &tensor, uint32_t pattern) {
+    check(cx_command_buffer_fill(get(), tensor.get(), pattern));
+  }
+  void finish() { check(cx_command_buffer_finish(get())); }
+
+  cx_command_buffer *get() const { return handle_.get(); }
+
+ private:
+  std::shared_ptr<cx_command_buffer> handle_;
+};
+
+/// Work in order. What it names must stay until it has ended.
+class Stream {
+ public:
+  explicit Stream(const Device &device, uint32_t priority = 1) {
+    cx_stream *stream = nullptr;
+    check(cx_stream_create(device.get(), priority, &stream));
+    handle_ = {stream, [owner = device.shared()](cx_stream *gone) { cx_stream_free(gone); }};
+  }
+
+  void launch(const Executable &executable) { check(cx_stream_launch(get(), executable.get())); }
+  void copy(const DeviceTensor &to, const DeviceTensor &from) { check(cx_stream_copy(get(), to.get(), from.get())); }
+  void fill(const DeviceTensor &tensor, uint32_t pattern) { check(cx_stream_fill(get(), tensor.get(), pattern)); }
+  void execute(const CommandBuffer &commands) { check(cx_stream_execute(get(), commands.get())); }
+  void signal(const Timeline &timeline, uint64_t value) { check(cx_stream_signal(get(), timeline.get(), value)); }
+  void wait(const Timeline &timeline, uint64_t value) { check(cx_stream_wait(get(), timeline.get(), value)); }
+  void record(Marker &marker) { check(cx_stream_record(get(), marker.get())); }
+  void wait(const Marker &marker) { check(cx_stream_wait_marker(get(), marker.get())); }
+  /// As cx_stream_call().
+  void call(void (*function)(void *context), void *context) { check(cx_stream_call(get(), function, context)); }
+  bool done() const {
+    int done = 0;
+    check(cx_stream_query(get(), &done));
+    return done != 0;
+  }
+  void synchronize(uint64_t limit_us = 0) { check(cx_stream_synchronize(get(), limit_us)); }
+  void clear_error() { check(cx_stream_clear_error(get())); }
+
+  cx_stream *get() const { return handle_.get(); }
+
+ private:
+  std::shared_ptr<cx_stream> handle_;
+};
+
 struct SessionOptions {
   std::string precision = "fp32";
   std::vector<std::pair<std::string, float>> ranges;  ///< largest magnitude by tensor, for the 8-bit precisions

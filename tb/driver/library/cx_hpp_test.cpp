@@ -84,6 +84,51 @@ TEST_CASE("programs run with values of the host and of the device") {
   CHECK(executable.run({x_of(x)}).at(0).values<float>() == expected(x));
 }
 
+TEST_CASE("streams, timelines, markers and command buffers") {
+  const auto device = cx::Device::open("tiny", {"spm.kib=256"});
+  cx::Executable executable(device, sample(device));
+  cx::DeviceTensor x(device, "float32", {1, kElements}), y(device, "float32", {kElements});
+  x.write(ramp(-8));
+  executable.bind_input("x", x);
+  executable.bind_output("y", y);
+  cx::CommandBuffer commands(device);
+  commands.launch(executable);
+  commands.copy(x, y);
+  commands.finish();
+  CHECK_THROWS_AS(commands.fill(x, 0), cx::UsageError);
+
+  cx::Timeline timeline(device, 3);
+  cx::Marker begin(device), end(device);
+  int calls = 0;
+  {
+    cx::Stream first(device, 0), second(device, 3);
+    first.record(begin);
+    first.execute(commands);
+    first.execute(commands);
+    first.signal(timeline, 4);
+    second.wait(timeline, 4);
+    second.launch(executable);
+    second.call([](void *context) { ++*static_cast<int *>(context); }, &calls);
+    second.record(end);
+    first.wait(end);
+    CHECK_FALSE(first.done());
+    CHECK_FALSE(end.done());
+    first.synchronize();
+  }
+  CHECK(calls == 1);
+  CHECK(timeline.value() == 4);
+  CHECK(end.us_since(begin) > 0);
+  CHECK(y.read<float>() == expected(expected(expected(ramp(-8)))));
+  timeline.signal(5);
+  timeline.wait(5);
+  CHECK_THROWS_AS(timeline.wait(6), cx::TimeoutError);
+  cx::Stream stream(device);
+  stream.fill(y, 0);
+  stream.synchronize();
+  stream.clear_error();
+  CHECK(y.read<float>() == std::vector<float>(kElements, 0.0F));
+}
+
 TEST_CASE("models run in sessions") {
   const auto device = cx::Device::open("tiny", {"spm.kib=256"});
   const std::string path = scratch(".onnx");

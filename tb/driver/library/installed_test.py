@@ -121,6 +121,7 @@ class InstalledTest(unittest.TestCase):
         self.assertIn(", 3 packets", lines[1])
         self.check_result(lines[2])
         self.assertIn(", 2 packets", lines[3])
+        self.assertRegex(lines[4], r"^[1-9][\d.]* us simulated for 8 launches of a command buffer$")
 
     def test_cmake_refuses_another_abi(self):
         source = self.folder / "other"

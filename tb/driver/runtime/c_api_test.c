@@ -10,6 +10,8 @@
 int write_sample_program(const char *path, uint64_t arch_hash);
 /* Calls cx_device_get_info() from another thread; returns its result. */
 cx_result info_from_thread(cx_device *device, cx_device_info *info);
+/* Waits with patience in another thread while this one signals; returns the first result that is no success. */
+cx_result signal_between_threads(cx_device *device);
 
 #define ELEMENTS 64
 
@@ -160,6 +162,87 @@ static void faults(cx_device *device, const cx_program *program) {
   run(device, program);
 }
 
+static void count(void *context) { ++*(int *)context; }
+
+static void streams(cx_device *device, const cx_program *program) {
+  const int64_t shape[] = {1, ELEMENTS}, y_shape[] = {ELEMENTS}, other_shape[] = {2, ELEMENTS}, odd_shape[] = {3};
+  cx_executable *executable = NULL;
+  cx_device_tensor *x = NULL, *y = NULL, *other = NULL, *odd = NULL;
+  cx_stream *a = NULL, *b = NULL;
+  cx_timeline *timeline = NULL;
+  cx_marker *begin = NULL, *end = NULL;
+  cx_command_buffer *commands = NULL;
+  float values[ELEMENTS];
+  double elapsed = 0;
+  uint64_t value = 0;
+  int i, done = -1, calls = 0;
+
+  CHECK(cx_executable_create(device, program, &executable) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "float32", shape, 2, &x) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "float32", y_shape, 1, &y) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "float32", other_shape, 2, &other) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "uint8", odd_shape, 1, &odd) == CX_SUCCESS);
+  CHECK(cx_stream_create(device, 4, &a) == CX_ERROR_USAGE && a == NULL);
+  CHECK(cx_stream_create(NULL, 0, &a) == CX_ERROR_USAGE);
+  CHECK(cx_stream_create(device, 0, &a) == CX_SUCCESS);
+  CHECK(cx_stream_create(device, 3, &b) == CX_SUCCESS);
+  CHECK(cx_timeline_create(device, 7, &timeline) == CX_SUCCESS);
+  CHECK(cx_marker_create(device, &begin) == CX_SUCCESS);
+  CHECK(cx_marker_create(device, &end) == CX_SUCCESS);
+  CHECK(cx_command_buffer_create(device, &commands) == CX_SUCCESS);
+
+  CHECK(cx_stream_launch(a, executable) == CX_ERROR_INPUT);
+  CHECK(cx_command_buffer_launch(commands, executable) == CX_ERROR_INPUT);
+  CHECK(cx_executable_bind(executable, CX_INPUT, "x", x) == CX_SUCCESS);
+  CHECK(cx_executable_bind(executable, CX_OUTPUT, "y", y) == CX_SUCCESS);
+  CHECK(cx_stream_copy(a, x, other) == CX_ERROR_USAGE);
+  CHECK(cx_stream_copy(a, x, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_stream_fill(a, odd, 0) == CX_ERROR_USAGE);
+  CHECK(cx_stream_execute(a, commands) == CX_ERROR_USAGE); /* not finished */
+
+  /* x becomes 1, y = x + 1.5, x = y, four times: 1 + 4 * 1.5. */
+  CHECK(cx_command_buffer_launch(commands, executable) == CX_SUCCESS);
+  CHECK(cx_command_buffer_copy(commands, x, y) == CX_SUCCESS);
+  CHECK(cx_command_buffer_finish(commands) == CX_SUCCESS);
+  CHECK(cx_command_buffer_fill(commands, x, 0) == CX_ERROR_USAGE);
+  CHECK(cx_stream_record(a, begin) == CX_SUCCESS);
+  CHECK(cx_stream_fill(a, x, 0x3f800000) == CX_SUCCESS);
+  for (i = 0; i < 4; ++i) CHECK(cx_stream_execute(a, commands) == CX_SUCCESS);
+  CHECK(cx_stream_call(a, count, &calls) == CX_SUCCESS);
+  CHECK(cx_stream_signal(a, timeline, 9) == CX_SUCCESS);
+  CHECK(cx_stream_wait(b, timeline, 9) == CX_SUCCESS);
+  CHECK(cx_stream_launch(b, executable) == CX_SUCCESS);
+  CHECK(cx_stream_record(b, end) == CX_SUCCESS);
+  CHECK(cx_stream_wait_marker(a, end) == CX_SUCCESS);
+  CHECK(cx_stream_query(b, &done) == CX_SUCCESS && done == 0);
+  CHECK(cx_marker_elapsed_us(begin, end, &elapsed) == CX_ERROR_USAGE);
+  CHECK(cx_stream_synchronize(a, 0) == CX_SUCCESS);
+  CHECK(cx_marker_query(end, &done) == CX_SUCCESS && done == 1);
+  CHECK(cx_marker_elapsed_us(begin, end, &elapsed) == CX_SUCCESS && elapsed > 0);
+  CHECK(calls == 1);
+  CHECK(cx_timeline_get_value(timeline, &value) == CX_SUCCESS && value == 9);
+  CHECK(cx_device_tensor_read(y, values, sizeof values) == CX_SUCCESS);
+  for (i = 0; i < ELEMENTS; ++i) CHECK(values[i] == 1.0f + 5 * 1.5f);
+
+  CHECK(cx_timeline_wait(timeline, 10, 0, 0) == CX_ERROR_TIMEOUT);
+  CHECK(cx_stream_wait(b, timeline, 10) == CX_SUCCESS);
+  CHECK(cx_stream_synchronize(b, 50) == CX_ERROR_TIMEOUT);
+  CHECK(cx_timeline_signal(timeline, 10) == CX_SUCCESS);
+  CHECK(cx_timeline_wait(timeline, 10, 0, 0) == CX_SUCCESS);
+  CHECK(cx_stream_synchronize(b, 0) == CX_SUCCESS);
+  CHECK(cx_stream_clear_error(b) == CX_SUCCESS);
+  CHECK(signal_between_threads(device) == CX_SUCCESS);
+
+  CHECK(cx_device_close(device) == CX_ERROR_BUSY);
+  CHECK(cx_stream_free(a) == CX_SUCCESS && cx_stream_free(b) == CX_SUCCESS && cx_stream_free(NULL) == CX_SUCCESS);
+  CHECK(cx_timeline_free(timeline) == CX_SUCCESS && cx_timeline_free(NULL) == CX_SUCCESS);
+  CHECK(cx_marker_free(begin) == CX_SUCCESS && cx_marker_free(end) == CX_SUCCESS && cx_marker_free(NULL) == CX_SUCCESS);
+  CHECK(cx_command_buffer_free(commands) == CX_SUCCESS && cx_command_buffer_free(NULL) == CX_SUCCESS);
+  CHECK(cx_executable_free(executable) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(x) == CX_SUCCESS && cx_device_tensor_free(y) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(other) == CX_SUCCESS && cx_device_tensor_free(odd) == CX_SUCCESS);
+}
+
 int main(int argc, char **argv) {
   const char *sets[] = {"spm.kib=256"};
   const char *bad_sets[] = {"spm.kib=-1"};
@@ -221,6 +304,7 @@ int main(int argc, char **argv) {
   CHECK(cx_program_get_binding(program, CX_OUTPUT, 1, &binding) == CX_ERROR_USAGE);
   run(device, program);
   run_on_device(device, program);
+  streams(device, program);
   faults(device, program);
 
   CHECK(write_sample_program(argv[2], info.arch_hash + 1) == 0);
