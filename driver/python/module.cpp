@@ -14,6 +14,7 @@
 #include "driver/include/cx/error.hpp"
 #include "driver/session/language_model.hpp"
 #include "driver/session/session.hpp"
+#include "driver/tools/calibration.hpp"
 #include "driver/tools/profile.hpp"
 #include "driver/tools/trace.hpp"
 #include "driver/umd/shipped_files.hpp"
@@ -197,24 +198,62 @@ struct NodeArg {
 struct Session {
   std::shared_ptr<Device> device;  // lives longer than the session
   std::unique_ptr<cx::Session> session;
+  std::map<std::string, float> ranges;
   ~Session() {
     const std::lock_guard<std::mutex> lock(turn());
     session.reset();
   }
 };
 
+std::vector<cx::HostTensor> feed_tensors(const std::vector<cx::compiler::InputInfo> &infos, const py::dict &feed) {
+  std::vector<cx::HostTensor> inputs;
+  for (const auto &[key, value] : feed) {
+    const auto name = py::cast<std::string>(key);
+    std::string expected;
+    for (const cx::compiler::InputInfo &info : infos) {
+      if (info.name == name) expected = cx::compiler::name_of(info.type);
+    }
+    inputs.push_back(to_tensor(name, value, expected));
+  }
+  return inputs;
+}
+
+/// Ranges from a file of `cx run --save-ranges`, or measured on the device with one feed or a sequence of feeds.
+std::map<std::string, float> calibrated(Device &device, const cx::compiler::Model &model, const py::object &given) {
+  if (py::isinstance<py::str>(given) || py::hasattr(given, "__fspath__")) {
+    return cx::tools::load_ranges(py::cast<std::string>(py::module_::import("os").attr("fspath")(given))).ranges;
+  }
+  const std::vector<cx::compiler::InputInfo> infos = model.inputs();
+  std::vector<std::vector<cx::HostTensor>> samples;
+  if (py::isinstance<py::dict>(given)) {
+    samples.push_back(feed_tensors(infos, given));
+  } else {
+    for (const py::handle feed : py::iter(given)) samples.push_back(feed_tensors(infos, py::cast<py::dict>(feed)));
+  }
+  if (samples.empty()) throw cx::UsageError("calibration has no samples");
+  return in_turn([&] { return cx::tools::calibrate(*device.device, model, samples).ranges; });
+}
+
 std::unique_ptr<Session> make_session(const std::string &model, const std::string &config, const std::string &precision,
                                       const std::vector<std::string> &sets, std::shared_ptr<Device> device,
                                       const std::map<std::string, float> &ranges,
-                                      const std::map<std::string, std::string> &in_place, std::size_t max_programs) {
+                                      const std::map<std::string, std::string> &in_place, std::size_t max_programs,
+                                      const py::object &calibration) {
   cx::SessionOptions options;
   options.precision = cx::compiler::precision_from(precision);
+  if (!calibration.is_none() && (!ranges.empty() || !cx::compiler::needs_ranges(options.precision))) {
+    throw cx::UsageError(ranges.empty() ? "precision " + precision + " has no ranges to calibrate"
+                                        : "calibration and ranges are given; one of them says the ranges");
+  }
   options.ranges = ranges;
   options.in_place = in_place;
   options.max_programs = max_programs;
   auto result = std::make_unique<Session>();
   result->device = device ? std::move(device) : open_device(config, sets);
-  result->session = in_turn([&] { return std::make_unique<cx::Session>(*result->device->device, model, options); });
+  const auto parsed = in_turn([&] { return cx::compiler::Model(model); });
+  if (!calibration.is_none()) options.ranges = calibrated(*result->device, parsed, calibration);
+  result->ranges = options.ranges;
+  result->session = in_turn([&] { return std::make_unique<cx::Session>(*result->device->device, parsed, options); });
   return result;
 }
 
@@ -224,21 +263,8 @@ std::vector<NodeArg> node_args(const std::vector<cx::compiler::InputInfo> &infos
   return result;
 }
 
-std::vector<cx::HostTensor> feed_tensors(const Session &self, const py::dict &feed) {
-  std::vector<cx::HostTensor> inputs;
-  for (const auto &[key, value] : feed) {
-    const auto name = py::cast<std::string>(key);
-    std::string expected;
-    for (const cx::compiler::InputInfo &info : self.session->inputs()) {
-      if (info.name == name) expected = cx::compiler::name_of(info.type);
-    }
-    inputs.push_back(to_tensor(name, value, expected));
-  }
-  return inputs;
-}
-
 py::list run(Session &self, const std::optional<std::vector<std::string>> &names, const py::dict &feed) {
-  const std::vector<cx::HostTensor> inputs = feed_tensors(self, feed);
+  const std::vector<cx::HostTensor> inputs = feed_tensors(self.session->inputs(), feed);
   const std::vector<cx::HostTensor> outputs =
       in_turn([&] { return names ? self.session->run(inputs, *names) : self.session->run(inputs); });
   py::list result;
@@ -273,7 +299,7 @@ nlohmann::json report_json(const Session &self) {
 }
 
 py::object profile(Session &self, const py::dict &feed) {
-  const std::vector<cx::HostTensor> inputs = feed_tensors(self, feed);
+  const std::vector<cx::HostTensor> inputs = feed_tensors(self.session->inputs(), feed);
   const cx::Target &target = self.device->device->target();
   const nlohmann::json json = in_turn([&] {
     cx::tools::start_trace();
@@ -497,9 +523,11 @@ PYBIND11_MODULE(cxvp, m) {
            py::arg("set") = std::vector<std::string>{}, py::arg("device") = std::shared_ptr<Device>(),
            py::arg("ranges") = std::map<std::string, float>{},
            py::arg("in_place") = std::map<std::string, std::string>{}, py::arg("max_programs") = 32,
+           py::arg("calibration") = py::none(),
            "model: an ONNX file; config, set: as Device, or device; precision: fp32, fp16, bf16, fp8_e4m3, fp8_e5m2 or "
-           "int8, the last three with ranges (largest magnitudes by tensor); in_place: {output: input} that update an "
-           "input where it lies.")
+           "int8, the last three with ranges (largest magnitudes by tensor) or calibration: a file of `cx run "
+           "--save-ranges`, or one feed or several, as run() takes them, that the device measures; in_place: {output: "
+           "input} that update an input where it lies.")
       .def("get_inputs", [](const Session &self) { return node_args(self.session->inputs()); })
       .def("get_outputs", [](const Session &self) { return node_args(self.session->outputs()); })
       .def("run", &run, py::arg("output_names"), py::arg("input_feed"),
@@ -524,6 +552,9 @@ PYBIND11_MODULE(cxvp, m) {
             return to_python(in_turn([&] { return statistics_json(self.session->statistics()); }));
           },
           "Runs, compilations, cache hits, bytes of constants.")
+      .def_property_readonly(
+          "ranges", [](const Session &self) { return self.ranges; },
+          "Of the 8-bit precisions: largest magnitudes by tensor, given or calibrated.")
       .def_property_readonly("device", [](const Session &self) { return self.device; });
 
   py::class_<LanguageModel>(m, "LanguageModel", "A decoder language model on a card, its cache in device memory.")

@@ -1,5 +1,7 @@
 """The module cxvp: sessions, arrays, device tensors, reports, errors, threads."""
+import json
 import os
+import pathlib
 import sys
 import tempfile
 import threading
@@ -185,6 +187,44 @@ class SessionTest(unittest.TestCase):
         self.assertTrue(issubclass(cxvp.TimeoutError, cxvp.DeviceFault))
         self.assertTrue(issubclass(cxvp.DeviceFault, cxvp.Error))
         self.assertEqual(session.run(["y"], {"x": good})[0].shape, (2, 20))
+
+    def test_calibration(self):
+        random = np.random.default_rng(7)
+        samples = [{"x": random.uniform(-1, 1, (rows, 12)).astype(np.float32)} for rows in (3, 5)]
+        samples[1]["x"][4, 2] = 2.5
+        x = random.uniform(-1, 1, (4, 12)).astype(np.float32)
+        exact = np.maximum(x @ self.w + self.b, 0)
+        for precision, error in (("int8", 0.2), ("fp8_e4m3", 0.8)):
+            session = cxvp.Session(self.layer, config=CHIP, precision=precision, calibration=samples)
+            self.assertEqual(session.ranges, {"x": 2.5})
+            y = session.run(["y"], {"x": x})[0]
+            self.assertLess(np.abs(y - exact).max(), error)
+            self.assertGreater(np.abs(y - exact).max(), 0)
+            # The same ranges from a file and as they are give the same bits; those of one sample are finer.
+            path = os.path.join(self.folder.name, "ranges.json")
+            with open(path, "w") as out:
+                json.dump(session.ranges, out)
+            for given in ({"calibration": path}, {"calibration": pathlib.Path(path)}, {"ranges": session.ranges}):
+                again = cxvp.Session(self.layer, config=CHIP, precision=precision, **given)
+                np.testing.assert_array_equal(again.run(["y"], {"x": x})[0], y)
+            one = cxvp.Session(self.layer, config=CHIP, precision=precision, calibration=samples[0])
+            self.assertEqual(one.ranges, {"x": np.abs(samples[0]["x"]).max()})
+        self.assertEqual(cxvp.Session(self.layer, config=CHIP).ranges, {})
+
+    def test_calibration_errors(self):
+        good = {"x": np.ones((1, 12), np.float32)}
+        for kind, text, arguments in (
+            (cxvp.UsageError, "no ranges to calibrate", {"precision": "fp16", "calibration": good}),
+            (cxvp.UsageError, "one of them", {"precision": "int8", "calibration": good, "ranges": {"x": 1.0}}),
+            (cxvp.UsageError, "no samples", {"precision": "int8", "calibration": []}),
+            (TypeError, "iter", {"precision": "int8", "calibration": 3}),
+            (cxvp.InputError, "absent.json", {"precision": "int8", "calibration": "/absent.json"}),
+            (cxvp.InputError, "'z'", {"precision": "int8", "calibration": {**good, "z": good["x"]}}),
+            (cxvp.InputError, "'x'", {"precision": "int8", "calibration": {}}),
+            (cxvp.InputError, "not finite", {"precision": "int8", "calibration": {"x": good["x"] * np.nan}}),
+        ):
+            with self.assertRaisesRegex(kind, text):
+                cxvp.Session(self.layer, config=CHIP, **arguments)
 
     def test_host_fallback(self):
         path = save_model(
