@@ -256,8 +256,12 @@ void print_table(const SweepOptions &options, const std::vector<Point> &points, 
                static_cast<double>(point.sparse.choice.dense_bytes) / 1024);
   }
   const double from = crossover(points);
+  const bool swept = std::any_of(points.begin(), points.end(), [](const Point &point) {
+    return point.pattern.kind == PrunePattern::Kind::unstructured;
+  });
+  if (!swept) return;
   if (from < 0) {
-    fmt::print("the sparse unit is nowhere faster\n");
+    fmt::print("with unstructured zeros the sparse unit is nowhere faster\n");
   } else {
     fmt::print("the sparse unit is faster from {:.1f} % zeros on, unstructured\n", 100 * from);
   }
