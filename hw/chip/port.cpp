@@ -5,6 +5,7 @@
 #include <exception>
 #include <iostream>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <systemc>
@@ -67,6 +68,13 @@ std::vector<cx_port *> &all_ports() {
   return *ports;
 }
 
+// Threads take turns: which kernel SystemC's functions speak of, and its coroutine that runs, are the process's.
+std::recursive_mutex &kernels() {
+  static auto *mutex = new std::recursive_mutex;
+  return *mutex;
+}
+using Turn = std::lock_guard<std::recursive_mutex>;
+
 // Makes a card's kernel the one that SystemC's functions speak of. Kernels take turns; they are never nested.
 class InKernel {
  public:
@@ -78,6 +86,7 @@ class InKernel {
   InKernel &operator=(const InKernel &) = delete;
 
  private:
+  Turn turn_{kernels()};
   sc_core::sc_simcontext *before_;
 };
 
@@ -271,6 +280,7 @@ void power_cycle(cx_port &port) {
 extern "C" {
 
 cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set_count) {
+  const Turn turn(kernels());
   try {
     if (yaml_path == nullptr || (sets == nullptr && set_count != 0)) throw std::invalid_argument("no configuration");
     const cx::config::Chip config = with_wanted_tile(cx::config::load(yaml_path, to_strings(sets, set_count)));
@@ -298,9 +308,10 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
 }
 
 void cx_port_close(cx_port *port) {
+  const Turn turn(kernels());
   if (port == nullptr || !port->open) return;
   port->open = false;
-  const InKernel turn(*port);
+  const InKernel kernel(*port);
   port->chip->dmmu().stop_recording();
   port->chip->trace(nullptr);
   port->trace = {};
@@ -492,6 +503,7 @@ int cx_port_advance(cx_port *port, uint64_t limit_ps) {
 }
 
 int cx_port_take_error(cx_port *port) {
+  const Turn turn(kernels());
   return port != nullptr && port->open && port->chip->endpoint().take_error() ? 1 : 0;
 }
 
@@ -516,6 +528,7 @@ int cx_fault_help(char **text) {
 }
 
 int cx_port_take_interrupt(cx_port *port, uint32_t *vector) {
+  const Turn turn(kernels());
   if (port == nullptr || !port->open || vector == nullptr) return CX_PORT_BAD_ARGUMENT;
   auto &arrived = port->chip->endpoint().arrived();
   if (arrived.empty()) return 0;

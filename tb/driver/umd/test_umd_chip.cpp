@@ -1,7 +1,9 @@
 // The driver on the simulated card. One kernel serves all cases: each opens the card again, which power-cycles it.
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <cstring>
 #include <random>
+#include <thread>
 
 #include "driver/runtime/image_builder.hpp"
 #include "driver/umd/device.hpp"
@@ -466,4 +468,28 @@ TEST_CASE("two runs take the same cycles") {
   const Trace first = run(), second = run();
   REQUIRE(first.numbers == second.numbers);
   REQUIRE(first == second);
+}
+
+TEST_CASE("threads at two cards of one process") {
+  if (std::getenv("CX_TEST_TRANSPORT") != nullptr) return;  // a served card has its process for itself
+  const auto work = [](Device &device, unsigned seed) {
+    std::mt19937 random(seed);
+    const DeviceBuffer buffer = device.allocate(100'000);
+    std::vector<std::byte> back(buffer.size());
+    unsigned wrong = 0;
+    for (int round = 0; round < 10; ++round) {
+      const std::vector<std::byte> data = random_bytes(random, buffer.size());
+      device.upload(buffer.address(), data);
+      device.download(back, buffer.address());
+      wrong += back != data ? 1 : 0;
+    }
+    return wrong;
+  };
+  const auto one = Device::open(kChip), two = Device::open(kChip);
+  unsigned wrong_one = 1, wrong_two = 1;
+  std::thread other([&] { wrong_two = work(*two, 2); });
+  wrong_one = work(*one, 1);
+  other.join();
+  CHECK(wrong_one == 0);
+  CHECK(wrong_two == 0);
 }
