@@ -103,9 +103,20 @@ void CardStress::make_lane(Lane &lane) {
 
 // ---- packets ----
 
+template <class Work>
+void CardStress::recovering(Work &&work) {
+  try {
+    work();
+  } catch (const DeviceLostError &) {
+    throw;
+  } catch (const DeviceFault &fault) {
+    recover(fault.what());
+  }
+}
+
 void CardStress::step() {
   Lane &lane = lanes_[random(0, lanes_.size() - 1)];
-  try {
+  recovering([&] {
     if (limits_.faults && random(1, 400) == 1) {
       provoke();
     } else if (chance(15)) {
@@ -113,11 +124,7 @@ void CardStress::step() {
     } else {
       submit(lane);
     }
-  } catch (const DeviceLostError &) {
-    throw;
-  } catch (const DeviceFault &fault) {
-    recover(fault.what());
-  }
+  });
 }
 
 void CardStress::submit(Lane &lane) {
@@ -144,12 +151,12 @@ CardStress::Range CardStress::random_range(uint64_t bytes, uint64_t align) {
 }
 
 // Rows of one side lie in the lane with gaps between them, in half of the transfers.
-void CardStress::shape_transfer(Lane &, Operation &operation, Range &range) {
+CardStress::Range CardStress::shape_transfer(Operation &operation) {
   const uint64_t bytes = random_size(limits_.slot_bytes);
   operation.rows = chance(50) ? 1 : random(1, std::min<uint64_t>(bytes, 64));
   operation.row_bytes = bytes / operation.rows;
   operation.pitch = operation.row_bytes + (chance(50) ? random(0, 64) : 0);
-  range = random_range(operation.pitch * (operation.rows - 1) + operation.row_bytes, 1);
+  return random_range(operation.pitch * (operation.rows - 1) + operation.row_bytes, 1);
 }
 
 int CardStress::take_slot(Lane &lane) {
@@ -198,7 +205,7 @@ void CardStress::submit_upload(Lane &lane) {
   operation.kind = Kind::kUpload;
   operation.slot = take_slot(lane);
   if (operation.slot < 0) return;
-  shape_transfer(lane, operation, operation.written);
+  operation.written = shape_transfer(operation);
   std::byte *data = slot_data(lane, operation.slot);
   for (uint64_t i = 0; i < operation.row_bytes * operation.rows; i += 8) {
     const uint64_t word = random_();
@@ -215,7 +222,7 @@ void CardStress::submit_download(Lane &lane) {
   operation.kind = Kind::kDownload;
   operation.slot = take_slot(lane);
   if (operation.slot < 0) return;
-  shape_transfer(lane, operation, operation.read);
+  operation.read = shape_transfer(operation);
   operation.fence = lane.queue->copy_2d(CX_DIRECTION_DEVICE_TO_HOST, slot_iova(lane, operation.slot),
                                         operation.row_bytes, lane.memory.address() + operation.read.at, operation.pitch,
                                         operation.row_bytes, operation.rows, how(lane, operation));
@@ -520,13 +527,9 @@ void CardStress::renew(Lane &lane) {
 void CardStress::settle() {
   for (Lane &lane : lanes_) {
     // Another queue may wait for a signal that no doorbell has announced.
-    try {
+    recovering([&] {
       if (!device_->dead()) lane.queue->flush();
-    } catch (const DeviceLostError &) {
-      throw;
-    } catch (const DeviceFault &fault) {
-      recover(fault.what());
-    }
+    });
   }
   for (Lane &lane : lanes_) wait_for(lane);
   for (const Lane &lane : lanes_) {

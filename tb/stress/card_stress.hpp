@@ -94,7 +94,8 @@ class CardStress {
   void submit_signal(Lane &lane);
   void submit_wait(Lane &lane);
   void submit_illegal(Lane &lane);
-  void shape_transfer(Lane &lane, Operation &operation, Range &range);
+  /// Rows, their length and pitch; returns what they cover of the lane.
+  Range shape_transfer(Operation &operation);
   Submit how(const Lane &lane, const Operation &operation);
   int take_slot(Lane &lane);
   std::byte *slot_data(Lane &lane, int slot) const;
@@ -110,6 +111,9 @@ class CardStress {
   void apply(Lane &lane, Operation &operation);
   void check_download(Lane &lane, const Operation &operation);
   void recover(const std::string &why);
+  /// Does the work, and recovers the card when it meets a fault.
+  template <class Work>
+  void recovering(Work &&work);
   void wait_for(Lane &lane);
   void spend_faults();
   void compare(Lane &lane);
