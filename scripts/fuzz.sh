@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzing of what comes from outside: packets, programs, program files, configurations, vfio-user messages.
+# Fuzzing of what comes from outside: packets, programs, program files, configurations, ONNX models, sparsity patterns, vfio-user messages.
 #
 # Usage: scripts/fuzz.sh [--target T]... [--runs N] [--seconds S] [--jobs J] [--plain]
-#   --target T   packets, programs, container, config or vfio; all without it
+#   --target T   packets, programs, container, config, import, smtx or vfio; all without it
 #   --runs N     inputs for each target, over all jobs (default 100000)
 #   --seconds S  stop a target after so long, whatever --runs says
 #   --jobs J     processes for each target, each with a seed of its own (default: processors)
@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
     *) fail "unknown option $1" "scripts/fuzz.sh [--target T]... [--runs N] [--seconds S] [--jobs J] [--plain]" ;;
   esac
 done
-[ ${#targets[@]} -gt 0 ] || targets=(packets programs container config vfio)
+[ ${#targets[@]} -gt 0 ] || targets=(packets programs container config import smtx vfio)
 
 if [ "$plain" = 1 ]; then preset=release; else
   preset=fuzz
@@ -55,7 +55,7 @@ for target in "${targets[@]}"; do
       corpus="$CX_ROOT/build/fuzz/corpus/$target-$job"
       mkdir -p "$corpus"
       # The runtime is a shared library, which the linker does not put first.
-      LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0 "$program" -runs="$each" -seed="$job" -max_total_time="$seconds" -max_len=2048 -timeout=60 \
+      LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0 "$program" -runs="$each" -seed="$job" -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=6144 \
         -artifact_prefix="$out/$target-$job-" -print_final_stats=1 "$corpus" "$seeds" >"$log" 2>&1 &
     fi
     pids+=($!)
