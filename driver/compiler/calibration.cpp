@@ -10,6 +10,8 @@ namespace {
 
 /// Windows of the VPU hold kernel, stride and dilation in a byte each.
 constexpr int64_t kMaxByte = 255;
+/// Products of int8 of which any sum is a whole number of FP32: 2^10 times 2^14.
+constexpr int64_t kExactTaps = 1024;
 
 TensorId add_node(Graph &graph, const std::string &op, std::vector<TensorId> inputs,
                   std::map<std::string, Attribute> attributes, Shape shape) {
@@ -49,10 +51,10 @@ TensorId add_largest_magnitude(Graph &graph, TensorId id) {
 bool is_dmmu_product(const Graph &graph, const Node &node) {
   if (node.op == "MatMul") return true;
   if (node.op != "Conv") return false;
-  if (graph[node.inputs[0]].type == Type::I8) return true;
   const Shape &w = graph[node.inputs[1]].shape;
   const int64_t groups = node.integer("group", 1);
   if (groups == 1 || w[1] != 1 || w[0] != groups) return true;
+  if (graph[node.inputs[0]].type == Type::I8 && w[2] * w[3] > kExactTaps) return true;
   int64_t largest = std::max(w[2], w[3]);
   for (const char *key : {"strides", "dilations"}) {
     for (int64_t value : node.integers(key, {1, 1})) largest = std::max(largest, value);

@@ -8,7 +8,8 @@
 
 namespace cx::compiler {
 
-/// Whether the node is a product that the DMMU computes: a MatMul, or a Conv that is not depthwise.
+/// Whether the node is a product that the DMMU computes: a MatMul, or a Conv that is not depthwise. The VPU computes
+/// depthwise ones in FP32; those of int8 only with so few taps that it holds their sums exactly.
 bool is_dmmu_product(const Graph &graph, const Node &node);
 
 /// A tensor known only at run time that a product multiplies, and its key in CompileOptions::ranges: its name, followed

@@ -4,6 +4,7 @@
 #include "driver/compiler/backend/kernel.hpp"
 #include "driver/compiler/backend/patch.hpp"
 #include "driver/compiler/calibration.hpp"
+#include "driver/compiler/frontend/elements.hpp"
 #include "driver/include/cx/error.hpp"
 
 namespace cx::compiler::backend {
@@ -51,7 +52,9 @@ class WindowKernel : public Kernel {
         load_patch(context_, arena, node_.inputs[0], window_, box, box.start[1], box.size[1],
                    fills_with_minus_infinity(), {context_.layout.dtype(node_.inputs[0]), -1, {}}, in_place());
     const SpmView result = tail_.anchor_buffer(arena, box, kChannelsLast);
-    if (!context_.emitter.dry()) emit(result, patch);
+    const SpmView windows = window_buffer(arena, box, result);
+    if (!context_.emitter.dry()) emit(windows, patch);
+    finish(windows, result);
     tail_.run(arena, box, result, kChannelsLast);
   }
 
@@ -64,6 +67,10 @@ class WindowKernel : public Kernel {
   virtual isa::VWindow instruction() const = 0;
   virtual std::optional<SpmView> weights() const { return std::nullopt; }
   virtual std::optional<SpmView> bias() const { return std::nullopt; }
+  virtual Activation window_activation() const { return group_.anchor_act; }
+  /// Where the windows' values go: the anchor's buffer, or one from which finish() fills it.
+  virtual SpmView window_buffer(Arena &, const Box &, const SpmView &result) const { return result; }
+  virtual void finish(const SpmView &, const SpmView &) const {}
 
   Context &context_;
   const Group &group_;
@@ -93,9 +100,10 @@ class WindowKernel : public Kernel {
 
   void emit(const SpmView &result, const Patch &patch) {
     isa::VWindow inst = instruction();
-    inst.act = group_.anchor_act.kind;
-    inst.lo = group_.anchor_act.lo;
-    inst.hi = group_.anchor_act.hi;
+    const Activation act = window_activation();
+    inst.act = act.kind;
+    inst.lo = act.lo;
+    inst.hi = act.hi;
     inst.kernel_y = byte(window_.kernel_y, "kernel height");
     inst.kernel_x = byte(window_.kernel_x, "kernel width");
     inst.stride_y = byte(window_.stride_y, "stride");
@@ -110,9 +118,16 @@ class WindowKernel : public Kernel {
   }
 };
 
+/// Sums of int8 maps are exact, see is_dmmu_product(); a scale that is not 1 is applied to them before the bias.
 class DepthwiseKernel : public WindowKernel {
  public:
-  DepthwiseKernel(Context &context, const Group &group) : WindowKernel(context, group, shape_of(context, group)) {}
+  DepthwiseKernel(Context &context, const Group &group) : WindowKernel(context, group, shape_of(context, group)) {
+    const TensorId scale = scale_operand(node_);
+    if (scale == kNoTensor) return;
+    const Tensor &values = context.graph[scale];
+    const std::vector<float> factors = values.is_constant() ? to_floats(values) : std::vector<float>{};
+    scaled_ = factors.empty() || std::any_of(factors.begin(), factors.end(), [](float f) { return f != 1; });
+  }
 
  private:
   static WindowShape shape_of(const Context &context, const Group &group) {
@@ -124,17 +139,19 @@ class DepthwiseKernel : public WindowKernel {
   void load_operands(Arena &arena, const Box &range) override {
     // [C, 1, ky, kx] as [1][ky][kx][C].
     const Box box{{range.start[1], 0, 0, 0}, {range.size[1], 1, window_.kernel_y, window_.kernel_x}};
-    const SpmView loaded = load_box(context_, arena, node_.inputs[1], box, context_.element, {1, 2, 3, 0});
+    const Dtype type = context_.graph[node_.inputs[1]].type == Type::I8 ? Dtype::INT8 : context_.element;
+    const SpmView loaded = load_box(context_, arena, node_.inputs[1], box, type, {1, 2, 3, 0});
     weights_ = loaded;
     const std::array<std::size_t, 4> order{1, 2, 3, 0};
     for (std::size_t slot = 0; slot < 4; ++slot) {
       weights_.dims[slot] = loaded.dims[order[slot]];
       weights_.strides[slot] = loaded.strides[order[slot]];
     }
+    const Box channels{{range.start[1]}, {range.size[1]}};
     if (node_.inputs.size() > 2 && node_.inputs[2] != kNoTensor) {
-      const Box channels{{range.start[1]}, {range.size[1]}};
       bias_ = load_box(context_, arena, node_.inputs[2], channels, Dtype::FP32, {0});
     }
+    if (scaled_) scale_ = load_box(context_, arena, scale_operand(node_), channels, Dtype::FP32, {0});
   }
 
   isa::VWindow instruction() const override {
@@ -143,10 +160,28 @@ class DepthwiseKernel : public WindowKernel {
     return inst;
   }
   std::optional<SpmView> weights() const override { return weights_; }
-  std::optional<SpmView> bias() const override { return bias_; }
+  std::optional<SpmView> bias() const override { return scaled_ ? std::nullopt : bias_; }
+  Activation window_activation() const override { return scaled_ ? Activation{} : group_.anchor_act; }
+  SpmView window_buffer(Arena &arena, const Box &box, const SpmView &result) const override {
+    const bool narrow = scaled_ && result.dtype != Dtype::FP32;
+    return narrow ? allocate(arena, Dtype::FP32, box.size, kChannelsLast) : result;
+  }
+  void finish(const SpmView &sums, const SpmView &result) const override {
+    if (!scaled_) return;
+    const auto along = [&](SpmView channels) {
+      channels.dims = {channels.dims[0], 1, 1};
+      channels.strides = {channels.strides[0], 0, 0};
+      return broadcast(channels, result.dims);
+    };
+    context_.emitter.binary(isa::Binary::MUL, bias_ ? sums : result, sums, along(scale_),
+                            bias_ ? Activation{} : group_.anchor_act);
+    if (bias_) context_.emitter.binary(isa::Binary::ADD, result, sums, along(*bias_), group_.anchor_act);
+  }
 
   SpmView weights_;
+  SpmView scale_;
   std::optional<SpmView> bias_;
+  bool scaled_ = false;
 };
 
 class PoolKernel : public WindowKernel {

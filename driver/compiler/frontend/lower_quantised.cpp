@@ -603,9 +603,8 @@ std::optional<TensorId> dequantised_convolution(Builder &b, TensorId x, TensorId
   if (window.rank() > 2 || b.dequantised.count(x) == 0 || b.dequantised.count(w) == 0) return std::nullopt;
   const Shape xs = b.shape(x);
   const Shape ws = b.shape(w);
-  // Depthwise convolutions run on the VPU, in floats.
   const bool fits = group >= 1 && xs[1] == ws[1] * group && ws[0] % group == 0;
-  if (!fits || (group > 1 && ws[1] == 1)) return std::nullopt;
+  if (!fits) return std::nullopt;
   const std::optional<Weights> weights = channel_weights(b, w, 0);
   if (!weights) return std::nullopt;
   const std::optional<Activations> a = activations(b, x);

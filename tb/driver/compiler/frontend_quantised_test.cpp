@@ -1,5 +1,6 @@
 // Quantised operators against integer arithmetic, and QDQ models: what they compute and that they compute it in int8.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
@@ -388,6 +389,49 @@ TEST_CASE("A QDQ model multiplies in int8 and gives what its float arithmetic gi
   }
   // An element of h whose sum lies within rounding of a half may be one step off.
   c.check("y", {1, 5}, expected, 0, 127 * static_cast<double>(QdqNet::h_scale * QdqNet::v_scale) + 1e-4 * most);
+}
+
+TEST_CASE("A depthwise convolution of a QDQ model is one of int8") {
+  constexpr float kInScale = 0.01F, kOutScale = 0.02F;
+  constexpr std::array<float, 3> kScales = {0.004F, 0.006F, 0.002F};
+  constexpr std::array<double, 3> kBias = {0.125, -0.25, 0};
+  Case c(13, seed());
+  const double zero = 5;
+  const Numbers x = c.input("x", {1, 3, 5, 5});
+  const Numbers w = whole(c.random(), 3 * 9, -127, 127);
+  initializer(c, "x_scale", {}, {kInScale}, kFloat);
+  initializer(c, "zero", {}, {zero}, kInt8);
+  initializer(c, "w", {3, 1, 3, 3}, w, kInt8);
+  initializer(c, "w_scale", {3}, {kScales[0], kScales[1], kScales[2]}, kFloat);
+  initializer(c, "w_zero", {3}, {0, 0, 0}, kInt8);
+  initializer(c, "bias", {3}, {kBias[0], kBias[1], kBias[2]}, kFloat);
+  initializer(c, "y_scale", {}, {kOutScale}, kFloat);
+  auto &m = c.model();
+  m.node("QuantizeLinear", {"x", "x_scale", "zero"}, {"xq"});
+  m.node("DequantizeLinear", {"xq", "x_scale", "zero"}, {"xd"});
+  attribute(m.node("DequantizeLinear", {"w", "w_scale", "w_zero"}, {"wd"}), "axis", int64_t{0});
+  attribute(m.node("Conv", {"xd", "wd", "bias"}, {"h"}), "group", int64_t{3});
+  m.node("QuantizeLinear", {"h", "y_scale", "zero"}, {"hq"});
+  m.node("DequantizeLinear", {"hq", "y_scale", "zero"}, {"y"});
+  m.output("y");
+  const Graph graph = c.import();
+  CHECK(products(graph) == 1);
+  CHECK(products_of_int8(graph) == 1);
+  Numbers expected;
+  for (std::size_t ch = 0; ch < 3; ++ch) {
+    for (std::size_t y = 0; y < 3; ++y) {
+      for (std::size_t column = 0; column < 3; ++column) {
+        double sum = kBias[ch];
+        for (std::size_t tap = 0; tap < 9; ++tap) {
+          const double element = x[(ch * 5 + y + tap / 3) * 5 + column + tap % 3];
+          sum += rounded(element, kInScale, zero, kInt8) * w[ch * 9 + tap] * static_cast<double>(kScales[ch]);
+        }
+        expected.push_back(rounded(sum, kOutScale, zero, kInt8));
+      }
+    }
+  }
+  // A sum within rounding of a half may be one step off.
+  c.check("y", {1, 3, 3, 3}, expected, 0, 1.001 * static_cast<double>(kOutScale));
 }
 
 TEST_CASE("Products that are not of int8 stay with floats") {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "driver/compiler/backend/views.hpp"
+#include "driver/compiler/calibration.hpp"
 #include "driver/include/cx/error.hpp"
 #include "tb/driver/compiler/backend/typed_bench.hpp"
 #include "tb/driver/compiler/node_case.hpp"
@@ -105,6 +106,55 @@ class Products {
   std::map<TensorId, Tensor> inputs_;
 };
 
+/// A convolution of random size with `channels` inputs of each group.
+void check_convolution(GraphMaker &m, int64_t group, int64_t channels, int64_t outputs) {
+  Products products(m);
+  const int64_t batch = m.pick(1, 2);
+  const int64_t height = m.pick(4, 12), width = m.pick(4, 12);
+  const int64_t ky = m.pick(1, 3), kx = m.pick(1, 4);
+  const int64_t sy = m.pick(1, 2), sx = m.pick(1, 2), dy = m.pick(1, 2), dx = m.pick(1, 1 + (kx < 3 ? 1 : 0));
+  const std::vector<int64_t> pads = {m.pick(0, 2), m.pick(0, 2), m.pick(0, 2), m.pick(0, 2)};
+  const int64_t pad_value = m.pick(-128, 127);
+  const int64_t room_y = height + pads[0] + pads[2] - (ky - 1) * dy - 1;
+  const int64_t room_x = width + pads[1] + pads[3] - (kx - 1) * dx - 1;
+  if (room_y < 0 || room_x < 0) return;
+  const int64_t rows = room_y / sy + 1, columns = room_x / sx + 1;
+  const Operand x = products.operand({batch, channels * group, height, width}, false);
+  const Operand w = products.operand({outputs, channels, ky, kx}, m.pick(0, 2) != 0);
+  std::vector<int64_t> sums;
+  for (int64_t n = 0; n < batch; ++n) {
+    for (int64_t o = 0; o < outputs; ++o) {
+      for (int64_t oy = 0; oy < rows; ++oy) {
+        for (int64_t ox = 0; ox < columns; ++ox) {
+          int64_t sum = 0;
+          for (int64_t c = 0; c < channels; ++c) {
+            const int64_t plane = (n * group + o / (outputs / group)) * channels + c;
+            for (int64_t i = 0; i < ky; ++i) {
+              for (int64_t j = 0; j < kx; ++j) {
+                const int64_t iy = oy * sy + i * dy - pads[0];
+                const int64_t ix = ox * sx + j * dx - pads[1];
+                const bool inside = iy >= 0 && iy < height && ix >= 0 && ix < width;
+                const int64_t value =
+                    inside ? x.values[static_cast<std::size_t>((plane * height + iy) * width + ix)] : pad_value;
+                sum += value * w.values[static_cast<std::size_t>(((o * channels + c) * ky + i) * kx + j)];
+              }
+            }
+          }
+          sums.push_back(sum);
+        }
+      }
+    }
+  }
+  products.check("Conv", {x.id, w.id},
+                 {{"strides", std::vector<int64_t>{sy, sx}},
+                  {"pads", pads},
+                  {"dilations", std::vector<int64_t>{dy, dx}},
+                  {"group", group},
+                  {"pad_value", pad_value}},
+                 {batch, outputs, rows, columns}, outputs, sums,
+                 [&](std::size_t i) { return static_cast<int64_t>(i) / (rows * columns) % outputs; });
+}
+
 }  // namespace
 
 TEST_CASE("matrix products of int8 tensors are exact") {
@@ -141,53 +191,29 @@ TEST_CASE("matrix products of int8 tensors are exact") {
 
 TEST_CASE("convolutions of int8 maps are exact, with padding that holds a value") {
   repeat_typed(5100, 14, [](GraphMaker &m) {
-    Products products(m);
     const int64_t group = m.pick(0, 2) == 0 ? m.pick(2, 3) : 1;
-    const int64_t batch = m.pick(1, 2), channels = m.pick(1, 6), outputs = group * m.pick(1, 12 / group);
-    const int64_t height = m.pick(4, 12), width = m.pick(4, 12);
-    const int64_t ky = m.pick(1, 3), kx = m.pick(1, 4);
-    const int64_t sy = m.pick(1, 2), sx = m.pick(1, 2), dy = m.pick(1, 2), dx = m.pick(1, 1 + (kx < 3 ? 1 : 0));
-    const std::vector<int64_t> pads = {m.pick(0, 2), m.pick(0, 2), m.pick(0, 2), m.pick(0, 2)};
-    const int64_t pad_value = m.pick(-128, 127);
-    const int64_t room_y = height + pads[0] + pads[2] - (ky - 1) * dy - 1;
-    const int64_t room_x = width + pads[1] + pads[3] - (kx - 1) * dx - 1;
-    if (room_y < 0 || room_x < 0) return;
-    const int64_t rows = room_y / sy + 1, columns = room_x / sx + 1;
-    const Operand x = products.operand({batch, channels * group, height, width}, false);
-    const Operand w = products.operand({outputs, channels, ky, kx}, m.pick(0, 2) != 0);
-    std::vector<int64_t> sums;
-    for (int64_t n = 0; n < batch; ++n) {
-      for (int64_t o = 0; o < outputs; ++o) {
-        for (int64_t oy = 0; oy < rows; ++oy) {
-          for (int64_t ox = 0; ox < columns; ++ox) {
-            int64_t sum = 0;
-            for (int64_t c = 0; c < channels; ++c) {
-              const int64_t plane = (n * group + o / (outputs / group)) * channels + c;
-              for (int64_t i = 0; i < ky; ++i) {
-                for (int64_t j = 0; j < kx; ++j) {
-                  const int64_t iy = oy * sy + i * dy - pads[0];
-                  const int64_t ix = ox * sx + j * dx - pads[1];
-                  const bool inside = iy >= 0 && iy < height && ix >= 0 && ix < width;
-                  const int64_t value =
-                      inside ? x.values[static_cast<std::size_t>((plane * height + iy) * width + ix)] : pad_value;
-                  sum += value * w.values[static_cast<std::size_t>(((o * channels + c) * ky + i) * kx + j)];
-                }
-              }
-            }
-            sums.push_back(sum);
-          }
-        }
-      }
-    }
-    products.check("Conv", {x.id, w.id},
-                   {{"strides", std::vector<int64_t>{sy, sx}},
-                    {"pads", pads},
-                    {"dilations", std::vector<int64_t>{dy, dx}},
-                    {"group", group},
-                    {"pad_value", pad_value}},
-                   {batch, outputs, rows, columns}, outputs, sums,
-                   [&](std::size_t i) { return static_cast<int64_t>(i) / (rows * columns) % outputs; });
+    check_convolution(m, group, m.pick(1, 6), group * m.pick(1, 12 / group));
   });
+}
+
+TEST_CASE("depthwise convolutions of int8 maps are exact, with padding that holds a value") {
+  repeat_typed(5200, 14, [](GraphMaker &m) {
+    const int64_t channels = m.pick(2, 40);
+    check_convolution(m, channels, 1, channels);
+  });
+}
+
+TEST_CASE("the VPU takes depthwise convolutions of int8 whose sums FP32 holds, the DMMU the others") {
+  const auto depthwise = [](int64_t kernel) {
+    GraphMaker m(1);
+    const TensorId x = m.input({1, 2, 40, 40}, Type::I8);
+    const TensorId w = m.input({2, 1, kernel, kernel}, Type::I8);
+    m.node("Conv", {x, w}, {{"group", int64_t{2}}}, {1, 2, 41 - kernel, 41 - kernel}, Type::I32);
+    return !is_dmmu_product(m.graph, m.graph.nodes[0]);
+  };
+  CHECK(depthwise(3));
+  CHECK(depthwise(32));
+  CHECK_FALSE(depthwise(33));
 }
 
 TEST_CASE("a target without INT8 refuses products of int8 tensors, naming the node") {
