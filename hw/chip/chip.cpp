@@ -39,8 +39,9 @@ namespace {
 
 constexpr size_t kLogLines = 256;
 
-DramParams dram_params(const config::Chip &config) {
+DramParams dram_params(const config::Chip &config, bool shared) {
   DramParams params;
+  params.shared = shared;
   params.bytes = std::uint64_t{config.dram.mib} << 20;
   params.channels = config.dram.channels;
   params.bandwidth_gbps = config.dram.bandwidth_gbps;
@@ -83,11 +84,14 @@ VpuParams vpu_params(const config::Chip &config) {
 
 PcieParams pcie_params(const config::Chip &config) {
   PcieParams params;
-  params.link = {config.pcie.gen, config.pcie.width, config.pcie.mps, config.pcie.mrrs, config.pcie.latency_ns};
+  params.link = {config.pcie.gen,        config.pcie.width, config.pcie.mps, config.pcie.mrrs,
+                 config.pcie.latency_ns, config.pcie.tags,  config.pcie.rcb};
   params.vendor_id = static_cast<std::uint16_t>(config.pcie.vendor_id);
   params.device_id = static_cast<std::uint16_t>(config.pcie.device_id);
   params.tcm_bytes = std::uint64_t{config.cp.tcm_kib} * 1024;
   params.bar2_bytes = std::bit_ceil(params.tcm_bytes);
+  params.dram_bytes = std::uint64_t{config.dram.mib} << 20;
+  params.bar4_bytes = std::bit_ceil(params.dram_bytes);
   return params;
 }
 
@@ -100,10 +104,10 @@ ControlProcessor::Config cp_config(const config::Chip &config) {
 }  // namespace
 
 struct Chip::Blocks {
-  Blocks(Chip &chip, const config::Chip &config)
+  Blocks(Chip &chip, const config::Chip &config, bool share_dram)
       : clock(config.chip.clock_mhz),
         noc("noc", clock, noc_params(config)),
-        dram("dram", clock, dram_params(config)),
+        dram("dram", clock, dram_params(config, share_dram)),
         spm("spm", clock, spm_params(config)),
         semaphores("semaphores", config.semaphores.count),
         context{clock, noc, spm, semaphores},
@@ -173,10 +177,10 @@ void Chip::check_buildable(const config::Chip &config) {
   if (config.sca.tiles != 0) make_sca_tile(Sca::tile_shape_of(config.sca), !config.sca.rtl_tiles.none());
 }
 
-Chip::Chip(sc_core::sc_module_name name, const config::Chip &config)
+Chip::Chip(sc_core::sc_module_name name, const config::Chip &config, bool share_dram)
     : sc_module(name),
       config_(config),
-      blocks_(std::make_unique<Blocks>(*this, config)),
+      blocks_(std::make_unique<Blocks>(*this, config, share_dram)),
       echo_log_(std::getenv("CX_FIRMWARE_LOG") != nullptr) {
   wire();
 }
@@ -195,7 +199,10 @@ Spm &Chip::spm() { return blocks_->spm; }
 void Chip::wire() {
   Blocks &b = *blocks_;
   b.noc.add_initiator("cp", b.cp.bus_socket);
-  b.noc.add_initiator("host", b.pcie.bus, regs::Side::host);
+  const Noc::InitiatorId host = b.noc.add_initiator("host", b.pcie.bus, regs::Side::host);
+  b.pcie.on_peer_access([&b, host](Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {
+    return b.noc.reserve(host, start, CX_MEM_DRAM_BASE + offset, span, bytes, write);
+  });
 
   const auto page = [&](const char *label, std::uint64_t offset, auto &socket,
                         std::span<const regs::RegDesc> registers) {

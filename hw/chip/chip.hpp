@@ -30,8 +30,9 @@ class Chip : public sc_core::sc_module {
   // not in this build). Throws std::exception. Call it before the constructor: a module hierarchy cannot be taken back.
   static void check_buildable(const config::Chip &config);
 
-  // Throws std::exception if a block refuses its parameters.
-  Chip(sc_core::sc_module_name name, const config::Chip &config);
+  // share_dram: device memory lies in a file that other processes may map. Throws std::exception if a block refuses its
+  // parameters.
+  Chip(sc_core::sc_module_name name, const config::Chip &config, bool share_dram = false);
   ~Chip() override;
 
   const config::Chip &config() const { return config_; }

@@ -41,6 +41,8 @@ class CallWindow final : public cx::hw::HostWindow {
   cx_port_window calls_;
 };
 
+class PeerMapping;
+
 }  // namespace
 
 struct cx_port {
@@ -54,6 +56,8 @@ struct cx_port {
   std::unique_ptr<cx::hw::Chip> chip;
   std::vector<cx::hw::InstructionRecord> trace;
   std::vector<std::unique_ptr<CallWindow>> windows;  // until the port is closed
+  std::vector<std::unique_ptr<PeerMapping>> peers;
+  bool shared = false;  // device memory lies in a file
 };
 
 namespace {
@@ -105,6 +109,11 @@ std::optional<std::uint32_t> &wanted_rtl_tile() {
   return tile;
 }
 
+bool &share_memory() {
+  static bool shared = false;
+  return shared;
+}
+
 std::string &open_error() {
   static std::string text;
   return text;
@@ -126,6 +135,39 @@ void prepare_kernel() {
   sc_core::sc_report_handler::set_actions(sc_core::SC_FATAL, sc_core::SC_THROW);
   sc_core::sc_report_handler::set_actions(sc_core::SC_ERROR, sc_core::SC_THROW);
 }
+
+// Device memory of another card in a card's address space. Kernels count time from different origins.
+class PeerMapping final : public cx::hw::PeerMemory {
+ public:
+  PeerMapping(const cx_port &owner, cx_port &target, std::uint64_t iova, std::uint64_t offset)
+      : owner_(owner), target_(target), iova_(iova), offset_(offset) {}
+
+  const cx_port &target() const { return target_; }
+  std::uint64_t iova() const { return iova_; }
+  bool reachable() const override { return target_.open && target_.chip->endpoint().config().memory_enabled(); }
+  std::uint64_t written(std::uint64_t at, const cx::hw::PcieRuns &runs) override {
+    return timed(at, [&](cx::hw::Cycles cycle) {
+      return target_.chip->endpoint().peer_write(cycle, offset_ + (runs.address - iova_), runs);
+    });
+  }
+  std::uint64_t answered(std::uint64_t at, const cx::hw::PcieRuns &runs) override {
+    return timed(at, [&](cx::hw::Cycles cycle) {
+      return target_.chip->endpoint().peer_read(cycle, offset_ + (runs.address - iova_), runs);
+    });
+  }
+
+ private:
+  template <class Access>
+  std::uint64_t timed(std::uint64_t at, Access access) {
+    const std::uint64_t period = cx::hw::Clock(target_.chip->config().chip.clock_mhz).period_ps();
+    const std::uint64_t shift = owner_.origin_ps - target_.origin_ps;
+    return access((at + shift + period - 1) / period) * period - shift;
+  }
+
+  const cx_port &owner_;
+  cx_port &target_;
+  std::uint64_t iova_, offset_;
+};
 
 // Runs f and turns exceptions into an error code.
 template <class F>
@@ -243,7 +285,7 @@ std::uint64_t &openings() {
 
 cx_port *closed_card(const cx::config::Chip &config) {
   const auto found = std::find_if(all_ports().begin(), all_ports().end(), [&](const cx_port *port) {
-    return !port->open && !port->broken && port->chip->config() == config;
+    return !port->open && !port->broken && port->shared == share_memory() && port->chip->config() == config;
   });
   return found != all_ports().end() ? *found : nullptr;
 }
@@ -257,7 +299,8 @@ cx_port *build_card(const cx::config::Chip &config) {
   port->broken = true;  // a hierarchy that could not be built stays behind, in a kernel that nobody runs
   port->kernel = new sc_core::sc_simcontext;
   const InKernel turn(*port);
-  port->chip = std::make_unique<Chip>("chip", config);
+  port->shared = share_memory();
+  port->chip = std::make_unique<Chip>("chip", config, port->shared);
   sc_core::sc_start(sc_core::SC_ZERO_TIME);
   port->broken = false;
   return port;
@@ -318,8 +361,19 @@ void cx_port_close(cx_port *port) {
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
   port->windows.clear();
+  port->peers.clear();
+  for (cx_port *other : all_ports()) {
+    if (other->chip == nullptr) continue;
+    std::erase_if(other->peers, [&](const auto &peer) {
+      if (&peer->target() != port) return false;
+      other->chip->endpoint().host_memory().unmap(*peer);
+      return true;
+    });
+  }
   port->chip->dram().reset();
 }
+
+void cx_port_share_memory(void) { share_memory() = true; }
 
 void cx_port_want_rtl_tile(uint32_t tile) { wanted_rtl_tile() = tile; }
 
@@ -445,6 +499,43 @@ int cx_port_dma_map_window(cx_port *port, uint64_t iova, size_t size, const cx_p
   });
 }
 
+int cx_port_dma_map_peer(cx_port *port, uint64_t iova, size_t size, cx_port *peer, uint64_t offset, int access) {
+  return guarded(port, [&] {
+    if (peer == nullptr || peer == port || !peer->open || peer->broken) {
+      return fail(port, CX_PORT_BAD_ARGUMENT, "expected another open card");
+    }
+    const std::uint64_t bytes = peer->chip->dram().bytes();
+    if (offset > bytes || size > bytes - offset) {
+      return fail(port, CX_PORT_BAD_ARGUMENT, "the range is not inside the other card's memory");
+    }
+    auto made = std::make_unique<PeerMapping>(*port, *peer, iova, offset);
+    const int result = mapped(port, port->chip->endpoint().host_memory().map(iova, size, peer->chip->dram().data() + offset,
+                                                                             *made, access_of(access)));
+    if (result == CX_PORT_OK) port->peers.push_back(std::move(made));
+    return result;
+  });
+}
+
+int cx_port_peer_traffic(cx_port *port, uint64_t offset, uint64_t bytes, int write, uint64_t *duration_ps) {
+  return guarded(port, [&] {
+    const std::uint64_t there = port->chip->dram().bytes();
+    if (duration_ps == nullptr || bytes == 0 || offset > there || bytes > there - offset) {
+      return fail(port, CX_PORT_BAD_ARGUMENT, "the range is not inside the card's memory");
+    }
+    PcieEndpoint &endpoint = port->chip->endpoint();
+    const cx::hw::Clock clock(port->chip->config().chip.clock_mhz);
+    const cx::hw::PcieRuns runs{1, bytes, offset};
+    const std::uint64_t start = now_ps();
+    const cx::hw::Cycles end = write != 0 ? endpoint.peer_write(clock.now(), offset, runs)
+                                          : endpoint.peer_read(clock.now(), offset, runs) + endpoint.link().latency();
+    const std::uint64_t target = start + clock.until(end).value();
+    while (now_ps() < target) sc_core::sc_start(sc_core::sc_time::from_value(target - now_ps()));
+    catch_up_others(*port);
+    *duration_ps = target - start;
+    return static_cast<int>(CX_PORT_OK);
+  });
+}
+
 int cx_port_function_reset(cx_port *port) {
   return guarded(port, [&] {
     port->chip->endpoint().function_reset();
@@ -465,7 +556,12 @@ uint64_t cx_port_region_bytes(const cx_port *port, int bar) {
 }
 
 int cx_port_region_file(const cx_port *port, int bar, uint64_t *bytes) {
-  if (port == nullptr || !port->open || bytes == nullptr || bar != 2) return -1;
+  if (port == nullptr || !port->open || bytes == nullptr) return -1;
+  if (bar == 4) {
+    *bytes = port->chip->dram().bytes();
+    return port->chip->dram().file();
+  }
+  if (bar != 2) return -1;
   *bytes = port->chip->tcm_bytes() & ~uint64_t{4095};
   return *bytes != 0 ? port->chip->tcm_file() : -1;
 }
@@ -473,7 +569,10 @@ int cx_port_region_file(const cx_port *port, int bar, uint64_t *bytes) {
 int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size) {
   return guarded(port, [&] {
     using Result = cx::hw::HostMemory::Result;
-    if (port->chip->endpoint().host_memory().unmap(iova, size) == Result::ok) return static_cast<int>(CX_PORT_OK);
+    if (port->chip->endpoint().host_memory().unmap(iova, size) == Result::ok) {
+      std::erase_if(port->peers, [&](const auto &peer) { return peer->iova() - iova < size; });
+      return static_cast<int>(CX_PORT_OK);
+    }
     return fail(port, CX_PORT_BAD_ARGUMENT, "the range is not exactly one or several mappings");
   });
 }

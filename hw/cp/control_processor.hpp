@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "hw/cp/rv32_core.hpp"
-#include "hw/cp/shared_memory.hpp"
+#include "hw/noc/shared_memory.hpp"
 #include "hw/sync/clock.hpp"
 
 namespace cx::regs {

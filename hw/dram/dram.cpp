@@ -37,7 +37,7 @@ Dram::Dram(sc_core::sc_module_name name, const Clock &clock, const DramParams &p
       channels_(params.channels, BandwidthServer(channel_bytes_per_cycle(clock, params))),
       latency_cycles_(
           static_cast<Cycles>(std::ceil(params.latency_ns * 1000.0 / static_cast<double>(clock.period_ps())))),
-      store_(params.bytes, "dram") {
+      store_(params.bytes, "dram", params.shared) {
   socket.register_b_transport(this, &Dram::b_transport);
   socket.register_get_direct_mem_ptr(this, &Dram::get_direct_mem_ptr);
   socket.register_transport_dbg(this, &Dram::transport_dbg);

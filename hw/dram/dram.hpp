@@ -24,6 +24,7 @@ struct DramParams {
   double latency_ns = 60;                        // dram.latency_ns
   std::uint64_t interleave_bytes = 1024;         // dram.interleave_bytes; a multiple of burst_bytes
   std::uint64_t burst_bytes = 64;                // least that a channel transfers
+  bool shared = false;                           // other processes may map the store
 };
 
 // Timing: see README.md. A request is rounded out to bursts, split over the channels by address, waits for each
@@ -38,6 +39,7 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
 
   // The store, zero until written. Untouched pages cost nothing.
   std::byte *data() { return store_.data(); }
+  int file() const { return store_.file(); }  // of a shared store; another one after reset()
   std::uint64_t bytes() const { return params_.bytes; }
   const DramParams &params() const { return params_; }
 

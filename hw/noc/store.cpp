@@ -21,7 +21,12 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) { return (value 
 
 }  // namespace
 
-Store::Store(std::uint64_t bytes, const char *what) : bytes_(round_up(bytes, kPage)), what_(what) {
+Store::Store(std::uint64_t bytes, const char *what, bool shared) : bytes_(round_up(bytes, kPage)), what_(what) {
+  if (shared) {
+    shared_ = std::make_unique<SharedMemory>(bytes_);
+    data_ = reinterpret_cast<std::byte *>(shared_->data());
+    return;
+  }
   // Aligned for large pages; what lies before and after goes back, so that an access beyond the end is noticed.
   const std::uint64_t slack = bytes_ >= kLargePage ? kLargePage : 0;
   void *mapped =
@@ -38,9 +43,15 @@ Store::Store(std::uint64_t bytes, const char *what) : bytes_(round_up(bytes, kPa
   ::madvise(data_, bytes_, MADV_HUGEPAGE);  // a wish: the host may have none
 }
 
-Store::~Store() { ::munmap(data_, bytes_); }
+Store::~Store() {
+  if (!shared_) ::munmap(data_, bytes_);
+}
 
 void Store::clear() {
+  if (shared_) {
+    shared_->renew();
+    return;
+  }
   // Anonymous private pages read as zero again.
   if (::madvise(data_, bytes_, MADV_DONTNEED) != 0) fail(what_, "clearing");
 }

@@ -4,6 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+
+#include "hw/noc/shared_memory.hpp"
 
 namespace cx::hw {
 
@@ -11,8 +14,9 @@ namespace cx::hw {
 // is used of it.
 class Store {
  public:
-  // `bytes` is above 0. Throws std::system_error, which names `what`, if the host refuses.
-  Store(std::uint64_t bytes, const char *what);
+  // `bytes` is above 0. `shared`: the bytes lie in a file that other processes may map, in whatever pages the host gives
+  // such files. Throws std::system_error, which names `what`, if the host refuses.
+  Store(std::uint64_t bytes, const char *what, bool shared = false);
   ~Store();
   Store(const Store &) = delete;
   Store &operator=(const Store &) = delete;
@@ -21,10 +25,13 @@ class Store {
   const std::byte *data() const { return data_; }
   std::uint64_t bytes() const { return bytes_; }
 
-  // All zero again; gives the memory back to the host.
+  int file() const { return shared_ ? shared_->file() : -1; }  // -1: not shared
+
+  // All zero again; gives the memory back to the host. A shared store gets another file.
   void clear();
 
  private:
+  std::unique_ptr<SharedMemory> shared_;
   std::uint64_t bytes_;
   const char *what_;
   std::byte *data_;

@@ -1,5 +1,5 @@
 // Configuration space of the PCIe function: type-0 header, power management, MSI-X and PCI Express capabilities, and in
-// extended space advanced error reporting and a serial number.
+// extended space advanced error reporting, a serial number and a resizable BAR.
 #ifndef HW_PCIE_CONFIG_SPACE_HPP
 #define HW_PCIE_CONFIG_SPACE_HPP
 
@@ -14,10 +14,13 @@ struct ConfigSpaceParams {
   std::uint16_t device_id = 0;
   std::uint64_t bar0_bytes = 0;  // powers of two, at least 16
   std::uint64_t bar2_bytes = 0;
+  std::uint64_t bar4_bytes = 0;  // at least 1 MiB; the host may make it smaller. 0: there is none
   unsigned gen = 4;
   unsigned width = 16;
   unsigned mps = 256;   // largest supported, and what is programmed at reset
   unsigned mrrs = 512;  // programmed at reset
+  unsigned tags = 256;  // read requests that the function can have under way, 1 to 768
+  unsigned rcb = 64;    // read completion boundary, programmed at reset
 };
 
 class ConfigSpace {
@@ -30,6 +33,7 @@ class ConfigSpace {
   // Extended capabilities.
   static constexpr unsigned kAer = 0x100;     // advanced error reporting
   static constexpr unsigned kSerial = 0x150;  // device serial number
+  static constexpr unsigned kResizable = 0x160;  // resizable BAR
   // Bits of the status register that the device sets.
   static constexpr std::uint16_t kReceivedMasterAbort = 1u << 13;
 
@@ -48,8 +52,14 @@ class ConfigSpace {
   bool msix_function_mask() const;
   unsigned mps() const;
   unsigned mrrs() const;
+  // Read requests under way: as many as the function has, within 5, 8 or 10 bits of tag.
+  unsigned tags() const;
+  unsigned rcb() const;
+  bool relaxed_ordering() const;
   // Base address that the host has programmed, without the flag bits.
   std::uint64_t bar(unsigned index) const;
+  // Size of BAR4 as the host has chosen it.
+  std::uint64_t bar4_bytes() const;
 
   // Sets MSI-X Enable and clears Function Mask.
   void enable_msix();
@@ -73,6 +83,9 @@ class ConfigSpace {
   std::uint32_t dword(unsigned offset) const;
   void define(unsigned offset, unsigned size, std::uint32_t value, std::uint32_t writable = 0,
               std::uint32_t write_one_clears = 0);
+  void define_bar(unsigned offset, std::uint64_t bytes, std::uint32_t flags);
+  void define_resizable();
+  void resize_bar4();
 
   ConfigSpaceParams params_;
   std::array<std::uint8_t, kBytes> value_{};

@@ -1,5 +1,6 @@
 #include "hw/pcie/endpoint.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -36,8 +37,8 @@ PcieEndpoint::PcieEndpoint(sc_core::sc_module_name name, const Clock &clock, con
       clock_(clock),
       params_(params),
       link_(clock, params.link),
-      config_({params.vendor_id, params.device_id, CX_BAR0_SIZE, params.bar2_bytes, params.link.gen, params.link.width,
-               params.link.mps, params.link.mrrs}),
+      config_({params.vendor_id, params.device_id, CX_BAR0_SIZE, params.bar2_bytes, params.bar4_bytes, params.link.gen,
+               params.link.width, params.link.mps, params.link.mrrs, params.link.tags, params.link.rcb}),
       words_(CX_BAR0_SIZE / 4, false),
       request_event_("request_event"),
       message_event_("message_event") {
@@ -79,7 +80,7 @@ std::optional<std::string> PcieEndpoint::refuse(int bar, std::uint64_t offset, s
     } else if (offset >= ConfigSpace::kBytes) {
       reason = "outside of configuration space";
     }
-  } else if (bar != 0 && bar != 2) {
+  } else if (bar != 0 && bar != 2 && bar != 4) {
     reason = "no such BAR";
   } else if (!config_.memory_enabled()) {
     reason = "memory space is not enabled (command register) or the function is not in D0";
@@ -91,8 +92,11 @@ std::optional<std::string> PcieEndpoint::refuse(int bar, std::uint64_t offset, s
     } else if (!words_[offset / 4]) {
       reason = "no such register";
     }
-  } else if (size == 0 || offset >= params_.tcm_bytes || size > params_.tcm_bytes - offset) {
-    reason = "outside of the firmware memory";
+  } else {
+    const std::uint64_t bytes = bar == 2 ? params_.tcm_bytes : std::min(params_.dram_bytes, config_.bar4_bytes());
+    if (size == 0 || offset >= bytes || size > bytes - offset) {
+      reason = bar == 2 ? "outside of the firmware memory" : "outside of the device memory that the BAR shows";
+    }
   }
   if (reason == nullptr) return std::nullopt;
   ++refused_;
@@ -168,7 +172,8 @@ void PcieEndpoint::bus_access(bool write, int bar, std::uint64_t offset, std::by
                               sc_core::sc_time &delay, std::string &error) {
   tlm::tlm_generic_payload transaction;
   transaction.set_command(write ? tlm::TLM_WRITE_COMMAND : tlm::TLM_READ_COMMAND);
-  transaction.set_address((bar == 0 ? CX_PERIPHERAL_BASE : CX_MEM_TCM_BASE) + offset);
+  const std::uint64_t base = bar == 0 ? CX_PERIPHERAL_BASE : bar == 2 ? CX_MEM_TCM_BASE : CX_MEM_DRAM_BASE;
+  transaction.set_address(base + offset);
   transaction.set_data_ptr(reinterpret_cast<unsigned char *>(data));
   transaction.set_data_length(static_cast<unsigned>(size));
   transaction.set_streaming_width(static_cast<unsigned>(size));
@@ -224,7 +229,42 @@ bool PcieEndpoint::arm(std::uint32_t vector, bool armed) {
 std::uint64_t PcieEndpoint::region_bytes(int bar) const {
   if (bar == kConfigSpace) return ConfigSpace::kBytes;
   if (bar == 0) return CX_BAR0_SIZE;
+  if (bar == 4) return params_.bar4_bytes;
   return bar == 2 ? params_.bar2_bytes : 0;
+}
+
+// ---- DMA and other functions ----
+
+Cycles PcieEndpoint::dma_read(Cycles start, const PcieRuns &runs) {
+  PeerMemory *peer = host_memory_.peer(runs.address);
+  const Cycles arrived = link_.dma_read(start, runs);
+  if (peer == nullptr) return arrived;
+  const std::uint64_t period = clock_.period_ps();
+  const std::uint64_t answered = peer->answered((start + link_.latency()) * period, runs);
+  return std::max(arrived, (answered + period - 1) / period + link_.latency());
+}
+
+Cycles PcieEndpoint::dma_write(Cycles start, const PcieRuns &runs) {
+  PeerMemory *peer = host_memory_.peer(runs.address);
+  const Cycles left = link_.dma_write(start, runs);
+  if (peer == nullptr) return left;
+  const std::uint64_t period = clock_.period_ps();
+  return (peer->written((left + link_.latency()) * period, runs) + period - 1) / period;
+}
+
+namespace {
+
+std::uint64_t span_of(const PcieRuns &runs) { return (runs.rows - 1) * runs.pitch + runs.row_bytes; }
+
+}  // namespace
+
+Cycles PcieEndpoint::peer_write(Cycles arrival, std::uint64_t offset, const PcieRuns &runs) {
+  return memory_price_(link_.peer_write(arrival, runs), offset, span_of(runs), runs.bytes(), true);
+}
+
+Cycles PcieEndpoint::peer_read(Cycles arrival, std::uint64_t offset, const PcieRuns &runs) {
+  const Cycles requested = link_.peer_read_request(arrival, runs);
+  return link_.peer_read_completion(memory_price_(requested, offset, span_of(runs), runs.bytes(), false), runs);
 }
 
 // ---- MSI-X ----
@@ -294,8 +334,12 @@ void PcieEndpoint::deliver_messages() {
   if (arrived) sc_core::sc_pause();
 }
 
+PcieLimits PcieEndpoint::limits() const {
+  return {config_.mps(), config_.mrrs(), config_.tags(), config_.rcb(), config_.relaxed_ordering()};
+}
+
 void PcieEndpoint::apply_config() {
-  link_.set_limits(config_.mps(), config_.mrrs());
+  link_.set_limits(limits());
   send_pending();
 }
 
@@ -308,7 +352,7 @@ void PcieEndpoint::reset(bool power_on) {
   error_ = announce_ = false;
   config_.reset();
   link_.reset();
-  link_.set_limits(config_.mps(), config_.mrrs());
+  link_.set_limits(limits());
   requests_.clear();
   arrived_.clear();
   host_memory_.clear();

@@ -31,6 +31,8 @@ struct PcieParams {
   std::uint16_t device_id = 0;
   std::uint64_t bar2_bytes = 0;  // power of two
   std::uint64_t tcm_bytes = 0;   // part of BAR2 that is there
+  std::uint64_t bar4_bytes = 0;  // power of two of at least 1 MiB
+  std::uint64_t dram_bytes = 0;  // part of BAR4 that is there
 };
 
 // Requests by the host arrive in order: posted writes one latency after they were sent, reads are answered over the
@@ -98,6 +100,19 @@ class PcieEndpoint : public sc_core::sc_module {
   // An internal error of the device, for advanced error reporting; one that is not correctable is reported to the host.
   void internal_error(bool correctable);
 
+  // The system DMA's accesses to what lies in its address space, the host's or another function's: when the last byte is
+  // on the card; when it has left the card, or is in the other's memory.
+  Cycles dma_read(Cycles start, const PcieRuns &runs);
+  Cycles dma_write(Cycles start, const PcieRuns &runs);
+
+  // Another function's access to device memory at `offset` of BAR4: when it is stored; when its last byte has left the
+  // card.
+  Cycles peer_write(Cycles arrival, std::uint64_t offset, const PcieRuns &runs);
+  Cycles peer_read(Cycles arrival, std::uint64_t offset, const PcieRuns &runs);
+  // Prices accesses to device memory: from a cycle, bytes from an offset over a span, whether they write.
+  using MemoryPrice = std::function<Cycles(Cycles, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool)>;
+  void on_peer_access(MemoryPrice price) { memory_price_ = std::move(price); }
+
   // Raises a vector: sends its message, or keeps it pending while it is masked, MSI-X is off or the function may not
   // master the bus.
   void raise(std::uint32_t vector);
@@ -143,6 +158,7 @@ class PcieEndpoint : public sc_core::sc_module {
   void send_pending();
   bool pending(std::uint32_t vector) const;
   void set_pending(std::uint32_t vector, bool value);
+  PcieLimits limits() const;
   void apply_config();
 
   Clock clock_;
@@ -162,6 +178,7 @@ class PcieEndpoint : public sc_core::sc_module {
   bool link_up_ = true;
   bool error_ = false, announce_ = false;
   std::function<void()> function_reset_;
+  MemoryPrice memory_price_;
 };
 
 }  // namespace cx::hw

@@ -16,6 +16,23 @@ HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, Host
   return map(iova, bytes, Mapping{0, nullptr, &window, access});
 }
 
+HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, std::byte *memory, PeerMemory &peer,
+                                   Access access) {
+  if (memory == nullptr) return Result::bad_argument;
+  return map(iova, bytes, Mapping{0, memory, nullptr, access, &peer});
+}
+
+void HostMemory::unmap(const PeerMemory &peer) {
+  std::erase_if(mappings_, [&](const auto &item) { return item.second.peer == &peer; });
+}
+
+PeerMemory *HostMemory::peer(std::uint64_t iova) const {
+  const auto next = mappings_.upper_bound(iova);
+  if (next == mappings_.begin()) return nullptr;
+  const Mapping &mapping = std::prev(next)->second;
+  return iova <= mapping.last ? mapping.peer : nullptr;
+}
+
 HostMemory::Result HostMemory::map(std::uint64_t iova, std::uint64_t bytes, const Mapping &mapping) {
   if (bytes == 0 || iova + (bytes - 1) < iova) return Result::bad_argument;
   const std::uint64_t last = iova + (bytes - 1);
@@ -47,6 +64,7 @@ HostMemory::Piece HostMemory::translate(std::uint64_t iova, std::uint64_t bytes,
   const auto next = mappings_.upper_bound(iova);
   if (next == mappings_.begin()) return {};
   const auto &[first, mapping] = *std::prev(next);
+  if (mapping.peer != nullptr && !mapping.peer->reachable()) return {};
   if (iova > mapping.last || !(write ? mapping.access.write : mapping.access.read)) return {};
   const std::uint64_t room = mapping.last - iova;  // bytes after the first
   std::byte *memory = mapping.memory == nullptr ? nullptr : mapping.memory + (iova - first);

@@ -1,8 +1,9 @@
-// Timing of the PCIe link: rate, encoding, packet overhead and latency. Rule: README.md.
+// Timing of the PCIe link: rate, encoding, packet overhead, tags and latency. Rule: README.md.
 #ifndef HW_PCIE_LINK_HPP
 #define HW_PCIE_LINK_HPP
 
 #include <cstdint>
+#include <deque>
 
 #include "hw/noc/bandwidth.hpp"
 #include "hw/sync/clock.hpp"
@@ -10,17 +11,40 @@
 namespace cx::hw {
 
 struct PcieLinkParams {
-  unsigned gen = 4;         // 1 to 5 (pcie.gen)
+  unsigned gen = 4;         // 1 to 6 (pcie.gen)
   unsigned width = 16;      // lanes (pcie.width)
   unsigned mps = 256;       // bytes (pcie.mps)
   unsigned mrrs = 512;      // bytes (pcie.mrrs)
   double latency_ns = 350;  // one way (pcie.latency_ns)
+  unsigned tags = 256;      // read requests under way (pcie.tags)
+  unsigned rcb = 64;        // read completion boundary of the root, 64 or 128 bytes (pcie.rcb)
+};
+
+// What configuration space says about packets.
+struct PcieLimits {
+  unsigned mps = 256;
+  unsigned mrrs = 512;
+  unsigned tags = 256;
+  unsigned rcb = 64;
+  bool relaxed_ordering = true;  // completions of the card's reads may pass the host's posted writes
+};
+
+// Host memory that a transfer touches: `rows` runs of `row_bytes`, the first at `address`, each `pitch` after the one
+// before.
+struct PcieRuns {
+  std::uint64_t rows = 1;
+  std::uint64_t row_bytes = 0;
+  std::uint64_t address = 0;
+  std::uint64_t pitch = 0;
+
+  std::uint64_t bytes() const { return rows * row_bytes; }
 };
 
 // All times are core cycles since simulated time 0. Packets of one direction pass in order.
 class PcieLink {
  public:
-  // Bytes on the wire besides header and payload: framing and sequence number 4, LCRC 4.
+  // Bytes on the wire besides header and payload: framing and sequence number 4, LCRC 4. In flit mode (generation 6)
+  // the flit carries these for all of its packets.
   static constexpr unsigned kPacketOverhead = 8;
   static constexpr unsigned kRequestHeader = 16;     // 4 DW: memory request with a 64-bit address
   static constexpr unsigned kCompletionHeader = 12;  // 3 DW
@@ -33,18 +57,16 @@ class PcieLink {
   // Rate after encoding, one direction, bytes per second.
   static double bytes_per_second(unsigned gen, unsigned width);
 
-  unsigned mps() const { return mps_; }
-  unsigned mrrs() const { return mrrs_; }
-  void set_limits(unsigned mps, unsigned mrrs) {
-    mps_ = mps;
-    mrrs_ = mrrs;
-  }
+  const PcieLimits &limits() const { return limits_; }
+  // Throws std::invalid_argument for a limit of 0 or another read completion boundary than 64 and 128.
+  void set_limits(const PcieLimits &limits);
   Cycles latency() const { return latency_; }
 
-  // Packets of `rows` separate runs of `row_bytes` when each is cut at `limit`.
-  static std::uint64_t packets(std::uint64_t rows, std::uint64_t row_bytes, unsigned limit) {
-    return rows * ((row_bytes + limit - 1) / limit);
-  }
+  // Packets of a transfer that is cut at multiples of `limit` (a power of two, at most 4096), as none may cross 4 KiB.
+  static std::uint64_t packets(const PcieRuns &runs, unsigned limit);
+  // Completions of read requests of at most `mrrs` bytes: the first of a request ends at a read completion boundary,
+  // none holds more than `mps` bytes.
+  static std::uint64_t completions(const PcieRuns &runs, unsigned mrrs, unsigned mps, unsigned rcb);
 
   // The host's processor: a posted write of `bytes` reaches the card; a read request reaches it; its answer reaches the
   // host.
@@ -52,10 +74,17 @@ class PcieLink {
   Cycles host_read_request(Cycles start);
   Cycles host_read_completion(Cycles start, std::uint64_t bytes);
 
-  // The card reads `rows` runs of `row_bytes` of host memory: cycle at which the last byte is on the card.
-  Cycles dma_read(Cycles start, std::uint64_t rows, std::uint64_t row_bytes);
+  // The card reads host memory: cycle at which the last byte is on the card.
+  Cycles dma_read(Cycles start, const PcieRuns &runs);
   // The card writes: cycle at which the last byte has left the card (posted).
-  Cycles dma_write(Cycles start, std::uint64_t rows, std::uint64_t row_bytes);
+  Cycles dma_write(Cycles start, const PcieRuns &runs);
+
+  // Another function's requests to this card's memory. A write: from when it reaches this card's link until its last
+  // byte is on the card. A read: until the request is on the card; until its last byte has left the card.
+  Cycles peer_write(Cycles start, const PcieRuns &runs);
+  Cycles peer_read_request(Cycles start, const PcieRuns &runs);
+  Cycles peer_read_completion(Cycles start, const PcieRuns &runs);
+
   // An MSI-X message: cycle at which it reaches the host.
   Cycles message(Cycles start);
 
@@ -73,11 +102,27 @@ class PcieLink {
     return direction.reserve(start, wire_bytes);
   }
 
-  unsigned mps_, mrrs_;
+  // Read requests under way whose tags are still taken; they come back evenly from `first` to `last`.
+  struct Outstanding {
+    Cycles first, last;
+    std::uint64_t requests;
+  };
+
+  unsigned request_bytes() const { return overhead_ + kRequestHeader; }
+  unsigned completion_bytes() const { return overhead_ + kCompletionHeader; }
+  // When `requests` tags are free, at the earliest `start`.
+  Cycles tags_free(Cycles start, std::uint64_t requests);
+  Cycles read_part(Cycles start, std::uint64_t requests, std::uint64_t completions, std::uint64_t bytes);
+
+  PcieLimits limits_;
+  unsigned overhead_, dllp_;  // bytes a packet
   Cycles latency_;
-  BandwidthServer down_;       // host to card: completions of DMA reads
+  BandwidthServer down_;       // host to card: completions of DMA reads, requests of other functions
   BandwidthServer host_down_;  // host to card: the processor's own packets, which slip in between
   BandwidthServer up_;         // card to host
+  Cycles posted_until_ = 0;    // the last posted write of the host has passed
+  std::deque<Outstanding> outstanding_;
+  std::uint64_t outstanding_requests_ = 0;
   std::uint64_t to_device_ = 0;
   std::uint64_t to_host_ = 0;
   std::uint64_t on_wire_ = 0;

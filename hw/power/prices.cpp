@@ -21,10 +21,11 @@ Quantity quantity_named(const std::string &name) {
   throw std::invalid_argument("power: there is no quantity " + name);
 }
 
-// Gb/s of both directions. Lanes of generations 1 and 2 carry 8 bits in 10, later ones 128 in 130.
+// Gb/s of both directions. Lanes of generations 1 and 2 carry 8 bits in 10, 3 to 5 128 in 130, 6 flits of which 236 of
+// 256 bytes are packets.
 double pcie_gigabits(const config::Chip::PcieSection &pcie) {
-  constexpr std::array<double, 5> kTransfers{2.5, 5, 8, 16, 32};
-  const double coding = pcie.gen <= 2 ? 0.8 : 128.0 / 130;
+  constexpr std::array<double, 6> kTransfers{2.5, 5, 8, 16, 32, 64};
+  const double coding = pcie.gen <= 2 ? 0.8 : pcie.gen <= 5 ? 128.0 / 130 : 236.0 / 256;
   return 2 * pcie.width * kTransfers.at(pcie.gen - 1) * coding;
 }
 
@@ -77,7 +78,9 @@ Price Prices::scratchpad_byte() const {
 Price Prices::dram_byte() const { return of(quantity_named("dram." + chip_.energy.dram)) * kBitsPerByte; }
 
 Price Prices::pcie_byte() const {
-  return of(quantity_named("pcie.gen" + std::to_string(chip_.pcie.gen))) * kBitsPerByte;
+  // The tables have no figure for generation 6: a bit costs what one of generation 5 does.
+  constexpr unsigned kLastPriced = 5;
+  return of(quantity_named("pcie.gen" + std::to_string(std::min(chip_.pcie.gen, kLastPriced)))) * kBitsPerByte;
 }
 
 Price Prices::noc_byte(unsigned hops) const {

@@ -211,7 +211,11 @@ Sdma::Fault Sdma::check_device(std::uint64_t address, const Transfer &transfer, 
 
 Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start) {
   const std::uint64_t bytes = piece.rows * piece.row_bytes;
-  PcieLink &link = endpoint_.link();
+  const auto host = [&](std::uint64_t base, std::uint64_t pitch) -> PcieRuns {
+    const std::uint64_t address = base + piece.row * pitch + piece.column;
+    if (pitch == piece.row_bytes) return {1, bytes, address};
+    return {piece.rows, piece.row_bytes, address, pitch};
+  };
   const auto device = [&](std::uint64_t base, std::uint64_t pitch, Cycles from, bool write) {
     const std::uint64_t address = base + piece.row * pitch + piece.column;
     const std::uint64_t span = (piece.rows - 1) * pitch + piece.row_bytes;
@@ -220,15 +224,11 @@ Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start) {
   if (transfer.fill) return device(transfer.dst, transfer.dst_pitch, start, true);
   Cycles arrived = 0;
   if (transfer.src_host) {
-    const bool dense = transfer.src_pitch == piece.row_bytes;
-    arrived = link.dma_read(start, dense ? 1 : piece.rows, dense ? bytes : piece.row_bytes);
+    arrived = endpoint_.dma_read(start, host(transfer.src, transfer.src_pitch));
   } else {
     arrived = device(transfer.src, transfer.src_pitch, start, false);
   }
-  if (transfer.dst_host) {
-    const bool dense = transfer.dst_pitch == piece.row_bytes;
-    return link.dma_write(arrived, dense ? 1 : piece.rows, dense ? bytes : piece.row_bytes);
-  }
+  if (transfer.dst_host) return endpoint_.dma_write(arrived, host(transfer.dst, transfer.dst_pitch));
   return device(transfer.dst, transfer.dst_pitch, arrived, true);
 }
 

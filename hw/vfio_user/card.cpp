@@ -140,6 +140,7 @@ extern "C" int cx_serve(const char *yaml_path, const char *const *sets, size_t s
     if (yaml_path == nullptr || socket_path == nullptr || (sets == nullptr && set_count != 0)) {
       throw std::invalid_argument("no configuration or no socket path");
     }
+    cx_port_share_memory();
     cx::hw::vfio::Card card(yaml_path, sets, set_count);
     const cx::vfio::Fd listener = cx::vfio::listen_at(socket_path);
     cx::hw::vfio::Server server(card);

@@ -43,7 +43,12 @@ void cx_port_close(cx_port *port);
 /* Text of the last error of this port (or of the last failed cx_port_open with NULL). Never NULL. */
 const char *cx_port_error(const cx_port *port);
 
-/* Accesses by the host's CPU. bar 0, 2 or CX_PORT_CONFIG_SPACE; size 1, 2, 4, 8 for registers, any size for BAR2.
+/* The cards that this process opens from now on keep device memory in a file that other processes may map
+ * (cx_port_region_file), at the cost of the pages that the host gives such files. */
+void cx_port_share_memory(void);
+
+/* Accesses by the host's CPU. bar 0, 2, 4 or CX_PORT_CONFIG_SPACE; size 1, 2, 4, 8 for registers, any size for
+ * BAR2 (firmware memory) and BAR4 (device memory).
  * Registers of BAR0 take aligned 4-byte accesses only. Writes are posted. */
 int cx_port_read(cx_port *port, int bar, uint64_t offset, void *data, size_t size);
 int cx_port_write(cx_port *port, int bar, uint64_t offset, const void *data, size_t size);
@@ -64,7 +69,16 @@ typedef struct cx_port_window {
 } cx_port_window;
 int cx_port_dma_map_window(cx_port *port, uint64_t iova, size_t size, const cx_port_window *window, int access);
 
+/* Device memory of another open card of this process, from `offset` of its BAR4, as if it were host memory: transfers
+ * take the time of both links and of its memory. Once that card is closed, resets or switches memory space off, it is an
+ * IOMMU fault. */
+int cx_port_dma_map_peer(cx_port *port, uint64_t iova, size_t size, cx_port *peer, uint64_t offset, int access);
+
 int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size);
+
+/* A card of another process writes (write != 0) or reads `bytes` of device memory from `offset` of BAR4, through a mapping
+ * of its file: link and memory carry them now. Lets simulated time pass until they have; *duration_ps says how much. */
+int cx_port_peer_traffic(cx_port *port, uint64_t offset, uint64_t bytes, int write, uint64_t *duration_ps);
 
 /* What a host's system software does to a function: function-level reset (mappings stay), and whether a vector may be
  * sent (MSI-X on, its table entry unmasked). No simulated time passes. */

@@ -120,10 +120,12 @@ struct Chip {
     bool operator==(const VpuSection &) const = default;
   } vpu;
   struct PcieSection {
-    uint32_t gen = 4;  // Generation of the link: 2.5, 5, 8, 16 or 32 GT/s per lane.
+    uint32_t gen = 4;  // Generation of the link: 2.5, 5, 8, 16, 32 or 64 GT/s per lane; 6 in flit mode.
     uint32_t width = 16;  // Lanes of the link. [lanes]
     uint32_t mps = 256;  // Largest payload of a packet. [bytes]
     uint32_t mrrs = 512;  // Largest read request. [bytes]
+    uint32_t tags = 256;  // DMA read requests under way at most; above 256 with 10-bit tags.
+    uint32_t rcb = 64;  // Read completion boundary of the root complex. [bytes]
     double latency_ns = 350;  // One way through link, switch and root complex; a read pays it twice. [ns]
     uint32_t vendor_id = 0xc5a1;  // Vendor in configuration space. Our driver binds to the default only.
     uint32_t device_id = 0x3210;  // Device in configuration space. Our driver binds to the default only.
@@ -196,15 +198,17 @@ void visit(ChipType &chip, F &&f) {
   f(45u, chip.pcie.width);
   f(46u, chip.pcie.mps);
   f(47u, chip.pcie.mrrs);
-  f(48u, chip.pcie.latency_ns);
-  f(49u, chip.pcie.vendor_id);
-  f(50u, chip.pcie.device_id);
-  f(51u, chip.faults.door);
-  f(52u, chip.faults.seed);
-  f(53u, chip.faults.plan);
-  f(54u, chip.energy.table);
-  f(55u, chip.energy.dram);
-  f(56u, chip.energy.hop_mm);
+  f(48u, chip.pcie.tags);
+  f(49u, chip.pcie.rcb);
+  f(50u, chip.pcie.latency_ns);
+  f(51u, chip.pcie.vendor_id);
+  f(52u, chip.pcie.device_id);
+  f(53u, chip.faults.door);
+  f(54u, chip.faults.seed);
+  f(55u, chip.faults.plan);
+  f(56u, chip.energy.table);
+  f(57u, chip.energy.dram);
+  f(58u, chip.energy.hop_mm);
 }
 
 }  // namespace cx::config

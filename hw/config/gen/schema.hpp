@@ -37,10 +37,10 @@ namespace schema_detail {
 inline constexpr std::array<const char *, 2> allowed_27{{"ws", "os"}};
 inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}};
 inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
-inline constexpr std::array<const char *, 7> allowed_55{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
+inline constexpr std::array<const char *, 7> allowed_57{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 57> kSchema{{
+inline constexpr std::array<KeyInfo, 59> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -85,10 +85,12 @@ inline constexpr std::array<KeyInfo, 57> kSchema{{
     {"vpu.lanes", KeyType::int_, "", 1, 4096, false, 1, {}, {}, false, "64", "1 to 4096", false, "FP32 lanes of the vector unit."},
     {"vpu.startup_cycles", KeyType::int_, "cycles", 0, 10000, false, 1, {}, {}, false, "12", "0 to 10000", false, "Pipeline depth: from an instruction's start to its first result."},
     {"vpu.special_cycles", KeyType::float_, "cycles", 1, 1000, false, 1, {}, {}, false, "4", "1 to 1000", false, "Cycles per lane and element of the special functions (exp and the like), where add and multiply take 1."},
-    {"pcie.gen", KeyType::int_, "", 1, 5, false, 1, {}, {}, false, "4", "1 to 5", false, "Generation of the link: 2.5, 5, 8, 16 or 32 GT/s per lane."},
+    {"pcie.gen", KeyType::int_, "", 1, 6, false, 1, {}, {}, false, "4", "1 to 6", false, "Generation of the link: 2.5, 5, 8, 16, 32 or 64 GT/s per lane; 6 in flit mode."},
     {"pcie.width", KeyType::int_, "lanes", 1, 16, true, 1, {}, {}, false, "16", "1 to 16, power of two", false, "Lanes of the link."},
     {"pcie.mps", KeyType::int_, "bytes", 128, 4096, true, 1, {}, {}, false, "256", "128 to 4096, power of two", false, "Largest payload of a packet."},
     {"pcie.mrrs", KeyType::int_, "bytes", 128, 4096, true, 1, {}, {}, false, "512", "128 to 4096, power of two", false, "Largest read request."},
+    {"pcie.tags", KeyType::int_, "", 1, 768, false, 1, {}, {}, false, "256", "1 to 768", false, "DMA read requests under way at most; above 256 with 10-bit tags."},
+    {"pcie.rcb", KeyType::int_, "bytes", 64, 128, true, 1, {}, {}, false, "64", "64 to 128, power of two", false, "Read completion boundary of the root complex."},
     {"pcie.latency_ns", KeyType::float_, "ns", 1, 100000, false, 1, {}, {}, false, "350", "1 to 100000", false, "One way through link, switch and root complex; a read pays it twice."},
     {"pcie.vendor_id", KeyType::int_, "", 1, 65534, false, 1, {}, {}, false, "0xc5a1", "1 to 65534", false, "Vendor in configuration space. Our driver binds to the default only."},
     {"pcie.device_id", KeyType::int_, "", 0, 65535, false, 1, {}, {}, false, "0x3210", "0 to 65535", false, "Device in configuration space. Our driver binds to the default only."},
@@ -96,7 +98,7 @@ inline constexpr std::array<KeyInfo, 57> kSchema{{
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
     {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it."},
-    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_55, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_57, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
     {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
 }};
 

@@ -1,4 +1,4 @@
-#include "hw/cp/shared_memory.hpp"
+#include "hw/noc/shared_memory.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
