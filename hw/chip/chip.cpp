@@ -200,9 +200,10 @@ void Chip::wire() {
   Blocks &b = *blocks_;
   b.noc.add_initiator("cp", b.cp.bus_socket);
   const Noc::InitiatorId host = b.noc.add_initiator("host", b.pcie.bus, regs::Side::host);
-  b.pcie.on_peer_access([&b, host](Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {
-    return b.noc.reserve(host, start, CX_MEM_DRAM_BASE + offset, span, bytes, write);
-  });
+  b.pcie.on_peer_access(
+      [&b, host](Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {
+        return b.noc.reserve(host, start, CX_MEM_DRAM_BASE + offset, span, bytes, write);
+      });
 
   const auto page = [&](const char *label, std::uint64_t offset, auto &socket,
                         std::span<const regs::RegDesc> registers) {

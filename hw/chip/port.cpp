@@ -144,7 +144,11 @@ class PeerMapping final : public cx::hw::PeerMemory {
 
   const cx_port &target() const { return target_; }
   std::uint64_t iova() const { return iova_; }
-  bool reachable() const override { return target_.open && target_.chip->endpoint().config().memory_enabled(); }
+  bool reachable() const override {
+    if (!target_.open) return false;
+    const PcieEndpoint &endpoint = target_.chip->endpoint();
+    return endpoint.link_up() && endpoint.config().memory_enabled();
+  }
   std::uint64_t written(std::uint64_t at, const cx::hw::PcieRuns &runs) override {
     return timed(at, [&](cx::hw::Cycles cycle) {
       return target_.chip->endpoint().peer_write(cycle, offset_ + (runs.address - iova_), runs);
@@ -509,8 +513,8 @@ int cx_port_dma_map_peer(cx_port *port, uint64_t iova, size_t size, cx_port *pee
       return fail(port, CX_PORT_BAD_ARGUMENT, "the range is not inside the other card's memory");
     }
     auto made = std::make_unique<PeerMapping>(*port, *peer, iova, offset);
-    const int result = mapped(port, port->chip->endpoint().host_memory().map(iova, size, peer->chip->dram().data() + offset,
-                                                                             *made, access_of(access)));
+    const int result = mapped(port, port->chip->endpoint().host_memory().map(
+                                        iova, size, peer->chip->dram().data() + offset, *made, access_of(access)));
     if (result == CX_PORT_OK) port->peers.push_back(std::move(made));
     return result;
   });

@@ -14,8 +14,8 @@ namespace cx::hw {
 // is used of it.
 class Store {
  public:
-  // `bytes` is above 0. `shared`: the bytes lie in a file that other processes may map, in whatever pages the host gives
-  // such files. Throws std::system_error, which names `what`, if the host refuses.
+  // `bytes` is above 0. `shared`: the bytes lie in a file that other processes may map, in whatever pages the host
+  // gives such files. Throws std::system_error, which names `what`, if the host refuses.
   Store(std::uint64_t bytes, const char *what, bool shared = false);
   ~Store();
   Store(const Store &) = delete;

@@ -39,9 +39,9 @@ constexpr std::uint16_t kFlitSupported = 1u << 15;  // of the capabilities regis
 constexpr std::uint16_t kFlitStatus = 1u << 10;     // of link status 2
 constexpr std::uint32_t kExtendedTags = 1u << 5, kRoleBasedErrors = 1u << 15, kFunctionReset = 1u << 28;
 constexpr std::uint16_t kRelaxedOrdering = 1u << 4, kExtendedTagEnable = 1u << 8, kNoSnoop = 1u << 11;
-constexpr std::uint32_t kTenBitTagRequester = 1u << 17;   // of device capabilities 2
-constexpr std::uint16_t kTenBitTagEnable = 1u << 12;      // of device control 2
-constexpr std::uint16_t kRcb128 = 1u << 3;                // of link control
+constexpr std::uint32_t kTenBitTagRequester = 1u << 17;  // of device capabilities 2
+constexpr std::uint16_t kTenBitTagEnable = 1u << 12;     // of device control 2
+constexpr std::uint16_t kRcb128 = 1u << 3;               // of link control
 constexpr std::uint16_t kInitiateFlr = 1u << 15;
 constexpr std::uint8_t kUnsupportedRequest = 1u << 3;
 constexpr std::uint8_t kCorrectableDetected = 1u << 0, kFatalDetected = 1u << 2;
@@ -95,7 +95,7 @@ ConfigSpace::ConfigSpace(const ConfigSpaceParams &params) : params_(params) {
   define(kCommand, 2, 0, kCommandWritable);
   define(kStatus, 2, kStatusCapabilities, 0, kStatusErrors);
   define(0x08, 4, std::uint32_t{CX_PCI_CLASS_CODE} << 8 | CX_PCI_REVISION_ID);
-  define(0x0c, 1, 0, 0xff);  // cache line size: writable, no effect
+  define(0x0c, 1, 0, 0xff);                  // cache line size: writable, no effect
   define_bar(0x10, params.bar0_bytes, 0x4);  // 64-bit
   define_bar(0x18, params.bar2_bytes, 0xc);  // 64-bit, prefetchable
   if (params.bar4_bytes != 0) define_bar(kBar4, params.bar4_bytes, 0xc);
@@ -118,8 +118,8 @@ ConfigSpace::ConfigSpace(const ConfigSpaceParams &params) : params_(params) {
   const bool flit = params.gen >= 6, ten_bit_tags = params.tags > 256;
   define(kExpress + 2, 2, 0x0002u | (flit ? kFlitSupported : 0u));  // version 2, endpoint
   define(kDevCap, 4, mps_code | kExtendedTags | kRoleBasedErrors | kFunctionReset);
-  define(kDevCtl, 2,
-         mps_code << 5 | kRelaxedOrdering | kExtendedTagEnable | kNoSnoop | size_code(params.mrrs) << 12, 0x79ff);
+  define(kDevCtl, 2, mps_code << 5 | kRelaxedOrdering | kExtendedTagEnable | kNoSnoop | size_code(params.mrrs) << 12,
+         0x79ff);
   define(kDevSta, 2, 0, 0, 0x000f);
   const std::uint32_t link = params.gen | params.width << 4;
   define(kLnkCap, 4, link);

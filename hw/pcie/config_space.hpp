@@ -31,8 +31,8 @@ class ConfigSpace {
   static constexpr unsigned kMsix = 0x50;
   static constexpr unsigned kExpress = 0x60;
   // Extended capabilities.
-  static constexpr unsigned kAer = 0x100;     // advanced error reporting
-  static constexpr unsigned kSerial = 0x150;  // device serial number
+  static constexpr unsigned kAer = 0x100;        // advanced error reporting
+  static constexpr unsigned kSerial = 0x150;     // device serial number
   static constexpr unsigned kResizable = 0x160;  // resizable BAR
   // Bits of the status register that the device sets.
   static constexpr std::uint16_t kReceivedMasterAbort = 1u << 13;

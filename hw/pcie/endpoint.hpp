@@ -100,8 +100,8 @@ class PcieEndpoint : public sc_core::sc_module {
   // An internal error of the device, for advanced error reporting; one that is not correctable is reported to the host.
   void internal_error(bool correctable);
 
-  // The system DMA's accesses to what lies in its address space, the host's or another function's: when the last byte is
-  // on the card; when it has left the card, or is in the other's memory.
+  // The system DMA's accesses to what lies in its address space, the host's or another function's: when the last byte
+  // is on the card; when it has left the card, or is in the other's memory.
   Cycles dma_read(Cycles start, const PcieRuns &runs);
   Cycles dma_write(Cycles start, const PcieRuns &runs);
 
@@ -110,7 +110,8 @@ class PcieEndpoint : public sc_core::sc_module {
   Cycles peer_write(Cycles arrival, std::uint64_t offset, const PcieRuns &runs);
   Cycles peer_read(Cycles arrival, std::uint64_t offset, const PcieRuns &runs);
   // Prices accesses to device memory: from a cycle, bytes from an offset over a span, whether they write.
-  using MemoryPrice = std::function<Cycles(Cycles, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool)>;
+  using MemoryPrice =
+      std::function<Cycles(Cycles, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool)>;
   void on_peer_access(MemoryPrice price) { memory_price_ = std::move(price); }
 
   // Raises a vector: sends its message, or keeps it pending while it is masked, MSI-X is off or the function may not

@@ -20,8 +20,8 @@ class HostWindow {
 
 struct PcieRuns;
 
-// Another function's memory, which lies in this one's address space like host memory. Times are picoseconds of this card's
-// kernel.
+// Another function's memory, which lies in this one's address space like host memory. Times are picoseconds of this
+// card's kernel.
 class PeerMemory {
  public:
   // Whether the other function answers.

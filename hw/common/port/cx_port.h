@@ -70,14 +70,15 @@ typedef struct cx_port_window {
 int cx_port_dma_map_window(cx_port *port, uint64_t iova, size_t size, const cx_port_window *window, int access);
 
 /* Device memory of another open card of this process, from `offset` of its BAR4, as if it were host memory: transfers
- * take the time of both links and of its memory. Once that card is closed, resets or switches memory space off, it is an
- * IOMMU fault. */
+ * take the time of both links and of its memory. Once that card is closed, resets, loses its link or switches memory
+ * space off, it is an IOMMU fault. */
 int cx_port_dma_map_peer(cx_port *port, uint64_t iova, size_t size, cx_port *peer, uint64_t offset, int access);
 
 int cx_port_dma_unmap(cx_port *port, uint64_t iova, size_t size);
 
-/* A card of another process writes (write != 0) or reads `bytes` of device memory from `offset` of BAR4, through a mapping
- * of its file: link and memory carry them now. Lets simulated time pass until they have; *duration_ps says how much. */
+/* A card of another process writes (write != 0) or reads `bytes` of device memory from `offset` of BAR4, through a
+ * mapping of its file: link and memory carry them now. Lets simulated time pass until they have; *duration_ps says how
+ * much. */
 int cx_port_peer_traffic(cx_port *port, uint64_t offset, uint64_t bytes, int write, uint64_t *duration_ps);
 
 /* What a host's system software does to a function: function-level reset (mappings stay), and whether a vector may be

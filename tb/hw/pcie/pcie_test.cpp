@@ -171,13 +171,13 @@ TEST_CASE("packets are cut at multiples of the limits, completions at read compl
   CHECK(L::packets({3, 10, 250, 256}, 256) == 6);
   CHECK(L::packets({2, 10, 250, 262}, 256) == 3);  // rows at 250 and 512
   CHECK(L::completions({1, 4096, 0}, 512, 256, 64) == 16);
-  CHECK(L::completions({1, 512, 60}, 512, 256, 64) == 3);    // requests of 452 (196 + 256) and 60 bytes
+  CHECK(L::completions({1, 512, 60}, 512, 256, 64) == 3);  // requests of 452 (196 + 256) and 60 bytes
   CHECK(L::completions({1, 452, 60}, 512, 256, 64) == 2);
   CHECK(L::completions({1, 450, 62}, 512, 256, 64) == 2);
-  CHECK(L::completions({1, 384, 100}, 512, 256, 64) == 2);   // 220 + 164
+  CHECK(L::completions({1, 384, 100}, 512, 256, 64) == 2);    // 220 + 164
   CHECK(L::completions({1, 440, 100}, 1024, 256, 64) == 2);   // 220 + 220
   CHECK(L::completions({1, 440, 100}, 1024, 256, 128) == 3);  // 156 + 256 + 28
-  CHECK(L::completions({1, 4096, 0}, 512, 4096, 64) == 8);   // no completion spans requests
+  CHECK(L::completions({1, 4096, 0}, 512, 4096, 64) == 8);    // no completion spans requests
   CHECK(L::completions({4, 100, 0, 4096}, 512, 256, 64) == 4);
   // Bytes of random runs, cut one by one.
   uint64_t state = 12345;
@@ -325,7 +325,7 @@ TEST_CASE("BARs answer sizing and take addresses") {
 TEST_CASE("BAR4 may be made smaller") {
   ConfigSpace space(params());
   const uint32_t at = ConfigSpace::kResizable;
-  CHECK(get(space, at + 4) == 0x7f0);               // 1 to 64 MiB
+  CHECK(get(space, at + 4) == 0x7f0);                  // 1 to 64 MiB
   CHECK(get(space, at + 8) == (4 | 1 << 5 | 6 << 8));  // of BAR4, one BAR, 64 MiB
   const auto size = [&] {
     REQUIRE(space.write(0x20, 4, ~0u));
