@@ -85,6 +85,8 @@ TEST_CASE("every kind of DRAM and every generation of the link has its price") {
     const auto quantity = static_cast<Quantity>(static_cast<unsigned>(Quantity::pcie_gen1) + gen - 1);
     CHECK(Prices(config).pcie_byte().value == 8 * table[quantity].value);
   }
+  config.pcie.gen = 6;  // has no figure of its own
+  CHECK(Prices(config).pcie_byte().value == 8 * table[Quantity::pcie_gen5].value);
 }
 
 TEST_CASE("what a chip takes at rest is the sum of its parts") {
