@@ -41,6 +41,16 @@ void InprocTransport::dma_unmap(uint64_t iova, size_t size) {
   if (result != CX_PORT_OK) throw UsageError(std::string("unmapping of host memory: ") + cx_port_error(port_));
 }
 
+bool InprocTransport::map_peer(uint64_t iova, size_t size, Transport &peer, uint64_t offset, bool writable) {
+  const auto *other = dynamic_cast<InprocTransport *>(&peer);
+  if (other == nullptr || other == this) return false;
+  const int access = CX_PORT_DMA_READ | (writable ? CX_PORT_DMA_WRITE : 0);
+  if (cx_port_dma_map_peer(port_, iova, size, other->port_, offset, access) != CX_PORT_OK) {
+    throw UsageError(std::string("mapping of another card's memory: ") + cx_port_error(port_));
+  }
+  return true;
+}
+
 Transport::Wake InprocTransport::advance(uint64_t limit_ps) {
   const int reason = cx_port_advance(port_, limit_ps);
   switch (reason) {

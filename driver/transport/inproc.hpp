@@ -23,6 +23,7 @@ class InprocTransport final : public Transport {
   void write(int bar, uint64_t offset, const void *data, size_t size) override;
   void dma_map(uint64_t iova, size_t size, void *memory, bool writable) override;
   void dma_unmap(uint64_t iova, size_t size) override;
+  bool map_peer(uint64_t iova, size_t size, Transport &peer, uint64_t offset, bool writable) override;
   Wake advance(uint64_t limit_ps) override;
   std::optional<uint32_t> take_interrupt() override;
   bool take_error() override;

@@ -26,6 +26,10 @@ void Transport::inject(const std::string &fault) {
   throw InputError("fault '" + fault + "': this card does not let faults be provoked");
 }
 
+bool Transport::map_peer(uint64_t, size_t, Transport &, uint64_t, bool) { return false; }
+
+uint64_t Transport::peer_traffic(uint64_t, uint64_t, bool) { return 0; }
+
 std::string access_text(const std::string &operation, int bar, uint64_t offset, size_t size) {
   std::ostringstream text;
   text << operation << ' ';

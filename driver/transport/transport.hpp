@@ -51,6 +51,15 @@ class Transport {
   virtual void dma_map(uint64_t iova, size_t size, void *memory, bool writable) = 0;
   virtual void dma_unmap(uint64_t iova, size_t size) = 0;
 
+  /// Lets this card's DMA reach the other card's memory, from `offset` of its BAR4, at [iova, iova + size). False:
+  /// these two cards cannot reach each other.
+  virtual bool map_peer(uint64_t iova, size_t size, Transport &peer, uint64_t offset, bool writable);
+  /// Takes away what map_peer() gave.
+  virtual void unmap_peer(uint64_t iova, size_t size) { dma_unmap(iova, size); }
+  /// Another card has moved `bytes` from or to this card's memory, where the mover's time does not hold this card's
+  /// link: passes the time that they take here and returns it in picoseconds. 0: the mover's time holds all.
+  virtual uint64_t peer_traffic(uint64_t offset, uint64_t bytes, bool write);
+
   /// Lets simulated time pass until an interrupt arrives, nothing is left to do, or limit_ps picoseconds have passed.
   virtual Wake advance(uint64_t limit_ps) = 0;
 

@@ -28,9 +28,30 @@ VfioUserTransport::VfioUserTransport(const std::string &path) : path_(path) {
                      std::to_string(vfio::kIrqs) + " interrupt types");
   }
   set_up_interrupts();
+  fetch_memory_file();
 }
 
 VfioUserTransport::~VfioUserTransport() = default;
+
+void VfioUserTransport::fetch_memory_file() {
+  constexpr uint32_t kRoom = sizeof(vfio::RegionInfo) + sizeof(vfio::SparseMmap);
+  vfio::Message reply = request(vfio::kGetRegionInfo,
+                                vfio::bytes_of(vfio::RegionInfo{kRoom, 0, static_cast<uint32_t>(kMemoryBar), 0, 0, 0}));
+  const auto info = reply.as<vfio::RegionInfo>();
+  constexpr uint32_t kWanted = vfio::kRegionMmap | vfio::kRegionCaps;
+  if ((reply.header.flags & vfio::kError) != 0 || !info || (info->flags & kWanted) != kWanted ||
+      reply.fds.size() != 1 || info->cap_offset < sizeof *info ||
+      info->cap_offset + sizeof(vfio::SparseMmap) > reply.payload.size()) {
+    return;
+  }
+  vfio::SparseMmap area;
+  std::memcpy(&area, reply.payload.data() + info->cap_offset, sizeof area);
+  if (area.id != vfio::kCapSparseMmap || area.areas != 1 || area.offset != 0 || area.size == 0 ||
+      area.size > info->size) {
+    return;
+  }
+  memory_file_ = std::move(reply.fds[0]);
+}
 
 void VfioUserTransport::lost() const { throw DeviceLostError(path_ + ": the device's process is gone"); }
 
@@ -194,6 +215,31 @@ void VfioUserTransport::dma_unmap(uint64_t iova, size_t size) {
     throw UsageError(std::string("unmapping of host memory: ") + std::strerror(static_cast<int>(reply.header.error)));
   }
   mirrors_.erase(iova);
+}
+
+bool VfioUserTransport::map_peer(uint64_t iova, size_t size, Transport &peer, uint64_t offset, bool writable) {
+  auto *other = dynamic_cast<VfioUserTransport *>(&peer);
+  if (other == nullptr || other == this || !other->memory_file_) return false;
+  const vfio::DmaMap map{sizeof map, vfio::kDmaReadable | (writable ? uint32_t{vfio::kDmaWriteable} : 0), offset, iova,
+                         size};
+  const int file = other->memory_file_.get();
+  const vfio::Message reply = request(vfio::kDmaMap, vfio::bytes_of(map), {}, std::span(&file, 1));
+  if ((reply.header.flags & vfio::kError) != 0) {
+    throw UsageError(std::string("mapping of another card's memory: ") +
+                     std::strerror(static_cast<int>(reply.header.error)));
+  }
+  return true;
+}
+
+uint64_t VfioUserTransport::peer_traffic(uint64_t offset, uint64_t bytes, bool write) {
+  const vfio::Message reply =
+      request(vfio::kPeerTraffic, vfio::bytes_of(vfio::PeerTraffic{offset, bytes, write ? 1u : 0u, 0}));
+  const auto answer = reply.as<vfio::PeerTrafficReply>();
+  if ((reply.header.flags & vfio::kError) != 0 || !answer) {
+    throw UsageError(path_ + ": the device refuses another card's access to its memory");
+  }
+  time_known_ = false;
+  return answer->duration_ps;
 }
 
 std::byte *VfioUserTransport::mirrored(uint64_t address, uint64_t bytes, bool write) {

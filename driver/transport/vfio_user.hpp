@@ -29,6 +29,8 @@ class VfioUserTransport final : public Transport {
   void release(std::byte *memory, size_t bytes) override;
   void dma_map(uint64_t iova, size_t size, void *memory, bool writable) override;
   void dma_unmap(uint64_t iova, size_t size) override;
+  bool map_peer(uint64_t iova, size_t size, Transport &peer, uint64_t offset, bool writable) override;
+  uint64_t peer_traffic(uint64_t offset, uint64_t bytes, bool write) override;
   Wake advance(uint64_t limit_ps) override;
   std::optional<uint32_t> take_interrupt() override;
   bool take_error() override;
@@ -41,6 +43,10 @@ class VfioUserTransport final : public Transport {
     std::byte *memory = nullptr;
     bool writable = false;
   };
+  static constexpr int kMemoryBar = 4;
+
+  /// Takes the file behind BAR4 if the server offers one from the region's beginning.
+  void fetch_memory_file();
   [[noreturn]] void lost() const;
   /// Sends a command and returns its reply; serves the card's own requests in between.
   vfio::Message request(uint16_t command, std::span<const std::byte> head, std::span<const std::byte> data = {},
@@ -66,6 +72,7 @@ class VfioUserTransport final : public Transport {
   bool error_ = false;                          ///< the error interrupt has come
   bool faults_ = false;                         ///< the card lets faults be provoked
   std::deque<uint32_t> arrived_;
+  vfio::Fd memory_file_;                    ///< behind BAR4, for other cards
   std::map<std::byte *, vfio::Fd> shared_;  ///< of allocate()
   std::map<uint64_t, Mirror> mirrors_;      ///< mappings without a descriptor, by address
   uint64_t time_ps_ = 0;

@@ -45,21 +45,23 @@ uint64_t align_up(uint64_t value, uint64_t align) { return (value + align - 1) &
 }  // namespace
 
 DeviceBuffer::~DeviceBuffer() {
-  if (device_) device_->free_device(address_);
+  if (device_ && !life_.expired()) device_->free_device(address_);
 }
 
 void DeviceBuffer::swap(DeviceBuffer &other) noexcept {
   std::swap(device_, other.device_);
+  life_.swap(other.life_);
   std::swap(address_, other.address_);
   std::swap(size_, other.size_);
 }
 
 HostBuffer::~HostBuffer() {
-  if (device_) device_->free_host(data_, size_, iova_);
+  if (device_ && !life_.expired()) device_->free_host(data_, size_, iova_);
 }
 
 void HostBuffer::swap(HostBuffer &other) noexcept {
   std::swap(device_, other.device_);
+  life_.swap(other.life_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(iova_, other.iova_);
@@ -73,11 +75,13 @@ Device::Device(std::unique_ptr<Transport> transport, const DeviceOptions &option
     : transport_(std::move(transport)), options_(options), iova_("DMA addresses", kIovaBase, kIovaSize, kPage) {
   identify();
   size_bars();
+  configure_link();
   enable_msix();
   boot();
   read_capabilities();
   enable_events();
-  staging_ = allocate_host(align_up(std::max<uint64_t>(options_.staging_bytes, 2 * kPage), 2 * kPage));
+  options_.staging_bytes = align_up(std::max<uint64_t>(options_.staging_bytes, 2 * kPage), 2 * kPage);
+  give_staging(take_staging());
   create_queue({options_.queue_log2_packets, 1});
 }
 
@@ -89,9 +93,12 @@ Device::~Device() {
   } catch (const std::exception &) {
     // A lost card is no reason to end the process.
   }
+  drop_peers();
   streams_.reset();
   queues_.clear();
-  staging_ = HostBuffer();
+  staging_.clear();
+  report_leaks();
+  life_.reset();
   if (event_fd_ >= 0) ::close(event_fd_);
 }
 
@@ -140,6 +147,7 @@ void Device::size_bars() {
   }
   info_.bar0_bytes = sizes[0];
   info_.bar2_bytes = sizes[2];
+  info_.bar4_bytes = sizes[4];
   if (info_.bar0_bytes < CX_BAR0_SIZE) {
     not_our_card("BAR0 has " + hex(info_.bar0_bytes) + " bytes, expected " + hex(CX_BAR0_SIZE));
   }
@@ -152,6 +160,41 @@ void Device::size_bars() {
     not_our_card("register interface revision " + hex(info_.register_revision) + ", this driver speaks " +
                  hex(CX_DEV_REVISION_RESET));
   }
+}
+
+void Device::configure_link() {
+  const uint64_t capability = find_capability(*transport_, kCapabilityExpress);
+  if (!capability) return;
+  const auto size_code = [](uint32_t bytes, uint32_t largest, const char *what) {
+    if (!std::has_single_bit(bytes) || bytes < 128 || bytes > largest) {
+      throw InputError(std::string(what) + " " + std::to_string(bytes) + ": expected a power of two from 128 to " +
+                       std::to_string(largest));
+    }
+    return static_cast<uint16_t>(std::countr_zero(bytes / 128));
+  };
+  uint16_t control = read_config<uint16_t>(*transport_, capability + kExpressControl);
+  const auto set_field = [&](uint16_t mask, uint16_t value) {
+    control = static_cast<uint16_t>((control & ~mask) | value);
+  };
+  const DeviceOptions::Link &wanted = options_.link;
+  if (wanted.payload_bytes) {
+    const uint32_t largest = 128u << (read_config<uint32_t>(*transport_, capability + kExpressCapabilities) & 7);
+    set_field(kPayloadMask, size_code(*wanted.payload_bytes, largest, "PCIe payload") << kPayloadShift);
+  }
+  if (wanted.read_request_bytes) {
+    set_field(kReadRequestMask, size_code(*wanted.read_request_bytes, 4096, "PCIe read request") << kReadRequestShift);
+  }
+  if (wanted.relaxed_ordering) set_field(kRelaxedOrdering, *wanted.relaxed_ordering ? kRelaxedOrdering : 0);
+  if (wanted.extended_tags) set_field(kExtendedTags, *wanted.extended_tags ? kExtendedTags : 0);
+  write_config<uint16_t>(*transport_, capability + kExpressControl, control);
+  control = read_config<uint16_t>(*transport_, capability + kExpressControl);
+  info_.payload_bytes = 128u << ((control & kPayloadMask) >> kPayloadShift);
+  info_.read_request_bytes = 128u << ((control & kReadRequestMask) >> kReadRequestShift);
+  info_.relaxed_ordering = (control & kRelaxedOrdering) != 0;
+  info_.extended_tags = (control & kExtendedTags) != 0;
+  const uint16_t status = read_config<uint16_t>(*transport_, capability + kExpressLinkStatus);
+  info_.link_generation = status & 0xf;
+  info_.link_width = status >> 4 & 0x3f;
 }
 
 void Device::enable_msix() {
@@ -256,9 +299,9 @@ void Device::read_capabilities() {
 
 // ---- memory ----
 
-DeviceBuffer Device::allocate(uint64_t bytes, uint64_t align) {
+DeviceBuffer Device::allocate(uint64_t bytes, uint64_t align, std::string_view name) {
   const std::lock_guard lock(lock_);
-  return {this, memory_->allocate(bytes, align), bytes};
+  return {this, life_, memory_->allocate(bytes, align, name), bytes};
 }
 
 void Device::free_device(uint64_t address) {
@@ -276,29 +319,31 @@ RangeAllocator::Stats Device::iova_stats() const {
   return iova_.stats();
 }
 
-HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes) {
+HostBuffer Device::allocate_host(uint64_t bytes, bool device_writes, std::string_view name) {
   if (bytes == 0) throw UsageError("host memory: allocation of 0 bytes");
   if (bytes > kIovaSize)
     throw OutOfMemoryError("host memory: " + std::to_string(bytes) + " bytes exceed the DMA address space");
   const uint64_t mapped = align_up(bytes, kPage);
   const std::lock_guard lock(lock_);
   // One unmapped page behind each buffer turns an overrun by the device into an IOMMU fault.
-  const uint64_t iova = iova_.allocate(mapped + kPage, kPage);
+  const uint64_t iova = iova_.allocate(mapped + kPage, kPage, name);
   std::byte *data = nullptr;
   try {
     data = transport_->allocate(mapped);
     transport_->dma_map(iova, mapped, data, device_writes);
+    pinned_.emplace(data, Pinned{bytes, iova});
   } catch (...) {
     if (data != nullptr) transport_->release(data, mapped);
     iova_.release(iova);
     throw;
   }
   host_[iova] = {data, mapped};
-  return {this, data, bytes, iova};
+  return {this, life_, data, bytes, iova};
 }
 
 void Device::free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept {
   const std::lock_guard lock(lock_);
+  pinned_.erase(data);
   const uint64_t mapped = align_up(size, kPage);
   host_.erase(iova);
   try {
@@ -324,50 +369,6 @@ void Device::check_device_range(uint64_t address, uint64_t bytes, const char *op
                    " bytes is not inside one allocation");
 }
 
-void Device::upload(uint64_t dst, std::span<const std::byte> src) {
-  const std::lock_guard staging(staging_lock_);
-  check_device_range(dst, src.size(), "upload");
-  const uint64_t half = staging_.size() / 2;
-  Fence busy[2];
-  for (uint64_t at = 0, turn = 0; at < src.size(); turn ^= 1) {
-    const uint64_t bytes = std::min<uint64_t>(half, src.size() - at);
-    if (busy[turn].valid()) busy[turn].wait();
-    std::memcpy(staging_.data() + turn * half, src.data() + at, bytes);
-    busy[turn] = queue().copy_to_device(dst + at, staging_.iova() + turn * half, bytes, {.interrupt = true});
-    at += bytes;
-  }
-  for (const Fence &fence : busy) {
-    if (fence.valid()) fence.wait();
-  }
-}
-
-void Device::download(std::span<std::byte> dst, uint64_t src) {
-  const std::lock_guard staging(staging_lock_);
-  check_device_range(src, dst.size(), "download");
-  const uint64_t half = staging_.size() / 2;
-  struct Part {
-    Fence fence;
-    uint64_t at = 0, bytes = 0;
-  } parts[2];
-  auto take = [&](uint64_t turn) {
-    Part &part = parts[turn];
-    if (!part.fence.valid()) return;
-    part.fence.wait();
-    std::memcpy(dst.data() + part.at, staging_.data() + turn * half, part.bytes);
-    part.fence = Fence();
-  };
-  uint64_t turn = 0;
-  for (uint64_t at = 0; at < dst.size(); turn ^= 1) {
-    const uint64_t bytes = std::min<uint64_t>(half, dst.size() - at);
-    take(turn);
-    parts[turn] = {queue().copy_to_host(staging_.iova() + turn * half, src + at, bytes, {.interrupt = true}), at,
-                   bytes};
-    at += bytes;
-  }
-  take(turn);
-  take(turn ^ 1);
-}
-
 namespace {
 
 // Bytes from the first to the last byte of a 2-D range.
@@ -384,23 +385,27 @@ uint64_t extent(uint64_t pitch, uint64_t row_bytes, uint64_t rows, const char *o
 
 void Device::upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, uint64_t src_pitch, uint64_t row_bytes,
                        uint64_t rows) {
-  const std::lock_guard staging(staging_lock_);
   check_device_range(dst, extent(dst_pitch, row_bytes, rows, "upload_2d"), "upload_2d");
-  const uint64_t half = staging_.size() / 2;
+  const uint64_t half = options_.staging_bytes / 2;
   if (row_bytes > half || dst_pitch > UINT32_MAX) {
     for (uint64_t row = 0; row < rows; ++row) upload(dst + row * dst_pitch, {src + row * src_pitch, row_bytes});
     return;
   }
+  HostBuffer staging = take_staging();
   Fence busy[2];
   for (uint64_t row = 0, turn = 0; row < rows; turn ^= 1) {
     const uint64_t count = std::min(half / row_bytes, rows - row);
-    if (busy[turn].valid()) busy[turn].wait();
-    std::byte *stage = staging_.data() + turn * half;
+    if (busy[turn].valid() && busy[turn].wait_status().status != CX_STATUS_OK) break;
+    std::byte *stage = staging.data() + turn * half;
     for (uint64_t i = 0; i < count; ++i) std::memcpy(stage + i * row_bytes, src + (row + i) * src_pitch, row_bytes);
     busy[turn] = queue().copy_2d(CX_DIRECTION_HOST_TO_DEVICE, dst + row * dst_pitch, dst_pitch,
-                                 staging_.iova() + turn * half, row_bytes, row_bytes, count, {.interrupt = true});
+                                 staging.iova() + turn * half, row_bytes, row_bytes, count, {.interrupt = true});
     row += count;
   }
+  for (const Fence &fence : busy) {
+    if (fence.valid()) fence.wait_status();
+  }
+  give_staging(std::move(staging));
   for (const Fence &fence : busy) {
     if (fence.valid()) fence.wait();
   }
@@ -408,22 +413,23 @@ void Device::upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, u
 
 void Device::download_2d(std::byte *dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch, uint64_t row_bytes,
                          uint64_t rows) {
-  const std::lock_guard staging(staging_lock_);
   check_device_range(src, extent(src_pitch, row_bytes, rows, "download_2d"), "download_2d");
-  if (row_bytes > staging_.size() || src_pitch > UINT32_MAX) {
+  if (row_bytes > options_.staging_bytes || src_pitch > UINT32_MAX) {
     for (uint64_t row = 0; row < rows; ++row) download({dst + row * dst_pitch, row_bytes}, src + row * src_pitch);
     return;
   }
+  HostBuffer staging = take_staging();
   for (uint64_t row = 0; row < rows;) {
-    const uint64_t count = std::min(staging_.size() / row_bytes, rows - row);
+    const uint64_t count = std::min(options_.staging_bytes / row_bytes, rows - row);
     queue()
-        .copy_2d(CX_DIRECTION_DEVICE_TO_HOST, staging_.iova(), row_bytes, src + row * src_pitch, src_pitch, row_bytes,
+        .copy_2d(CX_DIRECTION_DEVICE_TO_HOST, staging.iova(), row_bytes, src + row * src_pitch, src_pitch, row_bytes,
                  count, {.interrupt = true})
         .wait();
     for (uint64_t i = 0; i < count; ++i)
-      std::memcpy(dst + (row + i) * dst_pitch, staging_.data() + i * row_bytes, row_bytes);
+      std::memcpy(dst + (row + i) * dst_pitch, staging.data() + i * row_bytes, row_bytes);
     row += count;
   }
+  give_staging(std::move(staging));
 }
 
 void Device::copy(uint64_t dst, uint64_t src, uint64_t bytes) {

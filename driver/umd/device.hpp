@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "driver/umd/queue.hpp"
 #include "driver/umd/range_allocator.hpp"
 #include "driver/umd/target.hpp"
+#include "driver/umd/transfer.hpp"
 
 namespace cx {
 
@@ -34,13 +36,29 @@ struct DeviceOptions {
   uint64_t boot_limit_us = 100'000;      ///< from releasing the control processor until its firmware is ready
   uint64_t wait_limit_us = 600'000'000;  ///< of a wait that names none
   uint32_t queue_log2_packets = 8;       ///< size of the default queue, log2
-  uint64_t staging_bytes = 2 << 20;      ///< host memory that upload() and download() go through
+  uint64_t staging_bytes = 2 << 20;      ///< host memory that copies of pageable memory go through, in two halves
+
+  /// What the driver writes to the function's PCI Express capability; what is not set stays as the platform's firmware
+  /// has left it. InputError for more than the function supports.
+  struct Link {
+    std::optional<uint32_t> payload_bytes;       ///< largest payload, 128 to what the function supports
+    std::optional<uint32_t> read_request_bytes;  ///< largest read request, 128 to 4096
+    std::optional<bool> relaxed_ordering;
+    std::optional<bool> extended_tags;  ///< off: at most 32 reads under way
+  } link;
+
+  /// Takes the report of memory that is still allocated when the device is closed. None: with CX_LEAK_REPORT in the
+  /// environment the report goes to stderr.
+  std::function<void(const std::string &report)> on_leak;
 };
 
 /// What identifies a card.
 struct DeviceInfo {
   uint16_t vendor_id = 0, device_id = 0;
-  uint64_t bar0_bytes = 0, bar2_bytes = 0;
+  uint64_t bar0_bytes = 0, bar2_bytes = 0, bar4_bytes = 0;
+  uint32_t link_generation = 0, link_width = 0;        ///< 0: the function has no PCI Express capability
+  uint32_t payload_bytes = 0, read_request_bytes = 0;  ///< as programmed
+  bool relaxed_ordering = false, extended_tags = false;
   uint32_t register_revision = 0;
   uint32_t msix_vectors = 0;
   uint32_t queues = 0;
@@ -53,7 +71,7 @@ struct DeviceInfo {
 
 class Device;
 
-/// Owns a range of device memory; move-only. Outlives no device.
+/// Owns a range of device memory; move-only. Is empty in effect once the device is closed, which reports it.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
@@ -70,12 +88,15 @@ class DeviceBuffer {
 
  private:
   friend class Device;
-  DeviceBuffer(Device *device, uint64_t address, uint64_t size) : device_(device), address_(address), size_(size) {}
+  DeviceBuffer(Device *device, std::weak_ptr<const void> life, uint64_t address, uint64_t size)
+      : device_(device), life_(std::move(life)), address_(address), size_(size) {}
   Device *device_ = nullptr;
+  std::weak_ptr<const void> life_;  // of the device
   uint64_t address_ = 0, size_ = 0;
 };
 
-/// Page-aligned, zeroed host memory that the device reaches at iova(); move-only. Outlives no device.
+/// Page-aligned, zeroed host memory that the device reaches at iova(); move-only. Memory of a buffer that is alive when
+/// the device is closed is reported and given up.
 class HostBuffer {
  public:
   HostBuffer() = default;
@@ -93,18 +114,58 @@ class HostBuffer {
 
  private:
   friend class Device;
-  HostBuffer(Device *device, std::byte *data, uint64_t size, uint64_t iova)
-      : device_(device), data_(data), size_(size), iova_(iova) {}
+  HostBuffer(Device *device, std::weak_ptr<const void> life, std::byte *data, uint64_t size, uint64_t iova)
+      : device_(device), life_(std::move(life)), data_(data), size_(size), iova_(iova) {}
   Device *device_ = nullptr;
+  std::weak_ptr<const void> life_;  // of the device
   std::byte *data_ = nullptr;
   uint64_t size_ = 0, iova_ = 0;
+};
+
+/// Existing host memory that the device reaches at iova() for as long as this lives; move-only. The memory stays its
+/// owner's, who must not free it before.
+class HostRegistration {
+ public:
+  HostRegistration() = default;
+  HostRegistration(HostRegistration &&other) noexcept { swap(other); }
+  HostRegistration &operator=(HostRegistration &&other) noexcept {
+    HostRegistration(std::move(other)).swap(*this);
+    return *this;
+  }
+  /// Takes the mapping away whatever is under way: packets that still use it fail with an IOMMU fault.
+  ~HostRegistration();
+  /// The same, but throws UsageError and keeps the registration while a packet that names its addresses is outstanding.
+  void release();
+  std::byte *data() const { return data_; }
+  uint64_t size() const { return size_; }  ///< bytes
+  uint64_t iova() const { return iova_; }  ///< of data()[0]; the same offset into a page
+  explicit operator bool() const { return device_ != nullptr; }
+  void swap(HostRegistration &other) noexcept;
+
+ private:
+  friend class Device;
+  HostRegistration(Device *device, std::weak_ptr<const void> life, std::byte *data, uint64_t size, uint64_t iova)
+      : device_(device), life_(std::move(life)), data_(data), size_(size), iova_(iova) {}
+  Device *device_ = nullptr;
+  std::weak_ptr<const void> life_;  // of the device
+  std::byte *data_ = nullptr;
+  uint64_t size_ = 0, iova_ = 0;
+};
+
+/// How a copy between devices went.
+struct PeerCopy {
+  enum class Path {
+    device,  ///< inside one device
+    direct,  ///< the source's DMA wrote into the other card's memory
+    staged   ///< through host memory
+  } path = Path::staged;
+  uint64_t duration_ps = 0;  ///< simulated time, both links included
 };
 
 class StreamSet;
 
 /// Threads take turns: each call has the device for itself, waits give it to others every few microseconds of simulated
-/// time. upload(), download() and their 2-D forms take turns as a whole (they share staging memory). Locks are taken in
-/// the order staging, device. on_event() and what it calls run with the device's lock held.
+/// time. on_event() and what it calls run with the device's lock held.
 class Device {
  public:
   /// The card in this process that the YAML file describes. Throws InputError for a bad configuration, DeviceFault when
@@ -124,17 +185,31 @@ class Device {
 
   // ---- memory ----
 
-  /// Device memory, 64-byte aligned or more, contents undefined. Throws OutOfMemoryError.
-  DeviceBuffer allocate(uint64_t bytes, uint64_t align = 64);
-  /// Host memory for DMA. device_writes: whether the device may write to it.
-  HostBuffer allocate_host(uint64_t bytes, bool device_writes = true);
+  /// Device memory, 64-byte aligned or more, contents undefined. name: for reports. Throws OutOfMemoryError, which says
+  /// how large the largest free range is and what holds the rest.
+  DeviceBuffer allocate(uint64_t bytes, uint64_t align = 64, std::string_view name = {});
+  /// Pinned host memory for DMA. device_writes: whether the device may write to it.
+  HostBuffer allocate_host(uint64_t bytes, bool device_writes = true, std::string_view name = {});
+  /// Pins memory that exists: the device reaches it where it lies, over messages if the card is another process. The
+  /// pages that hold it are mapped whole. UsageError: no bytes, or bytes that are pinned already.
+  HostRegistration register_host(std::span<std::byte> memory, bool device_writes = true, std::string_view name = {});
+  /// DMA address of host memory that lies in one pinned range; nothing: it is pageable.
+  std::optional<uint64_t> pinned_address(const void *memory, uint64_t bytes) const;
+  /// What holds device memory and pinned host memory, by name. Text of several lines.
+  std::string memory_report() const;
   RangeAllocator::Stats memory_stats() const;
   RangeAllocator::Stats iova_stats() const;
 
-  /// Copies through staging memory and waits. The device range lies in one allocation, or in scratchpad; else
-  /// UsageError.
+  /// Copies and waits: pinned memory by DMA where it lies, other memory through staging memory. The device range lies
+  /// in one allocation, or in scratchpad; else UsageError.
   void upload(uint64_t dst, std::span<const std::byte> src);
   void download(std::span<std::byte> dst, uint64_t src);
+  /// The same without waiting; see Transfer. The host memory stays as it is until the transfer is done.
+  Transfer upload_async(Queue &queue, uint64_t dst, std::span<const std::byte> src);
+  Transfer download_async(Queue &queue, std::span<std::byte> dst, uint64_t src);
+  /// Copies between two devices and waits: by DMA into the other card's memory where the cards reach each other, else
+  /// through host memory. Ranges as for upload(); the same device: copy(). May use the devices' default queues.
+  static PeerCopy copy_peer(Device &dst_device, uint64_t dst, Device &src_device, uint64_t src, uint64_t bytes);
   /// 2-D: `rows` rows of `row_bytes`; pitches in bytes from row to row.
   void upload_2d(uint64_t dst, uint64_t dst_pitch, const std::byte *src, uint64_t src_pitch, uint64_t row_bytes,
                  uint64_t rows);
@@ -222,9 +297,11 @@ class Device {
  private:
   friend class DeviceBuffer;
   friend class HostBuffer;
+  friend class HostRegistration;
   friend class Queue;
   friend class Stream;
   friend class Timeline;
+  friend class Transfer;
   Device(std::unique_ptr<Transport> transport, const DeviceOptions &options);
   void identify();
   void size_bars();
@@ -251,12 +328,23 @@ class Device {
   void sleep_us(uint64_t us);
   /// The 64-bit value at an address of DMA memory.
   std::optional<uint64_t> host_value(uint64_t iova) const;
+  void configure_link();
   void boot();
   void read_capabilities();
   void enable_queue(Queue &queue);
   void host_command(uint32_t op, uint32_t queue);
   void free_device(uint64_t address);
   void free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept;
+  void unregister(std::byte *data, uint64_t size, uint64_t iova) noexcept;
+  bool in_use(uint64_t iova, uint64_t bytes) const;
+  HostBuffer take_staging();
+  void give_staging(HostBuffer buffer) noexcept;
+  void report_leaks() noexcept;
+  /// DMA address of the other device's memory; 0: the cards do not reach each other.
+  uint64_t peer_window(Device &peer);
+  void drop_peer(Device &peer) noexcept;
+  void drop_peers() noexcept;  ///< on both sides
+  bool copy_direct(uint64_t dst, Device &dst_device, uint64_t src, uint64_t bytes);
   void check_device_range(uint64_t address, uint64_t bytes, const char *operation) const;
   Counters read_counters(bool link_last);
   Energy read_energy(EnergyMark mark);
@@ -272,7 +360,6 @@ class Device {
   [[noreturn]] void no_answer(const std::string &what, uint64_t limit_us, bool idle);
 
   mutable DeviceLock lock_;
-  std::recursive_mutex staging_lock_;
   std::unique_ptr<Transport> transport_;
   DeviceOptions options_;
   DeviceInfo info_;
@@ -291,7 +378,17 @@ class Device {
   std::map<uint64_t, std::pair<std::byte *, uint64_t>> host_;  // DMA memory by address
   std::vector<std::unique_ptr<Queue>> queues_;
   std::unique_ptr<StreamSet> streams_;
-  HostBuffer staging_;
+  struct Pinned {
+    uint64_t bytes, iova;
+  };
+  std::map<const std::byte *, Pinned> pinned_;
+  std::vector<HostBuffer> staging_;  // free ones
+  struct PeerWindow {
+    uint64_t iova = 0, bytes = 0;  // 0: not reachable
+  };
+  std::map<Device *, PeerWindow> peers_;                        // whose memory this device reaches, or does not
+  std::vector<Device *> reached_by_;                            // devices that have this one in their peers_
+  std::shared_ptr<const void> life_ = std::make_shared<int>();  // destroyed first
 };
 
 template <class Done>

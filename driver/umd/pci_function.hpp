@@ -14,8 +14,11 @@ constexpr uint16_t kCommandMemory = 1 << 1, kCommandBusMaster = 1 << 2, kCommand
 constexpr uint16_t kStatusHasCapabilities = 1 << 4;
 constexpr uint8_t kCapabilityMsix = 0x11, kCapabilityExpress = 0x10;
 constexpr uint16_t kMsixEnable = 1 << 15, kMsixMaskAll = 1 << 14, kMsixSizeMask = 0x7ff;
-constexpr uint64_t kExpressControl = 8;  // Device Control, in the capability
-constexpr uint16_t kInitiateReset = 1 << 15;
+// PCI Express: offsets in the capability, and fields of Device Control.
+constexpr uint64_t kExpressCapabilities = 0x04, kExpressControl = 0x08, kExpressLinkStatus = 0x12;
+constexpr uint16_t kInitiateReset = 1 << 15, kRelaxedOrdering = 1 << 4, kExtendedTags = 1 << 8;
+constexpr uint16_t kPayloadMask = 7 << 5, kReadRequestMask = 7 << 12;
+constexpr int kPayloadShift = 5, kReadRequestShift = 12;
 
 template <class T>
 T read_config(Transport &transport, uint64_t offset) {

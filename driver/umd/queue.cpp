@@ -98,8 +98,9 @@ Queue::Queue(Device &device, uint32_t id, const QueueOptions &options)
       id_(id),
       options_(options),
       vector_(1 + id < device.info().msix_vectors ? 1 + id : 0),
-      ring_(std::make_unique<HostBuffer>(device.allocate_host(kPacketBytes << options.log2_packets, false))),
-      records_(std::make_shared<HostBuffer>(device.allocate_host(kRecordBytes << options.log2_packets, true))) {}
+      ring_(std::make_unique<HostBuffer>(device.allocate_host(kPacketBytes << options.log2_packets, false, "ring"))),
+      records_(std::make_shared<HostBuffer>(
+          device.allocate_host(kRecordBytes << options.log2_packets, true, "completion records"))) {}
 
 Queue::~Queue() {
   for (const auto &state : pending_) {
@@ -268,6 +269,18 @@ void Queue::find_fault(Fence::State &state) {
   if ((status == CX_STATUS_TIMEOUT || status == CX_STATUS_ENGINE_HANG) && !device_.dead()) {
     state.fault->engines = device_.hang_of(id_, state.index);
   }
+}
+
+bool Queue::refers_to(uint64_t iova, uint64_t bytes) {
+  harvest();
+  for (const auto &state : pending_) {
+    for (size_t at = 0; at < kPacketBytes; at += sizeof(uint64_t)) {
+      uint64_t field = 0;
+      std::memcpy(&field, state->packet.data() + at, sizeof field);
+      if (field - iova < bytes) return true;
+    }
+  }
+  return false;
 }
 
 uint64_t Queue::outstanding() {

@@ -144,6 +144,9 @@ class Queue {
   uint64_t abandon(uint32_t status);
   /// As after it was made, for a ring that the device has reset.
   void restart();
+  /// Whether an outstanding packet holds an address in [iova, iova + bytes). Lists of EXECUTE packets are not looked
+  /// into.
+  bool refers_to(uint64_t iova, uint64_t bytes);
   void finish(const std::shared_ptr<Fence::State> &state, const Completion &completion);
   /// Asks the card's registers why a packet failed, or whether one without a record did.
   void find_fault(Fence::State &state);

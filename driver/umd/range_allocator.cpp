@@ -1,5 +1,6 @@
 #include "driver/umd/range_allocator.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <sstream>
@@ -38,7 +39,7 @@ void RangeAllocator::erase_free(std::map<uint64_t, uint64_t>::iterator it) {
   free_by_base_.erase(it);
 }
 
-uint64_t RangeAllocator::allocate(uint64_t bytes, uint64_t align) {
+uint64_t RangeAllocator::allocate(uint64_t bytes, uint64_t align, std::string_view label) {
   if (bytes == 0) throw UsageError(name_ + ": allocation of 0 bytes");
   if (!std::has_single_bit(align))
     throw UsageError(name_ + ": alignment " + std::to_string(align) + " is no power of two");
@@ -59,7 +60,7 @@ uint64_t RangeAllocator::allocate(uint64_t bytes, uint64_t align) {
       if (start > base) insert_free(base, start - base);
       const uint64_t end = start + reserved;
       if (end < base + size) insert_free(end, base + size - end);
-      live_.emplace(start, Block{reserved, bytes});
+      live_.emplace(start, Block{reserved, bytes, std::string(label)});
       used_ += reserved;
       if (used_ > peak_) peak_ = used_;
       ++total_;
@@ -70,7 +71,8 @@ uint64_t RangeAllocator::allocate(uint64_t bytes, uint64_t align) {
   throw OutOfMemoryError(name_ + ": no room for " + std::to_string(bytes) + " bytes (alignment " +
                          std::to_string(align) + "): " + std::to_string(now.used) + " of " +
                          std::to_string(now.capacity) + " bytes in use, largest free range " +
-                         std::to_string(now.largest_free));
+                         std::to_string(now.largest_free) + " of " + std::to_string(now.free_ranges) +
+                         (live_.empty() ? std::string() : "; held by " + holdings_text()));
 }
 
 void RangeAllocator::release(uint64_t address) {
@@ -123,6 +125,33 @@ RangeAllocator::Stats RangeAllocator::stats() const {
   result.live = live_.size();
   result.total = total_;
   return result;
+}
+
+std::vector<RangeAllocator::Holding> RangeAllocator::holdings() const {
+  std::map<std::string_view, Holding> by_label;
+  for (const auto &[address, block] : live_) {
+    Holding &holding = by_label[block.label];
+    ++holding.allocations;
+    holding.bytes += block.requested;
+  }
+  std::vector<Holding> result;
+  for (auto &[label, holding] : by_label) {
+    holding.label = label.empty() ? "unnamed" : std::string(label);
+    result.push_back(std::move(holding));
+  }
+  std::stable_sort(result.begin(), result.end(), [](const Holding &a, const Holding &b) { return a.bytes > b.bytes; });
+  return result;
+}
+
+std::string RangeAllocator::holdings_text(size_t labels) const {
+  std::string text;
+  const std::vector<Holding> all = holdings();
+  for (size_t i = 0; i < std::min(labels, all.size()); ++i) {
+    text += (i == 0 ? "" : ", ") + all[i].label + " " + std::to_string(all[i].bytes) + " bytes in " +
+            std::to_string(all[i].allocations);
+  }
+  if (all.size() > labels) text += ", " + std::to_string(all.size() - labels) + " more";
+  return text;
 }
 
 }  // namespace cx

@@ -311,6 +311,7 @@ void Device::reset_function(Recovery &result, uint64_t limit_us) {
   initiate_function_reset();
   sleep_us(kAfterResetUs);
   size_bars();
+  configure_link();
   enable_msix();
   boot();
   dead_.reset();

@@ -108,9 +108,11 @@ Cycles PcieLink::tags_free(Cycles start, std::uint64_t requests) {
 }
 
 Cycles PcieLink::read_part(Cycles start, std::uint64_t requests, std::uint64_t completions, std::uint64_t bytes) {
-  const Cycles first_sent = pass(up_, tags_free(start, requests), request_bytes());
+  // Requests that wait for tags leave the link to others meanwhile: its share is taken at once.
+  const Cycles free = tags_free(start, requests);
+  const Cycles first_sent = std::max(free, pass(up_, start, request_bytes()));
   // The other requests follow while the first answers are on their way, together with the answers' acknowledgements.
-  const Cycles all_sent = pass(up_, first_sent, (requests - 1) * request_bytes() + completions * dllp_);
+  const Cycles all_sent = std::max(free, pass(up_, start, (requests - 1) * request_bytes() + completions * dllp_));
   const std::uint64_t wire = bytes + completions * completion_bytes() + requests * dllp_;
   Cycles answered = first_sent + latency_;
   if (!limits_.relaxed_ordering) answered = std::max(answered, posted_until_);

@@ -94,6 +94,11 @@ class Card final : public Function {
         return Wake::broken;
     }
   }
+  std::optional<std::uint64_t> peer_traffic(std::uint64_t offset, std::uint64_t bytes, bool write) override {
+    std::uint64_t duration = 0;
+    if (cx_port_peer_traffic(port_, offset, bytes, write ? 1 : 0, &duration) != CX_PORT_OK) return std::nullopt;
+    return duration;
+  }
   std::uint64_t time_ps() const override { return cx_port_time_ps(port_); }
 
  private:

@@ -61,6 +61,13 @@ class Function {
   /// Lets simulated time pass until an interrupt, nothing is left to do, or the limit.
   virtual Wake advance(std::uint64_t limit_ps) = 0;
   virtual std::uint64_t time_ps() const = 0;
+
+  /// Another card has moved bytes in the device memory behind BAR4: lets the time pass that link and memory take, in
+  /// picoseconds. Nothing: the range is not there.
+  virtual std::optional<std::uint64_t> peer_traffic(std::uint64_t offset, std::uint64_t bytes, bool write) {
+    (void)offset, (void)bytes, (void)write;
+    return std::nullopt;
+  }
 };
 
 }  // namespace cx::hw::vfio

@@ -129,6 +129,8 @@ Server::Reply Server::dispatch(wire::Message &message) {
       return advance(message);
     case wire::kInject:
       return inject(message);
+    case wire::kPeerTraffic:
+      return peer_traffic(message);
     default:
       return {ENOTSUP};
   }
@@ -510,6 +512,17 @@ Server::Reply Server::advance(const wire::Message &message) {
   static_assert(static_cast<std::uint32_t>(Function::Wake::interrupt) == wire::kWakeInterrupt &&
                 static_cast<std::uint32_t>(Function::Wake::limit) == wire::kWakeLimit &&
                 static_cast<std::uint32_t>(Function::Wake::idle) == wire::kWakeIdle);
+  return {0, copy_of(&reply, sizeof reply)};
+}
+
+Server::Reply Server::peer_traffic(const wire::Message &message) {
+  if (!owns_time_) return {ENOTSUP};
+  const auto asked = message.as<wire::PeerTraffic>();
+  if (!asked || message.payload.size() != sizeof *asked || asked->write > 1 || asked->reserved != 0) return {EINVAL};
+  const auto duration = function_.peer_traffic(asked->offset, asked->bytes, asked->write != 0);
+  if (!duration) return {EINVAL};
+  deliver_interrupts();
+  const wire::PeerTrafficReply reply{*duration};
   return {0, copy_of(&reply, sizeof reply)};
 }
 

@@ -68,6 +68,7 @@ class Server final : public HostLink {
   Reply device_reset();
   Reply advance(const wire::Message &message);
   Reply inject(const wire::Message &message);
+  Reply peer_traffic(const wire::Message &message);
   int check_access(std::uint32_t region, std::uint64_t offset, std::uint64_t count) const;
   Reply reply_struct(const void *value, std::size_t bytes, std::uint32_t argsz) const;
 

@@ -34,9 +34,9 @@ enum {
 };
 
 /* Creates a card from a YAML file. sets: "key=value" overrides in order. A process may have several cards, of any
- * configurations; simulated time is one for all that are open: while it passes for one it passes for the others. A
- * closed card is reset and reused by a later opening with an equal resolved configuration. NULL on failure: see
- * cx_port_error(NULL). */
+ * configurations; simulated time is one for all that are open: while it passes for one it passes for the others.
+ * Threads take turns; one card's calls come from one thread at a time. A closed card is reset and reused by a later
+ * opening with an equal resolved configuration. NULL on failure: see cx_port_error(NULL). */
 cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set_count);
 void cx_port_close(cx_port *port);
 

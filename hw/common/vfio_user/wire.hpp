@@ -29,6 +29,9 @@ enum Command : std::uint16_t {
   /// Provokes a fault, outside of the specification: only for peers that both state kFaultCapability. Payload: its text
   /// (hw/ras/fault_spec.hpp). Reply: empty, or why it is refused.
   kInject = 0x4359,
+  /// Of peers that both state kTimeCapability: another card moves data in this card's memory through a mapping of its
+  /// file; link and memory carry them.
+  kPeerTraffic = 0x435a,
 };
 
 /// Name of a JSON capability (boolean): the client owns simulated time. It passes only while the device answers an
@@ -173,5 +176,16 @@ struct AdvanceReply {
   std::uint32_t reserved;
 };
 static_assert(sizeof(AdvanceReply) == 16);
+
+struct PeerTraffic {
+  std::uint64_t offset;  ///< of BAR4
+  std::uint64_t bytes;
+  std::uint32_t write;  ///< 0, 1
+  std::uint32_t reserved;
+};
+static_assert(sizeof(PeerTraffic) == 24);
+struct PeerTrafficReply {
+  std::uint64_t duration_ps;
+};
 
 }  // namespace cx::vfio

@@ -141,3 +141,25 @@ TEST_CASE("range allocator knows what lies inside one allocation") {
   REQUIRE_FALSE(allocator.contains(a, 1));
   REQUIRE(allocator.contains(b, 64));
 }
+
+TEST_CASE("allocations have labels that reports and errors name") {
+  RangeAllocator ranges("memory", 0, 4096, 64);
+  CHECK(ranges.holdings_text().empty());
+  const uint64_t a = ranges.allocate(1000, 1, "weights");
+  ranges.allocate(24, 1, "weights");
+  ranges.allocate(100);
+  CHECK(ranges.holdings_text() == "weights 1024 bytes in 2, unnamed 100 bytes in 1");
+  CHECK(ranges.holdings_text(1) == "weights 1024 bytes in 2, 1 more");
+  CHECK(ranges.stats().fragmentation() == 0);
+  try {
+    ranges.allocate(4000, 1, "much");
+    FAIL("expected an error");
+  } catch (const cx::OutOfMemoryError &error) {
+    const std::string text = error.what();
+    CHECK(text.find("largest free range 2880 of 1") != std::string::npos);
+    CHECK(text.find("held by weights 1024 bytes in 2, unnamed 100 bytes in 1") != std::string::npos);
+  }
+  ranges.release(a);
+  CHECK(ranges.holdings_text() == "unnamed 100 bytes in 1, weights 24 bytes in 1");
+  CHECK(ranges.stats().fragmentation() == Approx(1024.0 / (2880 + 1024)));
+}
