@@ -24,7 +24,8 @@ class FakeFunction final : public Function {
     bool readable, writeable;
   };
   static constexpr std::uint32_t kVectors = 8;
-  static constexpr std::uint64_t kRefused = 0x100;  ///< offset in BAR0 at which accesses are refused
+  static constexpr std::uint64_t kPeerOffset = 4096;  // where another card's traffic is taken
+  static constexpr std::uint64_t kRefused = 0x100;    ///< offset in BAR0 at which accesses are refused
 
   std::map<std::uint32_t, std::vector<std::byte>> regions{
       {0, std::vector<std::byte>(0x4000)}, {2, std::vector<std::byte>(4 << 20)}, {7, std::vector<std::byte>(4096)}};
@@ -86,6 +87,10 @@ class FakeFunction final : public Function {
     return Wake::idle;
   }
   std::uint64_t time_ps() const override { return now; }
+  std::optional<std::uint64_t> peer_traffic(std::uint64_t offset, std::uint64_t bytes, bool write) override {
+    if (offset != kPeerOffset) return std::nullopt;
+    return bytes * (write ? 2 : 3);
+  }
 
  private:
   Mapped add(std::uint64_t address, const Mapping &mapping) {

@@ -868,6 +868,28 @@ TEST_CASE("a client that owns time moves it, and only by asking") {
   CHECK(bench.error(wire::kAdvance, std::vector<std::byte>(7)) == EINVAL);
 }
 
+TEST_CASE("another card's traffic is told by a client that owns time") {
+  Bench bench;
+  const auto traffic = [](std::uint64_t offset, std::uint32_t write, std::uint32_t reserved = 0) {
+    return packed(wire::PeerTraffic{offset, 100, write, reserved});
+  };
+  const auto duration = [&](std::uint32_t write) {
+    const auto reply =
+        bench.call(wire::kPeerTraffic, traffic(FakeFunction::kPeerOffset, write)).as<wire::PeerTrafficReply>();
+    REQUIRE(reply);
+    return reply->duration_ps;
+  };
+  CHECK(duration(1) == 200);
+  CHECK(duration(0) == 300);
+  CHECK(bench.error(wire::kPeerTraffic, traffic(FakeFunction::kPeerOffset + 1, 1)) == EINVAL);
+  CHECK(bench.error(wire::kPeerTraffic, traffic(FakeFunction::kPeerOffset, 2)) == EINVAL);
+  CHECK(bench.error(wire::kPeerTraffic, traffic(FakeFunction::kPeerOffset, 1, 1)) == EINVAL);
+  CHECK(bench.error(wire::kPeerTraffic, std::vector<std::byte>(23)) == EINVAL);
+  CHECK(bench.alive());
+  Bench stranger(true, "{}");
+  CHECK(stranger.error(wire::kPeerTraffic, traffic(FakeFunction::kPeerOffset, 1)) == ENOTSUP);
+}
+
 TEST_CASE("for another client time passes by itself") {
   Bench bench(true, "{}");
   const auto fds = events(1);
