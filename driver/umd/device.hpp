@@ -45,11 +45,11 @@ struct DeviceOptions {
     std::optional<uint32_t> read_request_bytes;  ///< largest read request, 128 to 4096
     std::optional<bool> relaxed_ordering;
     std::optional<bool> extended_tags;  ///< off: at most 32 reads under way
-  } link;
+  } link = {};
 
   /// Takes the report of memory that is still allocated when the device is closed. None: with CX_LEAK_REPORT in the
   /// environment the report goes to stderr.
-  std::function<void(const std::string &report)> on_leak;
+  std::function<void(const std::string &report)> on_leak = {};
 };
 
 /// What identifies a card.
