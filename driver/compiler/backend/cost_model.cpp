@@ -717,7 +717,17 @@ class Simulation {
 CostModel::CostModel(const Target &target) : target_(target) {}
 
 Estimate CostModel::estimate(std::span<const Operation> operations) const {
-  return Simulation(target_, operations).run();
+  const bool sparse = std::any_of(operations.begin(), operations.end(),
+                                  [](const Operation &op) { return op.engine == isa::Engine::SCA; });
+  if (!sparse) return Simulation(target_, operations).run();
+  const std::vector<std::size_t> order = issue_order(operations);
+  std::vector<Operation> ordered;
+  for (const std::size_t number : order) ordered.push_back(operations[number]);
+  Estimate estimate = Simulation(target_, ordered).run();
+  std::vector<int64_t> taken(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) taken[order[i]] = estimate.taken[i];
+  estimate.taken = std::move(taken);
+  return estimate;
 }
 
 }  // namespace cx::compiler::backend

@@ -137,15 +137,6 @@ void Emitter::begin_tile() {
   if (!dry_) tile_begin_ = operations_.size();
 }
 
-bool Emitter::conflict(const Operation &a, const Operation &b) {
-  for (const Access &x : a.accesses) {
-    for (const Access &y : b.accesses) {
-      if (x.space == y.space && (x.write || y.write) && x.begin < y.end && y.begin < x.end) return true;
-    }
-  }
-  return false;
-}
-
 void Emitter::operands_ready() {
   if (dry_) return;
   const auto at = [this](std::size_t index) { return operations_.begin() + static_cast<std::ptrdiff_t>(index); };
@@ -606,6 +597,11 @@ uint64_t Emitter::finish(const Target &target, ImageBuilder &image, std::vector<
   if (target.semaphores < needed) {
     throw InputError("the target has " + std::to_string(target.semaphores) + " semaphores, a program needs " +
                      std::to_string(needed));
+  }
+  if (sparse) {
+    std::vector<Operation> ordered;
+    for (const std::size_t number : issue_order(operations_)) ordered.push_back(std::move(operations_[number]));
+    operations_ = std::move(ordered);
   }
   synchronize();
   uint64_t total = 0;

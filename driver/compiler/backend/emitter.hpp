@@ -148,7 +148,6 @@ class Emitter {
   static void use(Operation &op, uint8_t at, const Descriptor &view, bool write);
   static void use_memory(Operation &op, uint8_t at, const MemDescriptor &memory, const std::array<uint16_t, 4> &dims,
                          int64_t size, bool write);
-  static bool conflict(const Operation &a, const Operation &b);
   void synchronize();
   std::vector<isa::Inst> encode(int engine, std::vector<DebugEntry> &debug) const;
 

@@ -62,6 +62,14 @@ struct Operation {
 using Sources = std::array<int64_t, kEngines>;
 std::vector<Sources> dependences(std::span<const Operation> operations);
 
+/// The operations touch bytes in common, and one of them writes these.
+bool conflict(const Operation &a, const Operation &b);
+
+/// An order of the operations, by their numbers, that means the same. The sparse tiles take commands in order, and a
+/// drain waits for the product before it: the next load of activations goes in front of the drain, with the transfers
+/// that it needs, unless it needs results of other engines from there on.
+std::vector<std::size_t> issue_order(std::span<const Operation> operations);
+
 /// Elements of a view.
 uint64_t count(const std::array<uint16_t, 4> &dims);
 

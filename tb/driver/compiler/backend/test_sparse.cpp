@@ -1,7 +1,9 @@
 // Products on the sparse unit: the same bits as dense ones of the same order, and the choice between the two.
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <sstream>
 
+#include "driver/compiler/backend/operation.hpp"
 #include "driver/include/cx/error.hpp"
 #include "tb/driver/compiler/backend/bench.hpp"
 #include "tb/driver/compiler/program_sim.hpp"
@@ -244,6 +246,99 @@ TEST_CASE("Columns beyond half of the accumulators go by in blocks") {
   prune_at_random(maker, b, 0.6);
   maker.output(matmul(maker, a, b));
   require_same(maker, target, in_precision(Precision::fp16), 0.02);
+}
+
+namespace {
+
+/// Names of the sparse unit's data instructions, in the order of its stream.
+std::vector<std::string> sparse_stream(const Program &program) {
+  std::vector<std::string> names;
+  std::istringstream words(disassemble(program));
+  for (std::string word; words >> word;) {
+    if (word == "SP_LDA" || word == "SP_MUL" || word == "SP_DRAIN") names.push_back(word);
+  }
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("Activations of the next tile and layer are loaded in front of the drain that they do not need") {
+  GraphMaker maker(21);
+  Target target = with_sca(card_target());
+  const int64_t rows = 20 * target.sca_rows * target.sca_tiles;
+  TensorId x = maker.input({rows, 64});
+  for (int layer = 0; layer < 3; ++layer) {
+    const TensorId w = maker.constant({64, 64}, -0.3F, 0.3F);
+    prune_at_random(maker, w, 0.8);
+    x = matmul(maker, x, w);
+  }
+  maker.output(x);
+  require_same(maker, target, in_precision(Precision::fp16), 0.02);
+  const Case chosen = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::always);
+  const std::vector<std::string> stream = sparse_stream(chosen.program);
+  REQUIRE(stream.size() > 3 * 20);
+  // The first layer's activations are the VPU's results, tile by tile.
+  for (std::size_t i = stream.size() / 3 + 1; i < stream.size(); ++i) {
+    INFO("sparse instruction " << i);
+    CHECK_FALSE((stream[i - 1] == "SP_DRAIN" && stream[i] == "SP_LDA"));
+  }
+}
+
+TEST_CASE("A load of activations stays behind the drain that it needs") {
+  GraphMaker maker(22);
+  TensorId x = maker.input({8, 64});  // a block of the tiles
+  for (int layer = 0; layer < 2; ++layer) {
+    const TensorId w = maker.constant({64, 64}, -0.3F, 0.3F);
+    prune_at_random(maker, w, 0.8);
+    x = matmul(maker, x, w);
+  }
+  maker.output(x);
+  const Target target = with_sca(card_target());
+  require_same(maker, target, in_precision(Precision::fp16), 0.02);
+  const Case chosen = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::always);
+  CHECK(sparse_stream(chosen.program) ==
+        std::vector<std::string>{"SP_LDA", "SP_MUL", "SP_DRAIN", "SP_LDA", "SP_MUL", "SP_DRAIN"});
+}
+
+TEST_CASE("The order of issue keeps that of operations which touch the same bytes") {
+  using backend::conflict, backend::issue_order, backend::Operation;
+  const auto seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  const auto pick = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
+  const std::vector<isa::Inst> sparse{isa::SpLda{}.encode(), isa::SpMul{}.encode(), isa::SpDrain{}.encode()};
+  std::size_t moved = 0;
+  for (int round = 0; round < 200; ++round) {
+    std::vector<Operation> operations(static_cast<std::size_t>(pick(0, 60)));
+    for (Operation &op : operations) {
+      op.engine = static_cast<isa::Engine>(pick(0, backend::kEngines - 1));
+      if (op.engine == isa::Engine::SCA) op.inst = sparse[static_cast<std::size_t>(pick(0, 2))];
+      for (int64_t accesses = pick(1, 3); accesses > 0; --accesses) {
+        const int64_t begin = pick(0, 300);
+        op.accesses.push_back({static_cast<int>(pick(0, 1)), begin, begin + pick(1, 12), pick(0, 1) != 0});
+      }
+    }
+    const std::vector<std::size_t> order = issue_order(operations);
+    REQUIRE(order.size() == operations.size());
+    std::vector<std::size_t> place(order.size(), order.size());
+    for (std::size_t i = 0; i < order.size(); ++i) place.at(order[i]) = i;
+    for (std::size_t a = 0; a < order.size(); ++a) {
+      REQUIRE(place[a] < order.size());
+      for (std::size_t b = a + 1; b < order.size(); ++b) {
+        if (place[a] < place[b]) continue;
+        ++moved;
+        REQUIRE_FALSE(conflict(operations[a], operations[b]));
+        // What goes forward is loads alone, and nothing that the array or the sparse tiles hold changes.
+        const bool load = operations[b].engine == isa::Engine::LOAD;
+        const bool activations = operations[b].engine == isa::Engine::SCA && operations[b].inst == sparse[0];
+        REQUIRE((load || activations));
+        if (operations[a].engine == isa::Engine::SCA && activations) REQUIRE(operations[a].inst == sparse[2]);
+      }
+    }
+  }
+  CHECK(moved > 0);
 }
 
 TEST_CASE("The estimate chooses the unit of each product") {
