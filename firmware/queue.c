@@ -112,13 +112,21 @@ static void fail_queue(struct queue *queue, uint32_t status, uint64_t address) {
   raise_vector(queue->vector);
 }
 
-/* Nothing more of the list starts; the EXECUTE packet ends with this status. */
+static void end_wait(struct queue *queue) {
+  struct slot *slot = queue->waiting;
+  if (slot == NULL) return;
+  queue_set_waiting(queue, NULL);
+  slot_finish(slot, CX_STATUS_ABORTED, 0, 0);
+}
+
+/* Nothing more of the list starts or waits; the EXECUTE packet ends with this status. */
 static void stop_list(struct queue *queue, uint32_t status) {
   if (queue->list_stopped) return;
   queue->list_stopped = true;
   queue->execute->status = status;
   queue->execute->detail = 0;
   queue->execute->fault_address = 0;
+  end_wait(queue);
   turn_forget(queue);
 }
 
@@ -163,11 +171,7 @@ void queue_disable(struct queue *queue) {
   }
   queue->draining = true;
   turn_forget(queue);
-  if (queue->waiting != NULL) {
-    struct slot *slot = queue->waiting;
-    queue_set_waiting(queue, NULL);
-    slot_finish(slot, CX_STATUS_ABORTED, 0, 0);
-  }
+  end_wait(queue);
   if (queue->execute != NULL && queue->list.next != queue->list.written) stop_list(queue, CX_STATUS_ABORTED);
   queue_wake_all();
   if (started_are_complete(&queue->ring)) end_drain(queue);
@@ -393,6 +397,15 @@ static void end_list(struct queue *queue) {
   }
 }
 
+/* Whether a packet has failed that is not complete because an older one still runs. */
+static bool failure_ahead(struct source *list) {
+  for (uint32_t i = list->head; i != list->next; ++i) {
+    const struct slot *slot = slot_of(list, i);
+    if (slot->state == SLOT_FINISHED && slot->status != CX_STATUS_OK) return true;
+  }
+  return false;
+}
+
 static bool step_in_list(struct queue *queue) {
   struct source *list = &queue->list;
   if (complete_oldest(queue, list) || resume(queue, list)) return true;
@@ -402,7 +415,7 @@ static bool step_in_list(struct queue *queue) {
     end_list(queue);
     return true;
   }
-  if (queue->list_stopped) return false;
+  if (queue->list_stopped || failure_ahead(list)) return false;
   if (start_next(queue, list)) return true;
   if (!can_fetch(list)) return false;
   const struct sdma_result result = fetch(list);

@@ -122,6 +122,40 @@ TEST_CASE("The first packet of a list that fails ends it, and the outcome names 
   CHECK(chip.vectors == std::vector<unsigned>(20, kErrorVector));
 }
 
+TEST_CASE("A list that failed waits for nothing") {
+  Bench bench;
+  bench.enable(0);
+  constexpr uint64_t kHost = 0x9'0000'0000, kMapped = 1 << 20;
+  bench.chip.map_host(kHost, kMapped);
+  packets::Signal add;
+  add.op = packets::SignalOp::ADD;
+  add.address = kHostData + 8;
+  add.value = 1;
+  bench.host64(kHostData) = bench.host64(kHostData + 8) = 0;
+  SECTION("a packet behind one that could not start does not start") {
+    bench.put_in_list(0, copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kHost, kMapped));
+    packets::Signal misaligned = add;
+    misaligned.address += 4;
+    bench.put_in_list(1, misaligned);
+    bench.put_in_list(2, add);
+    bench.put_in_list(3, wait_for<packets::Wait>(kHostData, packets::Compare::EQ, 1));
+    const auto record = bench.run(0, execute(4));
+    CHECK(record.status == CX_STATUS_BAD_ALIGNMENT);
+    CHECK(record.entry == 2);
+  }
+  SECTION("a wait ends with an earlier packet's fault") {
+    bench.put_in_list(0, copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kHost, 2 * kMapped));
+    bench.put_in_list(1, wait_for<packets::Wait>(kHostData, packets::Compare::EQ, 1));
+    bench.put_in_list(2, add);
+    const auto record = bench.run(0, execute(3));
+    CHECK(record.status == CX_STATUS_IOMMU_FAULT);
+    CHECK(record.entry == 1);
+  }
+  CHECK(bench.host64(kHostData + 8) == 0);
+  CHECK(bench.take_fault().count == 1);
+  CHECK(bench.run(0, packets::Nop{}).status == CX_STATUS_OK);
+}
+
 TEST_CASE("Lists that cannot be read, lists in lists, records that cannot be written") {
   Bench bench;
   bench.enable(0);

@@ -246,7 +246,11 @@ std::array<Card::Outcome, 2> Card::run(const std::array<Stream, 2> &streams) {
       // Nobody will satisfy them: the host ends what waits.
       for (Running &queue : queues) {
         if (queue.done) continue;
-        require(may_wait(queue.oldest()), "a queue makes no progress");
+        if (!may_wait(queue.oldest())) {
+          fail("queue " + std::to_string(queue.id) + " makes no progress at packet " + std::to_string(queue.read) +
+               " of type " + std::to_string(queue.oldest()[0]) + " for " + std::to_string(stood_us) + " us of " +
+               std::to_string(allowed_us));
+        }
         command(CX_DEV_HOST_CMD_OP_QUEUE_RESET, queue.id);
         queue.done = queue.ended_by_host = true;
       }

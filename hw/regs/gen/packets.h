@@ -33,7 +33,7 @@ enum {
   CX_PKT_SEND = 11, /* RDMA send. Not in this firmware: UNSUPPORTED. */
   CX_PKT_RECV = 12, /* RDMA receive. Not in this firmware: UNSUPPORTED. */
   CX_PKT_COLLECTIVE = 13, /* Collective over RDMA. Not in this firmware: UNSUPPORTED. */
-  CX_PKT_EXECUTE = 14, /* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED. */
+  CX_PKT_EXECUTE = 14, /* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start, one that waits ends. EXECUTE inside a list is UNSUPPORTED. */
 };
 #define CX_PKT_TYPE_MAX 14
 
@@ -372,7 +372,7 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, completion) == 8, "layout 
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, completion_value) == 16, "layout of cx_packet_reconfig");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_reconfig, sca_tiles) == 24, "layout of cx_packet_reconfig");
 
-/* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED. */
+/* Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start, one that waits ends. EXECUTE inside a list is UNSUPPORTED. */
 typedef struct __attribute__((packed)) {
   uint8_t type; /* packet type; 0 marks an empty slot */
   uint8_t flags;

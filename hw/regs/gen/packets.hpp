@@ -598,7 +598,7 @@ struct Reconfig : Header {
   }
 };
 
-// Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start. EXECUTE inside a list is UNSUPPORTED.
+// Runs a list of packets in host memory as if they stood in the queue one after the other; what follows in the queue waits for its end. The first packet of the list that fails ends it: later ones do not start, one that waits ends. EXECUTE inside a list is UNSUPPORTED.
 struct Execute : Header {
   static constexpr Type kType = Type::EXECUTE;
   uint64_t list = 0;  // host address of the first packet
