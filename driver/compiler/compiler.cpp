@@ -266,12 +266,9 @@ void add_estimate(const Target &target, const Emitter &emitter, CompileStatistic
   for (GroupStatistics &detail : statistics.details) detail.estimated_cycles = by_name[detail.name];
 }
 
-/// The tilings found by trials are not faster together than those by rules.
-struct NothingGained {};
-
-/// `most`: bytes of the scratchpad that tensors may take between groups. Throws NothingGained only if `search`.
+/// `most`: bytes of the scratchpad that tensors may take between groups.
 Program emit_program(const Graph &graph, const std::vector<Group> &groups, const Updates &updates, const Target &target,
-                     const CompileOptions &options, int64_t most, bool search, CompileStatistics *statistics) {
+                     const CompileOptions &options, int64_t most, CompileStatistics *statistics) {
   const Dtype product = entry_of(options.precision).product;
   const Dtype element = element_of(product);
   Layout layout(graph, groups, element, updates);
@@ -292,29 +289,22 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   context.tf32 = options.precision == Precision::tf32;
   context.sca = options.sca;
-  GroupEmitter group_emitter(context, search, options.tilings);
+  GroupEmitter group_emitter(context, residency, options.tilings);
   std::string tilings;
   if (wants_steps(options.observer)) context.tilings = &tilings;
   if (!groups.empty()) emitter.set_node(groups.front().name);
   prepare_borders(context);
-  const auto scratchpad = static_cast<int64_t>(target.spm_bytes);
   const auto emit_one = [&](std::size_t g) {
-    if (g == groups.size()) return;
-    group_emitter.set_region({residency.floor[g], scratchpad}, {residency.quiet_floor[g], scratchpad});
+    group_emitter.enter(g);
     context.emitter.set_node(groups[g].name);
     fill_borders(context, static_cast<int>(g));
     load_copies(context, residency, static_cast<int>(g));
     emit_group(context, group_emitter, groups[g]);
   };
-  group_emitter.foresee(groups.size(), emit_one);
+  if (options.search_tilings) group_emitter.search(groups.size(), emit_one);
   for (std::size_t g = 0; g < groups.size(); ++g) {
     if (options.observer != nullptr) options.observer->progress("emitting", g, groups.size());
-    group_emitter.begin_group([&emit_one, g] { emit_one(g + 1); });
     emit_one(g);
-  }
-  if (search && options.tilings.empty() &&
-      CostModel(target).estimate(emitter.operations()).cycles > group_emitter.cycles_by_rule()) {
-    throw NothingGained{};
   }
   if (wants_steps(options.observer)) {
     options.observer->step("groups", describe_groups(graph, groups));
@@ -409,17 +399,9 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
   const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision), !updates.empty());
   // Tensors that stay in the scratchpad leave less of it for the largest layers.
   const uint64_t constants = options.constants ? options.constants->bytes().size() : 0;
-  const auto emit = [&](int64_t share, bool search) {
-    return emit_program(graph, groups, updates, target, options, target.spm_bytes * share / 16, search, statistics);
-  };
   for (const int64_t share : kResidentShares) {
     try {
-      try {
-        return emit(share, options.search_tilings);
-      } catch (const NothingGained &) {
-        if (options.constants) options.constants->cut(constants);
-        return emit(share, false);
-      }
+      return emit_program(graph, groups, updates, target, options, target.spm_bytes * share / 16, statistics);
     } catch (const DoesNotFit &) {
       if (options.constants) options.constants->cut(constants);
       if (share == 0) throw;

@@ -70,7 +70,7 @@ std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dty
 }
 
 int64_t ConstantPool::place(std::size_t size, const std::function<std::vector<std::byte>()> &make) {
-  if (!trial_) return place(make());
+  if (trials_ == 0) return place(make());
   constexpr uint64_t kAlign = 64;
   const uint64_t offset = bytes_ + pretended_;
   pretended_ += (size + kAlign - 1) / kAlign * kAlign;

@@ -35,9 +35,15 @@ class ConstantPool {
   /// The same for `size` bytes that make() gives. During a trial nothing is made or placed: the offset is about where
   /// they would be.
   int64_t place(std::size_t size, const std::function<std::vector<std::byte>()> &make);
-  /// What is placed from here on is not kept.
-  void begin_trial() { trial_ = true, pretended_ = 0; }
-  void end_trial() { trial_ = false; }
+  /// What is placed from here on is not kept, until end_trial() is called as often as begin_trial().
+  void begin_trial() {
+    if (trials_++ == 0) pretended_ = 0;
+  }
+  void end_trial() { --trials_; }
+  bool on_trial() const { return trials_ != 0; }
+  /// Bytes of the trial so far, and the way back to them.
+  uint64_t pretended() const { return pretended_; }
+  void return_to(uint64_t pretended) { pretended_ = pretended; }
   int segment() const { return segment_; }
   uint64_t bytes() const { return bytes_; }
 
@@ -51,7 +57,7 @@ class ConstantPool {
   int segment_ = 0;                        // the image
   std::multimap<uint64_t, Place> places_;  ///< by a hash of the content
   uint64_t bytes_ = 0;
-  bool trial_ = false;
+  int trials_ = 0;
   uint64_t pretended_ = 0;  ///< bytes of the trial
 };
 

@@ -23,6 +23,10 @@ constexpr int64_t kMostTiles = 64;
 constexpr int64_t kSpareShare = 64;
 /// What an alternative has to gain over the rule's to be taken, as a part of the group's time.
 constexpr int64_t kWorthwhile = 200;
+/// Sixteenths of the scratchpad for the ring of tile buffers: the first without a search, otherwise the fastest.
+constexpr int64_t kRingShares[] = {2, 1, 0};
+/// Passes of a group at most, in the count of time.
+constexpr int64_t kGroupTime = int64_t{1} << 32;
 
 Box whole_box(const Shape &shape) { return {Dims(shape.size(), 0), shape}; }
 
@@ -32,12 +36,6 @@ int64_t slots_of(const Alternative &alternative) {
   int64_t slots = (alternative.region.size() - 2 * alternative.resident) / tile_bytes;
   if (slots < 2) slots = (alternative.region.size() - alternative.resident) / tile_bytes;
   return std::clamp<int64_t>(slots, 1, std::min(kMaxSlots, alternative.tiles));
-}
-
-/// Bytes by which the group moves the place of buffers on. The more it is, the less far loads of later groups run
-/// ahead.
-int64_t footprint(const Alternative &alternative) {
-  return alternative.passes * (alternative.resident + slots_of(alternative) * alternative.tile);
 }
 
 /// One tile can be loaded while another one is worked on.
@@ -91,35 +89,51 @@ std::vector<Tiling> free_tilings(const Shape &shape, const std::vector<int> &ord
   }
 }
 
-GroupEmitter::GroupEmitter(Context &context, bool search, std::map<std::string, std::size_t> forced)
+GroupEmitter::GroupEmitter(Context &context, const Residency &residency, std::map<std::string, std::size_t> forced)
     : context_(context),
+      residency_(residency),
       model_(context.target),
-      search_(search),
       forced_(std::move(forced)),
-      free_{0, static_cast<int64_t>(context.target.spm_bytes)},
-      quiet_(free_) {}
+      places_(context.target.spm_bytes),
+      ring_(context.target.spm_bytes * kRingShares[0] / 16) {}
 
-void GroupEmitter::begin_group(const std::function<void()> &follow) {
-  follow_ = follow;
-  begins_.push_back(context_.emitter.operations().size());
-}
-
-void GroupEmitter::set_region(const Region &free, const Region &quiet) {
-  free_ = free;
-  quiet_ = quiet;
+void GroupEmitter::enter(std::size_t group) {
+  const auto end = static_cast<int64_t>(context_.target.spm_bytes);
+  free_ = {residency_.floor[group], end};
+  quiet_ = {residency_.quiet_floor[group], end};
+  time_ = static_cast<int64_t>(group) * kGroupTime;
+  for (const Resident &resident : residency_.residents) {
+    if (resident.first_use == static_cast<int>(group)) {
+      places_.use(resident.region, (resident.last_use + 1) * kGroupTime - 1);
+    }
+  }
 }
 
 GroupEmitter::Place GroupEmitter::place() const {
-  return {context_.emitter.mark(), context_.acc_toggle, context_.sca_toggle, cursor_, free_, quiet_};
+  return {context_.emitter.mark(), context_.acc_toggle, context_.sca_toggle, context_.constants.pretended(), places_,
+          time_,                   ring_cursor_,        free_,               quiet_};
 }
 
 void GroupEmitter::return_to(const Place &place) {
   context_.emitter.rollback(place.mark);
   context_.acc_toggle = place.acc_toggle;
   context_.sca_toggle = place.sca_toggle;
-  cursor_ = place.cursor;
+  context_.constants.return_to(place.constants);
+  places_ = place.places;
+  time_ = place.time;
+  ring_cursor_ = place.ring_cursor;
   free_ = place.free;
   quiet_ = place.quiet;
+}
+
+bool GroupEmitter::uses_ring(const Alternative &alternative) const {
+  return alternative.resident <= alternative.region.size() - ring_ &&
+         std::min<int64_t>(alternative.tiles, 2) * alternative.tile <= ring_;
+}
+
+int64_t GroupEmitter::footprint(const Alternative &alternative) const {
+  const int64_t tiles = uses_ring(alternative) ? 0 : slots_of(alternative) * alternative.tile;
+  return alternative.passes * (alternative.resident + tiles);
 }
 
 Alternative GroupEmitter::measure(Kernel &kernel, const Tiling &tiling) {
@@ -205,38 +219,55 @@ std::vector<Alternative> GroupEmitter::alternatives(Kernel &kernel, const Altern
   return result;
 }
 
-void GroupEmitter::begin_trial() {
-  on_trial_ = true;
-  context_.constants.begin_trial();
-}
-
-void GroupEmitter::end_trial() {
-  on_trial_ = false;
-  context_.constants.end_trial();
-}
-
 void GroupEmitter::foresee(std::size_t groups, const std::function<void(std::size_t)> &emit) {
-  if (!search_) return;
   const Place here = place();
-  begin_trial();
-  std::vector<std::size_t> begins;
+  cycles_by_rule_ = std::numeric_limits<int64_t>::max();
+  int64_t best = ring_;
+  for (const int64_t share : kRingShares) {
+    ring_ = context_.target.spm_bytes * share / 16;
+    std::vector<std::size_t> begins;
+    for (std::size_t g = 0; g < groups; ++g) {
+      begins.push_back(context_.emitter.operations().size());
+      emit(g);
+    }
+    const std::vector<Operation> &operations = context_.emitter.operations();
+    const Estimate estimate = model_.estimate(operations);
+    if (estimate.cycles < cycles_by_rule_) {
+      best = ring_;
+      cycles_by_rule_ = estimate.cycles;
+      left_.assign(groups + 2, {});
+      for (std::size_t g = groups; g-- > 0;) {
+        left_[g] = left_[g + 1];
+        const std::size_t end = g + 1 < groups ? begins[g + 1] : operations.size();
+        for (std::size_t i = begins[g]; i < end; ++i) {
+          left_[g][static_cast<std::size_t>(operations[i].engine)] += estimate.taken[i];
+        }
+      }
+    }
+    return_to(here);
+  }
+  ring_ = best;
+}
+
+void GroupEmitter::search(std::size_t groups, const std::function<void(std::size_t)> &emit) {
+  const Place here = place();
+  context_.constants.begin_trial();
+  foresee(groups, emit);
   for (std::size_t g = 0; g < groups; ++g) {
-    begins.push_back(context_.emitter.operations().size());
+    begins_.push_back(context_.emitter.operations().size());
+    follow_ = [&emit, groups, g] {
+      if (g + 1 < groups) emit(g + 1);
+    };
+    mode_ = Mode::searching;
     emit(g);
   }
-  end_trial();
-  const std::vector<Operation> &operations = context_.emitter.operations();
-  const Estimate estimate = model_.estimate(operations);
-  cycles_by_rule_ = estimate.cycles;
-  left_.assign(groups + 2, {});
-  for (std::size_t g = groups; g-- > 0;) {
-    left_[g] = left_[g + 1];
-    const std::size_t end = g + 1 < groups ? begins[g + 1] : operations.size();
-    for (std::size_t i = begins[g]; i < end; ++i) {
-      left_[g][static_cast<std::size_t>(operations[i].engine)] += estimate.taken[i];
-    }
-  }
+  const bool gained = model_.estimate(context_.emitter.operations()).cycles <= cycles_by_rule_;
   return_to(here);
+  context_.constants.end_trial();
+  mode_ = Mode::as_found;
+  if (gained || !forced_.empty()) return;
+  mode_ = Mode::by_rule;
+  if (context_.tilings != nullptr) context_.tilings->clear();
 }
 
 int64_t GroupEmitter::cycles_alone(Kernel &kernel, const Alternative &alternative) {
@@ -285,8 +316,8 @@ std::size_t GroupEmitter::signature(Kernel &kernel, const Alternative &first) {
   return hash;
 }
 
-Alternative GroupEmitter::search(const std::string &name, Kernel &kernel, const Alternative &first) {
-  begin_trial();
+Alternative GroupEmitter::find(const std::string &name, Kernel &kernel, const Alternative &first) {
+  mode_ = Mode::by_rule;
   signature_ = signature(kernel, first);
   std::optional<Alternative> chosen;
   if (const auto found = known_.find(signature_); found != known_.end()) {
@@ -298,7 +329,7 @@ Alternative GroupEmitter::search(const std::string &name, Kernel &kernel, const 
   }
   const bool is_known = chosen.has_value();
   if (!chosen) chosen = known_[signature_] = compare(name, kernel, first);
-  end_trial();
+  mode_ = Mode::searching;
   if (is_known) report(name, kernel, *chosen, "; like an earlier group");
   return *chosen;
 }
@@ -356,27 +387,26 @@ void GroupEmitter::report(const std::string &name, Kernel &kernel, const Alterna
 
 void GroupEmitter::emit_pass(Kernel &kernel, const Alternative &alternative, const Box &range) {
   const Region &region = alternative.region;
+  const Region below{region.begin, region.end - ring_};
   const int64_t tile_bytes = std::max<int64_t>(alternative.tile, 1);
   int64_t slots = slots_of(alternative);
-  if (cursor_ < region.begin || cursor_ + alternative.resident > region.end) cursor_ = region.begin;
-  int64_t resident = cursor_;
-  // The tile buffers follow; if there is no room for them, they begin again below the residents.
-  int64_t first = resident + alternative.resident;
-  const int64_t above = (region.end - first) / tile_bytes;
-  const int64_t below = (resident - region.begin) / tile_bytes;
-  if (above >= slots || above >= below) {
-    slots = std::min(slots, above);
+  int64_t resident = 0;
+  int64_t first = 0;
+  if (uses_ring(alternative)) {
+    resident = places_.earliest(below, alternative.resident);
+    places_.use({resident, resident + alternative.resident}, time_);
+    slots = std::clamp<int64_t>(ring_ / tile_bytes, 1, std::min(kMaxSlots, alternative.tiles));
+    if (ring_cursor_ < below.end || ring_cursor_ + slots * alternative.tile > region.end) ring_cursor_ = below.end;
+    first = ring_cursor_;
+    ring_cursor_ += slots * alternative.tile;
   } else {
-    first = region.begin;
-    slots = std::min(slots, below);
-  }
-  if (slots == 0) {
-    // The residents lie where neither side has room.
-    resident = region.begin;
+    const auto bytes = [&] { return alternative.resident + slots * alternative.tile; };
+    while (slots > 1 && bytes() > region.size()) --slots;
+    resident = places_.earliest(bytes() <= below.size() ? below : region, bytes());
     first = resident + alternative.resident;
-    slots = 1;
+    places_.use({resident, resident + bytes()}, time_);
   }
-  cursor_ = first + slots * alternative.tile;
+  ++time_;
   Arena residents(resident, resident + alternative.resident);
   kernel.resident(residents, range);
   context_.emitter.begin_pass();
@@ -402,13 +432,14 @@ void GroupEmitter::emit(Kernel &kernel, const Alternative &alternative) {
 
 void GroupEmitter::emit(const std::string &name, Kernel &kernel) {
   Alternative chosen = choose(name, kernel);
-  if (!on_trial_) {
-    if (search_ && kernel.is_searched()) {
-      chosen = search(name, kernel, chosen);
-    } else {
-      report(name, kernel, chosen, "");
-    }
+  if (mode_ == Mode::as_found) {
+    chosen = found_[next_found_++];
+  } else if (mode_ == Mode::searching && kernel.is_searched()) {
+    chosen = find(name, kernel, chosen);
+  } else if (!context_.constants.on_trial() || mode_ == Mode::searching) {
+    report(name, kernel, chosen, "");
   }
+  if (mode_ == Mode::searching) found_.push_back(chosen);
   emit(kernel, chosen);
 }
 

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "driver/compiler/backend/cost_model.hpp"
+#include "driver/compiler/backend/residency.hpp"
+#include "driver/compiler/backend/scratchpad_places.hpp"
 #include "driver/compiler/backend/tile.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -49,13 +51,6 @@ class Kernel {
   virtual void tile(Arena &arena, const Box &box) = 0;
 };
 
-/// A part of the scratchpad: [begin, end).
-struct Region {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-};
-
 /// One way to tile a group.
 struct Alternative {
   int variant = 0;  ///< of the kernel
@@ -74,25 +69,22 @@ class DoesNotFit : public InputError {
 };
 
 /// Emits groups, tiled by rules or, where a kernel may be searched, as the cost model finds best: the group is emitted
-/// on trial in every way, between the groups before it and what follows it. What a pass holds and the ring of its tile
-/// buffers come one after the other in the free part of the scratchpad, pass after pass, round and round: what is
-/// overwritten is what was used longest ago, so that the loads of the next passes and groups can run ahead.
+/// on trial in every way, between the groups before it and what follows it. What a pass holds takes the free part of
+/// the scratchpad that was used longest ago, so that the loads of the next passes and groups can run ahead. Buffers of
+/// tiles, which are in use for a short time only, come round and round in a ring at the scratchpad's end, or with the
+/// pass where they do not fit there.
 class GroupEmitter {
  public:
-  /// search: false leaves it at the rules. forced: alternatives to take by name of the group, whatever they cost; one
-  /// that is not there is an InputError.
-  GroupEmitter(Context &context, bool search, std::map<std::string, std::size_t> forced = {});
+  /// residency: places that are taken. forced: alternatives to take by name of the group, whatever they cost; one that
+  /// is not there is an InputError.
+  GroupEmitter(Context &context, const Residency &residency, std::map<std::string, std::size_t> forced = {});
   /// Alternatives of the groups that were searched, by name; number 0 is the rule's.
   const std::map<std::string, std::size_t> &alternatives() const { return counts_; }
-  /// Before the first group: emits all of them on trial, to know what work is left after each. emit(n) emits group n.
-  void foresee(std::size_t groups, const std::function<void(std::size_t)> &emit);
-  /// Estimate of the program by rules alone, after foresee().
-  int64_t cycles_by_rule() const { return cycles_by_rule_; }
-  /// A group begins. follow() emits the one after it, for trials.
-  void begin_group(const std::function<void()> &follow);
-  /// The free part of the scratchpad for the groups that follow; `quiet` is the part of it that neighbouring groups
-  /// leave free too, taken if it is large enough.
-  void set_region(const Region &free, const Region &quiet);
+  /// Before the first group is emitted: finds the size of the ring and the tilings that make the program fast, by
+  /// emitting groups on trial. emit(n) enters and emits group n of so many.
+  void search(std::size_t groups, const std::function<void(std::size_t)> &emit);
+  /// Group number n begins: its emit() comes next.
+  void enter(std::size_t group);
   /// Throws DoesNotFit naming the node if no tiling fits the scratchpad.
   void emit(const std::string &name, Kernel &kernel);
 
@@ -102,12 +94,22 @@ class GroupEmitter {
     Emitter::Mark mark;
     int64_t acc_toggle = 0;
     int64_t sca_toggle = 0;
-    int64_t cursor = 0;
+    uint64_t constants = 0;
+    ScratchpadPlaces places;
+    int64_t time = 0;
+    int64_t ring_cursor = 0;
     Region free, quiet;
   };
   Place place() const;
   void return_to(const Place &place);
 
+  /// Chooses the ring for the tilings by rule, and notes what work is left after each group.
+  void foresee(std::size_t groups, const std::function<void(std::size_t)> &emit);
+  /// Whether the tiles of a pass can take turns in the ring, and what the pass holds fits below it.
+  bool uses_ring(const Alternative &alternative) const;
+  /// Bytes of the scratchpad below the ring that the group takes. The more they are, the less far loads of later groups
+  /// run ahead.
+  int64_t footprint(const Alternative &alternative) const;
   Alternative measure(Kernel &kernel, const Tiling &tiling);
   std::optional<Alternative> choose(Kernel &kernel, const Region &region, int64_t &smallest);
   /// By the rules; throws DoesNotFit.
@@ -121,9 +123,8 @@ class GroupEmitter {
   /// Cycles from some groups before this one on: the mean of those to the end of the next group, and of those to the
   /// end of the program if all that is left takes no more than its time on the engine that is the last to finish.
   int64_t cycles_in_place(Kernel &kernel, const Alternative &alternative);
-  void begin_trial();
-  void end_trial();
-  Alternative search(const std::string &name, Kernel &kernel, const Alternative &first);
+  /// The best one, or that of an earlier group that looks the same.
+  Alternative find(const std::string &name, Kernel &kernel, const Alternative &first);
   /// The best one, by trials of all alternatives.
   Alternative compare(const std::string &name, Kernel &kernel, const Alternative &first);
   void report(const std::string &name, Kernel &kernel, const Alternative &alternative, const std::string &remark);
@@ -131,17 +132,23 @@ class GroupEmitter {
   void emit_pass(Kernel &kernel, const Alternative &alternative, const Box &range);
 
   Context &context_;
+  const Residency &residency_;
   CostModel model_;
-  bool search_;
   std::map<std::string, std::size_t> forced_;
   std::map<std::string, std::size_t> counts_;
-  bool on_trial_ = false;
-  std::function<void()> follow_;
+  enum class Mode { by_rule, searching, as_found };
+  Mode mode_ = Mode::by_rule;
+  std::vector<Alternative> found_;  ///< what the search took, in the order of emit()
+  std::size_t next_found_ = 0;
+  std::function<void()> follow_;  ///< emits the group after the one that is searched
   std::vector<std::size_t> begins_;                  ///< first operations of the groups so far
   std::vector<std::array<int64_t, kEngines>> left_;  ///< cycles for which engines are taken from a group on
-  Region free_;
-  Region quiet_;
-  int64_t cursor_ = 0;  ///< where the next pass begins
+  Region free_;   ///< what no resident of the group takes
+  Region quiet_;  ///< what those of neighbouring groups leave free too, taken if it is large enough
+  ScratchpadPlaces places_;
+  int64_t time_ = 0;         ///< of the pass that comes next
+  int64_t ring_ = 0;         ///< bytes
+  int64_t ring_cursor_ = 0;  ///< where the ring's next tile begins
   /// Alternatives found best, by signature.
   std::map<std::size_t, Alternative> known_;
   std::size_t signature_ = 0;  ///< of the group that was searched last

@@ -65,7 +65,7 @@ Dtype product_dtype(const Context &context, const Node &node) {
 
 TensorId scale_operand(const Node &node) { return node.inputs.size() > 3 ? node.inputs[3] : kNoTensor; }
 
-Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
+Quantiser quantiser_of(Context &context, TensorId id, int channel_axis) {
   Quantiser result;
   const Tensor &tensor = context.graph[id];
   if (tensor.type == Type::I8) {
@@ -79,10 +79,13 @@ Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis) {
     result.factors = {factor_for(context.product, context.ranges.at(id))};
     return result;
   }
+  const auto [known, is_new] = context.quantisers.try_emplace({id, channel_axis});
+  if (!is_new) return known->second;
   result.axis = channel_axis;
   std::vector<float> ranges = constant_ranges(tensor, channel_axis);
   if (context.constant_range) std::fill(ranges.begin(), ranges.end(), *context.constant_range);
   for (float range : ranges) result.factors.push_back(factor_for(context.product, range));
+  known->second = result;
   return result;
 }
 

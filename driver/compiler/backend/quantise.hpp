@@ -35,7 +35,7 @@ Dtype product_dtype(const Context &context, const Node &node);
 /// Of a product's operand in the node's format; int8 tensors go as they are. In the context's format: A constant with a
 /// channel axis gets a factor for each channel, other tensors one. Throws InputError naming a constant that is not
 /// finite.
-Quantiser quantiser_of(const Context &context, TensorId id, int channel_axis = -1);
+Quantiser quantiser_of(Context &context, TensorId id, int channel_axis = -1);
 
 /// What a sum of products of output channels [first, first + count) is multiplied with: what undoes the factors of its
 /// operands, times `scale`; empty where that is 1.

@@ -272,6 +272,7 @@ Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, L
     const Storage *storage = &layout.storages()[index];
     const int64_t end = aligned(storage->offset + storage->bytes);
     result.bytes = std::max(result.bytes, end);
+    result.residents.push_back({{storage->offset, end}, storage->first_use, storage->last_use});
     const auto raise = [&](std::vector<int64_t> &floor, int before, int after) {
       const int last = std::min(storage->last_use + before, count - 1);
       for (int g = std::max(storage->first_use - after, 0); g <= last; ++g) {

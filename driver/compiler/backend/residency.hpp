@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "driver/compiler/backend/layout.hpp"
+#include "driver/compiler/backend/scratchpad_places.hpp"
 #include "driver/compiler/backend/tile.hpp"
 
 namespace cx::compiler::backend {
@@ -16,6 +17,13 @@ struct InputCopy {
   MemView source;
 };
 
+/// Where a tensor stays, and its first and last group.
+struct Resident {
+  Region region;
+  int first_use = 0;
+  int last_use = 0;
+};
+
 struct Residency {
   int64_t bytes = 0;  ///< of the scratchpad, from its begin, at most
   /// By group: first byte above everything that is resident while the group runs.
@@ -24,6 +32,7 @@ struct Residency {
   /// can run ahead.
   std::vector<int64_t> quiet_floor;
   std::vector<InputCopy> copies;
+  std::vector<Resident> residents;
 };
 
 /// Gives storages a place in the first `most` bytes of the scratchpad, those first whose bytes are used most often for

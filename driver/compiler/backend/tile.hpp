@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "driver/compiler/backend/constants.hpp"
@@ -35,6 +36,8 @@ struct Context {
   ScaOptions sca = {};
   /// Of the groups with products, as their kernels decide.
   std::map<const Group *, ProductChoice> products = {};
+  /// Of constants, by tensor and axis, as quantiser_of() has found them.
+  std::map<std::pair<TensorId, int>, Quantiser> quantisers = {};
   std::string *tilings = nullptr;  ///< takes a line for each group that is tiled, where somebody looks
 };
 
