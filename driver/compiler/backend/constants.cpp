@@ -55,6 +55,10 @@ std::vector<float> constant_as_floats(const Tensor &tensor) {
   const std::vector<std::byte> &data = tensor.data.value();
   const std::size_t size = bytes_of(tensor.type);
   std::vector<float> result(data.size() / size);
+  if (tensor.type == Type::F32) {
+    if (!data.empty()) std::memcpy(result.data(), data.data(), data.size());
+    return result;
+  }
   for (std::size_t i = 0; i < result.size(); ++i) result[i] = element_as_float(tensor.type, data.data() + i * size);
   return result;
 }

@@ -43,10 +43,15 @@ std::vector<float> constant_ranges(const Tensor &tensor, int axis) {
   }
   std::vector<float> ranges(static_cast<std::size_t>(count), 0.0F);
   const std::vector<float> values = constant_as_floats(tensor);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i])) throw InputError("constant " + tensor.name + " holds values that are not finite");
-    float &range = ranges[axis < 0 ? 0 : i / static_cast<std::size_t>(inner) % ranges.size()];
-    range = std::max(range, std::fabs(values[i]));
+  std::size_t index = 0;
+  const auto run = axis < 0 ? static_cast<int64_t>(values.size()) : inner;
+  for (auto at = values.begin(); at != values.end(); at += run) {
+    const auto [least, most] = std::minmax_element(at, at + run);
+    if (std::any_of(at, at + run, [](float value) { return !std::isfinite(value); })) {
+      throw InputError("constant " + tensor.name + " holds values that are not finite");
+    }
+    ranges[index] = std::max({ranges[index], -*least, *most});
+    index = (index + 1) % ranges.size();
   }
   return ranges;
 }

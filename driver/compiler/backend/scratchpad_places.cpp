@@ -5,6 +5,12 @@
 
 namespace cx::compiler::backend {
 
+namespace {
+
+constexpr std::size_t kMostSpans = 512;
+
+}  // namespace
+
 void ScratchpadPlaces::use(const Region &region, int64_t time) {
   if (region.size() <= 0) return;
   std::vector<Span> result;
@@ -17,6 +23,14 @@ void ScratchpadPlaces::use(const Region &region, int64_t time) {
     if (span.begin < region.begin) append(span);
     if (span.begin <= region.begin && region.begin < end) append({region.begin, time});
     if (end > region.end) append({std::max(span.begin, region.end), span.until});
+  }
+  spans_ = std::move(result);
+  if (spans_.size() <= kMostSpans) return;
+  // Neighbours as one, in use as long as either, so that a program of many small passes takes no longer for each.
+  result.clear();
+  for (std::size_t i = 0; i < spans_.size(); i += 2) {
+    const int64_t other = i + 1 < spans_.size() ? spans_[i + 1].until : -1;
+    append({spans_[i].begin, std::max(spans_[i].until, other)});
   }
   spans_ = std::move(result);
 }

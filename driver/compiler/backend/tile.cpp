@@ -77,6 +77,51 @@ std::vector<std::byte> bytes_of(const std::vector<T> &values) {
   return bytes;
 }
 
+/// Elements of a box of a constant, dense in `order`. Work is that of the box, not of the tensor.
+std::vector<float> box_as_floats(const Tensor &tensor, const Box &box, const std::vector<int> &order) {
+  const std::byte *data = tensor.data.value().data();
+  if (tensor.type == Type::F32) return gather<float>(data, tensor.shape, box, order);
+  const auto converted = [&](const auto &elements) {
+    std::vector<float> floats;
+    floats.reserve(elements.size());
+    for (const auto &element : elements) {
+      floats.push_back(element_as_float(tensor.type, reinterpret_cast<const std::byte *>(&element)));
+    }
+    return floats;
+  };
+  switch (compiler::bytes_of(tensor.type)) {
+    case 1:
+      return converted(gather<uint8_t>(data, tensor.shape, box, order));
+    case 2:
+      return converted(gather<uint16_t>(data, tensor.shape, box, order));
+    case 4:
+      return converted(gather<uint32_t>(data, tensor.shape, box, order));
+    default:
+      return converted(gather<uint64_t>(data, tensor.shape, box, order));
+  }
+}
+
+/// Elements of a box, dense in `order`, times the quantiser's factors.
+void multiply(std::vector<float> &elements, const Box &box, const std::vector<int> &order,
+              const Quantiser &quantiser) {
+  if (quantiser.factors.empty()) return;
+  int64_t first = 0;
+  int64_t indices = 1;
+  auto run = static_cast<int64_t>(elements.size());  ///< elements in a row with one factor
+  if (quantiser.axis >= 0) {
+    const auto axis = static_cast<std::size_t>(quantiser.axis);
+    first = box.start[axis];
+    indices = box.size[axis];
+    run = ordered_strides(box.size, order)[axis];
+  }
+  int64_t index = 0;
+  for (auto at = elements.begin(); at != elements.end(); at += run) {
+    const double factor = quantiser.factor(first + index);
+    std::transform(at, at + run, at, [factor](float value) { return static_cast<float>(value * factor); });
+    index = (index + 1) % indices;
+  }
+}
+
 void round_to_tf32(std::vector<float> &values) {
   for (float &value : values) {
     uint32_t bits = 0;
@@ -106,33 +151,8 @@ std::vector<std::byte> constant_elements(const Tensor &tensor, const Box &box, c
         return bytes_of(gather<uint64_t>(data, tensor.shape, box, order));
     }
   }
-  if (tensor.type == Type::F32 && quantiser.factors.empty() && !quantiser.tf32) {
-    return encode_floats(gather<float>(data, tensor.shape, box, order), dtype);
-  }
-  // Work is that of the box, not of the tensor.
-  const auto width = compiler::bytes_of(tensor.type);
-  const Dims source = row_major_strides(tensor.shape);
-  const Dims target = ordered_strides(box.size, order);
-  const auto axis = static_cast<std::size_t>(std::max(quantiser.axis, 0));
-  std::vector<float> floats(static_cast<std::size_t>(product(box.size)));
-  Dims at(box.size.size(), 0);
-  for (std::size_t n = 0; n < floats.size(); ++n) {
-    int64_t from = 0;
-    int64_t to = 0;
-    for (std::size_t d = 0; d < at.size(); ++d) {
-      from += (box.start[d] + at[d]) * source[d];
-      to += at[d] * target[d];
-    }
-    float value = element_as_float(tensor.type, data + static_cast<std::size_t>(from) * width);
-    if (!quantiser.factors.empty()) {
-      value = static_cast<float>(value * quantiser.factor(quantiser.axis < 0 ? 0 : box.start[axis] + at[axis]));
-    }
-    floats[static_cast<std::size_t>(to)] = value;
-    for (std::size_t d = at.size(); d-- > 0;) {
-      if (++at[d] < box.size[d]) break;
-      at[d] = 0;
-    }
-  }
+  std::vector<float> floats = box_as_floats(tensor, box, order);
+  multiply(floats, box, order, quantiser);
   if (quantiser.tf32) round_to_tf32(floats);
   return encode_floats(floats, dtype);
 }
