@@ -19,6 +19,16 @@
 
 namespace cx {
 
+/// Sees the programs that a session launches, for measurements.
+class LaunchObserver {
+ public:
+  virtual ~LaunchObserver() = default;
+  virtual void before() = 0;
+  /// Of a launch that has ended without an error.
+  virtual void after(const Program &program, const compiler::CompileStatistics &statistics,
+                     const RunReport &report) = 0;
+};
+
 struct SessionOptions {
   compiler::Precision precision = compiler::Precision::fp32;
   std::map<std::string, float> ranges;          ///< of the 8-bit precisions, see compiler::CompileOptions
@@ -31,6 +41,7 @@ struct SessionOptions {
   /// The parsed model stays in host memory for later compilations; false: these read the file again.
   bool keep_model = true;
   compiler::StepObserver *observer = nullptr;  ///< of imports and compilations
+  LaunchObserver *launches = nullptr;
 };
 
 /// Nodes of one operator that the host computed in a run.

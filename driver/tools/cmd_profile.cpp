@@ -7,6 +7,7 @@
 #include "driver/compiler/compiler.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/executable.hpp"
+#include "driver/session/session.hpp"
 #include "driver/tools/calibration.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/input_values.hpp"
@@ -33,6 +34,73 @@ uint64_t peak_resident_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
+/// Traces the programs of a session's run.
+class ProgramProfiles : public LaunchObserver {
+ public:
+  explicit ProgramProfiles(const Target &target) : target_(target) {}
+  void before() override { start_trace(); }
+  void after(const Program &program, const compiler::CompileStatistics &statistics, const RunReport &report) override {
+    profiles_.push_back(make_profile(finish_trace(), program, statistics, report, target_));
+  }
+  const std::vector<Profile> &profiles() const { return profiles_; }
+
+ private:
+  const Target &target_;
+  std::vector<Profile> profiles_;
+};
+
+/// A model of which the host computes some nodes: each of its programs by itself. The bound is the sum of theirs.
+int profile_parts(const ProfileOptions &options, Device &device, const compiler::Model &model,
+                  const std::vector<HostTensor> &values) {
+  const Target &target = device.target();
+  ProgramProfiles programs(target);
+  SessionOptions how;
+  how.precision = compiler::precision_from(options.precision);
+  how.sca = options.sca.options();
+  how.share_constants = false;
+  how.launches = &programs;
+  Session session(device, model, how);
+  session.run(values);
+  const std::string host = host_fallback_text(session.host_fallback());
+  if (programs.profiles().empty()) throw UnsupportedError("profile", "the device computes nothing of the model; " + host);
+  const auto microseconds = [&target](double cycles) { return cycles * 1e3 / std::max(target.clock_khz, 1U); };
+  double launch_us = 0;
+  double bound_us = 0;
+  std::string violation;
+  for (const Profile &part : programs.profiles()) {
+    launch_us += microseconds(static_cast<double>(part.launch_cycles));
+    bound_us += microseconds(part.bound_cycles);
+    if (violation.empty()) violation = part.violation;
+  }
+  if (options.json) {
+    nlohmann::ordered_json json;
+    json["model"] = std::filesystem::path(options.model).filename();
+    json["config"] = options.chip.name();
+    json["precision"] = options.precision;
+    json["latency_us"] = session.report().latency_us;
+    json["launch_us"] = launch_us;
+    json["bound_us"] = bound_us;
+    json["bound_ratio"] = launch_us == 0 ? 0 : bound_us / launch_us;
+    json["programs"] = nlohmann::ordered_json::array();
+    for (const Profile &part : programs.profiles()) json["programs"].push_back(profile_json(part, target));
+    json["host_fallback"] = nlohmann::ordered_json(nlohmann::json(session.host_fallback()));
+    json["sca"] = sca_json(session.compile_statistics());
+    json["compile_s"] = session.statistics().compile_s;
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    for (std::size_t i = 0; i < programs.profiles().size(); ++i) {
+      fmt::print("program {} of {}\n{}\n", i + 1, programs.profiles().size(),
+                 profile_table(programs.profiles()[i], target));
+    }
+    fmt::print("{}; its time is not in these figures\n", host);
+    fmt::print("launches {:.2f} us, bounds together {:.2f} us; latency with copies from and to the host {:.2f} us\n",
+               launch_us, bound_us, session.report().latency_us);
+  }
+  if (violation.empty()) return kDone;
+  fmt::print(stderr, "cx: {}\n", violation);
+  return kCheckFailed;
+}
+
 int profile(const ProfileOptions &options) {
   using Clock = std::chrono::steady_clock;
   const auto seconds = [](Clock::time_point from, Clock::time_point to) {
@@ -48,24 +116,30 @@ int profile(const ProfileOptions &options) {
   progress("booting the chip");
   const std::unique_ptr<Device> device = options.chip.open();
   compiler::require_precision(device->target(), compile_options.precision);
-  if (compiler::needs_ranges(compile_options.precision)) {
-    progress("calibrating on the run's inputs");
-    compile_options.ranges = calibrate(*device, model, {values}).ranges;
-  }
-  progress("compiling " + options.model);
-  const auto booted = Clock::now();
-  compiler::CompileStatistics statistics;
-  Program program = [&] {
+  std::optional<compiler::Graph> graph;
+  const auto booted = [&] {
     try {
-      const compiler::Graph graph = bind_as_needed(inputs, [&] { return compiler::import_onnx(model, inputs.import); });
-      model.release();
-      return compiler::compile(graph, device->target(), compile_options, &statistics);
+      if (compiler::needs_ranges(compile_options.precision)) {
+        progress("calibrating on the run's inputs");
+        compile_options.ranges = calibrate(*device, model, {values}).ranges;
+      }
+      progress("compiling " + options.model);
+      const auto time = Clock::now();
+      graph = bind_as_needed(inputs, [&] { return compiler::import_onnx(model, inputs.import); });
+      return time;
     } catch (const compiler::HostOperatorError &error) {
-      throw UnsupportedError(error.op(), std::string("cx profile takes models of one program; cx run computes this "
-                                                     "operator on the host: ") +
+      if (!compiler::needs_ranges(compile_options.precision)) return Clock::now();
+      throw UnsupportedError(error.op(), "precision " + options.precision +
+                                             " needs ranges, which are measured of models without nodes that the "
+                                             "host computes: " +
                                              error.what());
     }
   }();
+  if (!graph) return profile_parts(options, *device, model, values);
+  model.release();
+  compiler::CompileStatistics statistics;
+  Program program = compiler::compile(*graph, device->target(), compile_options, &statistics);
+  graph.reset();
   const auto compiled = Clock::now();
   Executable executable(*device, std::move(program));
   start_trace();

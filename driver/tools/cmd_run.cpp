@@ -253,6 +253,18 @@ uint64_t bound_bytes(const Program &program) {
   return bytes;
 }
 
+/// Throws UnsupportedError, saying what takes such a model, where a node is the host's.
+compiler::Graph import_for_one_program(const compiler::Model &model, const compiler::ImportOptions &import) {
+  try {
+    return compiler::import_onnx(model, import);
+  } catch (const compiler::HostOperatorError &error) {
+    throw UnsupportedError(error.op(),
+                           std::string("a program file holds one program, and shapes of this model follow from values "
+                                       "of a run; cx run, cx profile and sessions cut it where the host computes: ") +
+                               error.what());
+  }
+}
+
 int convert(const ConvertOptions &options) {
   const auto begin = std::chrono::steady_clock::now();
   StepFiles steps(options.dump, progress);
@@ -272,7 +284,7 @@ int convert(const ConvertOptions &options) {
   compile_options.observer = &steps;
   compiler::CompileStatistics statistics;
   progress("compiling " + options.model);
-  const compiler::Graph graph = compiler::import_onnx(model, import);
+  const compiler::Graph graph = import_for_one_program(model, import);
   model.release();
   const Program program = compiler::compile(graph, device->target(), compile_options, &statistics);
   const std::string output =

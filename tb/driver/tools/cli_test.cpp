@@ -45,6 +45,30 @@ std::string write_model(const std::string &path, const std::string &op, const st
   return path;
 }
 
+/// y = -Unique(relu(x[1, 4])).
+std::string write_cut_model(const std::string &path) {
+  onnx::ModelProto model;
+  std::ifstream file(write_model(path, "Relu"), std::ios::binary);
+  model.ParseFromIstream(&file);
+  auto *graph = model.mutable_graph();
+  graph->mutable_node(0)->set_name("before");
+  graph->mutable_node(0)->set_output(0, "positive");
+  const char *const others[][4] = {{"the_cut", "Unique", "positive", "parts"}, {"after", "Neg", "parts", "y"}};
+  for (const auto &[name, op, input, output] : others) {
+    auto *node = graph->add_node();
+    node->set_name(name);
+    node->set_op_type(op);
+    node->add_input(input);
+    node->add_output(output);
+  }
+  auto *shape = graph->mutable_output(0)->mutable_type()->mutable_tensor_type()->mutable_shape();
+  shape->clear_dim();
+  shape->add_dim()->set_dim_param("n");
+  std::ofstream out(path, std::ios::binary);
+  model.SerializeToOstream(&out);
+  return path;
+}
+
 void describe_float(onnx::ValueInfoProto &info, const std::string &name, const std::vector<int64_t> &shape) {
   info.set_name(name);
   auto *type = info.mutable_type()->mutable_tensor_type();
@@ -138,6 +162,39 @@ TEST_CASE("reports name what the host computed") {
   }
   const Result none = run_cx("run " + write_model(folder / "r.onnx", "Relu") + " --config tiny --seed 1 --json");
   CHECK_FALSE(nlohmann::json::parse(none.text).contains("host_fallback"));
+}
+
+TEST_CASE("profile shows each program of a model that the host cuts, convert says what takes such a model") {
+  const Folder folder;
+  const std::string model = write_cut_model(folder / "m.onnx");
+  const Result profiled = run_cx("profile " + model + " --config tiny --precision fp32 --json");
+  INFO(profiled.text);
+  REQUIRE(profiled.status == 0);
+  const auto json = nlohmann::json::parse(profiled.text);
+  REQUIRE(json.at("programs").size() == 2);
+  double launches = 0;
+  for (const auto &program : json.at("programs")) {
+    launches += program.at("launch_us").get<double>();
+    CHECK(program.at("bound_ratio") > 0);
+    CHECK(program.at("bound_ratio") <= 1);
+  }
+  CHECK(json.at("launch_us").get<double>() == Approx(launches));
+  CHECK(json.at("latency_us") > json.at("launch_us"));
+  CHECK(json.at("programs")[0].at("groups")[0].at("name") == "before");
+  CHECK(json.at("programs")[1].at("groups")[0].at("name") == "after");
+  CHECK(json.at("host_fallback")[0].at("op") == "Unique");
+  const auto run = nlohmann::json::parse(run_cx("run " + model + " --config tiny --seed 1 --json").text);
+  CHECK(run.at("launch_us").get<double>() == Approx(launches));
+  const Result table = run_cx("profile " + model + " --config tiny --precision fp32");
+  CHECK_THAT(table.text, Catch::Contains("program 2 of 2") && Catch::Contains("host fallback: Unique x1"));
+
+  const Result narrow = run_cx("profile " + model + " --config tiny --precision int8");
+  CHECK(narrow.status == 2);
+  CHECK_THAT(narrow.text, Catch::Contains("int8") && Catch::Contains("ranges") && Catch::Contains("the_cut"));
+  const Result converted = run_cx("convert " + model + " --config tiny");
+  CHECK(converted.status == 2);
+  CHECK_THAT(converted.text, Catch::Contains("the_cut") && Catch::Contains("Unique") &&
+                                 Catch::Contains("one program") && Catch::Contains("cx run"));
 }
 
 TEST_CASE("bad inputs exit with 2 and name the input") {

@@ -13,7 +13,7 @@ TEST_CASE("what was never used comes first, then what was used longest ago, in o
   places.use({10, 30}, 5);
   places.use({30, 70}, 3);
   CHECK(places.earliest({10, 100}, 30) == 70);
-  CHECK(places.earliest({10, 100}, 40) == 60);
+  CHECK(places.earliest({10, 100}, 40) == 30);
   CHECK(places.earliest({10, 70}, 40) == 30);
   CHECK(places.earliest({10, 70}, 50) == 10);
   places.use({70, 100}, 9);
