@@ -121,7 +121,7 @@ TEST_CASE("groups of a program are estimated each, and add up") {
 }
 
 TEST_CASE("no other tiling is faster on the chip than the one that is taken by more than a few per cent") {
-  constexpr double kBeaten = 0.03;
+  constexpr double kBeaten = 0.04;
   const auto device = Device::open(CX_CHIP);
   std::size_t alternatives = 0;
   for (const Case &one : cases()) {
