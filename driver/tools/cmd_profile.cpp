@@ -62,7 +62,8 @@ int profile_parts(const ProfileOptions &options, Device &device, const compiler:
   Session session(device, model, how);
   session.run(values);
   const std::string host = host_fallback_text(session.host_fallback());
-  if (programs.profiles().empty()) throw UnsupportedError("profile", "the device computes nothing of the model; " + host);
+  if (programs.profiles().empty())
+    throw UnsupportedError("profile", "the device computes nothing of the model; " + host);
   const auto microseconds = [&target](double cycles) { return cycles * 1e3 / std::max(target.clock_khz, 1U); };
   double launch_us = 0;
   double bound_us = 0;

@@ -110,8 +110,15 @@ void GroupEmitter::enter(std::size_t group) {
 }
 
 GroupEmitter::Place GroupEmitter::place() const {
-  return {context_.emitter.mark(), context_.acc_toggle, context_.sca_toggle, context_.constants.pretended(), places_,
-          time_,                   ring_cursor_,        free_,               quiet_};
+  return {context_.emitter.mark(),
+          context_.acc_toggle,
+          context_.sca_toggle,
+          context_.constants.pretended(),
+          places_,
+          time_,
+          ring_cursor_,
+          free_,
+          quiet_};
 }
 
 void GroupEmitter::return_to(const Place &place) {

@@ -140,10 +140,10 @@ class GroupEmitter {
   Mode mode_ = Mode::by_rule;
   std::vector<Alternative> found_;  ///< what the search took, in the order of emit()
   std::size_t next_found_ = 0;
-  std::function<void()> follow_;  ///< emits the group after the one that is searched
+  std::function<void()> follow_;                     ///< emits the group after the one that is searched
   std::vector<std::size_t> begins_;                  ///< first operations of the groups so far
   std::vector<std::array<int64_t, kEngines>> left_;  ///< cycles for which engines are taken from a group on
-  Region free_;   ///< what no resident of the group takes
+  Region free_;                                      ///< what no resident of the group takes
   Region quiet_;  ///< what those of neighbouring groups leave free too, taken if it is large enough
   ScratchpadPlaces places_;
   int64_t time_ = 0;         ///< of the pass that comes next

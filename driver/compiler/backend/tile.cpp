@@ -102,8 +102,7 @@ std::vector<float> box_as_floats(const Tensor &tensor, const Box &box, const std
 }
 
 /// Elements of a box, dense in `order`, times the quantiser's factors.
-void multiply(std::vector<float> &elements, const Box &box, const std::vector<int> &order,
-              const Quantiser &quantiser) {
+void multiply(std::vector<float> &elements, const Box &box, const std::vector<int> &order, const Quantiser &quantiser) {
   if (quantiser.factors.empty()) return;
   int64_t first = 0;
   int64_t indices = 1;
