@@ -107,6 +107,11 @@ void to_json(nlohmann::json &json, const RunReport &report) {
           {"firmware_cycles", c.firmware_cycles},
           {"wall_s", report.wall_s},
           {"simulated_cycles_per_wall_s", report.simulated_cycles_per_wall_s}};
+  if (c.dram.busy_ns != 0) {
+    nlohmann::json dram;
+    for (int i = 0; i < DramCounters::kCount; ++i) dram[DramCounters::names[i]] = c.dram.*DramCounters::members[i];
+    json["dram"] = std::move(dram);
+  }
   json.update(energy_json(report));
 }
 

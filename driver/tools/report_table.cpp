@@ -67,6 +67,16 @@ std::string report_table(const RunReport &report, const compiler::CompileStatist
   out += fmt::format("  {:<16}{:>16}{:>16}\n", "DRAM", grouped(c.dram_read), grouped(c.dram_written));
   out += fmt::format("  {:<16}{:>16}{:>16}\n", "scratchpad", grouped(c.spm_read), grouped(c.spm_written));
   out += fmt::format("  {:<16}{:>16}\n", "NoC", grouped(c.noc));
+  if (c.dram.busy_ns != 0) {
+    out += fmt::format("\n  {:<16}{:>16}{:>16}{:>16}\n", "DRAM rows", "hits", "misses", "conflicts");
+    out += fmt::format("  {:<16}{:>16}{:>16}{:>16}\n", "", grouped(c.dram.row_hits), grouped(c.dram.row_misses),
+                       grouped(c.dram.row_conflicts));
+    out += fmt::format("  {:<16}{:>16}{:>16}{:>16}{:>16}{:>16}{:>16}\n", "DRAM buses, ns", "with data", "row",
+                       "activate", "bank group", "turnaround", "refresh");
+    out += fmt::format("  {:<16}{:>16}{:>16}{:>16}{:>16}{:>16}{:>16}\n", "", grouped(c.dram.busy_ns),
+                       grouped(c.dram.row_ns), grouped(c.dram.activate_ns), grouped(c.dram.bank_group_ns),
+                       grouped(c.dram.turnaround_ns), grouped(c.dram.refresh_ns));
+  }
   out += energy_table(report);
   out += "\nprogram\n";
   row("instructions", grouped(statistics.instructions));

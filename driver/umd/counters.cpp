@@ -4,6 +4,14 @@
 
 namespace cx {
 
+const std::array<uint64_t DramCounters::*, DramCounters::kCount> DramCounters::members = {
+    &DramCounters::row_hits,    &DramCounters::row_misses,    &DramCounters::row_conflicts, &DramCounters::refreshes,
+    &DramCounters::turnarounds, &DramCounters::code_bytes,    &DramCounters::busy_ns,       &DramCounters::row_ns,
+    &DramCounters::activate_ns, &DramCounters::bank_group_ns, &DramCounters::turnaround_ns, &DramCounters::refresh_ns};
+const std::array<const char *, DramCounters::kCount> DramCounters::names = {
+    "row_hits", "row_misses", "row_conflicts", "refreshes",     "turnarounds",   "code_bytes",
+    "busy_ns",  "row_ns",     "activate_ns",   "bank_group_ns", "turnaround_ns", "refresh_ns"};
+
 namespace {
 
 template <typename Combine>
@@ -22,6 +30,7 @@ Counters combined(const Counters &a, const Counters &b, Combine combine) {
         &Counters::firmware_instructions, &Counters::firmware_cycles}) {
     r.*member = combine(a.*member, b.*member);
   }
+  for (const auto member : DramCounters::members) r.dram.*member = combine(a.dram.*member, b.dram.*member);
   return r;
 }
 

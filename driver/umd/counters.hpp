@@ -18,11 +18,26 @@ struct EngineCounters {
   uint64_t bytes_written = 0;
 };
 
+/// DRAM of a chip that models a part (dram.preset); else all 0. Times are of the data buses, summed over the channels.
+struct DramCounters {
+  uint64_t row_hits = 0, row_misses = 0, row_conflicts = 0;  ///< bursts
+  uint64_t refreshes = 0;
+  uint64_t turnarounds = 0;
+  uint64_t code_bytes = 0;  ///< of inline ECC
+  uint64_t busy_ns = 0;
+  uint64_t row_ns = 0, activate_ns = 0, bank_group_ns = 0, turnaround_ns = 0, refresh_ns = 0;  ///< lost
+
+  static constexpr int kCount = 12;
+  static const std::array<uint64_t DramCounters::*, kCount> members;  ///< in the order above
+  static const std::array<const char *, kCount> names;
+};
+
 /// Totals since reset. The difference of two snapshots is the cost of what lay between.
 struct Counters {
   uint64_t cycles = 0;  ///< device time, core cycles
   std::array<EngineCounters, kEngines> engines;
-  uint64_t dram_read = 0, dram_written = 0;       ///< bytes
+  uint64_t dram_read = 0, dram_written = 0;  ///< bytes
+  DramCounters dram;
   uint64_t spm_read = 0, spm_written = 0;         ///< bytes
   uint64_t noc = 0;                               ///< bytes
   uint64_t pcie_to_device = 0, pcie_to_host = 0;  ///< payload bytes

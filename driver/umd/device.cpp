@@ -591,6 +591,13 @@ Counters Device::read_counters(bool link_last) {
     engine.bytes_read = read_register64(kEngineOffsets[i] + CX_ENGINE_RD_LO);
     engine.bytes_written = read_register64(kEngineOffsets[i] + CX_ENGINE_WR_LO);
   }
+  if (read_register64(CX_MAP_PERF_OFFSET + CX_PERF_DRAM_BUSY_NS_LO) != 0) {
+    // Two words each, in the order of the members.
+    for (int i = 0; i < DramCounters::kCount; ++i) {
+      result.dram.*DramCounters::members[i] =
+          read_register64(CX_MAP_PERF_OFFSET + CX_PERF_DRAM_ROW_HITS_LO + 8 * static_cast<uint64_t>(i));
+    }
+  }
   result.packets = read_register(dev(CX_DEV_PACKETS));
   result.interrupts = read_register(CX_MAP_MSIX_OFFSET + CX_MSIX_SENT);
   result.firmware_instructions = read_register64(dev(CX_DEV_CP_INSTRET_LO));

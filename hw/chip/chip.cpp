@@ -47,6 +47,7 @@ DramParams dram_params(const config::Chip &config, bool shared) {
   params.bandwidth_gbps = config.dram.bandwidth_gbps;
   params.latency_ns = config.dram.latency_ns;
   params.interleave_bytes = config.dram.interleave_bytes;
+  params.part = dram_model(config);
   return params;
 }
 
@@ -255,6 +256,18 @@ void Chip::wire() {
   using regs::PerfReg;
   b.perf.add_counter(PerfReg::DRAM_RD_LO, [&b] { return b.dram.bytes_read(); });
   b.perf.add_counter(PerfReg::DRAM_WR_LO, [&b] { return b.dram.bytes_written(); });
+  b.perf.add_counter(PerfReg::DRAM_ROW_HITS_LO, [&b] { return b.dram.activity().row_hits; });
+  b.perf.add_counter(PerfReg::DRAM_ROW_MISSES_LO, [&b] { return b.dram.activity().row_misses; });
+  b.perf.add_counter(PerfReg::DRAM_ROW_CONFLICTS_LO, [&b] { return b.dram.activity().row_conflicts; });
+  b.perf.add_counter(PerfReg::DRAM_REFRESHES_LO, [&b] { return b.dram.activity().refreshes; });
+  b.perf.add_counter(PerfReg::DRAM_TURNS_LO, [&b] { return b.dram.activity().turnarounds; });
+  b.perf.add_counter(PerfReg::DRAM_CODE_LO, [&b] { return b.dram.activity().code_bytes; });
+  b.perf.add_counter(PerfReg::DRAM_BUSY_NS_LO, [&b] { return b.dram.activity().busy_ns; });
+  b.perf.add_counter(PerfReg::DRAM_ROW_NS_LO, [&b] { return b.dram.activity().row_ns; });
+  b.perf.add_counter(PerfReg::DRAM_ACTIVATE_NS_LO, [&b] { return b.dram.activity().activate_ns; });
+  b.perf.add_counter(PerfReg::DRAM_GROUP_NS_LO, [&b] { return b.dram.activity().bank_group_ns; });
+  b.perf.add_counter(PerfReg::DRAM_TURN_NS_LO, [&b] { return b.dram.activity().turnaround_ns; });
+  b.perf.add_counter(PerfReg::DRAM_REFRESH_NS_LO, [&b] { return b.dram.activity().refresh_ns; });
   b.perf.add_counter(PerfReg::SPM_RD_LO, [&b] { return b.spm.bytes_read(); });
   b.perf.add_counter(PerfReg::SPM_WR_LO, [&b] { return b.spm.bytes_written(); });
   b.perf.add_counter(PerfReg::NOC_LO, [&b] { return b.noc.bytes_carried(); });

@@ -16,6 +16,7 @@
 #include "hw/config/energy_table.hpp"
 #include "hw/config/gen/schema.hpp"
 #include "hw/config/yaml_text.hpp"
+#include "hw/dram/configured.hpp"
 #include "hw/ras/fault_spec.hpp"
 #include "hw/regs/gen/isa.hpp"
 #include "hw/regs/gen/map.h"
@@ -472,6 +473,30 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
               " channels of " + std::to_string(chip.dram.interleave_bytes) + "-byte stripes");
 }
 
+// Checks the keys of the DRAM's part and puts its peak and idle latency where the simple model has them.
+void resolve_dram(Chip &chip, const Parsed &parsed) {
+  const auto fail = [&](const std::string &key, const std::string &message) {
+    const auto found = parsed.values().find(key);
+    if (found == parsed.values().end()) throw ConfigError("configuration", 0, 0, key, message);
+    throw ConfigError(found->second.file, found->second.line, found->second.column, key, message);
+  };
+  try {
+    const auto model = hw::dram_model(chip);
+    if (!model) return;
+    const auto derive = [&](const char *key, double &member, double value) {
+      const bool given = parsed.values().contains(key);
+      if (given && std::abs(member - value) > 1e-9 * value) {
+        fail(key, "is " + std::to_string(value) + " with dram.preset " + chip.dram.preset + ": leave it out");
+      }
+      member = value;
+    };
+    derive("dram.bandwidth_gbps", chip.dram.bandwidth_gbps, model->bandwidth_gbps());
+    derive("dram.latency_ns", chip.dram.latency_ns, model->latency_ns());
+  } catch (const hw::DramParamError &error) {
+    fail(std::string("dram.") + error.key(), error.what());
+  }
+}
+
 // Canonical text of a member, as a YAML flow value or JSON.
 struct Format {
   bool json;
@@ -589,6 +614,7 @@ Chip resolve(const Parsed &parsed) {
   Chip chip;
   visit(chip, Resolver(parsed));
   check_relations(chip, parsed);
+  resolve_dram(chip, parsed);
   resolve_energy_table(chip, parsed);
   return chip;
 }

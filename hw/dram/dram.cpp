@@ -38,6 +38,17 @@ Dram::Dram(sc_core::sc_module_name name, const Clock &clock, const DramParams &p
       latency_cycles_(
           static_cast<Cycles>(std::ceil(params.latency_ns * 1000.0 / static_cast<double>(clock.period_ps())))),
       store_(params.bytes, "dram", params.shared) {
+  if (params_.part) {
+    const DramModelParams &part = *params_.part;
+    params_.burst_bytes = part.geometry.burst_bytes;
+    mapping_.emplace(part.mapping, part.hash, part.geometry);
+    part_channels_.reserve(part.geometry.all_channels());
+    for (std::uint32_t i = 0; i < part.geometry.all_channels(); ++i) {
+      part_channels_.emplace_back(part.timing, part.geometry, part.scheduling, mapping_->pattern());
+    }
+    // To the first data of a row that is open.
+    latency_cycles_ = cycles_of(part.timing.cl * Ticks{part.timing.tick_ps}) + controller_cycles();
+  }
   socket.register_b_transport(this, &Dram::b_transport);
   socket.register_get_direct_mem_ptr(this, &Dram::get_direct_mem_ptr);
   socket.register_transport_dbg(this, &Dram::transport_dbg);
@@ -47,6 +58,7 @@ Dram::~Dram() = default;
 
 Cycles Dram::reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {
   if (span == 0 || bytes == 0) return start;
+  if (params_.part) return reserve_part(start, offset, span, bytes, write);
   const std::uint64_t burst_mask = params_.burst_bytes - 1;
   const std::uint64_t first = offset & ~burst_mask;
   const std::uint64_t last = (offset + span + burst_mask) & ~burst_mask;
@@ -77,6 +89,56 @@ Cycles Dram::reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std
   return BandwidthServer::ceil(end) + latency_cycles_;
 }
 
+Cycles Dram::cycles_of(std::uint64_t ps) const { return (ps + clock_.period_ps() - 1) / clock_.period_ps(); }
+
+Cycles Dram::controller_cycles() const {
+  return cycles_of(static_cast<std::uint64_t>(std::ceil(params_.part->controller_ns * 1000)));
+}
+
+Cycles Dram::reserve_part(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {
+  const std::uint64_t tick = params_.part->timing.tick_ps;
+  const Ticks arrival = (start * clock_.period_ps() + tick - 1) / tick;
+  mapping_->parts(offset, span, bytes, parts_);
+  Ticks end = 0;
+  std::uint64_t bursts = 0;
+  for (const AddressMapping::Part &part : parts_) {
+    DramChannel &channel = part_channels_[part.channel];
+    end = std::max(end, (write ? channel.write(arrival, part.strip) : channel.read(arrival, part.strip)).done);
+    bursts += part.strip.bursts;
+  }
+  (write ? bytes_written_ : bytes_read_) += bursts * params_.burst_bytes;
+  return cycles_of(end * tick) + controller_cycles();
+}
+
+unsigned Dram::channel_of(std::uint64_t offset) const {
+  if (mapping_) return mapping_->place(offset).channel;
+  return static_cast<unsigned>(offset / params_.interleave_bytes % params_.channels);
+}
+
+DramActivity Dram::activity() const {
+  DramActivity activity;
+  if (!params_.part) return activity;
+  DramCounts counts;
+  for (const DramChannel &channel : part_channels_) counts += channel.counts();
+  const auto ns = [&](std::int64_t ticks) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(ticks, 0)) * params_.part->timing.tick_ps / 1000;
+  };
+  activity.row_hits = counts.hits;
+  activity.row_misses = counts.misses;
+  activity.row_conflicts = counts.conflicts;
+  activity.refreshes = counts.refreshes;
+  activity.turnarounds = counts.turnarounds;
+  activity.code_bytes = counts.ecc_bursts * params_.burst_bytes;
+  activity.busy_ns = ns(static_cast<std::int64_t>(counts.busy));
+  activity.idle_ns = ns(counts[DramLoss::idle]);
+  activity.row_ns = ns(counts[DramLoss::row]);
+  activity.activate_ns = ns(counts[DramLoss::activate]);
+  activity.bank_group_ns = ns(counts[DramLoss::bank_group]);
+  activity.turnaround_ns = ns(counts[DramLoss::turnaround]);
+  activity.refresh_ns = ns(counts[DramLoss::refresh]);
+  return activity;
+}
+
 void Dram::b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay) {
   const unsigned bytes = access_memory(transaction, store_.data(), params_.bytes);
   if (bytes == 0) return;
@@ -96,6 +158,7 @@ unsigned Dram::transport_dbg(tlm::tlm_generic_payload &transaction) {
 void Dram::reset() {
   store_.clear();
   for (BandwidthServer &channel : channels_) channel.reset();
+  for (DramChannel &channel : part_channels_) channel.reset();
   bytes_read_ = 0;
   bytes_written_ = 0;
 }

@@ -6,10 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <systemc>
 #include <tlm>
 #include <vector>
 
+#include "hw/dram/channel.hpp"
+#include "hw/dram/configured.hpp"
+#include "hw/dram/mapping.hpp"
 #include "hw/noc/bandwidth.hpp"
 #include "hw/noc/noc.hpp"
 #include "hw/noc/store.hpp"
@@ -23,12 +27,31 @@ struct DramParams {
   double bandwidth_gbps = 100;                   // all channels together, 10^9 bytes per second (dram.bandwidth_gbps)
   double latency_ns = 60;                        // dram.latency_ns
   std::uint64_t interleave_bytes = 1024;         // dram.interleave_bytes; a multiple of burst_bytes
-  std::uint64_t burst_bytes = 64;                // least that a channel transfers
+  std::uint64_t burst_bytes = 64;                // least that a channel transfers; with a part, the part's
+  std::optional<DramModelParams> part;           // timing of a part instead of bandwidth_gbps and latency_ns
   bool shared = false;                           // other processes may map the store
 };
 
-// Timing: see README.md. A request is rounded out to bursts, split over the channels by address, waits for each
-// channel's earlier requests, and ends latency_ns after the last channel has transferred its part.
+// Of all channels since reset. Times are those of the data buses, summed over the channels, in ns; all 0 without a
+// part.
+struct DramActivity {
+  std::uint64_t row_hits = 0;       // bursts that found their row open
+  std::uint64_t row_misses = 0;     // bursts that found their bank closed
+  std::uint64_t row_conflicts = 0;  // bursts that found another row open
+  std::uint64_t refreshes = 0;
+  std::uint64_t turnarounds = 0;
+  std::uint64_t code_bytes = 0;  // of inline ECC
+  std::uint64_t busy_ns = 0;
+  std::uint64_t idle_ns = 0;
+  std::uint64_t row_ns = 0;
+  std::uint64_t activate_ns = 0;
+  std::uint64_t bank_group_ns = 0;
+  std::uint64_t turnaround_ns = 0;
+  std::uint64_t refresh_ns = 0;
+};
+
+// Timing: see README.md. Without a part, a request is rounded out to bursts, split over the channels by address, waits
+// for each channel's earlier requests, and ends latency_ns after the last channel has transferred its part.
 class Dram : public sc_core::sc_module, public MemoryTiming {
  public:
   // Throws std::invalid_argument for parameters out of range and std::system_error if the store cannot be reserved.
@@ -51,10 +74,10 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   Cycles reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) override;
   Cycles access_latency() const override { return latency_cycles_; }
 
-  // Channel that serves the byte at `offset`.
-  unsigned channel_of(std::uint64_t offset) const {
-    return static_cast<unsigned>(offset / params_.interleave_bytes % params_.channels);
-  }
+  // Channel that serves the byte at `offset`; of a part, pseudo channels count.
+  unsigned channel_of(std::uint64_t offset) const;
+
+  DramActivity activity() const;
 
   // Bytes on the channels since reset, in whole bursts.
   std::uint64_t bytes_read() const { return bytes_read_; }
@@ -68,9 +91,16 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   bool get_direct_mem_ptr(tlm::tlm_generic_payload &transaction, tlm::tlm_dmi &dmi);
   unsigned transport_dbg(tlm::tlm_generic_payload &transaction);
 
+  Cycles cycles_of(std::uint64_t ps) const;  // rounded up
+  Cycles controller_cycles() const;
+  Cycles reserve_part(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write);
+
   Clock clock_;
   DramParams params_;
   std::vector<BandwidthServer> channels_;
+  std::optional<AddressMapping> mapping_;
+  std::vector<DramChannel> part_channels_;
+  std::vector<AddressMapping::Part> parts_;  // of the request that is being priced
   Cycles latency_cycles_;
   Store store_;
   std::uint64_t bytes_read_ = 0;

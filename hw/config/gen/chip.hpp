@@ -60,6 +60,54 @@ struct Chip {
     double bandwidth_gbps = 50;  // Peak bandwidth of all channels together. [10^9 bytes per second]
     double latency_ns = 80;  // From a request at the controller to its data on an idle channel. [ns]
     uint32_t interleave_bytes = 1024;  // Consecutive addresses of this many bytes lie in one channel. [bytes]
+    std::string preset = "none";  // Part whose timing is modelled (hw/dram). none: channels of bandwidth_gbps with latency_ns. Else these two are what the part makes and interleave_bytes has no meaning.
+    double controller_ns = 30;  // Of a preset: from the NoC through controller and PHY to the part, and back. [ns]
+    std::string page = "open";  // Of a preset: whether a row stays open after a request.
+    std::string ecc = "sideband";  // Of a preset: where the code is. sideband: pins of its own. inline: bursts in the rows of the data. none: takes no time either; faults of memory are found all the same.
+    uint32_t read_window = 32;  // Of a preset: reads that a channel's controller chooses from.
+    uint32_t write_window = 32;  // Of a preset: writes that a channel's controller accepts before it carries them out.
+    uint32_t write_high = 26;  // Of a preset: so many waiting writes go before reads.
+    uint32_t write_low = 6;  // Of a preset: waiting writes that are left when reads go on.
+    std::string mapping = "preset";  // Of a preset: fields of an address, most significant first: ro row, ra rank, bg bank group, ba bank, co column, ch channel, pc pseudo channel; co:3 is three bits of a field.
+    std::string hash = "preset";  // Of a preset: fields that are exclusive-ored with bits of the row, the first with the lowest: of ra bg ba ch pc. none: no hash.
+    struct GeometrySection {
+      uint32_t pseudo_channels = 0;  // Pseudo channels of a channel. 0: the preset's, as for all of geometry.
+      uint32_t ranks = 0;  // Ranks of a channel.
+      uint32_t bank_groups = 0;  // Bank groups of a rank.
+      uint32_t banks = 0;  // Banks of a bank group.
+      uint32_t row_bytes = 0;  // Row of a bank, all parts of a channel together. [bytes]
+      uint32_t bus_bits = 0;  // Data bus of a (pseudo) channel. [bits]
+      uint32_t burst_length = 0;  // Transfers of a burst; timing.burst follows unless it is given.
+      bool operator==(const GeometrySection &) const = default;
+    } geometry;
+    struct TimingSection {
+      uint32_t tick_ps = 0;  // Clock that the others count, in ps. 0: the preset's, as for all of timing. [ps]
+      uint32_t burst = 0;  // Data bus taken by a burst. [ticks]
+      uint32_t cl = 0;  // Read to first data. [ticks]
+      uint32_t cwl = 0;  // Write to first data. [ticks]
+      uint32_t rcd_rd = 0;  // ACT to read. [ticks]
+      uint32_t rcd_wr = 0;  // ACT to write. [ticks]
+      uint32_t rp = 0;  // PRE of one bank to ACT. [ticks]
+      uint32_t rp_all = 0;  // PRE of all banks to refresh. [ticks]
+      uint32_t ras = 0;  // ACT to PRE. [ticks]
+      uint32_t rc = 0;  // ACT to ACT of one bank. [ticks]
+      uint32_t rtp = 0;  // Read to PRE. [ticks]
+      uint32_t wr = 0;  // End of written data to PRE. [ticks]
+      uint32_t ccd_s = 0;  // Read to read, other bank group. [ticks]
+      uint32_t ccd_l = 0;  // Read to read, same bank group. [ticks]
+      uint32_t ccd_s_wr = 0;  // Write to write, other bank group. [ticks]
+      uint32_t ccd_l_wr = 0;  // Write to write, same bank group. [ticks]
+      uint32_t rrd_s = 0;  // ACT to ACT, other bank group. [ticks]
+      uint32_t rrd_l = 0;  // ACT to ACT, same bank group. [ticks]
+      uint32_t faw = 0;  // Window of at most four ACTs. [ticks]
+      uint32_t wtr_s = 0;  // End of written data to read, other bank group. [ticks]
+      uint32_t wtr_l = 0;  // End of written data to read, same bank group. [ticks]
+      uint32_t rtw = 0;  // Read to write. [ticks]
+      uint32_t cs = 0;  // Idle bus between ranks. [ticks]
+      uint32_t rfc = 0;  // Refresh of all banks. [ticks]
+      uint32_t refi = 0;  // Refresh to refresh. [ticks]
+      bool operator==(const TimingSection &) const = default;
+    } timing;
     bool operator==(const DramSection &) const = default;
   } dram;
   struct NocSection {
@@ -164,51 +212,93 @@ void visit(ChipType &chip, F &&f) {
   f(11u, chip.dram.bandwidth_gbps);
   f(12u, chip.dram.latency_ns);
   f(13u, chip.dram.interleave_bytes);
-  f(14u, chip.noc.bytes_per_cycle);
-  f(15u, chip.noc.hop_cycles);
-  f(16u, chip.dma.setup_cycles);
-  f(17u, chip.dma.bytes_per_cycle);
-  f(18u, chip.dma.element_cycles);
-  f(19u, chip.sdma.channels);
-  f(20u, chip.dmmu.tiles);
-  f(21u, chip.dmmu.tile.rows);
-  f(22u, chip.dmmu.tile.cols);
-  f(23u, chip.dmmu.tile.acc_rows);
-  f(24u, chip.dmmu.tile.pack);
-  f(25u, chip.dmmu.tile.stages);
-  f(26u, chip.dmmu.rtl_tiles);
-  f(27u, chip.dmmu.dataflow);
-  f(28u, chip.dmmu.overlap_folds);
-  f(29u, chip.dmmu.formats);
-  f(30u, chip.sca.tiles);
-  f(31u, chip.sca.tile.rows);
-  f(32u, chip.sca.tile.cols);
-  f(33u, chip.sca.tile.acc_rows);
-  f(34u, chip.sca.tile.depth);
-  f(35u, chip.sca.tile.window);
-  f(36u, chip.sca.tile.queue);
-  f(37u, chip.sca.rtl_tiles);
-  f(38u, chip.array.shared);
-  f(39u, chip.array.sca_tiles);
-  f(40u, chip.array.switch_cycles);
-  f(41u, chip.vpu.lanes);
-  f(42u, chip.vpu.startup_cycles);
-  f(43u, chip.vpu.special_cycles);
-  f(44u, chip.pcie.gen);
-  f(45u, chip.pcie.width);
-  f(46u, chip.pcie.mps);
-  f(47u, chip.pcie.mrrs);
-  f(48u, chip.pcie.tags);
-  f(49u, chip.pcie.rcb);
-  f(50u, chip.pcie.latency_ns);
-  f(51u, chip.pcie.vendor_id);
-  f(52u, chip.pcie.device_id);
-  f(53u, chip.faults.door);
-  f(54u, chip.faults.seed);
-  f(55u, chip.faults.plan);
-  f(56u, chip.energy.table);
-  f(57u, chip.energy.dram);
-  f(58u, chip.energy.hop_mm);
+  f(14u, chip.dram.preset);
+  f(15u, chip.dram.controller_ns);
+  f(16u, chip.dram.page);
+  f(17u, chip.dram.ecc);
+  f(18u, chip.dram.read_window);
+  f(19u, chip.dram.write_window);
+  f(20u, chip.dram.write_high);
+  f(21u, chip.dram.write_low);
+  f(22u, chip.dram.mapping);
+  f(23u, chip.dram.hash);
+  f(24u, chip.dram.geometry.pseudo_channels);
+  f(25u, chip.dram.geometry.ranks);
+  f(26u, chip.dram.geometry.bank_groups);
+  f(27u, chip.dram.geometry.banks);
+  f(28u, chip.dram.geometry.row_bytes);
+  f(29u, chip.dram.geometry.bus_bits);
+  f(30u, chip.dram.geometry.burst_length);
+  f(31u, chip.dram.timing.tick_ps);
+  f(32u, chip.dram.timing.burst);
+  f(33u, chip.dram.timing.cl);
+  f(34u, chip.dram.timing.cwl);
+  f(35u, chip.dram.timing.rcd_rd);
+  f(36u, chip.dram.timing.rcd_wr);
+  f(37u, chip.dram.timing.rp);
+  f(38u, chip.dram.timing.rp_all);
+  f(39u, chip.dram.timing.ras);
+  f(40u, chip.dram.timing.rc);
+  f(41u, chip.dram.timing.rtp);
+  f(42u, chip.dram.timing.wr);
+  f(43u, chip.dram.timing.ccd_s);
+  f(44u, chip.dram.timing.ccd_l);
+  f(45u, chip.dram.timing.ccd_s_wr);
+  f(46u, chip.dram.timing.ccd_l_wr);
+  f(47u, chip.dram.timing.rrd_s);
+  f(48u, chip.dram.timing.rrd_l);
+  f(49u, chip.dram.timing.faw);
+  f(50u, chip.dram.timing.wtr_s);
+  f(51u, chip.dram.timing.wtr_l);
+  f(52u, chip.dram.timing.rtw);
+  f(53u, chip.dram.timing.cs);
+  f(54u, chip.dram.timing.rfc);
+  f(55u, chip.dram.timing.refi);
+  f(56u, chip.noc.bytes_per_cycle);
+  f(57u, chip.noc.hop_cycles);
+  f(58u, chip.dma.setup_cycles);
+  f(59u, chip.dma.bytes_per_cycle);
+  f(60u, chip.dma.element_cycles);
+  f(61u, chip.sdma.channels);
+  f(62u, chip.dmmu.tiles);
+  f(63u, chip.dmmu.tile.rows);
+  f(64u, chip.dmmu.tile.cols);
+  f(65u, chip.dmmu.tile.acc_rows);
+  f(66u, chip.dmmu.tile.pack);
+  f(67u, chip.dmmu.tile.stages);
+  f(68u, chip.dmmu.rtl_tiles);
+  f(69u, chip.dmmu.dataflow);
+  f(70u, chip.dmmu.overlap_folds);
+  f(71u, chip.dmmu.formats);
+  f(72u, chip.sca.tiles);
+  f(73u, chip.sca.tile.rows);
+  f(74u, chip.sca.tile.cols);
+  f(75u, chip.sca.tile.acc_rows);
+  f(76u, chip.sca.tile.depth);
+  f(77u, chip.sca.tile.window);
+  f(78u, chip.sca.tile.queue);
+  f(79u, chip.sca.rtl_tiles);
+  f(80u, chip.array.shared);
+  f(81u, chip.array.sca_tiles);
+  f(82u, chip.array.switch_cycles);
+  f(83u, chip.vpu.lanes);
+  f(84u, chip.vpu.startup_cycles);
+  f(85u, chip.vpu.special_cycles);
+  f(86u, chip.pcie.gen);
+  f(87u, chip.pcie.width);
+  f(88u, chip.pcie.mps);
+  f(89u, chip.pcie.mrrs);
+  f(90u, chip.pcie.tags);
+  f(91u, chip.pcie.rcb);
+  f(92u, chip.pcie.latency_ns);
+  f(93u, chip.pcie.vendor_id);
+  f(94u, chip.pcie.device_id);
+  f(95u, chip.faults.door);
+  f(96u, chip.faults.seed);
+  f(97u, chip.faults.plan);
+  f(98u, chip.energy.table);
+  f(99u, chip.energy.dram);
+  f(100u, chip.energy.hop_mm);
 }
 
 }  // namespace cx::config

@@ -34,13 +34,16 @@ struct KeyInfo {
 };
 
 namespace schema_detail {
-inline constexpr std::array<const char *, 2> allowed_27{{"ws", "os"}};
-inline constexpr std::array<KnownValue, 1> known_27{{{"is", "input stationary"}}};
-inline constexpr std::array<const char *, 6> allowed_29{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
-inline constexpr std::array<const char *, 7> allowed_57{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
+inline constexpr std::array<const char *, 7> allowed_14{{"none", "ddr4_3200", "ddr5_4800", "lpddr4_4266", "lpddr5_6400", "hbm2e_3200", "hbm3_6400"}};
+inline constexpr std::array<const char *, 2> allowed_16{{"open", "closed"}};
+inline constexpr std::array<const char *, 3> allowed_17{{"sideband", "inline", "none"}};
+inline constexpr std::array<const char *, 2> allowed_69{{"ws", "os"}};
+inline constexpr std::array<KnownValue, 1> known_69{{{"is", "input stationary"}}};
+inline constexpr std::array<const char *, 6> allowed_71{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
+inline constexpr std::array<const char *, 7> allowed_99{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 59> kSchema{{
+inline constexpr std::array<KeyInfo, 101> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -55,6 +58,48 @@ inline constexpr std::array<KeyInfo, 59> kSchema{{
     {"dram.bandwidth_gbps", KeyType::float_, "10^9 bytes per second", 0.01, 100000, false, 1, {}, {}, false, "50", "0.01 to 100000", false, "Peak bandwidth of all channels together."},
     {"dram.latency_ns", KeyType::float_, "ns", 0, 100000, false, 1, {}, {}, false, "80", "0 to 100000", false, "From a request at the controller to its data on an idle channel."},
     {"dram.interleave_bytes", KeyType::int_, "bytes", 64, 1048576, true, 1, {}, {}, false, "1024", "64 to 1048576, power of two", false, "Consecutive addresses of this many bytes lie in one channel."},
+    {"dram.preset", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_14, {}, false, "none", "none, ddr4_3200, ddr5_4800, lpddr4_4266, lpddr5_6400, hbm2e_3200, hbm3_6400", false, "Part whose timing is modelled (hw/dram). none: channels of bandwidth_gbps with latency_ns. Else these two are what the part makes and interleave_bytes has no meaning."},
+    {"dram.controller_ns", KeyType::float_, "ns", 0, 100000, false, 1, {}, {}, false, "30", "0 to 100000", false, "Of a preset: from the NoC through controller and PHY to the part, and back."},
+    {"dram.page", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_16, {}, false, "open", "open, closed", false, "Of a preset: whether a row stays open after a request."},
+    {"dram.ecc", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_17, {}, false, "sideband", "sideband, inline, none", false, "Of a preset: where the code is. sideband: pins of its own. inline: bursts in the rows of the data. none: takes no time either; faults of memory are found all the same."},
+    {"dram.read_window", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "32", "1 to 1024", false, "Of a preset: reads that a channel's controller chooses from."},
+    {"dram.write_window", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "32", "1 to 1024", false, "Of a preset: writes that a channel's controller accepts before it carries them out."},
+    {"dram.write_high", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "26", "1 to 1024", false, "Of a preset: so many waiting writes go before reads."},
+    {"dram.write_low", KeyType::int_, "", 0, 1023, false, 1, {}, {}, false, "6", "0 to 1023", false, "Of a preset: waiting writes that are left when reads go on."},
+    {"dram.mapping", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "preset", "", false, "Of a preset: fields of an address, most significant first: ro row, ra rank, bg bank group, ba bank, co column, ch channel, pc pseudo channel; co:3 is three bits of a field."},
+    {"dram.hash", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "preset", "", false, "Of a preset: fields that are exclusive-ored with bits of the row, the first with the lowest: of ra bg ba ch pc. none: no hash."},
+    {"dram.geometry.pseudo_channels", KeyType::int_, "", 0, 4, false, 1, {}, {}, false, "0", "0 to 4", false, "Pseudo channels of a channel. 0: the preset's, as for all of geometry."},
+    {"dram.geometry.ranks", KeyType::int_, "", 0, 16, false, 1, {}, {}, false, "0", "0 to 16", false, "Ranks of a channel."},
+    {"dram.geometry.bank_groups", KeyType::int_, "", 0, 16, false, 1, {}, {}, false, "0", "0 to 16", false, "Bank groups of a rank."},
+    {"dram.geometry.banks", KeyType::int_, "", 0, 64, false, 1, {}, {}, false, "0", "0 to 64", false, "Banks of a bank group."},
+    {"dram.geometry.row_bytes", KeyType::int_, "bytes", 0, 1048576, false, 1, {}, {}, false, "0", "0 to 1048576", false, "Row of a bank, all parts of a channel together."},
+    {"dram.geometry.bus_bits", KeyType::int_, "bits", 0, 1024, false, 1, {}, {}, false, "0", "0 to 1024", false, "Data bus of a (pseudo) channel."},
+    {"dram.geometry.burst_length", KeyType::int_, "", 0, 64, false, 1, {}, {}, false, "0", "0 to 64", false, "Transfers of a burst; timing.burst follows unless it is given."},
+    {"dram.timing.tick_ps", KeyType::int_, "ps", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Clock that the others count, in ps. 0: the preset's, as for all of timing."},
+    {"dram.timing.burst", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Data bus taken by a burst."},
+    {"dram.timing.cl", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Read to first data."},
+    {"dram.timing.cwl", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Write to first data."},
+    {"dram.timing.rcd_rd", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "ACT to read."},
+    {"dram.timing.rcd_wr", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "ACT to write."},
+    {"dram.timing.rp", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "PRE of one bank to ACT."},
+    {"dram.timing.rp_all", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "PRE of all banks to refresh."},
+    {"dram.timing.ras", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "ACT to PRE."},
+    {"dram.timing.rc", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "ACT to ACT of one bank."},
+    {"dram.timing.rtp", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Read to PRE."},
+    {"dram.timing.wr", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "End of written data to PRE."},
+    {"dram.timing.ccd_s", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Read to read, other bank group."},
+    {"dram.timing.ccd_l", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Read to read, same bank group."},
+    {"dram.timing.ccd_s_wr", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Write to write, other bank group."},
+    {"dram.timing.ccd_l_wr", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Write to write, same bank group."},
+    {"dram.timing.rrd_s", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "ACT to ACT, other bank group."},
+    {"dram.timing.rrd_l", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "ACT to ACT, same bank group."},
+    {"dram.timing.faw", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Window of at most four ACTs."},
+    {"dram.timing.wtr_s", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "End of written data to read, other bank group."},
+    {"dram.timing.wtr_l", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "End of written data to read, same bank group."},
+    {"dram.timing.rtw", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Read to write."},
+    {"dram.timing.cs", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Idle bus between ranks."},
+    {"dram.timing.rfc", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Refresh of all banks."},
+    {"dram.timing.refi", KeyType::int_, "ticks", 0, 1000000000, false, 1, {}, {}, false, "0", "0 to 1000000000", false, "Refresh to refresh."},
     {"noc.bytes_per_cycle", KeyType::int_, "bytes per cycle", 1, 65536, false, 1, {}, {}, false, "64", "1 to 65536", false, "Width of one link in each direction."},
     {"noc.hop_cycles", KeyType::int_, "cycles", 0, 1000, false, 1, {}, {}, false, "4", "0 to 1000", false, "Latency of one hop; an access takes two in each direction."},
     {"dma.setup_cycles", KeyType::int_, "cycles", 0, 100000, false, 1, {}, {}, false, "8", "0 to 100000", false, "Start of a transfer of the load or store engine."},
@@ -68,9 +113,9 @@ inline constexpr std::array<KeyInfo, 59> kSchema{{
     {"dmmu.tile.pack", KeyType::int_, "", 1, 4, true, 1, {}, {}, false, "1", "1 to 4, power of two", true, "Products of 8-bit formats that a processing element does in a cycle: its 32-bit slot holds that many neighbours along K."},
     {"dmmu.tile.stages", KeyType::int_, "cycles", 1, 4, false, 1, {}, {}, false, "1", "1 to 4", false, "Pipeline depth of a processing element: cycles from a partial sum's arrival to its departure."},
     {"dmmu.rtl_tiles", KeyType::tile_set_, "", 0, 0, false, 1, {}, {}, false, "none", "none, all, or a list of tile numbers", false, "Tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers."},
-    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_27, schema_detail::known_27, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
+    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_69, schema_detail::known_69, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
     {"dmmu.overlap_folds", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "true", "true or false", false, "Whether the next weights are loaded into the shadow bank while a pass is running."},
-    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_29, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
+    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_71, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
     {"sca.tiles", KeyType::int_, "", 0, 1024, false, 1, {}, {}, false, "0", "0 to 1024", true, "Tiles of the sparse computing accelerator; 0: the chip has none."},
     {"sca.tile.rows", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Lanes of a sparse tile: rows of M."},
     {"sca.tile.cols", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Columns of a sparse tile: columns of a group of weights."},
@@ -98,7 +143,7 @@ inline constexpr std::array<KeyInfo, 59> kSchema{{
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
     {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it."},
-    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_57, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_99, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
     {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
 }};
 

@@ -63,4 +63,100 @@
 #define CX_PERF_PCIE_TO_HOST_HI 0x034
 #define CX_PERF_PCIE_TO_HOST_HI_RESET 0x0u
 
+/* Bursts of DRAM that found their row open (this and the following: 0 without dram.preset), low word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_HITS_LO 0x038
+#define CX_PERF_DRAM_ROW_HITS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_HITS_HI 0x03c
+#define CX_PERF_DRAM_ROW_HITS_HI_RESET 0x0u
+
+/* Bursts that found their bank closed, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_MISSES_LO 0x040
+#define CX_PERF_DRAM_ROW_MISSES_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_MISSES_HI 0x044
+#define CX_PERF_DRAM_ROW_MISSES_HI_RESET 0x0u
+
+/* Bursts that found another row open, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_CONFLICTS_LO 0x048
+#define CX_PERF_DRAM_ROW_CONFLICTS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_CONFLICTS_HI 0x04c
+#define CX_PERF_DRAM_ROW_CONFLICTS_HI_RESET 0x0u
+
+/* Refreshes of all channels, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_REFRESHES_LO 0x050
+#define CX_PERF_DRAM_REFRESHES_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_REFRESHES_HI 0x054
+#define CX_PERF_DRAM_REFRESHES_HI_RESET 0x0u
+
+/* Changes of the DRAM buses between read and write, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_TURNS_LO 0x058
+#define CX_PERF_DRAM_TURNS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_TURNS_HI 0x05c
+#define CX_PERF_DRAM_TURNS_HI_RESET 0x0u
+
+/* Bytes of inline ECC code, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_CODE_LO 0x060
+#define CX_PERF_DRAM_CODE_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_CODE_HI 0x064
+#define CX_PERF_DRAM_CODE_HI_RESET 0x0u
+
+/* Time of the DRAM data buses with data, summed over the channels, in ns, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_BUSY_NS_LO 0x068
+#define CX_PERF_DRAM_BUSY_NS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_BUSY_NS_HI 0x06c
+#define CX_PERF_DRAM_BUSY_NS_HI_RESET 0x0u
+
+/* Time lost while a row was opened or closed, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_NS_LO 0x070
+#define CX_PERF_DRAM_ROW_NS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_ROW_NS_HI 0x074
+#define CX_PERF_DRAM_ROW_NS_HI_RESET 0x0u
+
+/* Time lost to the distance of activates (tRRD, tFAW), low word. host ro, firmware ro */
+#define CX_PERF_DRAM_ACTIVATE_NS_LO 0x078
+#define CX_PERF_DRAM_ACTIVATE_NS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_ACTIVATE_NS_HI 0x07c
+#define CX_PERF_DRAM_ACTIVATE_NS_HI_RESET 0x0u
+
+/* Time lost to the distance of bursts of a bank group (tCCD_L), low word. host ro, firmware ro */
+#define CX_PERF_DRAM_GROUP_NS_LO 0x080
+#define CX_PERF_DRAM_GROUP_NS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_GROUP_NS_HI 0x084
+#define CX_PERF_DRAM_GROUP_NS_HI_RESET 0x0u
+
+/* Time lost to turns of the bus, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_TURN_NS_LO 0x088
+#define CX_PERF_DRAM_TURN_NS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_TURN_NS_HI 0x08c
+#define CX_PERF_DRAM_TURN_NS_HI_RESET 0x0u
+
+/* Time lost to refreshes, low word. host ro, firmware ro */
+#define CX_PERF_DRAM_REFRESH_NS_LO 0x090
+#define CX_PERF_DRAM_REFRESH_NS_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_DRAM_REFRESH_NS_HI 0x094
+#define CX_PERF_DRAM_REFRESH_NS_HI_RESET 0x0u
+
 #endif

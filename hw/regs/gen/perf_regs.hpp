@@ -25,10 +25,34 @@ enum class PerfReg : uint16_t {
   PCIE_TO_DEV_HI,  // 0x02c High word.
   PCIE_TO_HOST_LO,  // 0x030 Payload bytes device to host, low word.
   PCIE_TO_HOST_HI,  // 0x034 High word.
+  DRAM_ROW_HITS_LO,  // 0x038 Bursts of DRAM that found their row open (this and the following: 0 without dram.preset), low word.
+  DRAM_ROW_HITS_HI,  // 0x03c High word.
+  DRAM_ROW_MISSES_LO,  // 0x040 Bursts that found their bank closed, low word.
+  DRAM_ROW_MISSES_HI,  // 0x044 High word.
+  DRAM_ROW_CONFLICTS_LO,  // 0x048 Bursts that found another row open, low word.
+  DRAM_ROW_CONFLICTS_HI,  // 0x04c High word.
+  DRAM_REFRESHES_LO,  // 0x050 Refreshes of all channels, low word.
+  DRAM_REFRESHES_HI,  // 0x054 High word.
+  DRAM_TURNS_LO,  // 0x058 Changes of the DRAM buses between read and write, low word.
+  DRAM_TURNS_HI,  // 0x05c High word.
+  DRAM_CODE_LO,  // 0x060 Bytes of inline ECC code, low word.
+  DRAM_CODE_HI,  // 0x064 High word.
+  DRAM_BUSY_NS_LO,  // 0x068 Time of the DRAM data buses with data, summed over the channels, in ns, low word.
+  DRAM_BUSY_NS_HI,  // 0x06c High word.
+  DRAM_ROW_NS_LO,  // 0x070 Time lost while a row was opened or closed, low word.
+  DRAM_ROW_NS_HI,  // 0x074 High word.
+  DRAM_ACTIVATE_NS_LO,  // 0x078 Time lost to the distance of activates (tRRD, tFAW), low word.
+  DRAM_ACTIVATE_NS_HI,  // 0x07c High word.
+  DRAM_GROUP_NS_LO,  // 0x080 Time lost to the distance of bursts of a bank group (tCCD_L), low word.
+  DRAM_GROUP_NS_HI,  // 0x084 High word.
+  DRAM_TURN_NS_LO,  // 0x088 Time lost to turns of the bus, low word.
+  DRAM_TURN_NS_HI,  // 0x08c High word.
+  DRAM_REFRESH_NS_LO,  // 0x090 Time lost to refreshes, low word.
+  DRAM_REFRESH_NS_HI,  // 0x094 High word.
 };
 
 namespace perf_detail {
-inline constexpr std::array<RegDesc, 14> table{{
+inline constexpr std::array<RegDesc, 38> table{{
     {"DRAM_RD_LO", 0x0, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_RD_HI", 0x4, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_WR_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -43,6 +67,30 @@ inline constexpr std::array<RegDesc, 14> table{{
     {"PCIE_TO_DEV_HI", 0x2c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"PCIE_TO_HOST_LO", 0x30, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"PCIE_TO_HOST_HI", 0x34, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_HITS_LO", 0x38, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_HITS_HI", 0x3c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_MISSES_LO", 0x40, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_MISSES_HI", 0x44, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_CONFLICTS_LO", 0x48, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_CONFLICTS_HI", 0x4c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_REFRESHES_LO", 0x50, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_REFRESHES_HI", 0x54, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_TURNS_LO", 0x58, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_TURNS_HI", 0x5c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_CODE_LO", 0x60, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_CODE_HI", 0x64, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_BUSY_NS_LO", 0x68, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_BUSY_NS_HI", 0x6c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_NS_LO", 0x70, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ROW_NS_HI", 0x74, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ACTIVATE_NS_LO", 0x78, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_ACTIVATE_NS_HI", 0x7c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_GROUP_NS_LO", 0x80, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_GROUP_NS_HI", 0x84, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_TURN_NS_LO", 0x88, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_TURN_NS_HI", 0x8c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_REFRESH_NS_LO", 0x90, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_REFRESH_NS_HI", 0x94, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
 }};
 }  // namespace perf_detail
 

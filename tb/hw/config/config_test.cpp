@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
+#include <set>
 #include <string>
 
 #include "hw/config/gen/schema.hpp"
@@ -65,6 +67,13 @@ class Folder {
  private:
   fs::path path_;
 };
+
+// Keys that have a meaning with dram.preset only.
+bool needs_part(const std::string &key) {
+  static const std::set<std::string> plain = {"dram.mib",        "dram.channels",         "dram.bandwidth_gbps",
+                                              "dram.latency_ns", "dram.interleave_bytes", "dram.preset"};
+  return key.starts_with("dram.") && !plain.contains(key);
+}
 
 std::string text_of(double value) {
   std::string text = std::to_string(value);
@@ -187,7 +196,8 @@ TEST_CASE("the limits themselves are accepted") {
         chip_of(kName + info.key + ": " + text_of(value) + "\n");
       } catch (const ConfigError &error) {
         // Only a relation with another key's default may object.
-        CHECK((says(error, "do not divide") || says(error, "does not hold") || says(error, "cannot be sparse tiles")));
+        CHECK((says(error, "do not divide") || says(error, "does not hold") || says(error, "cannot be sparse tiles") ||
+               says(error, "needs dram.preset")));
       }
     }
   }
@@ -293,6 +303,7 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
   for (const KeyInfo &info : kSchema) {
     std::string text = kName, other;
     // What these relate to.
+    if (needs_part(info.key)) text += "dram.preset: ddr4_3200\n";
     if (std::string(info.key) == "array.shared") text += "sca.tiles: 8\n";
     if (std::string(info.key) == "array.sca_tiles") text += "dmmu.tiles: 64\nsca.tiles: 64\narray.shared: true\n";
     const Chip base = chip_of(text);
@@ -328,6 +339,30 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
         }
         break;
     }
+    // A value that fits the others of the part.
+    static const std::map<std::string, std::string> fitting = {{"dram.mapping", "ro ra ba co ch bg"},
+                                                               {"dram.hash", "none"},
+                                                               {"dram.geometry.pseudo_channels", "1"},
+                                                               {"dram.geometry.ranks", "1"},
+                                                               {"dram.geometry.bank_groups", "4"},
+                                                               {"dram.geometry.banks", "4"},
+                                                               {"dram.geometry.row_bytes", "8192"},
+                                                               {"dram.geometry.bus_bits", "64"},
+                                                               {"dram.geometry.burst_length", "8"},
+                                                               {"dram.timing.burst", "4"},
+                                                               {"dram.timing.rc", "80"},
+                                                               {"dram.timing.ras", "53"},
+                                                               {"dram.timing.rfc", "600"},
+                                                               {"dram.timing.refi", "13000"},
+                                                               {"dram.timing.rp", "21"},
+                                                               {"dram.timing.ccd_s", "5"},
+                                                               {"dram.timing.ccd_s_wr", "5"},
+                                                               {"dram.timing.rrd_s", "5"},
+                                                               {"dram.timing.wtr_s", "5"},
+                                                               {"dram.write_window", "33"},
+                                                               {"dram.write_low", "5"},
+                                                               {"dram.write_high", "27"}};
+    if (const auto fits = fitting.find(info.key); fits != fitting.end()) other = fits->second;
     Parsed parsed = Parsed::from_text(text, "chip.yaml");
     parsed.set(std::string(info.key) + "=" + other);
     if (std::string(info.key) == "spm.banks") parsed.set("spm.banks=16");
@@ -341,6 +376,75 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
   }
   CHECK(arch_hash(chip_of(kName + "dmmu.formats: [INT8, FP16]")) ==
         arch_hash(chip_of(kName + "dmmu.formats: [FP16, INT8]")));
+}
+
+TEST_CASE("a part of DRAM gives its peak and latency, and its keys are checked together") {
+  const std::string part = kName + "dram:\n  channels: 8\n  preset: lpddr5_6400\n";
+  const Chip chip = chip_of(part);
+  CHECK(chip.dram.bandwidth_gbps == Approx(102.4));
+  CHECK(chip.dram.latency_ns == Approx(30 + (15 + 17 + 2) * 1.25));
+  CHECK(chip_of(to_yaml(chip)) == chip);
+  CHECK(chip_of(part + "  geometry: {burst_length: 8}\n").dram.bandwidth_gbps == Approx(102.4));
+  CHECK(chip_of(part + "  geometry: {bus_bits: 32}\n").dram.bandwidth_gbps == Approx(204.8));
+  CHECK(chip_of(part + "  timing: {tick_ps: 2500}\n").dram.bandwidth_gbps == Approx(51.2));
+  CHECK(arch_hash(chip) == arch_hash(chip_of(kName + "dram.channels: 8\n")));
+
+  const auto refused = [&](const std::string &line, const std::string &key, const std::string &message) {
+    INFO(line);
+    const auto error = error_in(part + "  " + line + "\n");
+    CHECK(error.key() == key);
+    CHECK(error.line() == 5);
+    CHECK(says(error, message));
+  };
+  refused("bandwidth_gbps: 100", "dram.bandwidth_gbps", "leave it out");
+  refused("latency_ns: 100", "dram.latency_ns", "leave it out");
+  refused("mapping: ro ba", "dram.mapping", "'bg' has 0 bits here");
+  refused("mapping: ro ra ba xx", "dram.mapping", "'xx' is none of");
+  refused("hash: co", "dram.hash", "'co' is none of");
+  refused("write_high: 33", "dram.write_high", "1 to dram.write_window");
+  refused("write_low: 26", "dram.write_low", "below dram.write_high");
+  const auto relation = [&](const std::string &line, const std::string &key, const std::string &message) {
+    INFO(line);
+    const auto error = error_in(part + "  " + line + "\n");
+    CHECK(error.key() == key);
+    CHECK(says(error, message));
+  };
+  relation("write_window: 20", "dram.write_high", "1 to dram.write_window");
+  relation("geometry: {pseudo_channels: 3}", "dram.geometry.pseudo_channels", "1, 2 or 4");
+  relation("geometry: {ranks: 3}", "dram.geometry.ranks", "power of two");
+  relation("geometry: {bank_groups: 3}", "dram.geometry.bank_groups", "power of two");
+  relation("geometry: {banks: 3}", "dram.geometry.banks", "power of two");
+  relation("geometry: {row_bytes: 16}", "dram.geometry.row_bytes", "at least a burst");
+  relation("geometry: {bus_bits: 24}", "dram.geometry.burst_length", "power of two");
+  relation("geometry: {burst_length: 12}", "dram.geometry.burst_length", "power of two");
+  relation("timing: {burst: 3}", "dram.timing.ccd_s", "below timing.burst");
+  relation("timing: {rp: 18}", "dram.timing.rp_all", "below timing.rp");
+  relation("timing: {rp_all: 14}", "dram.timing.rp_all", "below timing.rp");
+  relation("timing: {ras: 50}", "dram.timing.rc", "below timing.ras");
+  relation("timing: {rc: 33}", "dram.timing.rc", "below timing.ras");
+  relation("timing: {ccd_s: 1}", "dram.timing.ccd_s", "below timing.burst");
+  relation("timing: {ccd_l: 1}", "dram.timing.ccd_l", "below timing.ccd_s");
+  relation("timing: {ccd_s_wr: 1}", "dram.timing.ccd_s_wr", "below timing.burst");
+  relation("timing: {ccd_l_wr: 1}", "dram.timing.ccd_l_wr", "below timing.ccd_s_wr");
+  relation("timing: {rrd_s: 5}", "dram.timing.rrd_l", "not be below timing.rrd_s");
+  relation("timing: {rrd_l: 3}", "dram.timing.rrd_l", "not be below timing.rrd_s");
+  relation("timing: {faw: 3}", "dram.timing.faw", "below timing.rrd_s");
+  relation("timing: {wtr_s: 13}", "dram.timing.wtr_l", "below timing.wtr_s");
+  relation("timing: {wtr_l: 4}", "dram.timing.wtr_l", "below timing.wtr_s");
+  relation("timing: {rtw: 1}", "dram.timing.rtw", "below timing.burst");
+  relation("timing: {rfc: 3100}", "dram.timing.rfc", "shorter than timing.refi");
+  relation("timing: {refi: 200}", "dram.timing.rfc", "shorter than timing.refi");
+  CHECK(error_in(kName + "dram: {preset: lpddr5_6400, channels: 3, mib: 768, interleave_bytes: 1024}\n").key() ==
+        "dram.channels");
+  for (const KeyInfo &info : kSchema) {
+    if (!needs_part(info.key)) continue;
+    const std::string value = info.type == KeyType::string_ ? "none"
+                              : info.type == KeyType::enum_ ? info.allowed[1]
+                                                            : "3";
+    const auto error = error_in(kName + info.key + ": " + value + "\n");
+    CHECK(error.key() == info.key);
+    CHECK(says(error, "it needs dram.preset"));
+  }
 }
 
 TEST_CASE("a fault plan takes mappings and texts, and shows them as texts") {

@@ -1,0 +1,645 @@
+#include "hw/dram/channel.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <stdexcept>
+
+namespace cx::hw {
+
+namespace {
+
+constexpr Ticks kNever = std::numeric_limits<Ticks>::max();
+constexpr std::uint32_t kDataBurstsPerEccBurst = 8;  // 8 bits of code for 64 of data
+
+DramTiming checked(const DramTiming &timing, const DramGeometry &geometry, const DramScheduling &scheduling) {
+  check(timing);
+  check(geometry);
+  check(scheduling);
+  return timing;
+}
+
+// Bank groups of consecutive bursts take turns: how many, if the turn is fixed and within one rank, else 0.
+std::uint32_t turn_of_groups(const std::vector<std::uint32_t> &pattern, std::uint32_t bank_shift,
+                             std::uint32_t group_shift) {
+  std::uint32_t turn = 1;
+  while (turn < pattern.size() && pattern[turn] >> bank_shift != pattern[0] >> bank_shift) ++turn;
+  for (std::uint32_t i = 0; i < pattern.size(); ++i) {
+    const std::uint32_t group = pattern[i] >> bank_shift;
+    if (group >> group_shift != pattern[0] >> bank_shift >> group_shift) return 0;
+    if (group != pattern[i % turn] >> bank_shift) return 0;
+    for (std::uint32_t j = 0; j < i && i < turn; ++j) {
+      if (pattern[j] >> bank_shift == group) return 0;
+    }
+  }
+  return turn;
+}
+
+}  // namespace
+
+DramCounts &DramCounts::operator+=(const DramCounts &other) {
+  bursts_read += other.bursts_read;
+  bursts_written += other.bursts_written;
+  ecc_bursts += other.ecc_bursts;
+  hits += other.hits;
+  misses += other.misses;
+  conflicts += other.conflicts;
+  refreshes += other.refreshes;
+  turnarounds += other.turnarounds;
+  busy += other.busy;
+  for (std::size_t i = 0; i < lost.size(); ++i) lost[i] += other.lost[i];
+  return *this;
+}
+
+DramChannel::Ring::Ring(std::uint32_t wanted)
+    : entries(std::bit_ceil(wanted)), mask(std::bit_ceil(wanted) - 1), capacity(wanted) {}
+
+void DramChannel::Ring::append(const Command &command) {
+  entries[(begin + size) & mask] = command;
+  if (full()) {
+    ++begin;
+  } else {
+    ++size;
+  }
+}
+
+void DramChannel::Ring::insert(const Command &command, std::uint32_t position) {
+  if (full()) {
+    ++begin;
+    --size;
+    --position;  // the floors let nothing be placed before the oldest that is known
+  }
+  for (std::uint32_t i = size; i > position; --i) (*this)[i] = (*this)[i - 1];
+  (*this)[position] = command;
+  ++size;
+}
+
+DramChannel::Releases::Releases(std::uint32_t slots)
+    : times(std::bit_ceil(slots)), mask(std::bit_ceil(slots) - 1), capacity(slots) {}
+
+Ticks DramChannel::Releases::free_at(std::uint32_t held) const {
+  const std::uint32_t slots = capacity - held;
+  return size < slots ? 0 : times[(begin + size - slots) & mask];
+}
+
+void DramChannel::Releases::push(Ticks time) {
+  if (size == capacity) {
+    if (time <= times[begin & mask]) return;
+    ++begin;
+    --size;
+  }
+  std::uint32_t i = size++;
+  for (; i > 0 && times[(begin + i - 1) & mask] > time; --i) times[(begin + i) & mask] = times[(begin + i - 1) & mask];
+  times[(begin + i) & mask] = time;
+}
+
+DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry, const DramScheduling &scheduling,
+                         std::vector<std::uint32_t> pattern)
+    : timing_(checked(timing, geometry, scheduling)),
+      geometry_(geometry),
+      scheduling_(scheduling),
+      pattern_(std::move(pattern)),
+      pattern_mask_(static_cast<std::uint32_t>(pattern_.size() - 1)),
+      turn_(0),
+      bank_shift_(static_cast<std::uint32_t>(std::countr_zero(geometry.banks))),
+      group_shift_(static_cast<std::uint32_t>(std::countr_zero(geometry.bank_groups))),
+      ccd_s_{timing.ccd_s, timing.ccd_s_wr},
+      ccd_l_{timing.ccd_l, timing.ccd_l_wr},
+      other_rank_(timing.burst + timing.cs),
+      nearest_(std::min<Ticks>(timing.ccd_s, timing.ccd_s_wr)),
+      widest_(std::max<Ticks>({timing.ccd_l, timing.ccd_l_wr, other_rank_})),
+      banks_(geometry.all_banks()),
+      cas_(kMemory),
+      activates_(geometry.ranks, Ring(kActivates)),
+      activate_floor_(geometry.ranks, 0),
+      reads_(scheduling.read_window),
+      writes_(scheduling.write_window),
+      next_refresh_(timing.refi == 0 ? kNever : timing.refi) {
+  if (!std::has_single_bit(pattern_.size())) throw std::invalid_argument("dram: the pattern is no power of two");
+  for (const std::uint32_t bank : pattern_) {
+    if (bank >= banks_.size()) throw std::invalid_argument("dram: the pattern names a bank that does not exist");
+  }
+  turn_ = turn_of_groups(pattern_, bank_shift_, group_shift_);
+  for (auto &last : group_last_) last.assign(geometry.ranks * geometry.bank_groups, 0);
+  for (auto &last : rank_last_) last.assign(geometry.ranks, 0);
+}
+
+void DramChannel::reset() { *this = DramChannel(timing_, geometry_, scheduling_, std::move(pattern_)); }
+
+// CAS to CAS of one direction.
+Ticks DramChannel::same_way(Direction direction, std::uint32_t group_a, std::uint32_t group_b) const {
+  if (group_a == group_b) return ccd_l_[direction];
+  return rank_of(group_a) == rank_of(group_b) ? ccd_s_[direction] : other_rank_;
+}
+
+// CAS to CAS of the other direction.
+Ticks DramChannel::turned(Direction before, std::uint32_t group_before, std::uint32_t group_after) const {
+  const bool same_rank = rank_of(group_before) == rank_of(group_after);
+  if (before == reading) {
+    return same_rank ? timing_.rtw : timing_.cl + timing_.burst + timing_.cs - std::min(timing_.cwl, timing_.cl);
+  }
+  const Ticks written = timing_.cwl + timing_.burst;
+  if (!same_rank) return std::max<Ticks>(written + timing_.cs - std::min<Ticks>(timing_.cl, written), timing_.burst);
+  return written + (group_before == group_after ? timing_.wtr_l : timing_.wtr_s);
+}
+
+DramChannel::Slot DramChannel::append_cas(Direction direction, Ticks at, std::uint32_t group, DramLoss reason) const {
+  Slot slot{at, cas_.size, 0, reason};
+  const auto not_before = [&](Ticks time, DramLoss why) {
+    if (time <= slot.at) return;
+    slot.at = time;
+    slot.reason = why;
+  };
+  if (cas_.size == 0) return slot;
+  const auto &ranks = rank_last_[direction];
+  for (std::uint32_t r = 0; r < ranks.size(); ++r) {
+    if (ranks[r] == 0) continue;
+    const bool same = r == rank_of(group);
+    not_before(ranks[r] - 1 + (same ? ccd_s_[direction] : other_rank_),
+               same ? DramLoss::bank_group : DramLoss::turnaround);
+  }
+  if (group_last_[direction][group] != 0) {
+    not_before(group_last_[direction][group] - 1 + ccd_l_[direction], DramLoss::bank_group);
+  }
+  if (cas_.back().direction == direction) return slot;
+  const Direction other = cas_.back().direction;
+  for (std::uint32_t r = 0; r < ranks.size(); ++r) {
+    const Ticks last = rank_last_[other][r];
+    // Any other group of that rank.
+    const std::uint32_t there = r == rank_of(group) && geometry_.bank_groups > 1
+                                    ? group ^ 1u
+                                    : (r == rank_of(group) ? group : r << group_shift_);
+    if (last != 0) not_before(last - 1 + turned(other, there, group), DramLoss::turnaround);
+  }
+  const Ticks last = group_last_[other][group];
+  if (last != 0) not_before(last - 1 + turned(other, group, group), DramLoss::turnaround);
+  return slot;
+}
+
+DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason) const {
+  const Ticks from = std::max(ready, cas_floor_);
+  if (cas_.size == 0 || from >= dense_from_) return append_cas(direction, from, group, reason);
+  Slot slot{from, cas_.size, 0, reason};
+  while (slot.position > 0 && cas_[slot.position - 1].at > slot.at) --slot.position;
+  for (;;) {
+    const std::uint32_t position = slot.position;
+    if (position == cas_.size) return append_cas(direction, slot.at, group, slot.reason);
+    const Command &right = cas_[position];
+    const bool alone = position > 0 && cas_[position - 1].direction != direction && right.direction != direction &&
+                       right.reason != DramLoss::bank_group;
+    Ticks next = slot.at;
+    // A burst of the other direction between two goes without a turn: README.md.
+    for (std::uint32_t i = position; i > 0 && cas_[i - 1].at + widest_ > slot.at; --i) {
+      const Command &left = cas_[i - 1];
+      next =
+          std::max(next, left.at + (left.direction == direction ? same_way(direction, left.group, group) : nearest_));
+    }
+    if (position > 0 && !alone && cas_[position - 1].direction != direction) {
+      next =
+          std::max(next, cas_[position - 1].at + turned(cas_[position - 1].direction, cas_[position - 1].group, group));
+    }
+    if (next == slot.at) {
+      if (right.direction != direction && !alone) {
+        if (right.at < slot.at + turned(direction, group, right.group)) next = right.at + nearest_;
+      }
+      if (next == slot.at && push_cas(direction, slot, group)) return slot;
+      if (next == slot.at)
+        next = right.at + (right.direction == direction ? same_way(direction, right.group, group) : nearest_);
+    }
+    slot.at = next;
+    while (slot.position < cas_.size && cas_[slot.position].at <= slot.at) ++slot.position;
+  }
+}
+
+// Bursts that are known but later give way to one that can go before them, as far as none gives way by more than a
+// burst.
+bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group) const {
+  slot.pushed = 0;
+  std::uint32_t settled = 0;
+  const auto moved = [&](std::uint32_t i) {
+    return cas_[i].at + (i < slot.position + slot.pushed ? cas_push_[i - slot.position] : 0);
+  };
+  for (std::uint32_t i = slot.position; i < cas_.size; ++i) {
+    const Command &later = cas_[i];
+    Ticks at = later.at;
+    for (std::uint32_t j = i; j > slot.position && moved(j - 1) + widest_ > at; --j) {
+      const Command &left = cas_[j - 1];
+      if (left.direction == later.direction)
+        at = std::max(at, moved(j - 1) + same_way(left.direction, left.group, later.group));
+    }
+    if (later.direction == direction) {
+      at = std::max(at, slot.at + same_way(direction, group, later.group));
+    } else if (i == slot.position) {
+      at = std::max(at, slot.at + nearest_);
+    }
+    const Ticks push = at - later.at;
+    if (push > (later.direction == direction ? nearest_ : nearest_ / 2)) return false;
+    if (push == 0 && later.at >= slot.at + widest_) {
+      if (++settled > 8) break;
+    }
+    cas_push_[i - slot.position] = push;
+    slot.pushed = i - slot.position + 1;
+  }
+  return true;
+}
+
+bool DramChannel::push_activates(Slot &slot, std::uint32_t group) const {
+  const Ring &ring = activates_[rank_of(group)];
+  slot.pushed = 0;
+  const std::uint32_t position = slot.position;
+  std::array<Ticks, kActivates + 8> times;
+  std::array<std::uint32_t, kActivates + 8> groups;
+  std::uint32_t count = 0;
+  for (std::uint32_t i = position - std::min<std::uint32_t>(position, 4); i < position; ++i, ++count) {
+    times[count] = ring[i].at;
+    groups[count] = ring[i].group;
+  }
+  times[count] = slot.at;
+  groups[count++] = group;
+  for (std::uint32_t i = position; i < ring.size; ++i, ++count) {
+    Ticks at =
+        std::max(ring[i].at, times[count - 1] + (groups[count - 1] == ring[i].group ? timing_.rrd_l : timing_.rrd_s));
+    if (count >= 2 && groups[count - 2] == ring[i].group) at = std::max(at, times[count - 2] + timing_.rrd_l);
+    if (count >= 4) at = std::max(at, times[count - 4] + timing_.faw);
+    times[count] = at;
+    groups[count] = ring[i].group;
+    const Ticks push = at - ring[i].at;
+    if (push > timing_.faw / 2) return false;
+    activate_push_[i - position] = push;
+    slot.pushed = i - position + 1;
+  }
+  return true;
+}
+
+DramChannel::Slot DramChannel::find_activate(Ticks ready, std::uint32_t group) const {
+  const std::uint32_t rank = rank_of(group);
+  const Ring &ring = activates_[rank];
+  const auto apart = [&](std::uint32_t i) -> Ticks { return ring[i].group == group ? timing_.rrd_l : timing_.rrd_s; };
+  Slot slot{std::max(ready, activate_floor_[rank]), ring.size, 0, DramLoss::row};
+  while (slot.position > 0 && ring[slot.position - 1].at > slot.at) --slot.position;
+  for (;;) {
+    const std::uint32_t position = slot.position;
+    Ticks next = slot.at;
+    for (std::uint32_t i = position; i > 0 && ring[i - 1].at + timing_.rrd_l > slot.at; --i) {
+      next = std::max(next, ring[i - 1].at + apart(i - 1));
+    }
+    if (position >= 4) next = std::max(next, ring[position - 4].at + timing_.faw);
+    if (next == slot.at && push_activates(slot, group)) return slot;
+    if (next == slot.at) next = ring[position].at + apart(position);
+    slot.at = next;
+    while (slot.position < ring.size && ring[slot.position].at <= slot.at) ++slot.position;
+  }
+}
+
+void DramChannel::put_activate(const Slot &slot, std::uint32_t group) {
+  const std::uint32_t rank = rank_of(group);
+  Ring &ring = activates_[rank];
+  for (std::uint32_t i = 0; i < slot.pushed; ++i) ring[slot.position + i].at += activate_push_[i];
+  ring.insert({slot.at, group, reading, DramLoss::idle}, slot.position);
+  // Four of those that are known are before any later one.
+  if (ring.full()) activate_floor_[rank] = std::max(activate_floor_[rank], ring[3].at);
+}
+
+void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t group, Ticks earliest) {
+  DramLoss reason = slot.reason;
+  const auto note = [&](Direction d, std::uint32_t g, Ticks at) {
+    group_last_[d][g] = std::max(group_last_[d][g], at + 1);
+    rank_last_[d][rank_of(g)] = std::max(rank_last_[d][rank_of(g)], at + 1);
+  };
+  counts_.busy += timing_.burst;
+  if (slot.position == cas_.size) {
+    if (cas_.size == 0 || slot.at - cas_.back().at > nearest_) dense_from_ = slot.at;
+    if (cas_.size > 0 && cas_.back().direction != direction) ++counts_.turnarounds;
+    const Ticks gap = slot.at - bus_end_;
+    const Ticks unasked = earliest > bus_end_ ? std::min(earliest, slot.at) - bus_end_ : 0;
+    counts_[DramLoss::idle] += static_cast<std::int64_t>(unasked);
+    if (gap == unasked) reason = DramLoss::idle;
+    counts_[reason] += static_cast<std::int64_t>(gap - unasked);
+    bus_end_ = slot.at + timing_.burst;
+  } else {
+    reason = cas_[slot.position].reason;
+    counts_[reason] -= timing_.burst;
+    Ticks before = 0;
+    Ticks dense = dense_from_;
+    for (std::uint32_t i = 0; i < slot.pushed; ++i) {
+      Command &later = cas_[slot.position + i];
+      counts_[later.reason] += static_cast<std::int64_t>(cas_push_[i]) - static_cast<std::int64_t>(before);
+      before = cas_push_[i];
+      if (before == 0) continue;
+      if (later.at == dense_from_) dense = later.at + before;
+      later.at += before;
+      note(later.direction, later.group, later.at);
+    }
+    if (slot.pushed == cas_.size - slot.position) {
+      bus_end_ += before;
+    } else {
+      counts_[cas_[slot.position + slot.pushed].reason] -= static_cast<std::int64_t>(before);
+    }
+    dense_from_ = dense;
+  }
+  cas_.insert({slot.at, group, direction, reason}, slot.position);
+  if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
+  note(direction, group, slot.at);
+}
+
+void DramChannel::one_refresh() {
+  Ticks closed = next_refresh_;
+  bool open = false;
+  for (const Bank &bank : banks_) {
+    if (bank.now.row < 0) continue;
+    open = true;
+    closed = std::max(closed, bank.now.close_ready);
+  }
+  Ticks start = closed + (open ? timing_.rp_all : 0);
+  for (const Bank &bank : banks_) {
+    start = std::max(start, bank.now.row < 0 ? bank.now.open_ready : bank.now.activated + timing_.rc);
+  }
+  refreshed_ = start + timing_.rfc;
+  for (Bank &bank : banks_) {
+    bank.before = bank.now;
+    bank.now.row = -1;
+    bank.now.open_ready = refreshed_;
+  }
+  last_refresh_ = next_refresh_;
+  closed_by_ = closed;
+  next_refresh_ += timing_.refi;
+  ++counts_.refreshes;
+}
+
+void DramChannel::refresh_up_to(Ticks time) {
+  while (next_refresh_ <= time) {
+    one_refresh();
+    // Those of a long idle time change nothing but their number.
+    if (next_refresh_ <= time && refreshed_ <= next_refresh_) {
+      const Ticks idle = (time - next_refresh_) / timing_.refi;
+      next_refresh_ += idle * timing_.refi;
+      counts_.refreshes += idle;
+    }
+  }
+}
+
+// Places a burst if its first command comes before `end` and its row can be closed by `closed_by`.
+bool DramChannel::try_place(Direction direction, Ticks earliest, std::uint32_t bank_index, std::uint32_t row,
+                            Row &state, Ticks end, Ticks closed_by, bool after_refresh, Placed &placed) {
+  const std::uint32_t group = group_of(bank_index);
+  DramLoss reason = after_refresh ? DramLoss::refresh : DramLoss::row;
+  if (state.row == row) {
+    const Slot slot = find_cas(direction, std::max(earliest, state.cas_ready[direction]), group, reason);
+    if (slot.at >= end || slot.at + held(direction) > closed_by) return false;
+    placed = {slot.at, slot.at};
+    state.close_ready = std::max(state.close_ready, slot.at + held(direction));
+    put_cas(direction, slot, group, earliest);
+    ++counts_.hits;
+    return true;
+  }
+  const bool closed = state.row < 0;
+  const Ticks ready = closed
+                          ? std::max(earliest, state.open_ready)
+                          : std::max(std::max(earliest, state.close_ready) + timing_.rp, state.activated + timing_.rc);
+  const Slot activate = find_activate(ready, group);
+  if (activate.at >= end || activate.at + timing_.ras > closed_by) return false;
+  if (activate.at > ready) reason = DramLoss::activate;
+  if (closed && activate.at == ready && ready == refreshed_ && ready > earliest) reason = DramLoss::refresh;
+  const Ticks cas_ready = activate.at + (direction == reading ? timing_.rcd_rd : timing_.rcd_wr);
+  const Slot slot = find_cas(direction, cas_ready, group, reason);
+  if (closed_by != kNever && slot.at + held(direction) > closed_by) return false;
+  ++(closed ? counts_.misses : counts_.conflicts);
+  put_activate(activate, group);
+  state.row = row;
+  state.activated = activate.at;
+  state.cas_ready = {activate.at + timing_.rcd_rd, activate.at + timing_.rcd_wr};
+  state.close_ready = std::max(activate.at + timing_.ras, slot.at + held(direction));
+  placed = {slot.at, activate.at};
+  put_cas(direction, slot, group, earliest);
+  return true;
+}
+
+DramChannel::Placed DramChannel::place(Direction direction, Ticks earliest, std::uint32_t bank_index,
+                                       std::uint32_t row) {
+  Bank &bank = banks_[bank_index];
+  Placed placed;
+  // No burst goes before those that are forgotten.
+  if (earliest < last_refresh_ && cas_floor_ < closed_by_ &&
+      try_place(direction, earliest, bank_index, row, bank.before, last_refresh_, closed_by_, false, placed)) {
+    return placed;
+  }
+  bool refreshed = false;
+  while (!try_place(direction, earliest, bank_index, row, bank.now, next_refresh_, kNever, refreshed, placed)) {
+    one_refresh();
+    refresh_up_to(earliest);
+    refreshed = true;
+  }
+  return placed;
+}
+
+// Places bursts [i, i + result) of a strip whose rows are all open and whose bursts follow one another at ccd_s.
+// `until` as in place_strip.
+std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std::uint32_t i, std::uint32_t limit,
+                               Ticks earliest, Ticks until) {
+  const auto banks = static_cast<std::uint32_t>(pattern_.size());
+  const Ticks step = ccd_s_[direction];
+  const Ticks last = cas_.back().at;
+  if (earliest > last || (earliest < last_refresh_ && cas_floor_ < closed_by_) || last >= next_refresh_) return 0;
+  if (cas_.back().direction != direction) return 0;
+  Ticks soonest = kNever;
+  for (std::uint32_t k = 0; k < banks; ++k) {
+    const Row &state = banks_[bank_of(strip, i + k)].now;
+    if (state.row != strip.row || state.cas_ready[direction] > last + step) return 0;
+    soonest = std::min(soonest, state.cas_ready[direction]);
+  }
+  if (std::max({soonest, earliest, cas_floor_}) < dense_from_) return 0;
+  // The first round of the bank groups; later ones follow at turn_ * step.
+  for (std::uint32_t k = 0; k < turn_; ++k) {
+    const Ticks group_last = group_last_[direction][group_of(bank_of(strip, i + k))];
+    if (group_last + ccd_l_[direction] > last + (k + 1) * step + 1) return 0;
+  }
+  const std::uint32_t rank = rank_of(group_of(bank_of(strip, i)));
+  for (std::uint32_t r = 0; r < rank_last_[direction].size(); ++r) {
+    if (r != rank && rank_last_[direction][r] + other_rank_ > last + step + 1) return 0;
+  }
+  Ticks end = next_refresh_ - 1;
+  if (until != kNever) end = std::min(end, until - 1 - std::min<Ticks>(until - 1, timing_.burst) + step);
+  if (end <= last) return 0;
+  const Ticks count = std::min<Ticks>((end - last) / step, limit);
+  if (count < 4) return 0;
+
+  const auto at = [&](Ticks k) { return last + (k + 1) * step; };
+  const auto bank_at = [&](Ticks k) { return bank_of(strip, i + static_cast<std::uint32_t>(k)); };
+  const DramLoss reason = step > timing_.burst ? DramLoss::bank_group : DramLoss::idle;
+  for (Ticks k = count > kMemory ? count - kMemory : 0; k < count; ++k) {
+    cas_.append({at(k), group_of(bank_at(k)), direction, reason});
+  }
+  if (step > nearest_) dense_from_ = at(count - 1);
+  if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
+  Releases &releases = direction == reading ? reads_ : writes_;
+  const Ticks overtaken = direction == reading ? 0 : overtaken_;
+  for (Ticks k = count > releases.capacity ? count - releases.capacity : 0; k < count; ++k) {
+    releases.push(at(k) - overtaken);
+  }
+  for (Ticks k = count > banks ? count - banks : 0; k < count; ++k) {
+    const std::uint32_t bank = bank_at(k);
+    Row &state = banks_[bank].now;
+    state.close_ready = std::max(state.close_ready, at(k) + held(direction));
+    group_last_[direction][group_of(bank)] = std::max(group_last_[direction][group_of(bank)], at(k) + 1);
+  }
+  rank_last_[direction][rank] = at(count - 1) + 1;
+  counts_.hits += count;
+  counts_.busy += count * timing_.burst;
+  counts_[DramLoss::bank_group] += static_cast<std::int64_t>(count * (step - timing_.burst));
+  bus_end_ = at(count - 1) + timing_.burst;
+  return static_cast<std::uint32_t>(count);
+}
+
+// An estimate, for a burst that goes behind all others.
+Ticks DramChannel::first_command(Direction direction, Ticks arrival, std::uint32_t bank, std::uint32_t row) const {
+  const Row &state = banks_[bank].now;
+  const Ticks from = std::max(arrival, reads_.last());
+  if (state.row < 0) return std::max(from, state.open_ready);
+  if (state.row != row) return std::max(from, state.close_ready) + timing_.rp;
+  if (cas_.size == 0 || cas_.back().direction == direction) return std::max(from, bus_end_);
+  return std::max(from, cas_.back().at + turned(cas_.back().direction, cas_.back().group, group_of(bank)));
+}
+
+// Places up to `limit` bursts of the strip and takes them off it; returns the last CAS. `until`: only bursts that can
+// begin before it, as far as the end of the bursts before them tells.
+Ticks DramChannel::place_strip(Direction direction, DramStrip &strip, Ticks arrival, std::uint32_t limit, Ticks until) {
+  Releases &releases = direction == reading ? reads_ : writes_;
+  const Ticks overtaken = direction == reading ? 0 : overtaken_;
+  const std::uint32_t wanted = std::min(limit, strip.bursts);
+  const bool even = turn_ != 0 && turn_ * ccd_s_[direction] >= ccd_l_[direction];
+  Ticks last_cas = 0;
+  std::uint32_t i = 0;
+  while (i < wanted) {
+    if (until != kNever && first_command(direction, arrival, bank_of(strip, i), strip.row) >= until) break;
+    const Ticks earliest = direction == reading ? std::max({arrival, read_floor_, reads_.free_at(0)})
+                                                : std::max({arrival, write_floor_, writes_.free_at(0)});
+    if (even && wanted - i >= 4 && cas_.size > 0) {
+      if (const std::uint32_t count = run(direction, strip, i, wanted - i, earliest, until)) {
+        i += count;
+        last_cas = std::max(last_cas, cas_.back().at);
+        continue;
+      }
+    }
+    const Placed placed = place(direction, earliest, bank_of(strip, i), strip.row);
+    releases.push(placed.release - std::min(placed.release, overtaken));
+    last_cas = std::max(last_cas, placed.cas);
+    ++i;
+  }
+  strip.first += i;
+  strip.bursts -= i;
+  return last_cas;
+}
+
+void DramChannel::close_rows(const DramStrip &strip) {
+  if (scheduling_.page == DramPage::open) return;
+  for (std::uint32_t i = 0; i < pattern_.size(); ++i) {
+    Row &state = banks_[bank_of(strip, i)].now;
+    if (state.row != strip.row) continue;
+    state.row = -1;
+    state.open_ready = std::max(state.close_ready + timing_.rp, state.activated + timing_.rc);
+  }
+}
+
+// Carries out waiting writes, the oldest first, down to `target`; `until` as in place_strip.
+void DramChannel::write_back(std::uint32_t target, Ticks until) {
+  while (pending_bursts_ > target) {
+    Pending &next = pending_.front();
+    const std::uint32_t before = next.strip.bursts;
+    place_strip(writing, next.strip, next.arrival, pending_bursts_ - target, until);
+    if (next.strip.bursts == before) break;
+    pending_bursts_ -= before - next.strip.bursts;
+    if (next.strip.bursts == 0) {
+      if (next.complete) close_rows(next.strip);
+      pending_.pop_front();
+    }
+  }
+}
+
+namespace {
+
+// Bursts with the code of a strip's data, inline in the rows of the data: one for eight of a bank or a part of eight.
+std::uint32_t code_bursts(std::uint32_t bursts, std::uint32_t banks) {
+  const std::uint32_t used = std::min(bursts, banks);
+  const std::uint32_t of_a_bank = (bursts + banks - 1) / banks;
+  return used * ((of_a_bank + kDataBurstsPerEccBurst - 1) / kDataBurstsPerEccBurst);
+}
+
+}  // namespace
+
+DramChannel::Done DramChannel::read(Ticks arrival, const DramStrip &strip) {
+  if (pending_bursts_ > 0) {
+    overtaken_ = 0;
+    write_back(0, arrival);
+    if (reads_.last() < arrival) write_back(std::min(pending_bursts_, scheduling_.write_low), kNever);
+  }
+  write_mode_ = false;
+  counts_.bursts_read += strip.bursts;
+  DramStrip left = strip;
+  if (scheduling_.ecc == DramEcc::inline_row) {
+    const std::uint32_t code = code_bursts(strip.bursts, static_cast<std::uint32_t>(pattern_.size()));
+    left.bursts += code;
+    counts_.ecc_bursts += code;
+  }
+  Ticks last = place_strip(reading, left, arrival, left.bursts - 1, kNever);
+  const Ticks accepted = std::max(arrival, reads_.free_at(0));
+  last = std::max(last, place_strip(reading, left, arrival, 1, kNever));
+  close_rows(left);
+  return {accepted, last + timing_.cl + timing_.burst};
+}
+
+DramChannel::Done DramChannel::write(Ticks arrival, const DramStrip &strip) {
+  if (pending_bursts_ > 0 && !write_mode_) {
+    overtaken_ = 0;
+    write_back(0, arrival);
+  }
+  counts_.bursts_written += strip.bursts;
+  DramStrip left = strip;
+  if (scheduling_.ecc == DramEcc::inline_row) {
+    // A part of eight is read, changed and written: two bursts.
+    const auto banks = static_cast<std::uint32_t>(pattern_.size());
+    std::uint32_t code = code_bursts(strip.bursts, banks);
+    if (strip.bursts % (banks * kDataBurstsPerEccBurst) != 0) code += std::min(strip.bursts, banks);
+    left.bursts += code;
+    counts_.ecc_bursts += code;
+  }
+  Ticks accepted = arrival;
+  bool merge = false;
+  const auto push = [&](std::uint32_t count) {
+    if (merge && !pending_.empty()) {
+      pending_.back().strip.bursts += count;
+    } else {
+      pending_.push_back({{left.row, left.flip, left.first, count}, arrival, false});
+    }
+    merge = true;
+    left.first += count;
+    left.bursts -= count;
+    pending_bursts_ += count;
+    pending_.back().complete = left.bursts == 0;
+  };
+  if (!write_mode_) {
+    const std::uint32_t count = std::min(left.bursts, scheduling_.write_high - pending_bursts_);
+    accepted = std::max(accepted, writes_.free_at(pending_bursts_ + count - 1));
+    push(count);
+    if (pending_bursts_ < scheduling_.write_high) return {accepted, accepted};
+    write_mode_ = true;
+    write_floor_ = reads_.free_at(reads_.capacity - std::max(reads_.capacity / 2, 1u));
+    overtaken_ = reads_.last() > accepted ? reads_.last() - accepted : 0;
+    write_back(scheduling_.write_low, kNever);
+    read_floor_ = writes_.free_at(writes_.capacity - std::max(writes_.capacity / 2, 1u)) + overtaken_;
+  }
+  if (left.bursts > 0) {
+    push(left.bursts);
+    write_back(1, kNever);
+    accepted = std::max(accepted, writes_.free_at(0));
+    write_back(0, kNever);
+  }
+  return {accepted, accepted};
+}
+
+Ticks DramChannel::drain() {
+  write_back(0, kNever);
+  if (cas_.size == 0) return 0;
+  return bus_end_ + (cas_.back().direction == reading ? timing_.cl : timing_.cwl);
+}
+
+}  // namespace cx::hw
