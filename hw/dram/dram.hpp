@@ -28,7 +28,7 @@ struct DramParams {
   double latency_ns = 60;                        // dram.latency_ns
   std::uint64_t interleave_bytes = 1024;         // dram.interleave_bytes; a multiple of burst_bytes
   std::uint64_t burst_bytes = 64;                // least that a channel transfers; with a part, the part's
-  std::optional<DramModelParams> part;           // timing of a part instead of bandwidth_gbps and latency_ns
+  std::optional<DramModelParams> part = {};      // timing of a part instead of bandwidth_gbps and latency_ns
   bool shared = false;                           // other processes may map the store
 };
 
