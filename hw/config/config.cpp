@@ -27,6 +27,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr std::string_view kSetSource = "--set ";  // before an override, as the name of its file
+
 std::string message_of(const std::string &file, int line, int column, const std::string &key,
                        const std::string &message) {
   std::string out = file;
@@ -244,7 +246,7 @@ Parsed Parsed::from_text(const std::string &text, const std::string &name) {
 }
 
 void Parsed::set(const std::string &override_text) {
-  const std::string source = "--set " + override_text;
+  const std::string source = std::string(kSetSource) + override_text;
   const size_t equals = override_text.find('=');
   if (equals == std::string::npos || equals == 0) throw ConfigError(source, 0, 0, "", "expected KEY=VALUE");
   const std::string key = override_text.substr(0, equals);
@@ -484,8 +486,12 @@ void resolve_dram(Chip &chip, const Parsed &parsed) {
     const auto model = hw::dram_model(chip);
     if (!model) return;
     const auto derive = [&](const char *key, double &member, double value) {
-      const bool given = parsed.values().contains(key);
-      if (given && std::abs(member - value) > 1e-9 * value) {
+      // A part may replace what a file that is included, or overridden, says of the simple model.
+      const auto given = parsed.values().find(key);
+      const bool meant =
+          given != parsed.values().end() &&
+          (given->second.file == parsed.values().at("dram.preset").file || given->second.file.starts_with(kSetSource));
+      if (meant && std::abs(member - value) > 1e-9 * value) {
         fail(key, "is " + std::to_string(value) + " with dram.preset " + chip.dram.preset + ": leave it out");
       }
       member = value;

@@ -403,6 +403,13 @@ TEST_CASE("a part of DRAM gives its peak and latency, and its keys are checked t
   refused("hash: co", "dram.hash", "'co' is none of");
   refused("write_high: 33", "dram.write_high", "1 to dram.write_window");
   refused("write_low: 26", "dram.write_low", "below dram.write_high");
+  {
+    Parsed parsed = Parsed::from_text(kName + "dram: {channels: 8, bandwidth_gbps: 50, latency_ns: 70}\n", "chip.yaml");
+    parsed.set("dram.preset=lpddr5_6400");
+    CHECK(resolve(parsed) == chip);
+    parsed.set("dram.latency_ns=70");
+    CHECK(says(error_of([&] { resolve(parsed); }), "leave it out"));
+  }
   const auto relation = [&](const std::string &line, const std::string &key, const std::string &message) {
     INFO(line);
     const auto error = error_in(part + "  " + line + "\n");
