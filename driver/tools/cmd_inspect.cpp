@@ -43,49 +43,98 @@ int config_help(const std::string &key) {
   return kDone;
 }
 
+/// 10^12 operations a second of the dense unit at its peak, two for each product.
+double peak_tops(const Target &t, isa::DType format) {
+  const bool packed = format == isa::DType::FP8_E4M3 || format == isa::DType::FP8_E5M2 || format == isa::DType::INT8;
+  const double pack = packed ? t.tile_pack : 1;
+  return 2e-9 * pack * t.tiles * t.tile_rows * t.tile_cols * t.clock_khz;
+}
+
+/// 10^12 operations a joule at full rate; what takes the least does the most.
+Estimate tops_per_watt(double tops, const Estimate &watts) {
+  return {tops / watts.value, tops / watts.most, tops / watts.least};
+}
+
+Json estimate_json(const Estimate &e) { return {{"value", e.value}, {"least", e.least}, {"most", e.most}}; }
+
+Json die_json(const Die &die, const Target &t, const std::vector<isa::DType> &formats) {
+  Json parts, peak;
+  for (int n = 0; n < kDieParts; ++n) parts[kDiePartNames[n]] = estimate_json(die.parts[n]);
+  parts["total"] = estimate_json(die.area());
+  for (const isa::DType format : formats) {
+    const double tops = peak_tops(t, format);
+    const Estimate &watts = die.full_rate[static_cast<unsigned>(format)];
+    peak[isa::to_string(format)] = {
+        {"tops", tops}, {"watts", estimate_json(watts)}, {"tops_per_w", estimate_json(tops_per_watt(tops, watts))}};
+  }
+  return {{"area_mm2", parts}, {"peak", peak}};
+}
+
+void print_die(const Die &die, const Target &t, const std::vector<isa::DType> &formats) {
+  const auto line = [](const char *name, const Estimate &e) {
+    fmt::print("  {:<26}{:>9.2f} {:>9.2f} {:>9.2f}\n", name, e.value, e.least, e.most);
+  };
+  fmt::print("\n  {:<26}{:>9} {:>9} {:>9}\n", "area, mm2", "estimate", "least", "most");
+  for (int n = 0; n < kDieParts; ++n) line(kDiePartNames[n], die.parts[n]);
+  line("die", die.area());
+  fmt::print("\n  {:<26}{:>9} {:>9} {:>9} {:>9} {:>9}\n", "peak", "TOPS", "W", "TOPS/W", "least", "most");
+  for (const isa::DType format : formats) {
+    const double tops = peak_tops(t, format);
+    const Estimate &watts = die.full_rate[static_cast<unsigned>(format)];
+    const Estimate rate = tops_per_watt(tops, watts);
+    fmt::print("  {:<26}{:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f} {:>9.2f}\n", isa::to_string(format), tops, watts.value,
+               rate.value, rate.least, rate.most);
+  }
+}
+
 int info(const ChipOptions &chip, bool json) {
   const std::unique_ptr<Device> device = chip.open();
   const DeviceInfo &d = device->info();
   const Target &t = device->target();
   const std::string version =
       fmt::format("{}.{}.{}", d.firmware_version >> 24, d.firmware_version >> 16 & 0xFF, d.firmware_version & 0xFFFF);
+  std::vector<isa::DType> types;
   std::vector<std::string> formats;
   for (unsigned n = 0; n < isa::kDTypeCount; ++n) {
-    if ((t.formats >> n & 1U) != 0) formats.emplace_back(isa::to_string(static_cast<isa::DType>(n)));
+    if ((t.formats >> n & 1U) == 0) continue;
+    types.push_back(static_cast<isa::DType>(n));
+    formats.emplace_back(isa::to_string(types.back()));
   }
+  const Die die = device->die();
   if (json) {
-    const Json out = {{"vendor_id", d.vendor_id},
-                      {"device_id", d.device_id},
-                      {"queues", d.queues},
-                      {"msix_vectors", d.msix_vectors},
-                      {"bar0_bytes", d.bar0_bytes},
-                      {"bar2_bytes", d.bar2_bytes},
-                      {"firmware_version", version},
-                      {"firmware_protocol", d.firmware_protocol},
-                      {"boot_us", static_cast<double>(d.boot_ps) * 1e-6},
-                      {"arch_hash", fmt::format("{:016x}", t.arch_hash)},
-                      {"clock_khz", t.clock_khz},
-                      {"tiles", t.tiles},
-                      {"tile_rows", t.tile_rows},
-                      {"tile_cols", t.tile_cols},
-                      {"tile_acc_rows", t.tile_acc_rows},
-                      {"tile_pack", t.tile_pack},
-                      {"dataflow", t.output_stationary ? "os" : "ws"},
-                      {"formats", formats},
-                      {"sca_tiles", t.sca_tiles},
-                      {"sca_rows", t.sca_rows},
-                      {"sca_cols", t.sca_cols},
-                      {"sca_acc_rows", t.sca_acc_rows},
-                      {"sca_depth", t.sca_depth},
-                      {"sca_window", t.sca_window},
-                      {"sca_queue", t.sca_queue},
-                      {"shared_array", t.shared_array},
-                      {"array_switch_cycles", t.array_switch_cycles},
-                      {"vpu_lanes", t.vpu_lanes},
-                      {"spm_bytes", t.spm_bytes},
-                      {"dram_bytes", t.dram_bytes},
-                      {"dram_mbps", t.dram_mbps},
-                      {"semaphores", t.semaphores}};
+    Json out = {{"vendor_id", d.vendor_id},
+                {"device_id", d.device_id},
+                {"queues", d.queues},
+                {"msix_vectors", d.msix_vectors},
+                {"bar0_bytes", d.bar0_bytes},
+                {"bar2_bytes", d.bar2_bytes},
+                {"firmware_version", version},
+                {"firmware_protocol", d.firmware_protocol},
+                {"boot_us", static_cast<double>(d.boot_ps) * 1e-6},
+                {"arch_hash", fmt::format("{:016x}", t.arch_hash)},
+                {"clock_khz", t.clock_khz},
+                {"tiles", t.tiles},
+                {"tile_rows", t.tile_rows},
+                {"tile_cols", t.tile_cols},
+                {"tile_acc_rows", t.tile_acc_rows},
+                {"tile_pack", t.tile_pack},
+                {"dataflow", t.output_stationary ? "os" : "ws"},
+                {"formats", formats},
+                {"sca_tiles", t.sca_tiles},
+                {"sca_rows", t.sca_rows},
+                {"sca_cols", t.sca_cols},
+                {"sca_acc_rows", t.sca_acc_rows},
+                {"sca_depth", t.sca_depth},
+                {"sca_window", t.sca_window},
+                {"sca_queue", t.sca_queue},
+                {"shared_array", t.shared_array},
+                {"array_switch_cycles", t.array_switch_cycles},
+                {"vpu_lanes", t.vpu_lanes},
+                {"spm_bytes", t.spm_bytes},
+                {"dram_bytes", t.dram_bytes},
+                {"dram_mbps", t.dram_mbps},
+                {"semaphores", t.semaphores}};
+    out.update(die_json(die, t, types));
     fmt::print("{}\n", out.dump(2));
     return kDone;
   }
@@ -116,6 +165,7 @@ int info(const ChipOptions &chip, bool json) {
   row("scratchpad", fmt::format("{} KiB, {} bytes a cycle and port", t.spm_bytes >> 10, t.spm_bytes_per_cycle));
   row("DRAM", fmt::format("{} MiB, {:.1f} GB/s", t.dram_bytes >> 20, t.dram_mbps * 1e-3));
   row("queues, semaphores", fmt::format("{}, {}", d.queues, t.semaphores));
+  print_die(die, t, types);
   return kDone;
 }
 

@@ -619,6 +619,22 @@ Energy Device::energy_between_marks() {
   return read_energy(EnergyMark::end) - read_energy(EnergyMark::begin);
 }
 
+Die Device::die() {
+  const std::lock_guard lock(lock_);
+  constexpr double kMm2 = 1e-6, kWatts = 1e-3;
+  Die die;
+  for (uint32_t n = 0; n < die.parts.size(); ++n) {
+    die.parts[n] = {kMm2 * read_register(power(CX_POWER_AREA(n))), kMm2 * read_register(power(CX_POWER_AREA_LEAST(n))),
+                    kMm2 * read_register(power(CX_POWER_AREA_MOST(n)))};
+  }
+  for (uint32_t n = 0; n < die.full_rate.size(); ++n) {
+    die.full_rate[n] = {kWatts * read_register(power(CX_POWER_FULL_RATE(n))),
+                        kWatts * read_register(power(CX_POWER_FULL_RATE_LEAST(n))),
+                        kWatts * read_register(power(CX_POWER_FULL_RATE_MOST(n)))};
+  }
+  return die;
+}
+
 Energy Device::read_energy(EnergyMark mark) {
   const auto slot = static_cast<uint32_t>(mark);
   constexpr uint32_t kSlotStride = CX_POWER_ENERGY_LO_COUNT / 2;

@@ -21,6 +21,7 @@
 #include "driver/transport/transport.hpp"
 #include "driver/umd/counters.hpp"
 #include "driver/umd/device_lock.hpp"
+#include "driver/umd/die.hpp"
 #include "driver/umd/energy.hpp"
 #include "driver/umd/events.hpp"
 #include "driver/umd/queue.hpp"
@@ -238,6 +239,8 @@ class Device {
   void mark_energy(EnergyMark mark);
   /// What the card took between the last two marks of each kind.
   Energy energy_between_marks();
+  /// Area and power that the card's configuration would have as silicon.
+  Die die();
   uint64_t time_cycles();  ///< device time, core cycles
   uint64_t time_ps() const;
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.

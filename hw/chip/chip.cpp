@@ -9,6 +9,7 @@
 
 #include "hw/chip/fault_injector.hpp"
 #include "hw/chip/perf.hpp"
+#include "hw/config/config.hpp"
 #include "hw/cp/control_processor.hpp"
 #include "hw/dev/dev.hpp"
 #include "hw/dma/dma.hpp"
@@ -316,6 +317,15 @@ void Chip::wire_power() {
             [&b] { return b.load.bytes_written() + b.store.bytes_written() + b.sdma.bytes_moved(); });
   power.add(Domain::pcie, prices.pcie_byte(), [&b] { return b.pcie.link().bytes_on_wire(); });
   power.add(Domain::cp, prices.of(Quantity::cp_instruction), [&b] { return b.cp.instructions_ever(); });
+
+  const Areas areas(config_);
+  for (unsigned block = 0; block < Areas::kBlocks; ++block) {
+    power.set_area(static_cast<AreaBlock>(block), areas.of(static_cast<AreaBlock>(block)));
+  }
+  const std::uint32_t formats = config::formats_mask(config_);
+  for (unsigned format = 0; format < MatrixActivity::kFormats; ++format) {
+    if ((formats >> format & 1) != 0) power.set_full_rate(format, prices.full_rate(format));
+  }
 }
 
 void Chip::wire_faults() {

@@ -56,17 +56,20 @@ class TableReader {
   }
 
   EnergyTable read() {
-    mapping(document_, "", {"node", "sources", "base", "factor", "values"});
+    mapping(document_, "", {"node", "sources", "base", "factor", "logic_area", "sram_area", "values"});
     EnergyTable table;
     table.node = text(document_, "", "node");
     read_sources();
-    const YAML::Node base = document_["base"], factor = document_["factor"], values = document_["values"];
+    const YAML::Node base = document_["base"], values = document_["values"];
     std::set<size_t> given;
     if (base) {
-      derive(table, base, factor);
+      derive(table, base);
       for (size_t i = 0; i < kQuantities.size(); ++i) given.insert(i);
-    } else if (factor) {
-      fail_at(factor, file_, "factor", "without a base there is nothing to multiply");
+    } else {
+      for (const char *key : kFactorKeys) {
+        const YAML::Node factor = document_[key];
+        if (factor) fail_at(factor, file_, key, "without a base there is nothing to multiply");
+      }
     }
     if (values) {
       if (!values.IsMap()) fail_at(values, file_, "values", "expected a mapping of quantities");
@@ -187,7 +190,8 @@ class TableReader {
     }
   }
 
-  void derive(EnergyTable &table, const YAML::Node &base, const YAML::Node &factor);
+  void derive(EnergyTable &table, const YAML::Node &base);
+  void multiply(EnergyTable &table, Factor kind, const EnergyValue &by) const;
 
   std::string file_;
   std::set<std::string> above_;
@@ -203,7 +207,7 @@ EnergyTable read_table(const std::string &name, std::set<std::string> above) {
   return TableReader(text.str(), name, std::move(above)).read();
 }
 
-void TableReader::derive(EnergyTable &table, const YAML::Node &base, const YAML::Node &factor) {
+void TableReader::derive(EnergyTable &table, const YAML::Node &base) {
   constexpr double kMaxFactor = 1000;
   const std::string wanted = text(document_, "", "base");
   std::string name;
@@ -215,10 +219,15 @@ void TableReader::derive(EnergyTable &table, const YAML::Node &base, const YAML:
   } catch (const EnergyTableMissing &error) {
     fail_at(base, file_, "base", error.what());
   }
-  if (!factor) return;
-  const EnergyValue by = entry(factor, "factor", kMaxFactor);
+  for (const Factor kind : {Factor::energy, Factor::logic, Factor::sram}) {
+    const char *key = kFactorKeys[static_cast<size_t>(kind)];
+    if (const YAML::Node factor = document_[key]) multiply(table, kind, entry(factor, key, kMaxFactor));
+  }
+}
+
+void TableReader::multiply(EnergyTable &table, Factor kind, const EnergyValue &by) const {
   for (size_t i = 0; i < kQuantities.size(); ++i) {
-    if (!kQuantities[i].scales) continue;
+    if (kQuantities[i].scales != kind) continue;
     EnergyValue &value = table.values[i];
     value.formula = text_of(value.value) + " * " + text_of(by.value) + " (" + by.formula + ")" +
                     (value.formula.empty() ? "" : "; base: " + value.formula);

@@ -27,6 +27,8 @@ KINDS = {"int": "uint32_t", "float": "double", "bool": "bool", "string": "std::s
          "enum_list": "std::vector<std::string>", "tile_set": "TileSet",
          "fault_plan": "FaultPlan"}
 DOC_TYPES = {"enum_list": "list", "tile_set": "tile set", "fault_plan": "list of faults"}
+# Kinds of quantities, and the key of a derived table that multiplies them.
+FACTORS = {"none": "", "energy": "factor", "logic": "logic_area", "sram": "sram_area"}
 OPTIONAL = ("unit", "min", "max", "power_of_two", "multiple_of", "allowed", "known", "default", "program")
 
 
@@ -222,6 +224,8 @@ def load_quantities(description):
     for name, entry in description["quantities"].items():
         at = f"{ENERGY}: {name}"
         BASE.check_keys(at, entry, ("unit", "max", "scales", "doc"))
+        if entry["scales"] not in FACTORS:
+            BASE.fail(at, f"scales is not one of {', '.join(FACTORS)}")
         if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z0-9][a-z0-9_]*", name):
             BASE.fail(at, "is not a dotted pair of lower-case names")
         quantities.append(dict(entry, name=name, doc=BASE.text(entry["doc"])))
@@ -242,10 +246,14 @@ def energy_hpp(quantities, tables):
            "#ifndef CX_GEN_ENERGY_HPP", "#define CX_GEN_ENERGY_HPP", "", "#include <array>", "#include <cstdint>", "",
            "namespace cx::config {", "", "enum class Quantity : uint8_t {"]
     out += [f"  {q['name'].replace('.', '_')},  // {q['doc']} [{q['unit']}]" for q in quantities]
-    out += ["};", "", "struct QuantityInfo {", "  const char *name;", "  const char *unit;", "  double max;",
-            "  bool scales;  // with the factor of a table that has a base", "  const char *doc;", "};", "",
+    out += ["};", "", "// The keys of a table with a base that multiply its quantities.",
+            "enum class Factor : uint8_t { " + ", ".join(FACTORS) + " };",
+            f"inline constexpr std::array<const char *, {len(FACTORS)}> kFactorKeys{{" +
+            ", ".join(BASE.cstring(key) for key in FACTORS.values()) + "};", "",
+            "struct QuantityInfo {", "  const char *name;", "  const char *unit;", "  double max;",
+            "  Factor scales;  // by what a table that has a base multiplies it", "  const char *doc;", "};", "",
             f"inline constexpr std::array<QuantityInfo, {len(quantities)}> kQuantities{{{{"]
-    out += [f"    {{{BASE.cstring(q['name'])}, {BASE.cstring(q['unit'])}, {q['max']}, {str(q['scales']).lower()}, "
+    out += [f"    {{{BASE.cstring(q['name'])}, {BASE.cstring(q['unit'])}, {q['max']}, Factor::{q['scales']}, "
             f"{BASE.cstring(q['doc'])}}}," for q in quantities]
     out += ["}};", "", "struct ShippedTable {", "  const char *name;", "  const char *path;  // in the repository, for messages",
             "  const char *text;", "};", "", f"inline constexpr std::array<ShippedTable, {len(tables)}> kShippedTables{{{{"]
@@ -266,19 +274,26 @@ def energy_md(quantities, tables):
            "| node | name of the process |",
            "| sources | name and reference of each source |",
            "| base | a table that ships, or a file beside this one, whose values hold where `values` has none |",
-           "| factor | entry by which the base's values are multiplied that *scale*; they become grade C |",
+           "| factor, logic_area, sram_area | entries by which the base's values are multiplied that scale with *energy*, *logic* and *sram*; they become grade C |",
            "| values | an entry for every quantity below, or with a base for those that differ |", "",
            "An entry has `value`, `source`, `grade` (A: published, of the source's own table or measurement; B: published, at second hand; "
            "C: estimated or derived), `range` (least and most; without it the value alone), `formula`, `note`. Grade C must have range and "
            "formula.", "", "## Quantities", "", "| quantity | unit | scales | meaning |", "|---|---|---|---|"]
-    out += [f"| {q['name']} | {q['unit']} | {'yes' if q['scales'] else ''} | {BASE.cell(q['doc'])} |" for q in quantities]
+    out += [f"| {q['name']} | {q['unit']} | {'' if q['scales'] == 'none' else q['scales']} | {BASE.cell(q['doc'])} |" for q in quantities]
     for table in tables:
         content = yaml.safe_load(table["text"])
         out += ["", f"## {table['name']}", ""]
         if "base" in content:
-            factor = content["factor"]
-            out += [f"{content['base']}, what scales times {number_text(factor['value'])} "
-                    f"({number_text(factor['range'][0])} to {number_text(factor['range'][1])}; {factor['formula']}).", ""]
+            out += [f"{content['base']}, with these factors:", "",
+                    "| what scales | factor | range | grade | source | formula |", "|---|---:|---|---|---|---|"]
+            for kind, key in FACTORS.items():
+                if key not in content:
+                    continue
+                factor = content[key]
+                limits = " to ".join(number_text(v) for v in factor.get("range", []))
+                out.append(f"| {kind} | {number_text(factor['value'])} | {limits} | {factor['grade']} | {factor['source']} | "
+                           f"{BASE.cell(factor.get('formula', ''))} |")
+            out += [""]
         if content.get("values"):
             out += ["| quantity | value | range | grade | source | formula, note |", "|---|---:|---|---|---|---|"]
         for name, entry in content.get("values", {}).items():

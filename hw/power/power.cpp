@@ -1,6 +1,8 @@
 #include "hw/power/power.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "hw/noc/register_target.hpp"
@@ -15,6 +17,9 @@ namespace {
 constexpr double kFemtojoulesPerPicojoule = 1000;
 constexpr unsigned kSlotStride = CX_POWER_ENERGY_LO_COUNT / 2;
 
+static_assert(Areas::kBlocks == CX_POWER_AREAS_RESET + 1);
+static_assert(static_cast<unsigned>(AreaBlock::scratchpad) == CX_POWER_AREAS_LAST_SCRATCHPAD);
+static_assert(static_cast<unsigned>(AreaBlock::cp) == CX_POWER_AREAS_LAST_CP);
 static_assert(Power::kDomains == CX_POWER_DOMAINS_RESET + 1);
 static_assert(static_cast<unsigned>(PowerDomain::scratchpad) == CX_POWER_DOMAINS_LAST_SCRATCHPAD);
 static_assert(static_cast<unsigned>(PowerDomain::dma) == CX_POWER_DOMAINS_LAST_DMA);
@@ -22,6 +27,12 @@ static_assert(static_cast<unsigned>(PowerDomain::leakage) == CX_POWER_DOMAINS_LA
 
 std::uint64_t femtojoules(double picojoules) {
   return static_cast<std::uint64_t>(std::llround(picojoules * kFemtojoulesPerPicojoule));
+}
+
+// The largest word stands for all that is larger: 4295 mm2, 4.3 MW.
+std::uint32_t word(double value) {
+  return static_cast<std::uint32_t>(
+      std::min<long long>(std::llround(value), std::numeric_limits<std::uint32_t>::max()));
 }
 
 }  // namespace
@@ -38,6 +49,20 @@ Power::Power(sc_core::sc_module_name name, const Clock &clock, const Price &leak
 void Power::add(PowerDomain domain, const Price &price, std::function<std::uint64_t()> count) {
   sources_.push_back({domain, price, std::move(count)});
   sources_.back().offset = sources_.back().count();
+}
+
+void Power::set_area(AreaBlock block, const Price &mm2) {
+  constexpr double kUm2 = 1e6;
+  const auto index = static_cast<unsigned>(block);
+  regs_.set(PowerReg::AREA, word(mm2.value * kUm2), index);
+  regs_.set(PowerReg::AREA_LEAST, word(mm2.least * kUm2), index);
+  regs_.set(PowerReg::AREA_MOST, word(mm2.most * kUm2), index);
+}
+
+void Power::set_full_rate(unsigned dtype, const Price &milliwatts) {
+  regs_.set(PowerReg::FULL_RATE, word(milliwatts.value), dtype);
+  regs_.set(PowerReg::FULL_RATE_LEAST, word(milliwatts.least), dtype);
+  regs_.set(PowerReg::FULL_RATE_MOST, word(milliwatts.most), dtype);
 }
 
 Power::Energy Power::energy(PowerDomain domain) const {
@@ -75,7 +100,7 @@ void Power::latch(unsigned slot) {
 }
 
 void Power::setup_registers(const Price &leakage) {
-  regs_.set(PowerReg::LEAKAGE_MW, static_cast<std::uint32_t>(std::lround(leakage.value)));
+  regs_.set(PowerReg::LEAKAGE_MW, word(leakage.value));
   regs_.on_write(PowerReg::LATCH, [this](unsigned, std::uint32_t, std::uint32_t written, std::uint32_t) {
     latch(written & CX_POWER_LATCH_SLOT_MASK);
   });

@@ -11,6 +11,7 @@
 #include <tlm>
 #include <vector>
 
+#include "hw/power/area.hpp"
 #include "hw/power/prices.hpp"
 #include "hw/regs/gen/power_regs.hpp"
 #include "hw/sync/clock.hpp"
@@ -38,6 +39,10 @@ class Power : public sc_core::sc_module {
 
   // Everything that `count` counts costs `price` pJ apiece. Counts only grow, but for resets.
   void add(PowerDomain domain, const Price &price, std::function<std::uint64_t()> count);
+
+  // What the registers say of the chip: mm2 of a part, mW of a format at full rate.
+  void set_area(AreaBlock block, const Price &mm2);
+  void set_full_rate(unsigned dtype, const Price &milliwatts);
 
   // Since power-on.
   Energy energy(PowerDomain domain) const;

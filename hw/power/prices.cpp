@@ -104,4 +104,18 @@ Price Prices::leakage() const {
          of(Quantity::idle_pcie) * pcie_byte() * (pcie_gigabits(chip_.pcie) / kBitsPerByte);
 }
 
+Price Prices::full_rate(unsigned dtype) const {
+  constexpr std::array<unsigned, 6> kBytes{4, 2, 2, 1, 1, 1};
+  constexpr unsigned kInt8 = 5;
+  const auto &dense = chip_.dmmu;
+  const double pack = kBytes.at(dtype) == 1 ? dense.tile.pack : 1;
+  const double products = pack * dense.tiles * dense.tile.rows * dense.tile.cols;
+  const double columns = 1.0 * dense.tiles * dense.tile.cols;
+  const double operand_bytes = pack * kBytes.at(dtype) * dense.tiles * dense.tile.rows;
+  const Price cycle = (product(dtype) + of(dtype == kInt8 ? Quantity::sum_integer : Quantity::sum_float)) * products +
+                      dense_accumulator_word() * (2 * columns) + scratchpad_byte() * operand_bytes;
+  constexpr double kMilliwatts = 1e-3;  // of a pJ at 1 MHz
+  return leakage() + cycle * (kMilliwatts * chip_.chip.clock_mhz);
+}
+
 }  // namespace cx::hw

@@ -50,6 +50,10 @@ class Prices {
   // Power that does not depend on what the chip does, mW.
   Price leakage() const;
 
+  // Power of the chip at rest and of the DMMU at its peak, mW: every element multiplies, every column reads and writes
+  // an accumulator, every tile takes its own activations from the scratchpad, in every cycle. `dtype` as in product().
+  Price full_rate(unsigned dtype) const;
+
  private:
   config::Chip chip_;
   config::EnergyTable table_;

@@ -186,7 +186,7 @@ struct Chip {
     bool operator==(const FaultsSection &) const = default;
   } faults;
   struct EnergySection {
-    std::string table = "n7";  // Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it.
+    std::string table = "n7";  // Energy of operations: a table that ships (n28, n16, n7, n5, n3), or the path of a file of that form, relative to the file that names it.
     std::string dram = "lpddr5";  // Kind of DRAM, for its energy.
     double hop_mm = 2;  // Wire of one hop of the NoC; a transfer takes two. [mm]
     bool operator==(const EnergySection &) const = default;

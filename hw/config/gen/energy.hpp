@@ -48,55 +48,111 @@ enum class Quantity : uint8_t {
   idle_kib,  // The same for on-chip memory: scratchpad, accumulators, activation banks, firmware memory. [mW per KiB]
   idle_dram,  // Power of the DRAM without accesses, as a part of what it takes at its peak bandwidth. [part]
   idle_pcie,  // Power of the link without packets, as a part of what it takes with both directions full. [part]
+  area_multiply_fp32,  // Cells of an FP32 multiplier. [um2]
+  area_multiply_fp16,  // Cells of an FP16 multiplier. [um2]
+  area_multiply_bf16,  // Cells of a BF16 multiplier. [um2]
+  area_multiply_fp8,  // Cells of an FP8 multiplier of either kind. [um2]
+  area_multiply_int8,  // Cells of an INT8 multiplier. [um2]
+  area_sum_float,  // Cells of an adder to an FP32 sum. [um2]
+  area_sum_tree,  // Cells of an adder that joins the products of a packed element. [um2]
+  area_sum_integer,  // Cells of an adder to an INT32 sum. [um2]
+  area_register_bit,  // Cells of a register. [um2 per bit]
+  area_mux_bit,  // Cells of a multiplexer: selection of an activation from a window, crossbars. [um2 per bit and input]
+  area_lane,  // Cells of a lane of the vector unit with its special functions. [um2]
+  area_core,  // Cells of the control processor without its memory; also of the front end of an engine and of a DMA channel. [um2]
+  area_placed,  // Area of placed and routed logic over the area of the cells above that it consists of. [times]
+  area_sram_16kib,  // Static memory in macros of 16 KiB or less. [um2 per KiB]
+  area_sram_1mib,  // Static memory in macros of 1 MiB or more. [um2 per KiB]
+  area_ddr4,  // DDR4: physical layer and controller. [mm2 per GB/s]
+  area_ddr5,  // DDR5: physical layer and controller. [mm2 per GB/s]
+  area_lpddr5,  // LPDDR5: physical layer and controller. [mm2 per GB/s]
+  area_gddr6,  // GDDR6: physical layer and controller. [mm2 per GB/s]
+  area_hbm2,  // HBM2: physical layer and controller. [mm2 per GB/s]
+  area_hbm2e,  // HBM2E: physical layer and controller. [mm2 per GB/s]
+  area_hbm3,  // HBM3: physical layer and controller. [mm2 per GB/s]
+  area_pcie_gen3,  // A lane of a link of generation 1 to 3: physical layer and controller. [mm2 per lane]
+  area_pcie_gen4,  // A lane of a link of generation 4: physical layer and controller. [mm2 per lane]
+  area_pcie_gen5,  // A lane of a link of generation 5 and 6: physical layer and controller. [mm2 per lane]
+  area_other,  // Area of the die that is in no block: pads, power, clock, test, wires between blocks, gaps, as a part of all blocks together. [part]
 };
+
+// The keys of a table with a base that multiply its quantities.
+enum class Factor : uint8_t { none, energy, logic, sram };
+inline constexpr std::array<const char *, 4> kFactorKeys{"", "factor", "logic_area", "sram_area"};
 
 struct QuantityInfo {
   const char *name;
   const char *unit;
   double max;
-  bool scales;  // with the factor of a table that has a base
+  Factor scales;  // by what a table that has a base multiplies it
   const char *doc;
 };
 
-inline constexpr std::array<QuantityInfo, 38> kQuantities{{
-    {"multiply.fp32", "pJ", 1000, true, "One multiplication of FP32 operands."},
-    {"multiply.fp16", "pJ", 1000, true, "One multiplication of FP16 operands."},
-    {"multiply.bf16", "pJ", 1000, true, "One multiplication of BF16 operands."},
-    {"multiply.fp8_e4m3", "pJ", 1000, true, "One multiplication of FP8 operands, the activation E4M3."},
-    {"multiply.fp8_e5m2", "pJ", 1000, true, "One multiplication of FP8 operands, the activation E5M2."},
-    {"multiply.int8", "pJ", 1000, true, "One multiplication of INT8 operands."},
-    {"sum.float", "pJ", 1000, true, "One addition to an FP32 sum: of a product, or of a chain's end to an accumulator."},
-    {"sum.integer", "pJ", 1000, true, "One addition to an INT32 sum."},
-    {"gate.dense", "pJ", 1000, true, "A step of a DMMU processing element that a zero activation keeps still."},
-    {"gate.sparse", "pJ", 1000, true, "A step of an SCA lane that a zero activation keeps still."},
-    {"sca.decode", "pJ", 1000, true, "Position and queue of one weight that a compressed stream holds, whether it is used or not."},
-    {"sca.select", "pJ per bit and position", 1000, true, "Selection of one bit of an activation in one lane, for each position of the window that it is chosen from."},
-    {"drain.element", "pJ", 1000, true, "Scale, bias, activation and conversion of one drained element, or the block scale of one sum."},
-    {"vpu.simple", "pJ", 10000, true, "One pass of one element through a lane: addition, product, comparison, copy."},
-    {"vpu.special", "pJ", 10000, true, "One special function or division of one element."},
-    {"sram.8kib", "pJ per 64 bits", 10000, true, "Access of a static memory of 8 KiB or less."},
-    {"sram.32kib", "pJ per 64 bits", 10000, true, "Access of a static memory of 32 KiB."},
-    {"sram.1mib", "pJ per 64 bits", 10000, true, "Access of a static memory of 1 MiB or more."},
-    {"dma.byte", "pJ per byte", 10000, true, "A byte through the buffer of a load, store or system DMA engine."},
-    {"wire.bit_mm", "pJ per bit and mm", 1000, true, "A bit over a millimetre of on-chip wire."},
-    {"cp.instruction", "pJ", 100000, true, "One instruction of the control processor with its memory accesses."},
-    {"dram.ddr4", "pJ per bit", 1000, false, "DDR4: device, interface and controller."},
-    {"dram.ddr5", "pJ per bit", 1000, false, "DDR5: device, interface and controller."},
-    {"dram.lpddr5", "pJ per bit", 1000, false, "LPDDR5: device and interface."},
-    {"dram.gddr6", "pJ per bit", 1000, false, "GDDR6: device and interface."},
-    {"dram.hbm2", "pJ per bit", 1000, false, "HBM2: device and interface."},
-    {"dram.hbm2e", "pJ per bit", 1000, false, "HBM2E: device and interface."},
-    {"dram.hbm3", "pJ per bit", 1000, false, "HBM3: device and interface."},
-    {"pcie.gen1", "pJ per bit", 1000, false, "A bit on the link in one direction at 2.5 GT/s."},
-    {"pcie.gen2", "pJ per bit", 1000, false, "A bit on the link in one direction at 5 GT/s."},
-    {"pcie.gen3", "pJ per bit", 1000, false, "A bit on the link in one direction at 8 GT/s."},
-    {"pcie.gen4", "pJ per bit", 1000, false, "A bit on the link in one direction at 16 GT/s."},
-    {"pcie.gen5", "pJ per bit", 1000, false, "A bit on the link in one direction at 32 GT/s."},
-    {"idle.multiplier", "mW", 1000, false, "Power of a multiplier with its adder (DMMU processing element, SCA lane of a column), whatever it does."},
-    {"idle.lane", "mW", 1000, false, "The same for a lane of the vector unit."},
-    {"idle.kib", "mW per KiB", 1000, false, "The same for on-chip memory: scratchpad, accumulators, activation banks, firmware memory."},
-    {"idle.dram", "part", 1, false, "Power of the DRAM without accesses, as a part of what it takes at its peak bandwidth."},
-    {"idle.pcie", "part", 1, false, "Power of the link without packets, as a part of what it takes with both directions full."},
+inline constexpr std::array<QuantityInfo, 64> kQuantities{{
+    {"multiply.fp32", "pJ", 1000, Factor::energy, "One multiplication of FP32 operands."},
+    {"multiply.fp16", "pJ", 1000, Factor::energy, "One multiplication of FP16 operands."},
+    {"multiply.bf16", "pJ", 1000, Factor::energy, "One multiplication of BF16 operands."},
+    {"multiply.fp8_e4m3", "pJ", 1000, Factor::energy, "One multiplication of FP8 operands, the activation E4M3."},
+    {"multiply.fp8_e5m2", "pJ", 1000, Factor::energy, "One multiplication of FP8 operands, the activation E5M2."},
+    {"multiply.int8", "pJ", 1000, Factor::energy, "One multiplication of INT8 operands."},
+    {"sum.float", "pJ", 1000, Factor::energy, "One addition to an FP32 sum: of a product, or of a chain's end to an accumulator."},
+    {"sum.integer", "pJ", 1000, Factor::energy, "One addition to an INT32 sum."},
+    {"gate.dense", "pJ", 1000, Factor::energy, "A step of a DMMU processing element that a zero activation keeps still."},
+    {"gate.sparse", "pJ", 1000, Factor::energy, "A step of an SCA lane that a zero activation keeps still."},
+    {"sca.decode", "pJ", 1000, Factor::energy, "Position and queue of one weight that a compressed stream holds, whether it is used or not."},
+    {"sca.select", "pJ per bit and position", 1000, Factor::energy, "Selection of one bit of an activation in one lane, for each position of the window that it is chosen from."},
+    {"drain.element", "pJ", 1000, Factor::energy, "Scale, bias, activation and conversion of one drained element, or the block scale of one sum."},
+    {"vpu.simple", "pJ", 10000, Factor::energy, "One pass of one element through a lane: addition, product, comparison, copy."},
+    {"vpu.special", "pJ", 10000, Factor::energy, "One special function or division of one element."},
+    {"sram.8kib", "pJ per 64 bits", 10000, Factor::energy, "Access of a static memory of 8 KiB or less."},
+    {"sram.32kib", "pJ per 64 bits", 10000, Factor::energy, "Access of a static memory of 32 KiB."},
+    {"sram.1mib", "pJ per 64 bits", 10000, Factor::energy, "Access of a static memory of 1 MiB or more."},
+    {"dma.byte", "pJ per byte", 10000, Factor::energy, "A byte through the buffer of a load, store or system DMA engine."},
+    {"wire.bit_mm", "pJ per bit and mm", 1000, Factor::energy, "A bit over a millimetre of on-chip wire."},
+    {"cp.instruction", "pJ", 100000, Factor::energy, "One instruction of the control processor with its memory accesses."},
+    {"dram.ddr4", "pJ per bit", 1000, Factor::none, "DDR4: device, interface and controller."},
+    {"dram.ddr5", "pJ per bit", 1000, Factor::none, "DDR5: device, interface and controller."},
+    {"dram.lpddr5", "pJ per bit", 1000, Factor::none, "LPDDR5: device and interface."},
+    {"dram.gddr6", "pJ per bit", 1000, Factor::none, "GDDR6: device and interface."},
+    {"dram.hbm2", "pJ per bit", 1000, Factor::none, "HBM2: device and interface."},
+    {"dram.hbm2e", "pJ per bit", 1000, Factor::none, "HBM2E: device and interface."},
+    {"dram.hbm3", "pJ per bit", 1000, Factor::none, "HBM3: device and interface."},
+    {"pcie.gen1", "pJ per bit", 1000, Factor::none, "A bit on the link in one direction at 2.5 GT/s."},
+    {"pcie.gen2", "pJ per bit", 1000, Factor::none, "A bit on the link in one direction at 5 GT/s."},
+    {"pcie.gen3", "pJ per bit", 1000, Factor::none, "A bit on the link in one direction at 8 GT/s."},
+    {"pcie.gen4", "pJ per bit", 1000, Factor::none, "A bit on the link in one direction at 16 GT/s."},
+    {"pcie.gen5", "pJ per bit", 1000, Factor::none, "A bit on the link in one direction at 32 GT/s."},
+    {"idle.multiplier", "mW", 1000, Factor::none, "Power of a multiplier with its adder (DMMU processing element, SCA lane of a column), whatever it does."},
+    {"idle.lane", "mW", 1000, Factor::none, "The same for a lane of the vector unit."},
+    {"idle.kib", "mW per KiB", 1000, Factor::none, "The same for on-chip memory: scratchpad, accumulators, activation banks, firmware memory."},
+    {"idle.dram", "part", 1, Factor::none, "Power of the DRAM without accesses, as a part of what it takes at its peak bandwidth."},
+    {"idle.pcie", "part", 1, Factor::none, "Power of the link without packets, as a part of what it takes with both directions full."},
+    {"area.multiply_fp32", "um2", 1000000, Factor::logic, "Cells of an FP32 multiplier."},
+    {"area.multiply_fp16", "um2", 1000000, Factor::logic, "Cells of an FP16 multiplier."},
+    {"area.multiply_bf16", "um2", 1000000, Factor::logic, "Cells of a BF16 multiplier."},
+    {"area.multiply_fp8", "um2", 1000000, Factor::logic, "Cells of an FP8 multiplier of either kind."},
+    {"area.multiply_int8", "um2", 1000000, Factor::logic, "Cells of an INT8 multiplier."},
+    {"area.sum_float", "um2", 1000000, Factor::logic, "Cells of an adder to an FP32 sum."},
+    {"area.sum_tree", "um2", 1000000, Factor::logic, "Cells of an adder that joins the products of a packed element."},
+    {"area.sum_integer", "um2", 1000000, Factor::logic, "Cells of an adder to an INT32 sum."},
+    {"area.register_bit", "um2 per bit", 1000, Factor::logic, "Cells of a register."},
+    {"area.mux_bit", "um2 per bit and input", 1000, Factor::logic, "Cells of a multiplexer: selection of an activation from a window, crossbars."},
+    {"area.lane", "um2", 1000000, Factor::logic, "Cells of a lane of the vector unit with its special functions."},
+    {"area.core", "um2", 100000000, Factor::logic, "Cells of the control processor without its memory; also of the front end of an engine and of a DMA channel."},
+    {"area.placed", "times", 100, Factor::none, "Area of placed and routed logic over the area of the cells above that it consists of."},
+    {"area.sram_16kib", "um2 per KiB", 1000000, Factor::sram, "Static memory in macros of 16 KiB or less."},
+    {"area.sram_1mib", "um2 per KiB", 1000000, Factor::sram, "Static memory in macros of 1 MiB or more."},
+    {"area.ddr4", "mm2 per GB/s", 1000, Factor::none, "DDR4: physical layer and controller."},
+    {"area.ddr5", "mm2 per GB/s", 1000, Factor::none, "DDR5: physical layer and controller."},
+    {"area.lpddr5", "mm2 per GB/s", 1000, Factor::none, "LPDDR5: physical layer and controller."},
+    {"area.gddr6", "mm2 per GB/s", 1000, Factor::none, "GDDR6: physical layer and controller."},
+    {"area.hbm2", "mm2 per GB/s", 1000, Factor::none, "HBM2: physical layer and controller."},
+    {"area.hbm2e", "mm2 per GB/s", 1000, Factor::none, "HBM2E: physical layer and controller."},
+    {"area.hbm3", "mm2 per GB/s", 1000, Factor::none, "HBM3: physical layer and controller."},
+    {"area.pcie_gen3", "mm2 per lane", 1000, Factor::none, "A lane of a link of generation 1 to 3: physical layer and controller."},
+    {"area.pcie_gen4", "mm2 per lane", 1000, Factor::none, "A lane of a link of generation 4: physical layer and controller."},
+    {"area.pcie_gen5", "mm2 per lane", 1000, Factor::none, "A lane of a link of generation 5 and 6: physical layer and controller."},
+    {"area.other", "part", 100, Factor::none, "Area of the die that is in no block: pads, power, clock, test, wires between blocks, gaps, as a part of all blocks together."},
 }};
 
 struct ShippedTable {
@@ -105,22 +161,53 @@ struct ShippedTable {
   const char *text;
 };
 
-inline constexpr std::array<ShippedTable, 3> kShippedTables{{
-    {"n16", "configs/energy/n16.yaml", R"table(# 16 nm: the table of 7 nm, what is on the chip times a factor.
+inline constexpr std::array<ShippedTable, 5> kShippedTables{{
+    {"n16", "configs/energy/n16.yaml", R"table(# 16 nm: the table of 7 nm, what is on the chip times factors.
 node: n16
 base: n7
 sources:
   SCALING: "Estimate between the 45 nm and 7 nm columns of JOUPPI21, whose arithmetic differs by 2.9 (geometric mean)"
+  KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
+  BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
 factor: {value: 1.6, range: [1.4, 1.9], source: SCALING, grade: C, formula: "between 1 at 7 nm and 2.9 at 45 nm"}
+logic_area: {value: 3.33, range: [2.8, 3.6], source: KHAN20, grade: C, formula: "96.3 / 28.9"}
+sram_area: {value: 2.59, range: [2.5, 2.75], source: BITCELL, grade: C, formula: "0.07 / 0.027"}
 )table"},
-    {"n5", "configs/energy/n5.yaml", R"table(# 5 nm: the table of 7 nm, what is on the chip times a factor.
+    {"n28", "configs/energy/n28.yaml", R"table(# 28 nm: the table of 7 nm, what is on the chip times factors.
+node: n28
+base: n7
+sources:
+  SCALING: "Estimate between the 45 nm and 7 nm columns of JOUPPI21, whose arithmetic differs by 2.9 (geometric mean)"
+  KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
+  BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
+factor: {value: 2.6, range: [2.1, 2.9], source: SCALING, grade: C, formula: "between 1 at 7 nm and 2.9 at 45 nm"}
+logic_area: {value: 6.29, range: [5.3, 7.5], source: KHAN20, grade: C, formula: "96.3 / 15.3"}
+sram_area: {value: 4.7, range: [4.5, 4.9], source: BITCELL, grade: C, formula: "0.127 / 0.027"}
+)table"},
+    {"n3", "configs/energy/n3.yaml", R"table(# 3 nm: the table of 7 nm, what is on the chip times factors.
+node: n3
+base: n7
+sources:
+  SCALING: "Estimate beyond the 7 nm column of JOUPPI21"
+  KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
+  BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
+  N3E: "TSMC, N3E at IEDM 2022: cell of 0.021 um2, 1.6 times the logic of N5"
+factor: {value: 0.55, range: [0.42, 0.7], source: SCALING, grade: C, formula: "as much less than at 5 nm as that is less than at 7 nm"}
+logic_area: {value: 0.436, range: [0.34, 0.5], source: N3E, grade: C, formula: "5 nm, 96.3 / 138.2, over 1.6"}
+sram_area: {value: 0.778, range: [0.72, 0.85], source: N3E, grade: C, formula: "the cell of 5 nm: 0.021 / 0.027"}
+)table"},
+    {"n5", "configs/energy/n5.yaml", R"table(# 5 nm: the table of 7 nm, what is on the chip times factors.
 node: n5
 base: n7
 sources:
   SCALING: "Estimate beyond the 7 nm column of JOUPPI21"
+  KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
+  BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
 factor: {value: 0.75, range: [0.65, 0.85], source: SCALING, grade: C, formula: "a quarter less than at 7 nm"}
+logic_area: {value: 0.697, range: [0.54, 0.75], source: KHAN20, grade: C, formula: "96.3 / 138.2; from the 1.84 times that TSMC states"}
+sram_area: {value: 0.778, range: [0.74, 0.85], source: BITCELL, grade: C, formula: "0.021 / 0.027"}
 )table"},
-    {"n7", "configs/energy/n7.yaml", R"table(# Energy of operations in a 7 nm process. Quantities and units: docs/reference/energy.md.
+    {"n7", "configs/energy/n7.yaml", R"table(# Energy of operations and area of parts in a 7 nm process. Quantities and units: docs/reference/energy.md.
 # grade A: figure of a table or measurement that the source publishes
 #       B: published figure, quoted at second hand
 #       C: estimate or derivation; has a formula and a range
@@ -131,6 +218,13 @@ sources:
   ANTEPARA25: "Antepara et al., Benchmark-driven Models for Energy Analysis, SC 2025 (measured on A100, N7)"
   SKH23: "SK hynix, IEDM 2023"
   KECKLER11: "Keckler et al., GPUs and the Future of Parallel Computing, IEEE Micro 2011"
+  JOUPPI17: "Jouppi et al., In-Datacenter Performance Analysis of a Tensor Processing Unit, ISCA 2017 (28 nm die of 331 mm2 at most; floor plan)"
+  HOROWITZ14: "Horowitz, Computing's energy problem, ISSCC 2014 (45 nm, synthesised area of arithmetic)"
+  STILLMAKER17: "Stillmaker, Baas, Scaling equations for the accurate prediction of CMOS device performance from 180 nm to 7 nm, Integration 2017 (area, 45 nm to 7 nm: 0.059)"
+  KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
+  BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
+  ZHANG24: "Zhang et al., LLMCompass, ISCA 2024, cost model (interfaces measured on annotated die photographs, controllers by transistors)"
+  SWERV: "Western Digital, SweRV EH1 core: 0.132 mm2 at 28 nm without memories"
   ESTIMATE: "Engineering estimate without a published figure"
 values:
   multiply.fp32: {value: 1.31, source: JOUPPI21, grade: A}
@@ -179,6 +273,41 @@ values:
   idle.kib: {value: 0.302, range: [0.05, 0.6], source: ANTEPARA25, grade: C, formula: "54 W / 2 / 89344 KiB; from a sixth of it to all"}
   idle.dram: {value: 0.05, range: [0.01, 0.1], source: ESTIMATE, grade: C, formula: "refresh and clocking, a twentieth of full traffic"}
   idle.pcie: {value: 0.1, range: [0, 0.5], source: ESTIMATE, grade: C, formula: "a tenth of full traffic: lanes that idle between packets are not powered down, but most of the logic rests"}
+
+  # Cells of arithmetic: 45 nm figures of HOROWITZ14 times 0.059 (STILLMAKER17). The ranges follow the factor: 0.05 is the
+  # ratio of the NAND gates of a 45 nm and a 7 nm library (0.80 and 0.041 um2), 0.07 a sixth more than 0.059.
+  area.multiply_fp32: {value: 454, range: [385, 539], source: HOROWITZ14, grade: C, formula: "7700 * 0.059"}
+  area.multiply_fp16: {value: 96.8, range: [82, 115], source: HOROWITZ14, grade: C, formula: "1640 * 0.059"}
+  area.multiply_bf16: {value: 51.2, range: [15.9, 115], source: HOROWITZ14, grade: C, formula: "FP16 multiplier by the bits of the significand: 1640 * 8 * 8 / (11 * 11) * 0.059; from an integer multiplier with an exponent adder to the FP16 one"}
+  area.multiply_fp8: {value: 6.3, range: [5, 20], source: HOROWITZ14, grade: C, formula: "INT8 multiplier by the bits of the significand and an 8-bit adder for the exponents: (282 * 4 * 4 / (8 * 8) + 36) * 0.059"}
+  area.multiply_int8: {value: 16.6, range: [14.1, 19.7], source: HOROWITZ14, grade: C, formula: "282 * 0.059"}
+  area.sum_float: {value: 247, range: [209, 293], source: HOROWITZ14, grade: C, formula: "4184 * 0.059"}
+  area.sum_tree: {value: 80.2, range: [20, 247], source: HOROWITZ14, grade: C, formula: "FP16 adder: 1360 * 0.059; from a quarter of it to a whole FP32 adder"}
+  area.sum_integer: {value: 8.1, range: [6.9, 9.6], source: HOROWITZ14, grade: C, formula: "137 * 0.059"}
+  area.register_bit: {value: 0.3, range: [0.2, 0.5], source: ESTIMATE, grade: C, formula: "a flip-flop of seven NAND gates of 0.041 um2"}
+  area.mux_bit: {value: 0.126, range: [0.06, 0.25], source: HOROWITZ14, grade: C, formula: "2.5 gates, where a 32-bit adder of 137 um2 is 160 gates: 137 / 160 * 2.5 * 0.059"}
+  area.lane: {value: 1402, range: [700, 6000], source: HOROWITZ14, grade: C, formula: "FP32 multiplier and adder, and as much for comparison, integers and special functions: 2 * (454 + 247); up to a lane of the activation pipeline of JOUPPI17 (6 % of 331 mm2 in 256 lanes, at 7 nm and unplaced 4000), half more"}
+  area.core: {value: 21000, range: [10000, 60000], source: SWERV, grade: C, formula: "132000 * 15.3 / 96.3 (KHAN20)"}
+  # What wires, routing and gaps inside of blocks add. The processing elements of TPU v4i are at most 11 % of 400 mm2 in 65,536
+  # (JOUPPI21): 2.03 times their cells; those of TPU v1 24 % of 331 mm2 in as many: 4.64 times, at 28 nm.
+  area.placed: {value: 3.07, range: [2.03, 4.64], source: JOUPPI17, grade: C, formula: "geometric mean of TPU v4i (2.03) and TPU v1 (4.64)"}
+  # Memories of TPU v1 (JOUPPI17), by the cells of both processes: accumulators 6 % of 331 mm2 for 4 MiB in 256 of 16 KiB; unified
+  # buffer 29 % for 24 MiB, whose macros are not published. The common memory of TPU v4i, which is not used here, is at most 854.
+  area.sram_16kib: {value: 1030, range: [520, 2000], source: JOUPPI17, grade: C, formula: "0.06 * 331e6 / 4096 * 0.027 / 0.127 (BITCELL); from a half of it to twice"}
+  area.sram_1mib: {value: 830, range: [316, 1250], source: JOUPPI17, grade: C, formula: "0.29 * 331e6 / 24576 * 0.027 / 0.127 (BITCELL); from macros of which 70 % are cells (0.027 * 8192 / 0.7) to half more"}
+  # Physical layers hardly shrink with the process; controllers are a few per cent of the sum.
+  area.ddr4: {value: 0.187, range: [0.09, 0.58], source: ZHANG24, grade: C, formula: "a DDR5 interface of 32 bits, 1.45 mm2 and a controller of 90.4 million transistors at 96.3 a mm2, at DDR4-3200: 2.39 / 12.8; up to the DDR3 ports of JOUPPI17, 6 % of 331 mm2 for 34 GB/s"}
+  area.ddr5: {value: 0.124, range: [0.08, 0.25], source: ZHANG24, grade: C, formula: "the same at DDR5-4800: 2.39 / 19.2"}
+  area.lpddr5: {value: 0.093, range: [0.05, 0.19], source: ZHANG24, grade: C, formula: "as DDR5, at LPDDR5-6400: 2.39 / 25.6"}
+  area.gddr6: {value: 0.075, range: [0.04, 0.15], source: ESTIMATE, grade: C, formula: "twice a DDR5 interface of 32 bits at 16 GT/s: 4.78 / 64"}
+  area.hbm2: {value: 0.0527, range: [0.035, 0.08], source: ZHANG24, grade: C, formula: "HBM2E interface of a stack, 10.45 mm2 and a controller of 552.7 million transistors at 96.3 a mm2, at HBM2: 16.19 / 307"}
+  area.hbm2e: {value: 0.0351, range: [0.025, 0.055], source: ZHANG24, grade: C, formula: "16.19 / 461"}
+  area.hbm3: {value: 0.0198, range: [0.014, 0.035], source: ZHANG24, grade: C, formula: "as HBM2E: 16.19 / 819"}
+  area.pcie_gen3: {value: 0.52, range: [0.3, 0.7], source: ZHANG24, grade: C, formula: "as generation 4; the interface of JOUPPI17, 3 % of 331 mm2 in 16 lanes at 28 nm, is 0.62"}
+  area.pcie_gen4: {value: 0.52, range: [0.3, 0.7], source: ZHANG24, grade: C, formula: "0.48 mm2 and a controller of 3.96 million transistors at 96.3 a mm2"}
+  area.pcie_gen5: {value: 0.7, range: [0.4, 0.9], source: ZHANG24, grade: C, formula: "0.64 mm2 and a controller of 5.37 million transistors at 96.3 a mm2"}
+  # What the blocks of two dies leave of them: 331 mm2 of TPU v1 and at most 400 of TPU v4i, see docs/validation.md.
+  area.other: {value: 0.65, range: [0.27, 1.2], source: JOUPPI17, grade: C, formula: "mean of TPU v1 and TPU v4i; from what no block of the floor plan of TPU v1 covers, 21 % of the die, to TPU v2"}
 )table"},
 }};
 

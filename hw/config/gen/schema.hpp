@@ -142,7 +142,7 @@ inline constexpr std::array<KeyInfo, 101> kSchema{{
     {"faults.door", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "false", "true or false", false, "Whether a card that cx device serves lets faults be provoked from outside (cx fault inject)."},
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
-    {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n16, n7, n5), or the path of a file of that form, relative to the file that names it."},
+    {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n28, n16, n7, n5, n3), or the path of a file of that form, relative to the file that names it."},
     {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_99, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
     {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
 }};

@@ -362,6 +362,43 @@ TEST_CASE("info tells how the tiles work") {
              Catch::Contains("2 products") && Catch::Contains("K per pass 16") && Catch::Contains("weight stationary"));
 }
 
+TEST_CASE("info estimates the die and what it could do a joule") {
+  const auto of = [](const std::string &more) {
+    const Result run = run_cx("info --config tiny --json " + more);
+    INFO(run.text);
+    REQUIRE(run.status == 0);
+    return nlohmann::json::parse(run.text);
+  };
+  const auto json = of("");
+  const auto &area = json.at("area_mm2");
+  double sum = 0;
+  for (const auto &[part, estimate] : area.items()) {
+    INFO(part);
+    CHECK(estimate.at("least") < estimate.at("value"));
+    CHECK(estimate.at("value") < estimate.at("most"));
+    if (part != "total") sum += estimate.at("value").get<double>();
+  }
+  CHECK(area.at("total").at("value").get<double>() == Approx(sum));
+  // 12.8 GB/s of LPDDR5 and 4 lanes of generation 3.
+  CHECK(area.at("dram").at("value").get<double>() == Approx(0.093 * 12.8).epsilon(1e-5));
+  CHECK(area.at("pcie").at("value").get<double>() == Approx(0.52 * 4).epsilon(1e-5));
+  const auto &fp16 = json.at("peak").at("FP16");
+  CHECK(fp16.at("tops").get<double>() == Approx(2 * 2 * 64 * 500e6 * 1e-12));
+  CHECK(fp16.at("tops_per_w").at("value").get<double>() ==
+        Approx(fp16.at("tops").get<double>() / fp16.at("watts").at("value").get<double>()));
+  CHECK(fp16.at("tops_per_w").at("least") < fp16.at("tops_per_w").at("value"));
+  CHECK(fp16.at("tops_per_w").at("value") < fp16.at("tops_per_w").at("most"));
+
+  const auto coarse = of("--set energy.table=n16 --set dmmu.formats=[FP16] --set dmmu.tile.pack=2");
+  CHECK(coarse.at("peak").size() == 1);
+  CHECK(coarse.at("area_mm2").at("vpu").at("value").get<double>() ==
+        Approx(3.33 * area.at("vpu").at("value").get<double>()).epsilon(1e-4));
+  const auto packed = of("--set dmmu.tile.pack=4");
+  CHECK(packed.at("peak").at("INT8").at("tops").get<double>() == Approx(4 * fp16.at("tops").get<double>()));
+  CHECK(packed.at("peak").at("FP16").at("tops") == fp16.at("tops"));
+  CHECK_THAT(run_cx("info --config tiny").text, Catch::Contains("area, mm2") && Catch::Contains("TOPS/W"));
+}
+
 TEST_CASE("two runs of a command give the same JSON apart from wall time") {
   const Folder folder;
   const std::string model = write_model(folder / "relu.onnx", "Sigmoid");

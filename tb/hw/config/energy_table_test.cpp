@@ -142,20 +142,71 @@ TEST_CASE("a derived table is its base times a factor, but for what is off the c
   const EnergyTable n7 = load_energy_table("n7");
   const struct {
     const char *name;
-    double value, least, most;
-  } nodes[] = {{"n16", 1.6, 1.4, 1.9}, {"n5", 0.75, 0.65, 0.85}};
+    struct {
+      double value, least, most;
+    } factors[3];  // energy, logic, sram
+  } nodes[] = {{"n28", {{2.6, 2.1, 2.9}, {6.29, 5.3, 7.5}, {4.7, 4.5, 4.9}}},
+               {"n16", {{1.6, 1.4, 1.9}, {3.33, 2.8, 3.6}, {2.59, 2.5, 2.75}}},
+               {"n5", {{0.75, 0.65, 0.85}, {0.697, 0.54, 0.75}, {0.778, 0.74, 0.85}}},
+               {"n3", {{0.55, 0.42, 0.7}, {0.436, 0.34, 0.5}, {0.778, 0.72, 0.85}}}};
   for (const auto &node : nodes) {
     const EnergyTable table = load_energy_table(node.name);
     for (size_t i = 0; i < kQuantities.size(); ++i) {
       INFO(node.name << " " << kQuantities[i].name);
       const EnergyValue &base = n7.values[i], &value = table.values[i];
-      const bool scales = kQuantities[i].scales;
-      CHECK(value.value == base.value * (scales ? node.value : 1));
-      CHECK(value.least == base.least * (scales ? node.least : 1));
-      CHECK(value.most == base.most * (scales ? node.most : 1));
-      CHECK(value.grade == (scales ? 'C' : base.grade));
+      if (kQuantities[i].scales == Factor::none) {
+        CHECK(value.value == base.value);
+        CHECK(value.least == base.least);
+        CHECK(value.most == base.most);
+        CHECK(value.grade == base.grade);
+        continue;
+      }
+      const auto &by = node.factors[static_cast<size_t>(kQuantities[i].scales) - 1];
+      CHECK(value.value == base.value * by.value);
+      CHECK(value.least == base.least * by.least);
+      CHECK(value.most == base.most * by.most);
+      CHECK(value.grade == 'C');
     }
   }
+}
+
+TEST_CASE("areas are what their formulas say") {
+  const EnergyTable n7 = load_energy_table("n7");
+  const auto derived = [&](Quantity quantity, double value) {
+    INFO(kQuantities[static_cast<size_t>(quantity)].name);
+    CHECK(std::abs(n7[quantity].value / value - 1) < 0.01);
+    CHECK(n7[quantity].grade == 'C');
+  };
+  const double shrink = 0.059, transistors7 = 96.3, transistors28 = 15.3, die = 331e6, cells = 0.027 / 0.127;
+  const double fp32 = 7700 * shrink, fp32_add = 4184 * shrink;
+  derived(Quantity::area_multiply_fp32, fp32);
+  derived(Quantity::area_multiply_fp16, 1640 * shrink);
+  derived(Quantity::area_multiply_bf16, 1640 * 64 / 121.0 * shrink);
+  derived(Quantity::area_multiply_fp8, (282 * 16 / 64.0 + 36) * shrink);
+  derived(Quantity::area_multiply_int8, 282 * shrink);
+  derived(Quantity::area_sum_float, fp32_add);
+  derived(Quantity::area_sum_tree, 1360 * shrink);
+  derived(Quantity::area_sum_integer, 137 * shrink);
+  derived(Quantity::area_mux_bit, 137 / 160.0 * 2.5 * shrink);
+  derived(Quantity::area_lane, 2 * (fp32 + fp32_add));
+  derived(Quantity::area_core, 132000 * transistors28 / transistors7);
+  // Elements of TPU v4i (BF16 and INT8) and of TPU v1 (INT8), by what the dies give them.
+  const double v4i = (1640 * 64 / 121.0 + 4184 + 137) * shrink + 0.3 * 80, v1 = (282 + 137) * shrink + 0.3 * 56;
+  derived(Quantity::area_placed,
+          std::sqrt(0.11 * 400e6 / 65536 / v4i * 0.24 * die / 65536 / v1 * transistors28 / transistors7));
+  derived(Quantity::area_sram_16kib, 0.06 * die / 4096 * cells);
+  derived(Quantity::area_sram_1mib, 0.29 * die / 24576 * cells);
+  const double ddr = 1.45 + 90.4464 / transistors7, hbm = 10.45 + 552.743 / transistors7;
+  derived(Quantity::area_ddr4, ddr / 12.8);
+  derived(Quantity::area_ddr5, ddr / 19.2);
+  derived(Quantity::area_lpddr5, ddr / 25.6);
+  derived(Quantity::area_gddr6, 2 * ddr / 64);
+  derived(Quantity::area_hbm2, hbm / 307);
+  derived(Quantity::area_hbm2e, hbm / 461);
+  derived(Quantity::area_hbm3, hbm / 819);
+  derived(Quantity::area_pcie_gen3, 0.48 + 3.9625 / transistors7);
+  derived(Quantity::area_pcie_gen4, 0.48 + 3.9625 / transistors7);
+  derived(Quantity::area_pcie_gen5, 0.64 + 5.3721 / transistors7);
 }
 
 TEST_CASE("every quantity: missing, wrong, out of range") {
@@ -227,7 +278,12 @@ TEST_CASE("what is around the entries has to be right") {
           "the nearest known one is 'sum.float'", line_of(whole + "  sum.flaot", "sum.flaot"));
   refused(whole + "  sum.float: {value: 1, source: S, grade: A}\n", "values.sum.float", "is given twice",
           line_of(whole + "@", "@"));
-  refused(whole + "factor: {value: 2, source: S, grade: A}\n", "factor", "without a base", line_of(whole + "@", "@"));
+  for (const std::string key : {"factor", "logic_area", "sram_area"}) {
+    refused(whole + key + ": {value: 2, source: S, grade: A}\n", key, "without a base", line_of(whole + "@", "@"));
+    refused(kHead + kDerived + key + ": 2\n", key, "expected a mapping with value, source and grade", 4);
+    refused(kHead + kDerived + key + ": {value: -1, source: S, grade: A}\n", key + ".value", "expected a number", 4);
+    refused(kHead + kDerived + key + ": {value: 1001, source: S, grade: A}\n", key + ".value", "expected a number", 4);
+  }
 }
 
 TEST_CASE("a table takes what it does not say from its base") {
@@ -244,7 +300,7 @@ TEST_CASE("a table takes what it does not say from its base") {
   refused(factor + "2\n", "factor", "expected a mapping", 4);
   refused(factor + "{value: 2, source: S, grade: C}\n", "factor.range", "is required of grade C", 4);
   refused(factor + "{value: 1001, source: S, grade: A}\n", "factor.value", "expected a number (0 to 1000)", 4);
-  refused(kHead + "base: n8\n", "base", "expected n16, n5, n7 or the path of a file, got 'n8'", 3);
+  refused(kHead + "base: n8\n", "base", "expected n16, n28, n3, n5, n7 or the path of a file, got 'n8'", 3);
   refused(kHead + "base: [n7]\n", "base", "expected a text", 3);
 }
 
@@ -268,7 +324,8 @@ TEST_CASE("a chip names its table") {
   CHECK(missing.file() == "chip.yaml");
   CHECK(missing.line() == 4);
   CHECK(missing.key() == "energy.table");
-  CHECK(std::string(missing.what()).find("expected n16, n5, n7 or the path of a file, got 'n8'") != std::string::npos);
+  CHECK(std::string(missing.what()).find("expected n16, n28, n3, n5, n7 or the path of a file, got 'n8'") !=
+        std::string::npos);
 
   const TableFile file("chip.yaml", kHead + kDerived);
   const Chip chip = resolve(Parsed::from_text("name: test\nenergy: {table: " + file.name() + "}\n",
