@@ -23,8 +23,11 @@ constexpr int64_t kMostTiles = 64;
 constexpr int64_t kSpareShare = 64;
 /// What an alternative has to gain over the rule's to be taken, as a part of the group's time.
 constexpr int64_t kWorthwhile = 200;
-/// Sixteenths of the scratchpad for the ring of tile buffers: the first without a search, otherwise the fastest.
-constexpr int64_t kRingShares[] = {2, 1, 0};
+/// Sixteenths of the scratchpad for the ring of tile buffers without a search.
+constexpr int64_t kRingShare = 2;
+/// Those that a search compares, the first of equal ones taken: a ring keeps bytes from what runs ahead, which the
+/// estimate does not see in full, so it has to gain something.
+constexpr int64_t kRingShares[] = {0, 1, 2};
 /// Passes of a group at most, in the count of time.
 constexpr int64_t kGroupTime = int64_t{1} << 32;
 
@@ -95,7 +98,7 @@ GroupEmitter::GroupEmitter(Context &context, const Residency &residency, std::ma
       model_(context.target),
       forced_(std::move(forced)),
       places_(context.target.spm_bytes),
-      ring_(context.target.spm_bytes * kRingShares[0] / 16) {}
+      ring_(context.target.spm_bytes * kRingShare / 16) {}
 
 void GroupEmitter::enter(std::size_t group) {
   const auto end = static_cast<int64_t>(context_.target.spm_bytes);
