@@ -30,6 +30,10 @@ nlohmann::json energy_json(const RunReport &report) {
           {"tops_per_w", tera_operations_per_joule(report)}};
 }
 
+double link_utilisation(const RunReport &report, const NocLinkCounters &link) {
+  return report.cycles != 0 ? static_cast<double>(link.busy_cycles) / static_cast<double>(report.cycles) : 0;
+}
+
 std::vector<std::string> energy_not_modelled() {
   return {"clock tree and pipeline registers", "switching by data", "clock and voltage points", "host and board",
           "temperature"};
@@ -111,6 +115,19 @@ void to_json(nlohmann::json &json, const RunReport &report) {
     nlohmann::json dram;
     for (int i = 0; i < DramCounters::kCount; ++i) dram[DramCounters::names[i]] = c.dram.*DramCounters::members[i];
     json["dram"] = std::move(dram);
+  }
+  if (!c.noc_links.empty()) {
+    nlohmann::json links = nlohmann::json::array();
+    for (const NocLinkCounters &link : c.noc_links) {
+      if (link.busy_cycles == 0) continue;
+      links.push_back({{"from", link.from},
+                       {"to", link.to},
+                       {"bytes", link.bytes},
+                       {"busy_cycles", link.busy_cycles},
+                       {"waited_cycles", link.waited_cycles},
+                       {"utilisation", link_utilisation(report, link)}});
+    }
+    json["noc"] = {{"links", c.noc_links.size()}, {"links_used", std::move(links)}};
   }
   json.update(energy_json(report));
 }

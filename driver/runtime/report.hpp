@@ -41,6 +41,9 @@ struct RunReport {
   double simulated_cycles_per_wall_s = 0;
 };
 
+/// Part of the run's cycles for which a link of the network on chip was taken.
+double link_utilisation(const RunReport &report, const NocLinkCounters &link);
+
 /// Of the whole energy over its span, watts; 0 without a span.
 double average_watts(const RunReport &report);
 /// 10^12 operations a joule, two for each of `macs`; 0 without energy.

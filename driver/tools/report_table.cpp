@@ -3,6 +3,9 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace cx::tools {
 
 std::string grouped(uint64_t value) {
@@ -31,6 +34,21 @@ std::string energy_table(const RunReport &report) {
   line("total", total);
   out += fmt::format("  {:.3f} W on average over {:.2f} us; {:.3f} TOPS/W effective\n", average_watts(report),
                      report.energy_span_us, tera_operations_per_joule(report));
+  return out;
+}
+
+std::string noc_table(const RunReport &report) {
+  constexpr size_t kShown = 6;
+  std::vector<NocLinkCounters> links = report.counters.noc_links;
+  if (links.empty()) return {};
+  std::stable_sort(links.begin(), links.end(),
+                   [](const NocLinkCounters &a, const NocLinkCounters &b) { return a.busy_cycles > b.busy_cycles; });
+  std::string out =
+      fmt::format("\n  {:<26}{:>16}{:>10}{:>16}\n", "busiest links of the NoC", "bytes", "busy", "waited cycles");
+  for (size_t i = 0; i < std::min(kShown, links.size()); ++i) {
+    out += fmt::format("  {:<26}{:>16}{:>8.2f} %{:>16}\n", links[i].from + " > " + links[i].to, grouped(links[i].bytes),
+                       100 * link_utilisation(report, links[i]), grouped(links[i].waited_cycles));
+  }
   return out;
 }
 
@@ -77,6 +95,7 @@ std::string report_table(const RunReport &report, const compiler::CompileStatist
                        grouped(c.dram.row_ns), grouped(c.dram.activate_ns), grouped(c.dram.bank_group_ns),
                        grouped(c.dram.turnaround_ns), grouped(c.dram.refresh_ns));
   }
+  out += noc_table(report);
   out += energy_table(report);
   out += "\nprogram\n";
   row("instructions", grouped(statistics.instructions));

@@ -17,6 +17,8 @@ std::string report_table(const RunReport &report, const compiler::CompileStatist
 
 /// Energy by domain with its range, watts, operations a joule.
 std::string energy_table(const RunReport &report);
+/// The busiest links of the network on chip; empty with a crossbar.
+std::string noc_table(const RunReport &report);
 
 /// 1234567 as "1,234,567".
 std::string grouped(uint64_t value);

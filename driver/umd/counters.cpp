@@ -1,5 +1,6 @@
 #include "driver/umd/counters.hpp"
 
+#include <algorithm>
 #include <functional>
 
 namespace cx {
@@ -31,6 +32,15 @@ Counters combined(const Counters &a, const Counters &b, Combine combine) {
     r.*member = combine(a.*member, b.*member);
   }
   for (const auto member : DramCounters::members) r.dram.*member = combine(a.dram.*member, b.dram.*member);
+  // Of one card both have the same links; an empty list counts as zeros.
+  const NocLinkCounters none;
+  for (size_t i = 0; i < std::max(a.noc_links.size(), b.noc_links.size()); ++i) {
+    const NocLinkCounters &x = i < a.noc_links.size() ? a.noc_links[i] : none;
+    const NocLinkCounters &y = i < b.noc_links.size() ? b.noc_links[i] : none;
+    const NocLinkCounters &named = i < a.noc_links.size() ? x : y;
+    r.noc_links.push_back({named.from, named.to, combine(x.bytes, y.bytes), combine(x.busy_cycles, y.busy_cycles),
+                           combine(x.waited_cycles, y.waited_cycles)});
+  }
   return r;
 }
 

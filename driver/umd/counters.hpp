@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace cx {
 
@@ -32,6 +34,14 @@ struct DramCounters {
   static const std::array<const char *, kCount> names;
 };
 
+/// A link of the network on chip.
+struct NocLinkCounters {
+  std::string from, to;  ///< "router 5", or a block: "load", "dram0"
+  uint64_t bytes = 0;    ///< payload
+  uint64_t busy_cycles = 0;
+  uint64_t waited_cycles = 0;  ///< that pieces of transfers waited for it
+};
+
 /// Totals since reset. The difference of two snapshots is the cost of what lay between.
 struct Counters {
   uint64_t cycles = 0;  ///< device time, core cycles
@@ -40,6 +50,7 @@ struct Counters {
   DramCounters dram;
   uint64_t spm_read = 0, spm_written = 0;         ///< bytes
   uint64_t noc = 0;                               ///< bytes
+  std::vector<NocLinkCounters> noc_links;         ///< none with a crossbar
   uint64_t pcie_to_device = 0, pcie_to_host = 0;  ///< payload bytes
   uint64_t packets = 0;
   uint64_t interrupts = 0;

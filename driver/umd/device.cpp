@@ -565,6 +565,33 @@ Counters Device::counters_since(const Counters &earlier) {
   return read_counters(false) - earlier;
 }
 
+namespace {
+
+std::string noc_end(uint32_t number) {
+  static constexpr const char *kBlocks[] = {"host",  "sdma", "cp",  "registers", "tcm", "load",
+                                            "store", "dmmu", "vpu", "sca",       "spm"};
+  static_assert(CX_PERF_NOC_ENDS_FROM_HOST + std::size(kBlocks) - 1 == CX_PERF_NOC_ENDS_FROM_SPM);
+  if (number < CX_PERF_NOC_ENDS_FROM_HOST) return "router " + std::to_string(number);
+  if (number >= CX_PERF_NOC_ENDS_FROM_DRAM) return "dram" + std::to_string(number - CX_PERF_NOC_ENDS_FROM_DRAM);
+  const uint32_t block = number - CX_PERF_NOC_ENDS_FROM_HOST;
+  return block < std::size(kBlocks) ? kBlocks[block] : "block " + std::to_string(number);
+}
+
+}  // namespace
+
+std::vector<NocLinkCounters> Device::read_noc_links() {
+  auto reg = [](uint64_t offset) { return CX_MAP_PERF_OFFSET + offset; };
+  std::vector<NocLinkCounters> links(read_register(reg(CX_PERF_NOC_LINKS)));
+  for (uint32_t i = 0; i < links.size(); ++i) {
+    write_register(reg(CX_PERF_NOC_LINK), i);
+    const uint32_t ends = read_register(reg(CX_PERF_NOC_ENDS));
+    links[i] = {noc_end(ends & CX_PERF_NOC_ENDS_FROM_MASK), noc_end(ends >> CX_PERF_NOC_ENDS_TO_SHIFT),
+                read_register64(reg(CX_PERF_NOC_BYTES_LO)), read_register64(reg(CX_PERF_NOC_BUSY_LO)),
+                read_register64(reg(CX_PERF_NOC_WAITED_LO))};
+  }
+  return links;
+}
+
 Counters Device::read_counters(bool link_last) {
   Counters result;
   auto link = [&] {
@@ -598,6 +625,7 @@ Counters Device::read_counters(bool link_last) {
           read_register64(CX_MAP_PERF_OFFSET + CX_PERF_DRAM_ROW_HITS_LO + 8 * static_cast<uint64_t>(i));
     }
   }
+  result.noc_links = read_noc_links();
   result.packets = read_register(dev(CX_DEV_PACKETS));
   result.interrupts = read_register(CX_MAP_MSIX_OFFSET + CX_MSIX_SENT);
   result.firmware_instructions = read_register64(dev(CX_DEV_CP_INSTRET_LO));

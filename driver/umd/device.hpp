@@ -350,6 +350,7 @@ class Device {
   bool copy_direct(uint64_t dst, Device &dst_device, uint64_t src, uint64_t bytes);
   void check_device_range(uint64_t address, uint64_t bytes, const char *operation) const;
   Counters read_counters(bool link_last);
+  std::vector<NocLinkCounters> read_noc_links();
   Energy read_energy(EnergyMark mark);
   /// Moves a captured fault from the device's registers to faults_.
   void collect_fault();

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,7 @@
 #include "hw/dmmu/dmmu.hpp"
 #include "hw/dram/dram.hpp"
 #include "hw/noc/noc.hpp"
+#include "hw/noc/placement.hpp"
 #include "hw/pcie/endpoint.hpp"
 #include "hw/power/power.hpp"
 #include "hw/queue/queue.hpp"
@@ -65,6 +67,16 @@ NocParams noc_params(const config::Chip &config) {
   NocParams params;
   params.bytes_per_cycle = config.noc.bytes_per_cycle;
   params.hop_cycles = config.noc.hop_cycles;
+  if (config.noc.topology == "crossbar") return params;
+  const Topology topology = config.noc.topology == "ring" ? Topology::ring(config.noc.columns)
+                                                          : Topology::mesh(config.noc.columns, config.noc.rows);
+  LinkNetworkParams links;
+  links.router = {config.noc.vcs, config.noc.vc_buffer_flits, config.noc.router_cycles, config.noc.link_cycles};
+  links.flit_bytes = config.noc.bytes_per_cycle;
+  links.packet_bytes = config.noc.packet_bytes;
+  const double ratio = config.noc.clock_mhz == 0 ? 1 : config.chip.clock_mhz / config.noc.clock_mhz;
+  links.cycle = static_cast<std::uint64_t>(std::llround(std::ldexp(ratio, BandwidthServer::kFraction)));
+  params.network = {topology, links, place_blocks(topology, config.dram.channels, config.noc.placement.items)};
   return params;
 }
 
@@ -272,6 +284,7 @@ void Chip::wire() {
   b.perf.add_counter(PerfReg::SPM_RD_LO, [&b] { return b.spm.bytes_read(); });
   b.perf.add_counter(PerfReg::SPM_WR_LO, [&b] { return b.spm.bytes_written(); });
   b.perf.add_counter(PerfReg::NOC_LO, [&b] { return b.noc.bytes_carried(); });
+  b.perf.show_links(b.noc);
   b.perf.add_counter(PerfReg::PCIE_TO_DEV_LO, [&b] { return b.pcie.link().bytes_to_device(); });
   b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
 }
@@ -312,7 +325,7 @@ void Chip::wire_power() {
   power.add(Domain::vpu, prices.of(Quantity::vpu_special), [&vector] { return vector.special; });
   power.add(Domain::scratchpad, prices.scratchpad_byte(), [&b] { return b.spm.bytes_read() + b.spm.bytes_written(); });
   power.add(Domain::dram, prices.dram_byte(), [&b] { return b.dram.bytes_read() + b.dram.bytes_written(); });
-  power.add(Domain::noc, prices.noc_byte(Noc::kHopsOneWay), [&b] { return b.noc.bytes_carried(); });
+  power.add(Domain::noc, prices.noc_byte(1), [&b] { return b.noc.byte_hops(); });
   power.add(Domain::dma, prices.of(Quantity::dma_byte),
             [&b] { return b.load.bytes_written() + b.store.bytes_written() + b.sdma.bytes_moved(); });
   power.add(Domain::pcie, prices.pcie_byte(), [&b] { return b.pcie.link().bytes_on_wire(); });

@@ -9,6 +9,7 @@
 #include <systemc>
 #include <tlm>
 
+#include "hw/noc/noc.hpp"
 #include "hw/regs/gen/perf_regs.hpp"
 #include "hw/sync/clock.hpp"
 
@@ -22,6 +23,9 @@ class Perf : public sc_core::sc_module {
 
   // Gives a counter its value; `low` is the register's low word.
   void add_counter(regs::PerfReg low, std::function<std::uint64_t()> value);
+
+  // Gives the registers of the network's links their values. Once, after the last block was added to `noc`.
+  void show_links(const Noc &noc);
 
  private:
   void b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);

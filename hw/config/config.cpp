@@ -17,6 +17,7 @@
 #include "hw/config/gen/schema.hpp"
 #include "hw/config/yaml_text.hpp"
 #include "hw/dram/configured.hpp"
+#include "hw/noc/placement.hpp"
 #include "hw/ras/fault_spec.hpp"
 #include "hw/regs/gen/isa.hpp"
 #include "hw/regs/gen/map.h"
@@ -424,10 +425,44 @@ class Resolver {
     }
   }
 
+  // The form only; whether it fits the network is a relation with other keys.
+  void convert(Placement &member) const {
+    member = {};
+    if (!raw_->is_list) {
+      if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
+      return;
+    }
+    for (const RawScalar &item : raw_->items) {
+      const auto at = item.text.find('@'), colon = item.text.find(':');
+      if (at == 0 || at == std::string::npos || colon == std::string::npos || colon < at) bad_value(item);
+      member.items.push_back(item.text);
+    }
+  }
+
   const Parsed &parsed_;
   const KeyInfo *info_ = nullptr;
   const RawValue *raw_ = nullptr;
 };
+
+// What a network of routers needs. Its keys have no effect beside a crossbar.
+template <class Require>
+void check_network(const Chip &chip, Require &&require) {
+  const auto &noc = chip.noc;
+  if (noc.topology == "crossbar") return;
+  const bool ring = noc.topology == "ring";
+  require(!ring || noc.rows == 1, {"noc.rows", "noc.topology"},
+          "a ring has one row; noc.rows is " + std::to_string(noc.rows));
+  require(!ring || noc.columns >= 3, {"noc.columns", "noc.topology"},
+          "a ring has 3 routers or more; noc.columns is " + std::to_string(noc.columns));
+  require(!ring || noc.vcs >= 2, {"noc.vcs", "noc.topology"},
+          "a ring needs 2 virtual channels or more: its two classes keep it free of deadlock");
+  try {
+    hw::place_blocks(ring ? hw::Topology::ring(noc.columns) : hw::Topology::mesh(noc.columns, noc.rows),
+                     chip.dram.channels, noc.placement.items);
+  } catch (const hw::PlacementError &error) {
+    require(false, {"noc.placement"}, error.what());
+  }
+}
 
 // Relations between keys. The error names the first of `keys` that was given, at its place.
 void check_relations(const Chip &chip, const Parsed &parsed) {
@@ -462,6 +497,7 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
           {"array.sca_tiles", "array.shared", "sca.tiles"},
           std::to_string(chip.array.sca_tiles) + " slots cannot be sparse tiles; " +
               (chip.array.shared ? "sca.tiles is " + std::to_string(chip.sca.tiles) : "array.shared is false"));
+  check_network(chip, require);
   const uint64_t spm_bytes = uint64_t{chip.spm.kib} * 1024;
   require(spm_bytes % chip.spm.banks == 0, {"spm.banks", "spm.kib"},
           std::to_string(chip.spm.kib) + " KiB do not divide into " + std::to_string(chip.spm.banks) + " banks");
@@ -526,17 +562,21 @@ struct Format {
     for (const std::string &value : values) out += (out.size() > 1 ? ", " : "") + (json ? json_string(value) : value);
     return out + "]";
   }
-  std::string operator()(const FaultPlan &plan) const {
-    if (plan.items.empty()) return json ? "\"none\"" : "none";
-    std::string out = "[";
-    for (const std::string &item : plan.items) out += (out.size() > 1 ? ", " : "") + json_string(item);
-    return out + "]";
-  }
+  std::string operator()(const FaultPlan &plan) const { return texts(plan.items); }
+  std::string operator()(const Placement &placement) const { return texts(placement.items); }
   std::string operator()(const TileSet &set) const {
     if (set.all) return json ? "\"all\"" : "all";
     if (set.tiles.empty()) return json ? "\"none\"" : "none";
     std::string out = "[";
     for (const uint32_t tile : set.tiles) out += (out.size() > 1 ? ", " : "") + std::to_string(tile);
+    return out + "]";
+  }
+
+ private:
+  std::string texts(const std::vector<std::string> &items) const {
+    if (items.empty()) return json ? "\"none\"" : "none";
+    std::string out = "[";
+    for (const std::string &item : items) out += (out.size() > 1 ? ", " : "") + json_string(item);
     return out + "]";
   }
 };

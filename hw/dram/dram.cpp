@@ -115,6 +115,14 @@ unsigned Dram::channel_of(std::uint64_t offset) const {
   return static_cast<unsigned>(offset / params_.interleave_bytes % params_.channels);
 }
 
+unsigned Dram::port_of(std::uint64_t offset) const {
+  return params_.part ? channel_of(offset) / params_.part->geometry.pseudo_channels : channel_of(offset);
+}
+
+std::uint64_t Dram::stripe_bytes() const {
+  return mapping_ ? mapping_->grain() * params_.burst_bytes : params_.interleave_bytes;
+}
+
 DramActivity Dram::activity() const {
   DramActivity activity;
   if (!params_.part) return activity;

@@ -79,6 +79,12 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
 
   DramActivity activity() const;
 
+  // Channels have places of their own in a network; pseudo channels of a part share that of their channel.
+  unsigned ports() const override { return params_.part ? params_.part->geometry.channels : params_.channels; }
+  unsigned port_of(std::uint64_t offset) const override;
+  std::uint64_t stripe_bytes() const override;
+  unsigned stripes() const override { return params_.part ? params_.part->geometry.all_channels() : params_.channels; }
+
   // Bytes on the channels since reset, in whole bursts.
   std::uint64_t bytes_read() const { return bytes_read_; }
   std::uint64_t bytes_written() const { return bytes_written_; }

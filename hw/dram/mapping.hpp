@@ -36,6 +36,9 @@ class AddressMapping {
   // Banks of consecutive bursts in a channel (DramChannel's pattern).
   const std::vector<std::uint32_t> &pattern() const { return pattern_; }
 
+  // Consecutive bursts that lie in one channel.
+  std::uint64_t grain() const { return std::uint64_t{1} << grain_bits_; }
+
   struct Part {
     std::uint32_t channel = 0;
     DramStrip strip;

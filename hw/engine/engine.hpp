@@ -205,7 +205,9 @@ class Engine : public sc_core::sc_module {
     return context_.noc.reserve(noc_initiator_, start, address, span, bytes, write);
   }
 
-  Cycles memory_latency(std::uint64_t address, bool write) const { return context_.noc.latency(address, write); }
+  Cycles memory_latency(std::uint64_t address, bool write) const {
+    return context_.noc.latency(noc_initiator_, address, write);
+  }
 
   // Counters OPS, RD and WR. BUSY is counted by the base: cycles with at least one data instruction incomplete.
   void count_operations(std::uint64_t operations) { operations_ += operations; }

@@ -16,6 +16,7 @@ struct Noc::Initiator : sc_core::sc_module {
   tlm_utils::simple_target_socket_tagged<Noc> socket;
   OriginExtension origin;
   BandwidthServer read, write;
+  LinkNetwork::NodeId node = 0;  // on a network
 };
 
 struct Noc::Target : sc_core::sc_module {
@@ -28,11 +29,33 @@ struct Noc::Target : sc_core::sc_module {
   std::uint64_t size = 0;
   MemoryTiming *timing = nullptr;
   BandwidthServer read, write;
+  std::vector<LinkNetwork::NodeId> nodes;  // on a network: by port of the memory
 };
+
+// Bytes that go to or come from one node.
+struct Noc::Piece {
+  LinkNetwork::NodeId node;
+  std::uint64_t bytes;
+};
+
+// A range that the memory is asked for at once, and its pieces.
+struct Noc::Part {
+  std::uint64_t offset, span, bytes;
+  std::vector<Piece> pieces;
+};
+
+namespace {
+
+// Largest piece of a transfer on a network: small beside a transfer, so that movers share links, large beside a packet.
+constexpr std::uint64_t kPieceBytes = 1024;
+constexpr std::uint64_t kLongStripe = 16384;
+
+}  // namespace
 
 Noc::Noc(sc_core::sc_module_name name, const Clock &clock, const NocParams &params)
     : sc_module(name), clock_(clock), params_(params) {
   BandwidthServer{params.bytes_per_cycle};  // checks the rate
+  if (params.network) network_ = std::make_unique<LinkNetwork>(params.network->topology, params.network->links);
 }
 
 Noc::~Noc() = default;
@@ -42,6 +65,7 @@ Noc::InitiatorId Noc::add_initiator(const std::string &name, tlm::tlm_initiator_
   auto &initiator = *initiators_.emplace_back(
       std::make_unique<Initiator>(("noc_from_" + name).c_str(), name, params_.bytes_per_cycle));
   initiator.origin.side = side;
+  if (network_) initiator.node = attach(name);
   const int tag = static_cast<int>(id);
   initiator.socket.register_b_transport(this, &Noc::b_transport, tag);
   initiator.socket.register_get_direct_mem_ptr(this, &Noc::get_direct_mem_ptr, tag);
@@ -66,6 +90,17 @@ Noc::TargetId Noc::add_target(const std::string &name, std::uint64_t base, std::
   target.base = base;
   target.size = size;
   target.timing = timing;
+  if (network_) {
+    const auto &routers = params_.network->routers;
+    const unsigned ports = timing ? timing->ports() : 1;
+    if (routers.count(name) != 0 || routers.count(name + "0") == 0) {
+      target.nodes.assign(ports, attach(timing || routers.count(name) != 0 ? name : "registers"));
+    } else {
+      for (unsigned port = 0; port < ports; ++port) {
+        target.nodes.push_back(attach(name + std::to_string(port)));
+      }
+    }
+  }
   target.socket.register_invalidate_direct_mem_ptr(this, &Noc::invalidate_direct_mem_ptr, static_cast<int>(id));
   target.socket.bind(socket);
   by_base_.push_back(&target);
@@ -102,6 +137,11 @@ Cycles Noc::reserve(InitiatorId initiator_id, Cycles start, std::uint64_t addres
   Initiator &initiator = *initiators_.at(initiator_id);
   Target *target = route(address, span);
   if (!target) throw std::out_of_range("noc: reservation of an address range that is not mapped");
+  if (network_) {
+    const std::uint64_t offset = address - target->base;
+    return write ? network_write(initiator, *target, start, offset, span, bytes)
+                 : network_read({&initiator_id, 1}, *target, start, offset, span, bytes, nullptr);
+  }
   const Cycles one_way = kHopsOneWay * params_.hop_cycles;
   const Cycles arrival = start + one_way;
   const Cycles latency = target->timing ? target->timing->access_latency() : 0;
@@ -115,11 +155,215 @@ Cycles Noc::reserve(InitiatorId initiator_id, Cycles start, std::uint64_t addres
   return std::max(memory_end, sent) + one_way;
 }
 
-Cycles Noc::latency(std::uint64_t address, bool write) const {
+Cycles Noc::reserve_multicast(std::span<const InitiatorId> takers, Cycles start, std::uint64_t address,
+                              std::uint64_t bytes, std::vector<Cycles> *arrivals) {
+  if (takers.empty()) throw std::invalid_argument("noc: a multicast without takers");
+  for (const InitiatorId taker : takers) initiators_.at(taker);
+  Target *target = route(address, bytes);
+  if (!target) throw std::out_of_range("noc: multicast of an address range that is not mapped");
+  const std::uint64_t offset = address - target->base;
+  if (network_) return network_read(takers, *target, start, offset, bytes, bytes, arrivals);
+  // The crossbar's switch copies: the target's link is held once, each taker's for its own copy.
+  const Cycles one_way = kHopsOneWay * params_.hop_cycles;
+  const Cycles arrival = start + one_way;
+  const Cycles latency = target->timing ? target->timing->access_latency() : 0;
+  const Cycles memory_end = target->timing ? target->timing->reserve(arrival, offset, bytes, bytes, false) : arrival;
+  std::uint64_t begin = std::max((arrival + latency) << BandwidthServer::kFraction, target->read.busy_until_fine());
+  for (const InitiatorId taker : takers) begin = std::max(begin, initiators_[taker]->read.busy_until_fine());
+  const std::uint64_t sent = target->read.reserve_fine(begin, bytes);
+  bytes_carried_ += bytes;
+  Cycles end = 0;
+  if (arrivals) arrivals->clear();
+  for (const InitiatorId taker : takers) {
+    const std::uint64_t taken = std::max(sent, initiators_[taker]->read.reserve_fine(begin, bytes));
+    const Cycles there = std::max(memory_end, BandwidthServer::ceil(taken)) + one_way;
+    if (arrivals) arrivals->push_back(there);
+    end = std::max(end, there);
+  }
+  return end;
+}
+
+Cycles Noc::latency(InitiatorId initiator, std::uint64_t address, bool write) const {
   const Target *target = route(address, 1);
   if (!target) throw std::out_of_range("noc: latency of an address that is not mapped");
   const Cycles memory = target->timing ? target->timing->access_latency() : 0;
-  return (write ? 1 : 2) * kHopsOneWay * params_.hop_cycles + memory;
+  if (!network_) return (write ? 1 : 2) * kHopsOneWay * params_.hop_cycles + memory;
+  const LinkNetwork::NodeId here = initiators_.at(initiator)->node, there = node_of(*target, address - target->base);
+  std::uint64_t fine = network_->head_latency(here, there);
+  if (!write) fine += network_->params().cycle + network_->head_latency(there, here);
+  return BandwidthServer::ceil(fine) + memory;
+}
+
+// ---- the network ----
+
+LinkNetwork::NodeId Noc::attach(const std::string &name) {
+  const auto known = shared_nodes_.find(name);
+  if (known != shared_nodes_.end()) return known->second;
+  const auto place = params_.network->routers.find(name);
+  if (place == params_.network->routers.end()) throw std::invalid_argument("noc: " + name + " has no router");
+  const LinkNetwork::NodeId node = network_->attach(name, place->second);
+  shared_nodes_.emplace(name, node);
+  return node;
+}
+
+LinkNetwork::NodeId Noc::node_of(const Target &target, std::uint64_t offset) {
+  return target.nodes.size() == 1 ? target.nodes.front() : target.nodes.at(target.timing->port_of(offset));
+}
+
+// In the network's time. Calendars may forget what is over.
+std::uint64_t Noc::fine_start(Cycles start) {
+  network_->advance(clock_.floor(sc_core::sc_time_stamp()) << BandwidthServer::kFraction);
+  return start << BandwidthServer::kFraction;
+}
+
+// Cuts a request into parts of some pieces for each channel. Parts of a contiguous range end at multiples of the
+// channels' stripes; those of a strided one are of equal span.
+void Noc::split(const Target &target, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes,
+                std::vector<Part> &parts) {
+  const bool one = target.nodes.size() == 1;
+  const std::uint64_t lanes = one ? 1 : target.timing->stripes();
+  const std::uint64_t stride = one ? 0 : target.timing->stripe_bytes();
+  // Where a request of usual size lies in one stripe a part is as long as a piece for each lane all the same.
+  const std::uint64_t whole = lanes * (stride <= kLongStripe ? std::max(kPieceBytes, stride) : kPieceBytes);
+  std::uint64_t done = 0, carried = 0;
+  const std::uint64_t strided_parts = (bytes + whole - 1) / whole;
+  for (std::uint64_t number = 1; done < span; ++number) {
+    Part part;
+    part.offset = offset + done;
+    if (bytes == span) {
+      part.span = std::min(span - done, whole - part.offset % whole);
+      part.bytes = part.span;
+    } else {
+      const std::uint64_t end =
+          number >= strided_parts
+              ? span
+              : static_cast<std::uint64_t>(static_cast<unsigned __int128>(span) * number / strided_parts);
+      part.span = end - done;
+      part.bytes = std::min(bytes - carried, number >= strided_parts ? bytes : whole);
+    }
+    done += part.span;
+    carried += part.bytes;
+    const auto add = [&](LinkNetwork::NodeId node, std::uint64_t share) {
+      for (; share > kPieceBytes; share -= kPieceBytes) part.pieces.push_back({node, kPieceBytes});
+      if (share != 0) part.pieces.push_back({node, share});
+    };
+    if (stride == 0) {
+      add(target.nodes.front(), part.bytes);
+    } else {
+      const std::uint64_t first = part.offset / stride, last = (part.offset + part.span - 1) / stride;
+      const std::uint64_t stripes = last - first + 1;
+      std::uint64_t covered = 0, given = 0;
+      for (std::uint64_t i = 0; i < std::min(stripes, lanes); ++i) {
+        // Stripes first + i, + i + lanes, ... are this lane's; the first and the last may be partial.
+        std::uint64_t share = ((stripes - i + lanes - 1) / lanes) * stride;
+        if (i == 0) share -= part.offset - first * stride;
+        if ((stripes - 1) % lanes == i) share -= (last + 1) * stride - (part.offset + part.span);
+        covered += share;
+        const auto upto = static_cast<std::uint64_t>(static_cast<unsigned __int128>(covered) * part.bytes / part.span);
+        add(target.nodes.at(target.timing->port_of((first + i) * stride)), upto - given);
+        given = upto;
+      }
+    }
+    parts.push_back(std::move(part));
+  }
+}
+
+Cycles Noc::network_read(std::span<const InitiatorId> takers, Target &target, Cycles start, std::uint64_t offset,
+                         std::uint64_t span, std::uint64_t bytes, std::vector<Cycles> *arrivals) {
+  constexpr unsigned kFraction = BandwidthServer::kFraction;
+  LinkNetwork &network = *network_;
+  const std::uint64_t asked = fine_start(start);
+  const LinkNetwork::NodeId mover = initiators_[takers.front()]->node;
+  std::vector<LinkNetwork::NodeId> nodes;
+  for (const InitiatorId taker : takers) nodes.push_back(initiators_[taker]->node);
+  std::vector<Part> parts;
+  split(target, offset, span, bytes, parts);
+
+  // A request flit for each packet: one train of them to each node.
+  std::map<LinkNetwork::NodeId, std::uint64_t> requested;
+  const std::uint64_t packet = network.params().packet_bytes, cycle = network.params().cycle;
+  for (const Part &part : parts) {
+    for (const Piece &piece : part.pieces) requested[piece.node] += (piece.bytes + packet - 1) / packet;
+  }
+  for (auto &[node, flits] : requested) flits = network.control(mover, node, asked, flits) - (flits - 1) * cycle;
+
+  const std::uint64_t latency = (target.timing ? target.timing->access_latency() : 0) << kFraction;
+  std::uint64_t end = asked;
+  std::vector<std::uint64_t> latest(takers.size(), asked), each;
+  for (const Part &part : parts) {
+    std::uint64_t arrival = ~std::uint64_t{0};
+    for (const Piece &piece : part.pieces) arrival = std::min(arrival, requested[piece.node]);
+    if (part.pieces.empty()) continue;
+    const Cycles reached = BandwidthServer::ceil(arrival);
+    const Cycles memory_end =
+        target.timing ? target.timing->reserve(reached, part.offset, part.span, part.bytes, false) : reached;
+    for (const Piece &piece : part.pieces) {
+      // The first flit leaves so that the last one has what the memory read last.
+      const std::uint64_t last = memory_end << kFraction;
+      const std::uint64_t time = network.duration(piece.bytes);
+      const std::uint64_t ready = std::max(requested[piece.node] + latency, last > time ? last - time : 0);
+      if (nodes.size() == 1) {
+        end = std::max(end, network.send(mover, piece.node, nodes.front(), ready, piece.bytes));
+      } else {
+        end = std::max(end, network.multicast(mover, piece.node, nodes, ready, piece.bytes, &each));
+        for (std::size_t i = 0; i < each.size(); ++i) latest[i] = std::max(latest[i], each[i]);
+      }
+    }
+  }
+  if (arrivals) {
+    arrivals->clear();
+    for (const std::uint64_t time : latest) arrivals->push_back(BandwidthServer::ceil(nodes.size() == 1 ? end : time));
+  }
+  bytes_carried_ += bytes;
+  return BandwidthServer::ceil(end);
+}
+
+Cycles Noc::network_write(Initiator &initiator, Target &target, Cycles start, std::uint64_t offset, std::uint64_t span,
+                          std::uint64_t bytes) {
+  LinkNetwork &network = *network_;
+  const std::uint64_t asked = fine_start(start);
+  std::vector<Part> parts;
+  split(target, offset, span, bytes, parts);
+  const Cycles latency = target.timing ? target.timing->access_latency() : 0;
+  Cycles end = start;
+  for (const Part &part : parts) {
+    std::uint64_t first = ~std::uint64_t{0}, last = asked;
+    for (const Piece &piece : part.pieces) {
+      const std::uint64_t there = network.send(initiator.node, initiator.node, piece.node, asked, piece.bytes);
+      // The memory begins with the piece's first flit of data.
+      first = std::min(first, there - network.duration(piece.bytes));
+      last = std::max(last, there);
+    }
+    if (part.pieces.empty()) continue;
+    end = std::max(end, BandwidthServer::ceil(last) + latency);
+    if (target.timing) {
+      end =
+          std::max(end, target.timing->reserve(BandwidthServer::ceil(first), part.offset, part.span, part.bytes, true));
+    }
+  }
+  bytes_carried_ += bytes;
+  return end;
+}
+
+void Noc::network_transport(Initiator &initiator, Target &target, tlm::tlm_generic_payload &transaction,
+                            sc_core::sc_time &delay) {
+  const std::uint64_t address = transaction.get_address(), bytes = transaction.get_data_length();
+  const bool write = transaction.is_write();
+  const LinkNetwork::NodeId node = node_of(target, address - target.base);
+  const auto cross = [&](LinkNetwork::NodeId from, LinkNetwork::NodeId to, bool data) {
+    const std::uint64_t start = fine_start(clock_.ceil(sc_core::sc_time_stamp() + delay));
+    const std::uint64_t there =
+        data ? network_->send(initiator.node, from, to, start, bytes) : network_->control(from, to, start);
+    delay = clock_.until(BandwidthServer::ceil(there));
+  };
+  cross(initiator.node, node, write);
+  OriginExtension *outer = transaction.set_extension(&initiator.origin);
+  transaction.set_address(address - target.base);
+  target.socket->b_transport(transaction, delay);
+  transaction.set_address(address);
+  transaction.set_extension(outer);
+  cross(node, initiator.node, !write);
+  bytes_carried_ += bytes;
 }
 
 void Noc::b_transport(int initiator_id, tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay) {
@@ -128,6 +372,10 @@ void Noc::b_transport(int initiator_id, tlm::tlm_generic_payload &transaction, s
   Target *target = route(address, transaction.get_data_length());
   if (!target) {
     transaction.set_response_status(tlm::TLM_ADDRESS_ERROR_RESPONSE);
+    return;
+  }
+  if (network_) {
+    network_transport(initiator, *target, transaction, delay);
     return;
   }
   const sc_core::sc_time one_way = clock_.span(kHopsOneWay * params_.hop_cycles);
@@ -202,6 +450,7 @@ void Noc::reset() {
     target->read.reset();
     target->write.reset();
   }
+  if (network_) network_->reset();
   bytes_carried_ = 0;
 }
 

@@ -7,21 +7,33 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <systemc>
 #include <tlm>
 #include <vector>
 
 #include "hw/noc/bandwidth.hpp"
+#include "hw/noc/link_network.hpp"
 #include "hw/noc/origin.hpp"
 #include "hw/sync/clock.hpp"
 
 namespace cx::hw {
 
+// A network of routers in place of the crossbar.
+struct NocNetworkParams {
+  Topology topology;
+  LinkNetworkParams links;                  // their cycle is in 1/65536 cycles of the chip
+  std::map<std::string, unsigned> routers;  // of initiators and memories by name (place_blocks())
+};
+
 struct NocParams {
-  double bytes_per_cycle = 64;  // of one link, each direction (noc.bytes_per_cycle)
+  double bytes_per_cycle = 64;  // of one link of the crossbar, each direction (noc.bytes_per_cycle)
   Cycles hop_cycles = 4;        // latency of one hop (noc.hop_cycles); initiator to target are two hops
+  std::optional<NocNetworkParams> network = {};  // none: a crossbar
 };
 
 class MemoryErrors;  // hw/ras
@@ -38,6 +50,16 @@ class MemoryTiming {
 
   // Part of that time before the first byte moves on an idle memory.
   virtual Cycles access_latency() const = 0;
+
+  // Parts of the memory that have a place of their own in a network, and which of them serves the byte at `offset`.
+  // Stripes of stripe_bytes() (0: there is one part) go round the parts; after stripes() of them it begins again.
+  virtual unsigned ports() const { return 1; }
+  virtual unsigned port_of(std::uint64_t offset) const {
+    (void)offset;
+    return 0;
+  }
+  virtual std::uint64_t stripe_bytes() const { return 0; }
+  virtual unsigned stripes() const { return ports(); }
 };
 
 // Initiators and targets are added at elaboration. The sockets of initiators and targets have the TLM default width of
@@ -47,7 +69,7 @@ class MemoryTiming {
 // target adds. An address range that is not inside one window completes with TLM_ADDRESS_ERROR_RESPONSE.
 class Noc : public sc_core::sc_module {
  public:
-  static constexpr unsigned kHopsOneWay = 2;  // initiator to target
+  static constexpr unsigned kHopsOneWay = 2;  // initiator to target on the crossbar
 
   using InitiatorId = unsigned;
   using TargetId = unsigned;
@@ -60,7 +82,9 @@ class Noc : public sc_core::sc_module {
                             regs::Side side = regs::Side::firmware);
 
   // Connects a target socket at [base, base + size). Windows that overlap throw std::invalid_argument.
-  // `timing`: the target's own share of reserve(); none for registers. `lanes`: parallel links to this target.
+  // `timing`: the target's own share of reserve(); none for registers. `lanes`: parallel links to this target on the
+  // crossbar. On a network each port of `timing` hangs where NAME0, NAME1, ... are placed; targets that have no
+  // place of their own share the node `registers`.
   TargetId add_target(const std::string &name, std::uint64_t base, std::uint64_t size, tlm::tlm_target_socket<> &socket,
                       MemoryTiming *timing = nullptr, unsigned lanes = 1);
 
@@ -73,8 +97,14 @@ class Noc : public sc_core::sc_module {
     return reserve(initiator, start, address, bytes, bytes, write);
   }
 
+  // One read of [address, address + bytes) whose data several initiators take: every link carries them once. The first
+  // of `takers` asks. Returns the cycle at which all have the last byte; `arrivals`, if given, gets that of each.
+  // Throws std::invalid_argument without takers, std::out_of_range for addresses that are not mapped.
+  Cycles reserve_multicast(std::span<const InitiatorId> takers, Cycles start, std::uint64_t address,
+                           std::uint64_t bytes, std::vector<Cycles> *arrivals = nullptr);
+
   // What reserve() takes for an access to `address` beyond the transfer itself when nothing else is under way.
-  Cycles latency(std::uint64_t address, bool write) const;
+  Cycles latency(InitiatorId initiator, std::uint64_t address, bool write) const;
 
   // Whether [address, address + bytes) lies in one window.
   bool mapped(std::uint64_t address, std::uint64_t bytes) const { return route(address, bytes) != nullptr; }
@@ -85,6 +115,10 @@ class Noc : public sc_core::sc_module {
 
   // Payload bytes carried since reset, both directions.
   std::uint64_t bytes_carried() const { return bytes_carried_; }
+  // Those bytes times the links that each crossed: two on the crossbar.
+  std::uint64_t byte_hops() const { return network_ ? network_->byte_hops() : kHopsOneWay * bytes_carried_; }
+  // The network's links and their counters; nullptr for a crossbar.
+  const LinkNetwork *network() const { return network_.get(); }
   const Clock &clock() const { return clock_; }
   const NocParams &params() const { return params_; }
 
@@ -103,8 +137,25 @@ class Noc : public sc_core::sc_module {
   void invalidate_direct_mem_ptr(int target, sc_dt::uint64 first, sc_dt::uint64 last);
   Cycles hold_links(Initiator &initiator, Target &target, Cycles start, std::uint64_t bytes, bool write);
 
+  // ---- the network's counterparts ----
+  struct Piece;
+  struct Part;
+  static void split(const Target &target, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes,
+                    std::vector<Part> &parts);
+  static LinkNetwork::NodeId node_of(const Target &target, std::uint64_t offset);
+  LinkNetwork::NodeId attach(const std::string &name);
+  std::uint64_t fine_start(Cycles start);
+  Cycles network_read(std::span<const InitiatorId> takers, Target &target, Cycles start, std::uint64_t offset,
+                      std::uint64_t span, std::uint64_t bytes, std::vector<Cycles> *arrivals);
+  Cycles network_write(Initiator &initiator, Target &target, Cycles start, std::uint64_t offset, std::uint64_t span,
+                       std::uint64_t bytes);
+  void network_transport(Initiator &initiator, Target &target, tlm::tlm_generic_payload &transaction,
+                         sc_core::sc_time &delay);
+
   Clock clock_;
   NocParams params_;
+  std::unique_ptr<LinkNetwork> network_;
+  std::map<std::string, LinkNetwork::NodeId> shared_nodes_;
   std::deque<std::unique_ptr<Initiator>> initiators_;
   std::deque<std::unique_ptr<Target>> targets_;
   std::vector<Target *> by_base_;

@@ -28,6 +28,13 @@ struct FaultPlan {
   bool operator==(const FaultPlan &) const = default;
 };
 
+// Routers of blocks, each as BLOCK@COLUMN:ROW.
+struct Placement {
+  std::vector<std::string> items;
+
+  bool operator==(const Placement &) const = default;
+};
+
 // Plain values; the loader hands it out const after every check has passed.
 struct Chip {
   std::string name{};  // Name of the configuration, as it appears in reports.
@@ -111,8 +118,18 @@ struct Chip {
     bool operator==(const DramSection &) const = default;
   } dram;
   struct NocSection {
-    uint32_t bytes_per_cycle = 64;  // Width of one link in each direction. [bytes per cycle]
-    uint32_t hop_cycles = 4;  // Latency of one hop; an access takes two in each direction. [cycles]
+    std::string topology = "crossbar";  // How initiators and targets are connected: crossbar (two hops, each with a link of its own), or a network of routers, a two-dimensional mesh or a ring (noc.columns and the keys after it).
+    uint32_t bytes_per_cycle = 64;  // Width of one link in each direction; on a network a flit. [bytes per cycle]
+    uint32_t hop_cycles = 4;  // Latency of one hop of the crossbar; an access takes two in each direction. [cycles]
+    uint32_t columns = 4;  // Columns of a mesh, or routers of a ring (3 or more).
+    uint32_t rows = 4;  // Rows of a mesh; a ring has one.
+    double clock_mhz = 0;  // Clock of routers and links of a network; 0: the chip's. [MHz]
+    uint32_t router_cycles = 3;  // A head flit's way through a router. [cycles of the network]
+    uint32_t link_cycles = 1;  // A flit's time on a link between routers, or between a router and its block. [cycles of the network]
+    uint32_t vcs = 4;  // Virtual channels of a router's input; a ring divides them among two classes.
+    uint32_t vc_buffer_flits = 8;  // Buffer of a virtual channel. All of them together limit what one stream gets of a link: what is sent in a credit's round trip. [flits]
+    uint32_t packet_bytes = 256;  // Largest payload of a packet on a network. Its head is a flit more. [bytes]
+    Placement placement{};  // Routers of blocks that shall not be where hw/noc/README.md says: none, or a list of BLOCK@COLUMN:ROW. Blocks: host, sdma, cp, registers, tcm, load, store, dmmu, vpu, sca, spm, dram0, dram1 and so on.
     bool operator==(const NocSection &) const = default;
   } noc;
   struct DmaSection {
@@ -188,7 +205,7 @@ struct Chip {
   struct EnergySection {
     std::string table = "n7";  // Energy of operations: a table that ships (n28, n16, n7, n5, n3), or the path of a file of that form, relative to the file that names it.
     std::string dram = "lpddr5";  // Kind of DRAM, for its energy.
-    double hop_mm = 2;  // Wire of one hop of the NoC; a transfer takes two. [mm]
+    double hop_mm = 2;  // Wire of one link of the NoC; a transfer over the crossbar takes two. [mm]
     bool operator==(const EnergySection &) const = default;
   } energy;
 
@@ -254,51 +271,61 @@ void visit(ChipType &chip, F &&f) {
   f(53u, chip.dram.timing.cs);
   f(54u, chip.dram.timing.rfc);
   f(55u, chip.dram.timing.refi);
-  f(56u, chip.noc.bytes_per_cycle);
-  f(57u, chip.noc.hop_cycles);
-  f(58u, chip.dma.setup_cycles);
-  f(59u, chip.dma.bytes_per_cycle);
-  f(60u, chip.dma.element_cycles);
-  f(61u, chip.sdma.channels);
-  f(62u, chip.dmmu.tiles);
-  f(63u, chip.dmmu.tile.rows);
-  f(64u, chip.dmmu.tile.cols);
-  f(65u, chip.dmmu.tile.acc_rows);
-  f(66u, chip.dmmu.tile.pack);
-  f(67u, chip.dmmu.tile.stages);
-  f(68u, chip.dmmu.rtl_tiles);
-  f(69u, chip.dmmu.dataflow);
-  f(70u, chip.dmmu.overlap_folds);
-  f(71u, chip.dmmu.formats);
-  f(72u, chip.sca.tiles);
-  f(73u, chip.sca.tile.rows);
-  f(74u, chip.sca.tile.cols);
-  f(75u, chip.sca.tile.acc_rows);
-  f(76u, chip.sca.tile.depth);
-  f(77u, chip.sca.tile.window);
-  f(78u, chip.sca.tile.queue);
-  f(79u, chip.sca.rtl_tiles);
-  f(80u, chip.array.shared);
-  f(81u, chip.array.sca_tiles);
-  f(82u, chip.array.switch_cycles);
-  f(83u, chip.vpu.lanes);
-  f(84u, chip.vpu.startup_cycles);
-  f(85u, chip.vpu.special_cycles);
-  f(86u, chip.pcie.gen);
-  f(87u, chip.pcie.width);
-  f(88u, chip.pcie.mps);
-  f(89u, chip.pcie.mrrs);
-  f(90u, chip.pcie.tags);
-  f(91u, chip.pcie.rcb);
-  f(92u, chip.pcie.latency_ns);
-  f(93u, chip.pcie.vendor_id);
-  f(94u, chip.pcie.device_id);
-  f(95u, chip.faults.door);
-  f(96u, chip.faults.seed);
-  f(97u, chip.faults.plan);
-  f(98u, chip.energy.table);
-  f(99u, chip.energy.dram);
-  f(100u, chip.energy.hop_mm);
+  f(56u, chip.noc.topology);
+  f(57u, chip.noc.bytes_per_cycle);
+  f(58u, chip.noc.hop_cycles);
+  f(59u, chip.noc.columns);
+  f(60u, chip.noc.rows);
+  f(61u, chip.noc.clock_mhz);
+  f(62u, chip.noc.router_cycles);
+  f(63u, chip.noc.link_cycles);
+  f(64u, chip.noc.vcs);
+  f(65u, chip.noc.vc_buffer_flits);
+  f(66u, chip.noc.packet_bytes);
+  f(67u, chip.noc.placement);
+  f(68u, chip.dma.setup_cycles);
+  f(69u, chip.dma.bytes_per_cycle);
+  f(70u, chip.dma.element_cycles);
+  f(71u, chip.sdma.channels);
+  f(72u, chip.dmmu.tiles);
+  f(73u, chip.dmmu.tile.rows);
+  f(74u, chip.dmmu.tile.cols);
+  f(75u, chip.dmmu.tile.acc_rows);
+  f(76u, chip.dmmu.tile.pack);
+  f(77u, chip.dmmu.tile.stages);
+  f(78u, chip.dmmu.rtl_tiles);
+  f(79u, chip.dmmu.dataflow);
+  f(80u, chip.dmmu.overlap_folds);
+  f(81u, chip.dmmu.formats);
+  f(82u, chip.sca.tiles);
+  f(83u, chip.sca.tile.rows);
+  f(84u, chip.sca.tile.cols);
+  f(85u, chip.sca.tile.acc_rows);
+  f(86u, chip.sca.tile.depth);
+  f(87u, chip.sca.tile.window);
+  f(88u, chip.sca.tile.queue);
+  f(89u, chip.sca.rtl_tiles);
+  f(90u, chip.array.shared);
+  f(91u, chip.array.sca_tiles);
+  f(92u, chip.array.switch_cycles);
+  f(93u, chip.vpu.lanes);
+  f(94u, chip.vpu.startup_cycles);
+  f(95u, chip.vpu.special_cycles);
+  f(96u, chip.pcie.gen);
+  f(97u, chip.pcie.width);
+  f(98u, chip.pcie.mps);
+  f(99u, chip.pcie.mrrs);
+  f(100u, chip.pcie.tags);
+  f(101u, chip.pcie.rcb);
+  f(102u, chip.pcie.latency_ns);
+  f(103u, chip.pcie.vendor_id);
+  f(104u, chip.pcie.device_id);
+  f(105u, chip.faults.door);
+  f(106u, chip.faults.seed);
+  f(107u, chip.faults.plan);
+  f(108u, chip.energy.table);
+  f(109u, chip.energy.dram);
+  f(110u, chip.energy.hop_mm);
 }
 
 }  // namespace cx::config

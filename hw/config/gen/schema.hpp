@@ -10,7 +10,7 @@
 
 namespace cx::config {
 
-enum class KeyType : uint8_t { int_, float_, bool_, string_, enum_, enum_list_, tile_set_, fault_plan_ };
+enum class KeyType : uint8_t { int_, float_, bool_, string_, enum_, enum_list_, tile_set_, fault_plan_, placement_ };
 
 struct KnownValue {
   const char *value;
@@ -37,13 +37,14 @@ namespace schema_detail {
 inline constexpr std::array<const char *, 7> allowed_14{{"none", "ddr4_3200", "ddr5_4800", "lpddr4_4266", "lpddr5_6400", "hbm2e_3200", "hbm3_6400"}};
 inline constexpr std::array<const char *, 2> allowed_16{{"open", "closed"}};
 inline constexpr std::array<const char *, 3> allowed_17{{"sideband", "inline", "none"}};
-inline constexpr std::array<const char *, 2> allowed_69{{"ws", "os"}};
-inline constexpr std::array<KnownValue, 1> known_69{{{"is", "input stationary"}}};
-inline constexpr std::array<const char *, 6> allowed_71{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
-inline constexpr std::array<const char *, 7> allowed_99{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
+inline constexpr std::array<const char *, 3> allowed_56{{"crossbar", "mesh", "ring"}};
+inline constexpr std::array<const char *, 2> allowed_79{{"ws", "os"}};
+inline constexpr std::array<KnownValue, 1> known_79{{{"is", "input stationary"}}};
+inline constexpr std::array<const char *, 6> allowed_81{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
+inline constexpr std::array<const char *, 7> allowed_109{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 101> kSchema{{
+inline constexpr std::array<KeyInfo, 111> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -100,8 +101,18 @@ inline constexpr std::array<KeyInfo, 101> kSchema{{
     {"dram.timing.cs", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Idle bus between ranks."},
     {"dram.timing.rfc", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Refresh of all banks."},
     {"dram.timing.refi", KeyType::int_, "ticks", 0, 1000000000, false, 1, {}, {}, false, "0", "0 to 1000000000", false, "Refresh to refresh."},
-    {"noc.bytes_per_cycle", KeyType::int_, "bytes per cycle", 1, 65536, false, 1, {}, {}, false, "64", "1 to 65536", false, "Width of one link in each direction."},
-    {"noc.hop_cycles", KeyType::int_, "cycles", 0, 1000, false, 1, {}, {}, false, "4", "0 to 1000", false, "Latency of one hop; an access takes two in each direction."},
+    {"noc.topology", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_56, {}, false, "crossbar", "crossbar, mesh, ring", false, "How initiators and targets are connected: crossbar (two hops, each with a link of its own), or a network of routers, a two-dimensional mesh or a ring (noc.columns and the keys after it)."},
+    {"noc.bytes_per_cycle", KeyType::int_, "bytes per cycle", 1, 65536, false, 1, {}, {}, false, "64", "1 to 65536", false, "Width of one link in each direction; on a network a flit."},
+    {"noc.hop_cycles", KeyType::int_, "cycles", 0, 1000, false, 1, {}, {}, false, "4", "0 to 1000", false, "Latency of one hop of the crossbar; an access takes two in each direction."},
+    {"noc.columns", KeyType::int_, "", 1, 64, false, 1, {}, {}, false, "4", "1 to 64", false, "Columns of a mesh, or routers of a ring (3 or more)."},
+    {"noc.rows", KeyType::int_, "", 1, 64, false, 1, {}, {}, false, "4", "1 to 64", false, "Rows of a mesh; a ring has one."},
+    {"noc.clock_mhz", KeyType::float_, "MHz", 0, 10000, false, 1, {}, {}, false, "0", "0 to 10000", false, "Clock of routers and links of a network; 0: the chip's."},
+    {"noc.router_cycles", KeyType::int_, "cycles of the network", 1, 64, false, 1, {}, {}, false, "3", "1 to 64", false, "A head flit's way through a router."},
+    {"noc.link_cycles", KeyType::int_, "cycles of the network", 1, 64, false, 1, {}, {}, false, "1", "1 to 64", false, "A flit's time on a link between routers, or between a router and its block."},
+    {"noc.vcs", KeyType::int_, "", 1, 64, false, 1, {}, {}, false, "4", "1 to 64", false, "Virtual channels of a router's input; a ring divides them among two classes."},
+    {"noc.vc_buffer_flits", KeyType::int_, "flits", 1, 1024, false, 1, {}, {}, false, "8", "1 to 1024", false, "Buffer of a virtual channel. All of them together limit what one stream gets of a link: what is sent in a credit's round trip."},
+    {"noc.packet_bytes", KeyType::int_, "bytes", 16, 65536, true, 1, {}, {}, false, "256", "16 to 65536, power of two", false, "Largest payload of a packet on a network. Its head is a flit more."},
+    {"noc.placement", KeyType::placement_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of BLOCK@COLUMN:ROW", false, "Routers of blocks that shall not be where hw/noc/README.md says: none, or a list of BLOCK@COLUMN:ROW. Blocks: host, sdma, cp, registers, tcm, load, store, dmmu, vpu, sca, spm, dram0, dram1 and so on."},
     {"dma.setup_cycles", KeyType::int_, "cycles", 0, 100000, false, 1, {}, {}, false, "8", "0 to 100000", false, "Start of a transfer of the load or store engine."},
     {"dma.bytes_per_cycle", KeyType::int_, "bytes per cycle", 1, 65536, false, 1, {}, {}, false, "64", "1 to 65536", false, "Datapath of the load and store engines."},
     {"dma.element_cycles", KeyType::float_, "cycles", 0, 1000, false, 1, {}, {}, false, "1", "0 to 1000", false, "Address generation for each contiguous run of a strided transfer."},
@@ -113,9 +124,9 @@ inline constexpr std::array<KeyInfo, 101> kSchema{{
     {"dmmu.tile.pack", KeyType::int_, "", 1, 4, true, 1, {}, {}, false, "1", "1 to 4, power of two", true, "Products of 8-bit formats that a processing element does in a cycle: its 32-bit slot holds that many neighbours along K."},
     {"dmmu.tile.stages", KeyType::int_, "cycles", 1, 4, false, 1, {}, {}, false, "1", "1 to 4", false, "Pipeline depth of a processing element: cycles from a partial sum's arrival to its departure."},
     {"dmmu.rtl_tiles", KeyType::tile_set_, "", 0, 0, false, 1, {}, {}, false, "none", "none, all, or a list of tile numbers", false, "Tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers."},
-    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_69, schema_detail::known_69, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
+    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_79, schema_detail::known_79, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
     {"dmmu.overlap_folds", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "true", "true or false", false, "Whether the next weights are loaded into the shadow bank while a pass is running."},
-    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_71, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
+    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_81, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
     {"sca.tiles", KeyType::int_, "", 0, 1024, false, 1, {}, {}, false, "0", "0 to 1024", true, "Tiles of the sparse computing accelerator; 0: the chip has none."},
     {"sca.tile.rows", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Lanes of a sparse tile: rows of M."},
     {"sca.tile.cols", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Columns of a sparse tile: columns of a group of weights."},
@@ -143,8 +154,8 @@ inline constexpr std::array<KeyInfo, 101> kSchema{{
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
     {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n28, n16, n7, n5, n3), or the path of a file of that form, relative to the file that names it."},
-    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_99, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
-    {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_109, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one link of the NoC; a transfer over the crossbar takes two."},
 }};
 
 }  // namespace cx::config

@@ -159,4 +159,74 @@
 #define CX_PERF_DRAM_REFRESH_NS_HI 0x094
 #define CX_PERF_DRAM_REFRESH_NS_HI_RESET 0x0u
 
+/* The network on chip. host ro, firmware ro */
+#define CX_PERF_NOC_SHAPE 0x100
+#define CX_PERF_NOC_SHAPE_RESET 0x0u
+#define CX_PERF_NOC_SHAPE_KIND_SHIFT 0
+#define CX_PERF_NOC_SHAPE_KIND_WIDTH 4
+#define CX_PERF_NOC_SHAPE_KIND_MASK 0xfu
+#define CX_PERF_NOC_SHAPE_KIND_CROSSBAR 0u
+#define CX_PERF_NOC_SHAPE_KIND_MESH 1u
+#define CX_PERF_NOC_SHAPE_KIND_RING 2u
+#define CX_PERF_NOC_SHAPE_COLUMNS_SHIFT 8
+#define CX_PERF_NOC_SHAPE_COLUMNS_WIDTH 8
+#define CX_PERF_NOC_SHAPE_COLUMNS_MASK 0xff00u
+#define CX_PERF_NOC_SHAPE_ROWS_SHIFT 16
+#define CX_PERF_NOC_SHAPE_ROWS_WIDTH 8
+#define CX_PERF_NOC_SHAPE_ROWS_MASK 0xff0000u
+
+/* Links of a network, 0 for a crossbar: those between routers first, then those of the blocks. host ro, firmware ro */
+#define CX_PERF_NOC_LINKS 0x104
+#define CX_PERF_NOC_LINKS_RESET 0x0u
+
+/* Link that the registers below tell of; beyond the last they read 0. host rw, firmware rw */
+#define CX_PERF_NOC_LINK 0x108
+#define CX_PERF_NOC_LINK_RESET 0x0u
+
+/* Where the link leads from and to: the number of a router (row by row), or that of a block; DRAM plus its number for a channel of DRAM. host ro, firmware ro */
+#define CX_PERF_NOC_ENDS 0x10c
+#define CX_PERF_NOC_ENDS_RESET 0x0u
+#define CX_PERF_NOC_ENDS_FROM_SHIFT 0
+#define CX_PERF_NOC_ENDS_FROM_WIDTH 16
+#define CX_PERF_NOC_ENDS_FROM_MASK 0xffffu
+#define CX_PERF_NOC_ENDS_FROM_HOST 16384u
+#define CX_PERF_NOC_ENDS_FROM_SDMA 16385u
+#define CX_PERF_NOC_ENDS_FROM_CP 16386u
+#define CX_PERF_NOC_ENDS_FROM_REGISTERS 16387u
+#define CX_PERF_NOC_ENDS_FROM_TCM 16388u
+#define CX_PERF_NOC_ENDS_FROM_LOAD 16389u
+#define CX_PERF_NOC_ENDS_FROM_STORE 16390u
+#define CX_PERF_NOC_ENDS_FROM_DMMU 16391u
+#define CX_PERF_NOC_ENDS_FROM_VPU 16392u
+#define CX_PERF_NOC_ENDS_FROM_SCA 16393u
+#define CX_PERF_NOC_ENDS_FROM_SPM 16394u
+#define CX_PERF_NOC_ENDS_FROM_DRAM 20480u
+#define CX_PERF_NOC_ENDS_TO_SHIFT 16
+#define CX_PERF_NOC_ENDS_TO_WIDTH 16
+#define CX_PERF_NOC_ENDS_TO_MASK 0xffff0000u
+
+/* Payload bytes that the link carried, low word. host ro, firmware ro */
+#define CX_PERF_NOC_BYTES_LO 0x110
+#define CX_PERF_NOC_BYTES_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_NOC_BYTES_HI 0x114
+#define CX_PERF_NOC_BYTES_HI_RESET 0x0u
+
+/* Core cycles for which the link was taken, heads and requests of packets included, low word. host ro, firmware ro */
+#define CX_PERF_NOC_BUSY_LO 0x118
+#define CX_PERF_NOC_BUSY_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_NOC_BUSY_HI 0x11c
+#define CX_PERF_NOC_BUSY_HI_RESET 0x0u
+
+/* Core cycles that pieces of transfers waited for the link while it was taken, low word. host ro, firmware ro */
+#define CX_PERF_NOC_WAITED_LO 0x120
+#define CX_PERF_NOC_WAITED_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_NOC_WAITED_HI 0x124
+#define CX_PERF_NOC_WAITED_HI_RESET 0x0u
+
 #endif

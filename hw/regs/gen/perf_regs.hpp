@@ -49,10 +49,29 @@ enum class PerfReg : uint16_t {
   DRAM_TURN_NS_HI,  // 0x08c High word.
   DRAM_REFRESH_NS_LO,  // 0x090 Time lost to refreshes, low word.
   DRAM_REFRESH_NS_HI,  // 0x094 High word.
+  NOC_SHAPE,  // 0x100 The network on chip.
+  NOC_LINKS,  // 0x104 Links of a network, 0 for a crossbar: those between routers first, then those of the blocks.
+  NOC_LINK,  // 0x108 Link that the registers below tell of; beyond the last they read 0.
+  NOC_ENDS,  // 0x10c Where the link leads from and to: the number of a router (row by row), or that of a block; DRAM plus its number for a channel of DRAM.
+  NOC_BYTES_LO,  // 0x110 Payload bytes that the link carried, low word.
+  NOC_BYTES_HI,  // 0x114 High word.
+  NOC_BUSY_LO,  // 0x118 Core cycles for which the link was taken, heads and requests of packets included, low word.
+  NOC_BUSY_HI,  // 0x11c High word.
+  NOC_WAITED_LO,  // 0x120 Core cycles that pieces of transfers waited for the link while it was taken, low word.
+  NOC_WAITED_HI,  // 0x124 High word.
 };
 
 namespace perf_detail {
-inline constexpr std::array<RegDesc, 38> table{{
+inline constexpr std::array<FieldDesc, 3> NOC_SHAPE_fields{{
+    {"KIND", 0, 4, Access::ro, Access::ro},
+    {"COLUMNS", 8, 8, Access::ro, Access::ro},
+    {"ROWS", 16, 8, Access::ro, Access::ro},
+}};
+inline constexpr std::array<FieldDesc, 2> NOC_ENDS_fields{{
+    {"FROM", 0, 16, Access::ro, Access::ro},
+    {"TO", 16, 16, Access::ro, Access::ro},
+}};
+inline constexpr std::array<RegDesc, 48> table{{
     {"DRAM_RD_LO", 0x0, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_RD_HI", 0x4, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_WR_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -91,12 +110,42 @@ inline constexpr std::array<RegDesc, 38> table{{
     {"DRAM_TURN_NS_HI", 0x8c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_REFRESH_NS_LO", 0x90, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_REFRESH_NS_HI", 0x94, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_SHAPE", 0x100, 1, 0x4, 0x0u, Access::ro, Access::ro, NOC_SHAPE_fields},
+    {"NOC_LINKS", 0x104, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_LINK", 0x108, 1, 0x4, 0x0u, Access::rw, Access::rw, {}},
+    {"NOC_ENDS", 0x10c, 1, 0x4, 0x0u, Access::ro, Access::ro, NOC_ENDS_fields},
+    {"NOC_BYTES_LO", 0x110, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_BYTES_HI", 0x114, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_BUSY_LO", 0x118, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_BUSY_HI", 0x11c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_WAITED_LO", 0x120, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_WAITED_HI", 0x124, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
 }};
 }  // namespace perf_detail
 
 class PerfRegs : public TypedRegFile<PerfReg> {
  public:
   static constexpr uint32_t kSize = 0x1000;
+  static constexpr Field<Reg> NOC_SHAPE_KIND{Reg::NOC_SHAPE, 0, 4};
+  static constexpr uint32_t NOC_SHAPE_KIND_CROSSBAR = 0;
+  static constexpr uint32_t NOC_SHAPE_KIND_MESH = 1;
+  static constexpr uint32_t NOC_SHAPE_KIND_RING = 2;
+  static constexpr Field<Reg> NOC_SHAPE_COLUMNS{Reg::NOC_SHAPE, 8, 8};
+  static constexpr Field<Reg> NOC_SHAPE_ROWS{Reg::NOC_SHAPE, 16, 8};
+  static constexpr Field<Reg> NOC_ENDS_FROM{Reg::NOC_ENDS, 0, 16};
+  static constexpr uint32_t NOC_ENDS_FROM_HOST = 16384;
+  static constexpr uint32_t NOC_ENDS_FROM_SDMA = 16385;
+  static constexpr uint32_t NOC_ENDS_FROM_CP = 16386;
+  static constexpr uint32_t NOC_ENDS_FROM_REGISTERS = 16387;
+  static constexpr uint32_t NOC_ENDS_FROM_TCM = 16388;
+  static constexpr uint32_t NOC_ENDS_FROM_LOAD = 16389;
+  static constexpr uint32_t NOC_ENDS_FROM_STORE = 16390;
+  static constexpr uint32_t NOC_ENDS_FROM_DMMU = 16391;
+  static constexpr uint32_t NOC_ENDS_FROM_VPU = 16392;
+  static constexpr uint32_t NOC_ENDS_FROM_SCA = 16393;
+  static constexpr uint32_t NOC_ENDS_FROM_SPM = 16394;
+  static constexpr uint32_t NOC_ENDS_FROM_DRAM = 20480;
+  static constexpr Field<Reg> NOC_ENDS_TO{Reg::NOC_ENDS, 16, 16};
 
   PerfRegs() : TypedRegFile(perf_detail::table, kSize) {}
 };

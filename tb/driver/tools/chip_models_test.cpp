@@ -84,6 +84,46 @@ TEST_CASE("the direction classifier on tiny: RTL tiles and model tiles agree in 
   }
 }
 
+TEST_CASE(
+    "the direction classifier over a mesh and a ring: the same bytes, more cycles, links that tell where they went") {
+  const fs::path model = cx::tb::ocr_models() / "ch_ppocr_mobile_v2.0_cls_infer.onnx";
+  if (!present(model)) return;
+  for (const std::string chip : {"tiny", "cx3210"}) {
+    const Folder folder;
+    std::string first_output;
+    uint64_t first_cycles = 0;
+    for (const std::string network :
+         {"", " --set noc.topology=mesh", " --set noc.topology=ring --set noc.columns=12 --set noc.rows=1"}) {
+      const std::string output = folder / ("output" + std::to_string(network.size()));
+      const Result result = run_cx("run " + model.string() + " --config " + chip + network +
+                                   " --task ocr-direction --input x=examples/text_line.png --json --output " + output);
+      INFO(result.text);
+      REQUIRE(result.status == 0);
+      const auto json = nlohmann::json::parse(result.text);
+      const std::string bytes = bytes_of(fs::path(output) / "output_0.pb");
+      const auto cycles = json["cycles"].get<uint64_t>();
+      if (network.empty()) {
+        first_output = bytes;
+        first_cycles = cycles;
+        CHECK_FALSE(bytes.empty());
+        CHECK_FALSE(json.contains("noc"));
+        continue;
+      }
+      CHECK(bytes == first_output);
+      CHECK(cycles > first_cycles);
+      CHECK(cycles < first_cycles * 3 / 2);
+      uint64_t loaded = 0;
+      for (const auto &link : json["noc"]["links_used"]) {
+        CHECK(link["utilisation"] > 0);
+        CHECK(link["utilisation"] <= 1);
+        if (link["to"] == "load") loaded += link["bytes"].get<uint64_t>();
+      }
+      CHECK(loaded >= json["engines"]["load"]["bytes_read"].get<uint64_t>());
+      CHECK(loaded <= json["bytes"]["noc"].get<uint64_t>());
+    }
+  }
+}
+
 TEST_CASE("the direction classifier in 8-bit precisions answers as the FP32 reference") {
   const fs::path model = cx::tb::ocr_models() / "ch_ppocr_mobile_v2.0_cls_infer.onnx";
   if (!present(model)) return;

@@ -538,3 +538,52 @@ TEST_CASE("configuration services") {
   CHECK(std::string(text).find("'dmmu.tiles'") != std::string::npos);
   std::free(text);
 }
+
+TEST_CASE("a chip with a network of routers computes the same, takes longer, and its links tell where the bytes went") {
+  const auto run = [](const std::vector<const char *> &sets, uint64_t &cycles, uint64_t &store_link, uint64_t &noc) {
+    Card card(sets);
+    ready(card);
+    const uint16_t count = 4000;
+    const AddRun result = run_add(card, image_of(add_program(count), 4, arch_hash(card)), count);
+    CHECK(result.completion.status == CX_STATUS_OK);
+    CHECK(result.mismatches == 0);
+    cycles = result.completion.end - result.completion.start;
+    const auto perf = [&](uint64_t offset) { return card.read(CX_MAP_PERF_OFFSET + offset); };
+    const uint32_t links = perf(CX_PERF_NOC_LINKS);
+    store_link = 0;
+    for (uint32_t link = 0; link < links; ++link) {
+      card.write(CX_MAP_PERF_OFFSET + CX_PERF_NOC_LINK, link);
+      const uint64_t bytes = perf(CX_PERF_NOC_BYTES_LO) | uint64_t{perf(CX_PERF_NOC_BYTES_HI)} << 32;
+      const uint64_t busy = perf(CX_PERF_NOC_BUSY_LO) | uint64_t{perf(CX_PERF_NOC_BUSY_HI)} << 32;
+      CHECK(busy >= bytes / 32);  // a flit of 32 bytes a cycle
+      const uint32_t ends = perf(CX_PERF_NOC_ENDS);
+      if ((ends & CX_PERF_NOC_ENDS_FROM_MASK) == CX_PERF_NOC_ENDS_FROM_STORE) store_link += bytes;
+    }
+    card.write(CX_MAP_PERF_OFFSET + CX_PERF_NOC_LINK, links);
+    CHECK(perf(CX_PERF_NOC_ENDS) == 0);
+    CHECK(perf(CX_PERF_NOC_BUSY_LO) == 0);
+    noc = perf(CX_PERF_NOC_LO);
+    const uint32_t shape = perf(CX_PERF_NOC_SHAPE);
+    CHECK((links == 0) == (shape == CX_PERF_NOC_SHAPE_KIND_CROSSBAR));
+  };
+  uint64_t crossbar = 0, mesh = 0, ring = 0, stored = 0, noc = 0;
+  run({}, crossbar, stored, noc);
+  CHECK(stored == 0);
+  run({"noc.topology=mesh"}, mesh, stored, noc);
+  CHECK(stored >= 16000);  // the engine's results, and reads of its registers
+  CHECK(stored < 16100);
+  CHECK(noc > 3 * 16000);
+  run({"noc.topology=ring", "noc.columns=12", "noc.rows=1"}, ring, stored, noc);
+  CHECK(stored >= 16000);
+  CHECK(stored < 16100);
+  // Channels and pseudo channels of a part have their places, too.
+  uint64_t part = 0;
+  run({"noc.topology=mesh", "dram.preset=hbm2e_3200", "dram.channels=4"}, part, stored, noc);
+  CHECK(part > 0);
+  CHECK(stored >= 16000);
+  INFO("cycles of the launch: crossbar " << crossbar << ", mesh " << mesh << ", ring " << ring);
+  CHECK(mesh > crossbar);
+  CHECK(ring > crossbar);
+  CHECK(mesh < 2 * crossbar);
+  CHECK(ring < 2 * crossbar);
+}

@@ -183,6 +183,13 @@ TEST_CASE("every value of every key that is out of range is refused at its place
         refused("[{kind: iommu, at_us: '1,count=2'}]");
         refused("[{kind: ecc_corrected, address: 0x1fffffffff}]");
         break;
+      case KeyType::placement_:
+        refused("some");
+        refused("[load]");
+        refused("[load@3]");
+        refused("['@1:1']");
+        refused("[3:load@1]");
+        break;
     }
   }
 }
@@ -299,6 +306,32 @@ TEST_CASE("relations between keys") {
   CHECK(says(error_in(kName + "dram: {mib: 100, channels: 3}\n"), "do not divide into 3 channels"));
 }
 
+TEST_CASE("a network of routers has to be possible; beside a crossbar its keys have no effect") {
+  const auto chip = chip_of(kName + "noc: {topology: mesh, columns: 3, rows: 2, placement: [load@2:1, dram3@0:0]}\n");
+  CHECK(chip.noc.placement.items == std::vector<std::string>{"load@2:1", "dram3@0:0"});
+  CHECK(chip_of(to_yaml(chip)) == chip);
+  CHECK(chip_of(kName + "noc: {topology: ring, columns: 3, rows: 1}\n").noc.columns == 3);
+  chip_of(kName + "noc: {columns: 1, placement: [load@9:9]}\n");
+
+  const auto refused = [](const std::string &keys, const std::string &key, const std::string &text) {
+    INFO(keys);
+    const auto error = error_in(kName + "noc:\n  " + keys + "\n");
+    CHECK(error.file() == "chip.yaml");
+    CHECK(error.line() >= 3);
+    CHECK(error.key() == key);
+    CHECK(says(error, text));
+  };
+  refused("topology: ring", "noc.topology", "a ring has one row; noc.rows is 4");
+  refused("topology: ring\n  rows: 2", "noc.rows", "a ring has one row; noc.rows is 2");
+  refused("topology: ring\n  rows: 1\n  columns: 2", "noc.columns", "a ring has 3 routers or more");
+  refused("topology: ring\n  rows: 1\n  vcs: 1", "noc.vcs", "2 virtual channels or more");
+  refused("topology: mesh\n  placement: [load@4:0]", "noc.placement", "no such router");
+  refused("topology: mesh\n  placement: [lode@1:0]", "noc.placement", "no such block");
+  refused("topology: mesh\n  placement: [dram4@1:0]", "noc.placement", "dram0 to dram3");
+  refused("topology: mesh\n  placement: [load@1:0, load@1:1]", "noc.placement", "placed twice");
+  refused("topology: mesh\n  placement: [load@a:0]", "noc.placement", "expected BLOCK@COLUMN:ROW");
+}
+
 TEST_CASE("the architecture hash changes with program keys and with nothing else") {
   for (const KeyInfo &info : kSchema) {
     std::string text = kName, other;
@@ -306,6 +339,7 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
     if (needs_part(info.key)) text += "dram.preset: ddr4_3200\n";
     if (std::string(info.key) == "array.shared") text += "sca.tiles: 8\n";
     if (std::string(info.key) == "array.sca_tiles") text += "dmmu.tiles: 64\nsca.tiles: 64\narray.shared: true\n";
+    if (std::string(info.key) == "noc.topology") text += "noc.rows: 1\n";
     const Chip base = chip_of(text);
     const uint64_t hash = arch_hash(base);
     switch (info.type) {
@@ -332,6 +366,9 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
         break;
       case KeyType::fault_plan_:
         other = "[iommu]";
+        break;
+      case KeyType::placement_:
+        other = "[load@1:1]";
         break;
       case KeyType::enum_:
         for (const auto &value : info.allowed) {

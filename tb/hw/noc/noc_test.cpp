@@ -343,11 +343,11 @@ TEST_CASE("bulk transfers over links and DRAM") {
   Bench &b = bench();
   // Read: 8 to get there, DRAM 4096 / 64 = 64 in parallel with the links' 4096 / 64, latency 80, 8 back.
   CHECK(b.noc.reserve(b.firmware_id, 0, kDramBase, 4096, false) == 8 + 80 + 64 + 8);
-  CHECK(b.noc.latency(kDramBase, false) == 96);
+  CHECK(b.noc.latency(b.firmware_id, kDramBase, false) == 96);
   b.reset();
   // Write: the last byte leaves at 64, arrives at 72, is stored 80 later.
   CHECK(b.noc.reserve(b.firmware_id, 0, kDramBase, 4096, true) == 64 + 8 + 80);
-  CHECK(b.noc.latency(kDramBase, true) == 88);
+  CHECK(b.noc.latency(b.firmware_id, kDramBase, true) == 88);
   b.reset();
   // Two initiators share the DRAM's channels (64 bytes a cycle), not each other's links.
   CHECK(b.noc.reserve(b.firmware_id, 0, kDramBase, 4096, false) == 160);

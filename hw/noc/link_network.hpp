@@ -1,0 +1,120 @@
+// The network as calendars of its links: prices transfers of any size without an event per packet. No SystemC.
+#ifndef HW_NOC_LINK_NETWORK_HPP
+#define HW_NOC_LINK_NETWORK_HPP
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hw/noc/link_calendar.hpp"
+#include "hw/noc/packet_network.hpp"
+#include "hw/noc/topology.hpp"
+
+namespace cx::hw {
+
+// Time is in units of which a cycle of the network has `cycle` (for the chip: 1/65536 core cycles).
+struct LinkNetworkParams {
+  RouterParams router;
+  unsigned flit_bytes = 64;     // what a link carries in a cycle (noc.bytes_per_cycle)
+  unsigned packet_bytes = 256;  // largest payload of a packet (noc.packet_bytes); its head is a flit of its own
+  std::uint64_t cycle = 65536;
+};
+
+// Nodes hang on routers by a link in each direction. The packets of a transfer follow each other along its route; a
+// link is held for their flits, and the head waits in a router's buffers until its next link is free (virtual
+// cut-through; the calendars do not bound the buffers, see README.md).
+class LinkNetwork {
+ public:
+  using NodeId = unsigned;
+
+  struct LinkUse {
+    std::string from, to;      // "r5" for router 5, or the name of a node
+    std::uint64_t bytes = 0;   // payload
+    std::uint64_t flits = 0;   // with heads and requests
+    std::uint64_t busy = 0;    // time taken
+    std::uint64_t waited = 0;  // time that pieces waited for this link
+    bool local = false;        // between a router and its node
+  };
+
+  // Throws std::invalid_argument for sizes of 0.
+  LinkNetwork(Topology topology, const LinkNetworkParams &params);
+
+  // At elaboration. Throws std::out_of_range for a router that does not exist.
+  NodeId attach(const std::string &name, unsigned router);
+  unsigned router_of(NodeId node) const { return nodes_.at(node).router; }
+
+  // Time from a head's departure to its arrival on an idle network.
+  std::uint64_t head_latency(NodeId from, NodeId to) const;
+  // Flits of `bytes` bytes of payload with their heads; a packet without payload is one flit.
+  std::uint64_t flits(std::uint64_t bytes) const;
+  std::uint64_t duration(std::uint64_t bytes) const { return flits(bytes) * params_.cycle; }
+  // How far apart the pieces of one mover are on a link at least because of the credits.
+  std::uint64_t pace(std::uint64_t flits) const;
+
+  // A piece of a transfer that can leave at `ready` or later. Returns when its last byte has arrived: never before an
+  // earlier piece of the same pair of nodes. `mover` is the node that asked: movers share links. On a link that others
+  // used lately a mover leaves room for twice what they took, at most for equal shares, and does not use that room.
+  std::uint64_t send(NodeId mover, NodeId from, NodeId to, std::uint64_t ready, std::uint64_t bytes);
+  // The same to several nodes over one tree of links: each link carries the piece once.
+  // Returns when the last node has it; `arrivals`, if given, gets the time of each.
+  std::uint64_t multicast(NodeId mover, NodeId from, std::span<const NodeId> to, std::uint64_t ready,
+                          std::uint64_t bytes, std::vector<std::uint64_t> *arrivals = nullptr);
+
+  // One packet of `flits` flits without payload (a request or an acknowledgement).
+  std::uint64_t control(NodeId from, NodeId to, std::uint64_t start, std::uint64_t flits = 1);
+
+  // No request from here on starts before `time`.
+  void advance(std::uint64_t time) { now_ = time > now_ ? time : now_; }
+
+  const Topology &topology() const { return topology_; }
+  const LinkNetworkParams &params() const { return params_; }
+  const std::vector<LinkUse> &uses() const { return uses_; }
+  const LinkCalendar &calendar(unsigned link) const { return calendars_.at(link); }
+  // Payload bytes times links between routers, and of nodes' own links.
+  std::uint64_t byte_hops() const { return byte_hops_; }
+
+  // Links free, counters zero.
+  void reset();
+
+ private:
+  struct Node {
+    std::string name;
+    unsigned router, out, in;  // links
+  };
+  struct Path {
+    std::vector<unsigned> links;
+    std::uint64_t last_arrival = 0;
+  };
+  // A mover on a link.
+  struct Share {
+    NodeId mover;
+    std::uint64_t taken = 0, at = 0;  // what it took lately, in time; forgotten linearly over kMemoryCycles
+    std::uint64_t next = 0;           // before this it leaves the link to others
+    std::uint64_t owed = 0;           // room to leave that is smaller than a piece
+  };
+
+  Path &path(NodeId from, NodeId to);
+  std::uint64_t hop_time() const;
+  LinkCalendar::Interval take(unsigned link, std::uint64_t earliest, std::uint64_t flits, std::uint64_t bytes);
+  LinkCalendar::Interval share(unsigned link, NodeId mover, std::uint64_t earliest, std::uint64_t flits,
+                               std::uint64_t bytes);
+  unsigned add_link(std::string from, std::string to, bool local);
+  // Part of the link's time that the others' room takes, in 1/65536.
+  std::uint64_t others_share(unsigned link, NodeId mover, std::uint64_t time) const;
+
+  Topology topology_;
+  LinkNetworkParams params_;
+  std::vector<Node> nodes_;
+  std::vector<LinkCalendar> calendars_;
+  std::vector<LinkUse> uses_;
+  std::vector<std::vector<Share>> shares_;
+  std::vector<std::vector<std::unique_ptr<Path>>> paths_;
+  std::uint64_t now_ = 0;
+  std::uint64_t byte_hops_ = 0;
+};
+
+}  // namespace cx::hw
+
+#endif
