@@ -6,6 +6,9 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include "hw/noc/topology.hpp"
 
 namespace cx::hw {
 
@@ -108,11 +111,27 @@ Price Areas::scratchpad() const {
   return sram(1024.0 * spm.kib, 1024.0 * spm.kib / spm.banks) + cells(Quantity::area_mux_bit) * crosspoint_bits;
 }
 
-// Between five initiators (control processor, host, system DMA, load, store) and three memories, links with buffers of
-// four words in each direction.
+// A crossbar: between five initiators (control processor, host, system DMA, load, store) and three memories, links with
+// buffers of four words in each direction. A network: in each router a crossbar between its links, with a terminal's in
+// each direction, and the buffers of the virtual channels of every input.
 Price Areas::noc() const {
+  const auto &noc = chip_.noc;
+  if (noc.topology != "crossbar") {
+    const Topology topology =
+        noc.topology == "ring" ? Topology::ring(noc.columns) : Topology::mesh(noc.columns, noc.rows);
+    std::vector<unsigned> ports(topology.routers(), 1);
+    for (const Topology::Link &link : topology.links()) ++ports[link.to];
+    double crosspoints = 0, inputs = 0;
+    for (const unsigned count : ports) {
+      crosspoints += 1.0 * count * count;
+      inputs += count;
+    }
+    const double flit_bits = kBitsPerByte * noc.bytes_per_cycle;
+    return cells(Quantity::area_mux_bit) * (crosspoints * flit_bits) +
+           cells(Quantity::area_register_bit) * (inputs * noc.vcs * noc.vc_buffer_flits * flit_bits);
+  }
   constexpr double kInitiators = 5, kTargets = 3, kWords = 4;
-  const double link_bits = kDirections * kBitsPerByte * chip_.noc.bytes_per_cycle;
+  const double link_bits = kDirections * kBitsPerByte * noc.bytes_per_cycle;
   return cells(Quantity::area_mux_bit) * (kInitiators * kTargets * link_bits) +
          cells(Quantity::area_register_bit) * ((kInitiators + kTargets) * kWords * link_bits);
 }

@@ -111,6 +111,13 @@ TEST_CASE("the other parts of a die, by hand") {
   CHECK(areas.of(AreaBlock::cp).value == exactly(1e-6 * (kPlaced * kCore + 128 * middle)));
   CHECK(areas.of(AreaBlock::scratchpad).value == exactly(1e-6 * (1024 * middle + kPlaced * kMux * 6 * 2 * 8 * 32 * 8)));
   CHECK(areas.of(AreaBlock::noc).value == exactly(1e-6 * kPlaced * 2 * 8 * 64 * (5 * 3 * kMux + 8 * 4 * kRegister)));
+  // Routers of 3 x 2: four corners with two links and two with three, each with a terminal's; 4 x 8 flits an input.
+  auto mesh = config;
+  mesh.noc.topology = "mesh";
+  mesh.noc.columns = 3;
+  mesh.noc.rows = 2;
+  CHECK(Areas(mesh).of(AreaBlock::noc).value ==
+        exactly(1e-6 * kPlaced * 8 * 64 * ((4 * 9 + 2 * 16) * kMux + (4 * 3 + 2 * 4) * 4 * 8 * kRegister)));
   const double lane = kFp16 + kFloatSum + kIntegerSum + kMux * 16 * 16 + kRegister * 48;
   const double column = kRegister * 6 * 32 + 4 * kIntegerSum + kFloatSum + kFp32;
   const double memory = kSmallKib * (4 * 4 * 8 * 16 + 2 * 2 * 2048 * 4) / 1024;
