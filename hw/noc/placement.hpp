@@ -15,8 +15,8 @@ struct PlacementError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-// Routers by block. Blocks: cp, host (the PCIe endpoint), sdma, load, store, dmmu, vpu, sca, registers (of the blocks that
-// are no initiator), tcm, spm, and dram0, dram1, ... for each channel of DRAM.
+// Routers by block. Blocks: cp, host (the PCIe endpoint), sdma, load, store, dmmu, vpu, sca, registers (of the blocks
+// that are no initiator), tcm, spm, and dram0, dram1, ... for each channel of DRAM.
 //
 // Where nothing else is said the channels of DRAM are spread over both side columns of a mesh, the scratchpad is in the
 // middle with the engines round it, and host, system DMA and control processor are at the top; on a ring all are spread
