@@ -19,7 +19,7 @@ namespace {
 constexpr uint32_t kFirstQueue = 1;  // 0 is the driver's own
 constexpr uint64_t kPsPerUs = 1'000'000;
 // Simulated time without progress that is no hang yet.
-constexpr uint64_t kWaitUs = 300;          // of a WAIT or BARRIER; then the host resets the queue
+constexpr uint64_t kWaitUs = 100;          // of a WAIT or BARRIER; then the host resets the queue
 constexpr uint64_t kTransferUs = 500'000;  // of a COPY or FILL: 16 MiB in the smallest pieces
 constexpr uint64_t kCommandUs = 100'000;   // of a command to the firmware
 constexpr uint64_t kLaunchMarginUs = 10'000;
