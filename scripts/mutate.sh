@@ -18,7 +18,7 @@ step "Building the sound RTL and its tests into $build"
 mkdir -p "$build"
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O2 \
   "-DCX_RTL_TILES=8x8x64/pack=2/stages=2;8x8x256;8x8x64/pack=4/stages=3" \
-  "-DCX_RTL_SCA_TILES=8x8x32x256;5x11x6x40/window=8/queue=2" >build/configure.log 2>&1 ||
+  "-DCX_RTL_SCA_TILES=8x8x32x256;5x11x6x40/window=8/queue=3" >build/configure.log 2>&1 ||
   { tail -n 40 build/configure.log >&2; fail "CMake failed; whole log: build/configure.log"; }
 NINJA_STATUS='    [%f/%t %es] ' cmake --build "$build" -j "$CX_JOBS" \
   --target "${targets[@]}" || fail "the build failed; see the messages above"

@@ -166,6 +166,87 @@ TEST_CASE("cycles by hand") {
   CHECK(late.issue_end == 31);
 }
 
+TEST_CASE("a drain waits for parameters that come late") {
+  using cx::rtl::ScaSim;
+  const auto sim = cx::rtl::make_sca_sim({8, 8, 32, 256});
+  constexpr unsigned kColumns = 8;
+  constexpr int kPatience = 100;
+  sim->reset();
+  const auto command = [&](const ScaSim::Inputs &fields) {
+    sim->in = fields;
+    sim->in.cmd_valid = true;
+    int cycles = 0;
+    for (sim->settle(); !sim->out.cmd_ready; sim->settle()) {
+      REQUIRE(++cycles < kPatience);
+      sim->tick();
+    }
+    sim->tick();
+    sim->in = {};
+  };
+  ScaSim::Inputs load;
+  load.cmd_op = ScaSim::Op::kLoad;
+  load.cmd_fmt = static_cast<uint8_t>(DType::INT8);
+  load.cmd_m = 8;
+  load.cmd_k = 1;
+  command(load);
+  for (uint32_t lane = 0; lane < 8; ++lane) sim->a_row[lane] = lane + 1;
+  sim->in.a_valid = true;
+  for (int cycle = 0; !sim->out.a_ready; ++cycle) {
+    REQUIRE(cycle < kPatience);
+    sim->tick();
+  }
+  sim->tick();
+  sim->in = {};
+
+  ScaSim::Inputs mul;
+  mul.cmd_op = ScaSim::Op::kMul;
+  mul.cmd_fmt = static_cast<uint8_t>(DType::INT8);
+  mul.cmd_k = 1;
+  mul.cmd_n = kColumns;
+  mul.cmd_groups = 1;
+  command(mul);
+  for (unsigned c = 0; c < kColumns; ++c) {
+    sim->w_word[c] = 1;
+    sim->w_place[c] = ScaSim::kLast;
+  }
+  for (uint64_t left = (1u << kColumns) - 1, cycle = 0; left != 0; ++cycle) {
+    REQUIRE(cycle < kPatience);
+    sim->in.w_valid[0] = left;
+    sim->settle();
+    left &= ~sim->out.w_ready[0];
+    sim->tick();
+  }
+  sim->in = {};
+
+  ScaSim::Inputs drain;
+  drain.cmd_op = ScaSim::Op::kDrain;
+  drain.cmd_fmt = static_cast<uint8_t>(DType::FP32);
+  drain.cmd_n = kColumns;
+  drain.cmd_groups = 1;
+  drain.cmd_integer = true;
+  drain.cmd_has_scale = true;
+  command(drain);
+  // Parameters in every third cycle only: column c is scaled by c + 1.
+  uint32_t given = 0, drained = 0;
+  for (int cycle = 0; drained < kColumns; ++cycle) {
+    REQUIRE(cycle < kPatience);
+    sim->in.d_ready = true;
+    sim->in.p_valid = cycle % 3 == 2 && given < kColumns;
+    sim->in.p_scale = std::bit_cast<uint32_t>(sim->in.p_valid ? static_cast<float>(given + 1) : -1.0F);
+    sim->settle();
+    if (sim->out.d_valid) {
+      INFO("column " << drained);
+      for (uint32_t lane = 0; lane < 8; ++lane) {
+        CHECK(std::bit_cast<float>(sim->d_row[lane]) == static_cast<float>((lane + 1) * (drained + 1)));
+      }
+      ++drained;
+    }
+    if (sim->in.p_valid && sim->out.p_ready) ++given;
+    sim->tick();
+  }
+  CHECK(given == kColumns);
+}
+
 TEST_CASE("speed-up of a large tile over dense weights") {
   const ScaShape shape{32, 32, 64, 2048};
   Random random(cx::test::logged_seed(5));

@@ -28,7 +28,7 @@ def random_comparison(shape, model):
     return Detector(f"random {shape}", "bin/cx_tile_soak", arguments, [model])
 
 
-SPARSE = ["Vcx_sca_8x8x32x256_w32_q4", "Vcx_sca_5x11x6x40_w8_q2"]
+SPARSE = ["Vcx_sca_8x8x32x256_w32_q4", "Vcx_sca_5x11x6x40_w8_q3"]
 DETECTORS = [
     random_comparison("8x8x64/pack=2/stages=2", "Vcx_tile_8x8x64_p2_s2_f63"),
     random_comparison("8x8x256", "Vcx_tile_8x8x256_p1_s1_f63"),
