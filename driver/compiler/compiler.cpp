@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <set>
 
 #include "driver/compiler/backend/cost_model.hpp"
 #include "driver/compiler/backend/describe.hpp"
@@ -11,6 +13,7 @@
 #include "driver/compiler/backend/layout.hpp"
 #include "driver/compiler/backend/memory_plan.hpp"
 #include "driver/compiler/backend/residency.hpp"
+#include "driver/compiler/backend/sparse_product.hpp"
 #include "driver/compiler/calibration.hpp"
 #include "driver/include/cx/error.hpp"
 
@@ -266,9 +269,32 @@ void add_estimate(const Target &target, const Emitter &emitter, CompileStatistic
   for (GroupStatistics &detail : statistics.details) detail.estimated_cycles = by_name[detail.name];
 }
 
-/// `most`: bytes of the scratchpad that tensors may take between groups.
+/// A program for a split that leaves no MAC tiles multiplies on them.
+struct NeedsMacTiles {};
+
+/// The chip as a program has it while `sca_tiles` slots of its shared array are sparse tiles.
+Target with_split(Target target, uint32_t sca_tiles) {
+  // Kernels size their dense alternatives even where there are no MAC tiles; see NeedsMacTiles.
+  target.tiles = std::max(target.tiles - sca_tiles, 1U);
+  target.sca_tiles = sca_tiles;
+  return target;
+}
+
+/// Splits of a shared array to weigh: the most sparse tiles first, none last. Those between are by quarters, because
+/// each is a compilation.
+std::vector<uint32_t> splits_to_weigh(const Target &target) {
+  std::set<uint32_t, std::greater<>> splits;
+  for (const uint32_t tiles :
+       {target.tiles, target.tiles - 1, 3 * target.tiles / 4, target.tiles / 2, target.tiles / 4, 1U, 0U}) {
+    splits.insert(std::min(tiles, target.sca_tiles));
+  }
+  return {splits.begin(), splits.end()};
+}
+
+/// `most`: bytes of the scratchpad that tensors may take between groups. Throws NeedsMacTiles only if not
+/// `mac_tiles`.
 Program emit_program(const Graph &graph, const std::vector<Group> &groups, const Updates &updates, const Target &target,
-                     const CompileOptions &options, int64_t most, CompileStatistics *statistics) {
+                     const CompileOptions &options, int64_t most, bool mac_tiles, CompileStatistics *statistics) {
   const Dtype product = entry_of(options.precision).product;
   const Dtype element = element_of(product);
   Layout layout(graph, groups, element, updates);
@@ -306,6 +332,10 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     if (options.observer != nullptr) options.observer->progress("emitting", g, groups.size());
     emit_one(g);
   }
+  const auto on_dmmu = [](const Operation &op) { return op.engine == isa::Engine::DMMU; };
+  if (!mac_tiles && std::any_of(emitter.operations().begin(), emitter.operations().end(), on_dmmu)) {
+    throw NeedsMacTiles{};
+  }
   if (wants_steps(options.observer)) {
     options.observer->step("groups", describe_groups(graph, groups));
     options.observer->step("layout", describe_layout(graph, layout));
@@ -330,7 +360,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
   }
   program.macs = count_macs(graph);
   const uint64_t instructions = emitter.finish(target, image, program.debug);
-  program.image = image.finish(target.arch_hash, segments);
+  program.image = image.finish(target.arch_hash, segments, target.shared_array ? target.sca_tiles : 0);
   if (wants_steps(options.observer)) {
     options.observer->step("tiling", tilings);
     options.observer->step("streams", disassemble(program));
@@ -346,6 +376,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     statistics->dma_load_bytes = emitter.load_bytes();
     statistics->dma_store_bytes = emitter.store_bytes();
     statistics->details = details_of(graph, groups, context);
+    statistics->sca_tiles = target.sca_tiles;
     for (const GroupStatistics &detail : statistics->details) {
       statistics->minimum_bytes += detail.minimum_bytes;
       statistics->sparse_products += detail.product.engine == "sca" ? 1 : 0;
@@ -390,18 +421,23 @@ void require_precision(const Target &target, Precision precision) {
 
 bool needs_ranges(Precision precision) { return is_8_bit(entry_of(precision).product); }
 
-Program compile(const Graph &model, const Target &target, const CompileOptions &options,
-                CompileStatistics *statistics) {
-  require_precision(target, options.precision);
-  const Updates updates = find_updates(model, options.in_place);
-  const std::optional<Graph> ordered = updates.empty() ? std::nullopt : std::optional(order_updates(model, updates));
-  const Graph &graph = ordered ? *ordered : model;
-  const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision), !updates.empty());
+namespace {
+
+/// A model that is ready to be compiled, once or several times.
+struct Prepared {
+  const Graph &graph;
+  const std::vector<Group> &groups;
+  const Updates &updates;
+};
+
+Program compile_for(const Prepared &model, const Target &target, const CompileOptions &options, bool mac_tiles,
+                    CompileStatistics *statistics) {
   // Tensors that stay in the scratchpad leave less of it for the largest layers.
   const uint64_t constants = options.constants ? options.constants->bytes().size() : 0;
   for (const int64_t share : kResidentShares) {
     try {
-      return emit_program(graph, groups, updates, target, options, target.spm_bytes * share / 16, statistics);
+      return emit_program(model.graph, model.groups, model.updates, target, options, target.spm_bytes * share / 16,
+                          mac_tiles, statistics);
     } catch (const DoesNotFit &) {
       if (options.constants) options.constants->cut(constants);
       if (share == 0) throw;
@@ -411,6 +447,74 @@ Program compile(const Graph &model, const Target &target, const CompileOptions &
     }
   }
   throw Error("a graph is tried without residents");
+}
+
+/// How products are put on the units in a split: without MAC tiles all on the sparse ones.
+CompileOptions options_for(CompileOptions options, bool mac_tiles) {
+  if (!mac_tiles) options.sca.use = ScaUse::always;
+  return options;
+}
+
+/// What the cost model says of the program for each split of the shared array that may be taken, tiled by rules.
+std::vector<SplitEstimate> weigh_splits(const Prepared &model, const Target &target, CompileOptions options) {
+  if (options.sca.use == ScaUse::never || target.sca_tiles == 0) return {{0, 0}};
+  options.search_tilings = false;
+  options.tilings.clear();
+  options.observer = nullptr;
+  const uint64_t constants = options.constants ? options.constants->bytes().size() : 0;
+  std::vector<SplitEstimate> estimates;
+  bool useful = true;
+  for (const uint32_t sca_tiles : splits_to_weigh(target)) {
+    if (!useful && sca_tiles != 0) continue;
+    const bool mac_tiles = sca_tiles < target.tiles;
+    CompileStatistics statistics;
+    try {
+      compile_for(model, with_split(target, sca_tiles), options_for(options, mac_tiles), mac_tiles, &statistics);
+    } catch (const NeedsMacTiles &) {
+      continue;
+    } catch (const DoesNotFit &) {
+      if (sca_tiles == 0 && estimates.empty()) throw;
+      continue;
+    }
+    if (options.constants) options.constants->cut(constants);
+    // Fewer sparse tiles beside more MAC tiles would not get a product either.
+    useful = statistics.sparse_products != 0;
+    if (!useful && sca_tiles != 0) continue;
+    estimates.push_back({sca_tiles, statistics.estimated_cycles + (sca_tiles == 0 ? 0 : target.array_switch_cycles)});
+  }
+  const bool sparse_wanted = options.sca.use == ScaUse::always && estimates.front().sca_tiles != 0;
+  if (sparse_wanted && estimates.back().sca_tiles == 0) estimates.pop_back();
+  return estimates;
+}
+
+/// The one with the least cycles. One with sparse tiles has to be as much faster as a sparse product has to.
+uint32_t best_split(const std::vector<SplitEstimate> &splits) {
+  const auto cost = [](const SplitEstimate &split) {
+    return static_cast<double>(split.cycles) * (split.sca_tiles == 0 ? 1 : kSparseMargin);
+  };
+  return std::min_element(splits.begin(), splits.end(),
+                          [&](const SplitEstimate &a, const SplitEstimate &b) { return cost(a) < cost(b); })
+      ->sca_tiles;
+}
+
+}  // namespace
+
+Program compile(const Graph &model, const Target &target, const CompileOptions &options,
+                CompileStatistics *statistics) {
+  require_precision(target, options.precision);
+  const Updates updates = find_updates(model, options.in_place);
+  const std::optional<Graph> ordered = updates.empty() ? std::nullopt : std::optional(order_updates(model, updates));
+  const Graph &graph = ordered ? *ordered : model;
+  const std::vector<Group> groups = fuse(graph, !needs_ranges(options.precision), !updates.empty());
+  const Prepared prepared{graph, groups, updates};
+  if (!target.shared_array) return compile_for(prepared, target, options, true, statistics);
+  const std::vector<SplitEstimate> splits = weigh_splits(prepared, target, options);
+  const uint32_t sca_tiles = best_split(splits);
+  const bool mac_tiles = sca_tiles < target.tiles;
+  Program program =
+      compile_for(prepared, with_split(target, sca_tiles), options_for(options, mac_tiles), mac_tiles, statistics);
+  if (statistics != nullptr) statistics->splits = splits;
+  return program;
 }
 
 CompileStatistics operator+(CompileStatistics a, const CompileStatistics &b) {
@@ -428,6 +532,7 @@ CompileStatistics operator+(CompileStatistics a, const CompileStatistics &b) {
   a.macs_skipped += b.macs_skipped;
   a.sparse_bytes_saved += b.sparse_bytes_saved;
   a.estimated_cycles += b.estimated_cycles;
+  a.sca_tiles = std::max(a.sca_tiles, b.sca_tiles);
   a.details.insert(a.details.end(), b.details.begin(), b.details.end());
   return a;
 }

@@ -80,6 +80,13 @@ struct GroupStatistics {
   ProductChoice product = {};
 };
 
+/// A split of a shared array that was weighed.
+struct SplitEstimate {
+  uint32_t sca_tiles = 0;  ///< slots that are sparse tiles
+  uint64_t cycles = 0;     ///< by the cost model, tiled by rules, with the change from a split without sparse tiles
+  bool operator==(const SplitEstimate &) const = default;
+};
+
 /// What the compiler did, for reports.
 struct CompileStatistics {
   uint64_t groups = 0;        ///< fused groups of nodes
@@ -99,6 +106,8 @@ struct CompileStatistics {
   uint64_t minimum_bytes = 0;
   uint64_t estimated_cycles = 0;         ///< from the first instruction to the end of the last, by the cost model
   std::vector<GroupStatistics> details;  ///< of the groups
+  uint32_t sca_tiles = 0;                ///< sparse tiles of the program: of a shared array the split that it is for
+  std::vector<SplitEstimate> splits;     ///< of a shared array, those that were weighed
 };
 
 /// Of two programs of one model.
@@ -107,7 +116,8 @@ CompileStatistics operator+(CompileStatistics a, const CompileStatistics &b);
 /// Compiles a graph that satisfies verify(). Inputs and outputs are bound in their ONNX types, in the graph's order.
 /// The same arguments give the same bytes. A product on the SCA sums all of a kernel row's (or a matrix's) K in one
 /// chain, if it is at most sca.tile.depth long, as output-stationary products of packing 1 do; weight-stationary ones
-/// sum pieces, so that their last bits may differ. Throws InputError when a layer does not fit the target (naming node,
+/// sum pieces, so that their last bits may differ. For a shared array the split with the least estimate is taken
+/// (ScaUse::always: of those with sparse tiles). Throws InputError when a layer does not fit the target (naming node,
 /// bytes needed, bytes there), the target's DMMU lacks the precision (naming what it has) or a range is missing or not
 /// a magnitude (naming the tensor); UnsupportedError for an operator or type without device code.
 Program compile(const Graph &graph, const Target &target, const CompileOptions &options = {},

@@ -354,6 +354,10 @@ void Executable::prepare_launch() {
 
 void Executable::launch(Stream &stream) {
   prepare_launch();
+  // Which split there will be is not known yet; to ask for the present one costs next to nothing.
+  if (device_.target().shared_array) {
+    stream.enqueue([split = sca_tiles_](Queue &queue) { return queue.reconfigure(split); });
+  }
   stream.enqueue([image = image_.address(), bytes = static_cast<uint32_t>(image_.size()),
                   table = segment_table_.address(), segments = static_cast<uint32_t>(segments_.size()),
                   timeout = options_.timeout_kcycles](Queue &queue) {
@@ -363,6 +367,10 @@ void Executable::launch(Stream &stream) {
 
 uint32_t Executable::record(CommandBuffer &commands, bool barrier) {
   prepare_launch();
+  if (device_.target().shared_array) {
+    commands.reconfigure(sca_tiles_, barrier);
+    barrier = true;
+  }
   return commands.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
                          static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, barrier);
 }

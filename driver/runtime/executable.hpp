@@ -60,11 +60,12 @@ class Executable {
   /// The same, but copies out the named outputs, bound or not, in this order.
   std::vector<HostTensor> run(std::span<const HostTensor> inputs, std::span<const std::string> outputs);
 
-  /// Launches in the stream's order without waiting; what it costs is one packet. Every input and output must be bound
-  /// (InputError); bindings must not change, and executable and tensors must stay, until the launch has ended. Not part
-  /// of report().
+  /// Launches in the stream's order without waiting; what it costs is one packet, of a shared array two: the first one
+  /// asks for the program's split, and where other queues change it in between the launch is the fault WRONG_SPLIT.
+  /// Every input and output must be bound (InputError); bindings must not change, and executable and tensors must stay,
+  /// until the launch has ended. Not part of report().
   void launch(Stream &stream);
-  /// The same, recorded. Returns the packet's index in the list. Bindings must not change before the last run.
+  /// The same, recorded. Returns the index of the launch in the list. Bindings must not change before the last run.
   uint32_t record(CommandBuffer &commands, bool barrier = true);
 
   /// Of the last run that succeeded.

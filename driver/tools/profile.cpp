@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "driver/include/cx/error.hpp"
@@ -53,6 +54,83 @@ int busiest(const GroupProfile &group) {
   return best;
 }
 
+constexpr uint32_t kSca = 4;
+
+/// A span in which the sparse unit had nothing to multiply and waited.
+struct Wait {
+  uint64_t begin = 0, end = 0;
+  std::size_t group = 0;
+};
+
+/// Fills GroupProfile::sparse but for the limit. Cycles are those of the trace, `origin` its first.
+void attribute_sparse(std::span<const cx_port_trace_record> trace, const GroupFinder &group_of, uint64_t origin,
+                      std::vector<GroupProfile> &groups) {
+  std::vector<Wait> waits;    // rising, disjoint
+  std::vector<Wait> pending;  // since the last product
+  uint64_t reached = origin;  // all before is attributed
+  uint64_t end = origin;
+  std::size_t last = 0;
+  for (const cx_port_trace_record &record : trace) {
+    if (record.engine != kSca) continue;
+    last = group_of(record.engine, record.pc);
+    end = std::max(end, record.complete);
+    pending.push_back({record.issue - record.waited, record.issue, last});
+    if (record.operations == 0) continue;  // a load or a drain
+    SparseTime &time = groups[last].sparse;
+    const uint64_t start = std::max(reached, record.accept - 1);
+    uint64_t waited = 0;
+    for (Wait wait : pending) {
+      wait.begin = std::max(wait.begin, reached);
+      wait.end = std::min(wait.end, start);
+      if (wait.end <= wait.begin) continue;
+      waited += wait.end - wait.begin;
+      waits.push_back({wait.begin, wait.end, last});
+    }
+    pending.clear();
+    time.waited += waited;
+    time.rest += start - reached - waited;
+    time.products += std::max(start, record.complete) - start;
+    reached = std::max(start, record.complete);
+  }
+  if (end > reached) groups[last].sparse.rest += end - reached;
+
+  std::vector<std::array<uint64_t, kEngines>> busy(groups.size());
+  for (const cx_port_trace_record &record : trace) {
+    if (record.engine == kSca) continue;
+    auto wait = std::upper_bound(waits.begin(), waits.end(), record.issue,
+                                 [](uint64_t cycle, const Wait &w) { return cycle < w.end; });
+    for (; wait != waits.end() && wait->begin < record.accept; ++wait) {
+      busy[wait->group][record.engine] += std::min(wait->end, record.accept) - std::max(wait->begin, record.issue);
+    }
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const auto most = std::max_element(busy[g].begin(), busy[g].end());
+    if (*most != 0) groups[g].sparse.waited_for = static_cast<int>(most - busy[g].begin());
+  }
+}
+
+/// Where the sparse unit's time went, by product; empty without any.
+std::string sparse_table(const Profile &profile, const Target &target) {
+  std::string out;
+  for (const GroupProfile &group : profile.groups) {
+    if (group.group.product.engine != "sca") continue;
+    if (out.empty()) {
+      out = fmt::format("\n{:<28}{:>10}{:>10}{:>16}{:>14}{:>12} {}\n", "sparse unit, us", "all", "limit",
+                        "uneven weights", "loads, drains", "waiting", "for");
+    }
+    const SparseTime &time = group.sparse;
+    std::string name = group.group.name;
+    if (name.size() > 27) name = name.substr(0, 24) + "...";
+    out += fmt::format("{:<28}{:>10.2f}{:>10.2f}{:>16.2f}{:>14.2f}{:>12.2f} {}\n", name,
+                       microseconds(static_cast<double>(time.products + time.waited + time.rest), target),
+                       microseconds(time.limit, target), microseconds(time.uneven(), target),
+                       microseconds(static_cast<double>(time.rest), target),
+                       microseconds(static_cast<double>(time.waited), target),
+                       time.waited_for < 0 ? "" : kEngineNames[time.waited_for]);
+  }
+  return out;
+}
+
 }  // namespace
 
 bool GroupProfile::has_instructions() const {
@@ -87,9 +165,11 @@ Profile make_profile(std::span<const cx_port_trace_record> trace, const Program 
     share.bytes_written += record.bytes_written;
   }
 
-  const auto peak = static_cast<double>(report.peak_macs_per_cycle);
+  attribute_sparse(trace, group_of, origin, profile.groups);
+
+  const auto peak = static_cast<double>(std::max<uint64_t>(report.peak_macs_per_cycle, 1));
   const double bandwidth = dram_bytes_per_cycle(target);
-  profile.peak_sparse_macs_per_cycle = uint64_t{target.sca_tiles} * target.sca_rows * target.sca_cols;
+  profile.peak_sparse_macs_per_cycle = uint64_t{statistics.sca_tiles} * target.sca_rows * target.sca_cols;
   const auto sparse_peak = static_cast<double>(std::max<uint64_t>(profile.peak_sparse_macs_per_cycle, 1));
   uint64_t reached = 0;
   for (GroupProfile &group : profile.groups) {
@@ -103,6 +183,7 @@ Profile make_profile(std::span<const cx_port_trace_record> trace, const Program 
     const double bytes = static_cast<double>(group.group.minimum_bytes) / bandwidth;
     group.bound_cycles = std::max(macs, bytes);
     group.bound_by_macs = macs > bytes;
+    if (sparse) group.sparse.limit = macs;
     (sparse ? profile.sparse_macs : profile.macs) += multiplied;
     profile.minimum_bytes += group.group.minimum_bytes;
     profile.memory_bytes += group.memory_bytes;
@@ -164,6 +245,13 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
                               {"bound_by", limit(group.bound_by_macs)},
                               {"busiest", kEngineNames[busiest(group)]},
                               {"engines", std::move(engines)}});
+    if (group.group.product.engine != "sca") continue;
+    const SparseTime &time = group.sparse;
+    json["groups"].back()["sca"] = {{"limit_us", microseconds(time.limit, target)},
+                                    {"uneven_us", microseconds(time.uneven(), target)},
+                                    {"loads_and_drains_us", microseconds(static_cast<double>(time.rest), target)},
+                                    {"waiting_us", microseconds(static_cast<double>(time.waited), target)},
+                                    {"waiting_for", time.waited_for < 0 ? "" : kEngineNames[time.waited_for]}};
   }
   return json;
 }
@@ -203,6 +291,7 @@ std::string profile_table(const Profile &profile, const Target &target) {
   out += fmt::format("launch {:.2f} us, lower bound {:.2f} us: {:.1f} %\n",
                      microseconds(static_cast<double>(profile.launch_cycles), target),
                      microseconds(profile.bound_cycles, target), 100 * profile.ratio());
+  out += sparse_table(profile, target);
   return out;
 }
 

@@ -2,6 +2,7 @@
 // bound.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -25,6 +26,18 @@ struct EngineShare {
   uint64_t bytes_read = 0, bytes_written = 0;
 };
 
+/// Where the time of the sparse unit went for a group, in cycles from the end of the product before to that of its own
+/// last one (of the last group: to the end of its drain). These add up over the groups.
+struct SparseTime {
+  uint64_t products = 0;  ///< a product ran
+  uint64_t waited = 0;    ///< none ran, and the unit was blocked on semaphores
+  uint64_t rest = 0;      ///< neither: loads of activations, drains
+  int waited_for = -1;    ///< the engine that was busy for most of `waited`; -1: none was
+  double limit = 0;       ///< of `products`: what stored weights take with all multipliers at work
+  /// More than the limit: zeros are not spread evenly, tiles, lanes or columns have no work.
+  double uneven() const { return std::max(static_cast<double>(products) - limit, 0.0); }
+};
+
 struct GroupProfile {
   compiler::GroupStatistics group;
   uint64_t first_issue = 0;    ///< cycles from the first issue of the run; 0 for a group without instructions
@@ -36,6 +49,7 @@ struct GroupProfile {
   EngineShare engines[kEngines];
   double bound_cycles = 0;     ///< of the group alone
   bool bound_by_macs = false;  ///< else by bytes
+  SparseTime sparse;
   bool has_instructions() const;
 };
 

@@ -34,16 +34,31 @@ nlohmann::ordered_json sca_json(const compiler::CompileStatistics &statistics) {
                         {"dense_cycles_estimate", choice.dense_cycles},
                         {"sca_cycles_estimate", choice.sca_cycles}});
   }
+  Json splits = Json::array();
+  for (const compiler::SplitEstimate &split : statistics.splits) {
+    splits.push_back({{"sca_tiles", split.sca_tiles}, {"cycles_estimate", split.cycles}});
+  }
   return {{"products", std::move(products)},
+          {"sca_tiles", statistics.sca_tiles},
+          {"splits", std::move(splits)},
           {"on_sca", statistics.sparse_products},
           {"macs_skipped", statistics.macs_skipped},
           {"bytes_saved", statistics.sparse_bytes_saved}};
 }
 
 std::string sca_table(const compiler::CompileStatistics &statistics) {
-  if (statistics.sparse_products == 0) return "";
-  std::string out = fmt::format("{:<28}{:<7}{:<13}{:>8}{:>12}{:>12}{:>14}{:>14} {}\n", "product", "engine",
-                                "weights as", "zeros", "MMAC", "skipped", "KiB of dense", "KiB saved", "why not SCA");
+  std::string out;
+  if (statistics.splits.size() > 1) {
+    out += fmt::format("{} slots of the shared array are sparse tiles; estimated cycles with the change:",
+                       statistics.sca_tiles);
+    for (const compiler::SplitEstimate &split : statistics.splits) {
+      out += fmt::format(" {}: {}", split.sca_tiles, grouped(split.cycles));
+    }
+    out += "\n";
+  }
+  if (statistics.sparse_products == 0) return out;
+  out += fmt::format("{:<28}{:<7}{:<13}{:>8}{:>12}{:>12}{:>14}{:>14} {}\n", "product", "engine", "weights as", "zeros",
+                     "MMAC", "skipped", "KiB of dense", "KiB saved", "why not SCA");
   for (const compiler::GroupStatistics &group : statistics.details) {
     const compiler::ProductChoice &choice = group.product;
     if (choice.engine.empty()) continue;

@@ -45,6 +45,10 @@ uint32_t CommandBuffer::launch(uint64_t program, uint32_t program_bytes, uint64_
   return record(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles), barrier);
 }
 
+uint32_t CommandBuffer::reconfigure(uint32_t sca_tiles, bool barrier) {
+  return record(build::reconfigure(sca_tiles), barrier);
+}
+
 uint32_t CommandBuffer::signal(uint64_t iova, uint64_t value, uint32_t op, bool barrier) {
   return record(build::signal(iova, value, op), barrier);
 }

@@ -51,6 +51,12 @@ packets::Launch launch(uint64_t program, uint32_t program_bytes, uint64_t segmen
   return packet;
 }
 
+packets::Reconfig reconfigure(uint32_t sca_tiles) {
+  packets::Reconfig packet;
+  packet.sca_tiles = sca_tiles;
+  return packet;
+}
+
 packets::Signal signal(uint64_t iova, uint64_t value, uint32_t op) {
   packets::Signal packet;
   packet.op = static_cast<packets::SignalOp>(op);

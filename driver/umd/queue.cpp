@@ -404,9 +404,7 @@ Fence Queue::launch(uint64_t program, uint32_t program_bytes, uint64_t segments,
 }
 
 Fence Queue::reconfigure(uint32_t sca_tiles, const Submit &how) {
-  packets::Reconfig packet;
-  packet.sca_tiles = sca_tiles;
-  return submit(packet, how);
+  return submit(build::reconfigure(sca_tiles), how);
 }
 
 Fence Queue::signal(uint64_t iova, uint64_t value, bool add, const Submit &how) {

@@ -90,17 +90,21 @@ Price Prices::noc_byte(unsigned hops) const {
 Price Prices::leakage() const {
   const auto &dense = chip_.dmmu;
   const auto &sparse = chip_.sca;
-  const double dense_elements = 1.0 * dense.tiles * dense.tile.rows * dense.tile.cols;
-  const double sparse_elements = 1.0 * sparse.tiles * sparse.tile.rows * sparse.tile.cols;
+  const double dense_tile = 1.0 * dense.tile.rows * dense.tile.cols;
+  const double sparse_tile = 1.0 * sparse.tile.rows * sparse.tile.cols;
+  const double dense_elements = dense.tiles * dense_tile;
+  const double sparse_elements = sparse.tiles * sparse_tile;
+  // A slot that can be either tile has the multipliers of the larger one; its memories are counted of both.
+  const double multipliers =
+      dense_elements + (chip_.array.shared ? sparse.tiles * std::max(sparse_tile - dense_tile, 0.0) : sparse_elements);
   const double dense_bytes = 4.0 * dense.tiles * dense.tile.acc_rows * dense.tile.cols;
   const double banks_bytes = 2 * 2.0 * sparse.tile.depth * sparse.tile.rows;  // two banks of 16-bit elements
   const double sparse_bytes = 4 * sparse_elements * sparse.tile.acc_rows + sparse.tiles * banks_bytes;
   const double kib = chip_.spm.kib + chip_.cp.tcm_kib + (dense_bytes + sparse_bytes) / 1024;
   // 10^9 bits a second times 10^-12 J are mW.
   const double dram_gigabits = kBitsPerByte * chip_.dram.bandwidth_gbps;
-  return of(Quantity::idle_multiplier) * (dense_elements + sparse_elements) +
-         of(Quantity::idle_lane) * chip_.vpu.lanes + of(Quantity::idle_kib) * kib +
-         of(Quantity::idle_dram) * dram_byte() * (dram_gigabits / kBitsPerByte) +
+  return of(Quantity::idle_multiplier) * multipliers + of(Quantity::idle_lane) * chip_.vpu.lanes +
+         of(Quantity::idle_kib) * kib + of(Quantity::idle_dram) * dram_byte() * (dram_gigabits / kBitsPerByte) +
          of(Quantity::idle_pcie) * pcie_byte() * (pcie_gigabits(chip_.pcie) / kBitsPerByte);
 }
 

@@ -11,8 +11,6 @@ namespace {
 
 /// Share of zeros below which the limit 1 / (1 - zeros) is no more than what the estimates may miss.
 constexpr double kFewestZeros = 0.1;
-/// By what part the SCA has to be faster by the estimate.
-constexpr double kMargin = 1.05;
 /// Cycles of a multiplication beside those of its weights.
 constexpr int64_t kStart = 8;
 /// From the read of activations until a column can select them, and positions that the window moves on in a cycle
@@ -149,10 +147,10 @@ int64_t with_transfer(int64_t cycles, uint64_t bytes, const Target &target) {
 }
 
 std::string why_unfit(const Context &context, const SparseCandidate &candidate) {
-  if (context.target.sca_tiles == 0) return "the target has no SCA";
-  // A program says how many slots of a shared array are sparse tiles; these programs leave all to the DMMU.
-  if (context.target.shared_array) return "the array's slots are MAC tiles";
   if (context.sca.use == ScaUse::never) return "not wanted";
+  if (context.target.sca_tiles == 0) {
+    return context.target.shared_array ? "all slots of the array are MAC tiles" : "the target has no SCA";
+  }
   if (!context.graph[candidate.weights].is_constant()) return "weights are not constant";
   if (!candidate.unfit.empty()) return candidate.unfit;
   if (!multiplies_on_sca(candidate.dtype)) return "the SCA does not multiply this type";
@@ -200,7 +198,7 @@ std::optional<SparseProduct> SparseProduct::choose(Context &context, const Group
   choice.sca_cycles = static_cast<uint64_t>(product.estimate_);
   const auto sparse = static_cast<double>(with_transfer(product.estimate_, choice.stream_bytes, context.target));
   const auto dense = static_cast<double>(with_transfer(candidate.dense_cycles, choice.dense_bytes, context.target));
-  if (!always && sparse * kMargin >= dense) {
+  if (!always && sparse * kSparseMargin >= dense) {
     choice.reason = "no faster by the estimate";
     return std::nullopt;
   }

@@ -11,6 +11,9 @@
 
 namespace cx::compiler::backend {
 
+/// By what part the SCA has to be faster by the estimate, because estimates miss by some per cent.
+constexpr double kSparseMargin = 1.05;
+
 /// A product that might run on the SCA.
 struct SparseCandidate {
   const Node *node = nullptr;

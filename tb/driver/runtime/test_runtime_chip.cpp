@@ -212,8 +212,8 @@ namespace {
 
 // In and out of one shape, so that a result can be the next input.
 Program loop_program(const Device &device, bool in_place, const std::shared_ptr<SharedConstants> &shared = nullptr,
-                     float addend = 1.5f) {
-  Program program = test::sample_program(device.target().arch_hash, kElements, addend, in_place, shared);
+                     float addend = 1.5f, uint32_t sca_tiles = 0) {
+  Program program = test::sample_program(device.target().arch_hash, kElements, addend, in_place, shared, sca_tiles);
   program.outputs[0].shape = program.inputs[0].shape;
   return program;
 }
@@ -253,6 +253,40 @@ TEST_CASE("results stay on the device and become the next inputs") {
   REQUIRE(outputs.size() == 1);
   require_output(outputs[0], 5 * 1.5f);
   REQUIRE(executable.report().output_bytes == kElements * 4);
+}
+
+TEST_CASE("launches in streams and command buffers ask for their split of a shared array") {
+  const auto device = tb::open_test_card(kChip, {.overrides = {"array.shared=true", "array.sca_tiles=1"}});
+  ExecutableOptions options;
+  options.device_bound = {"x", "y"};
+  const auto program = [&](uint32_t sca_tiles) { return loop_program(*device, false, nullptr, 1.5f, sca_tiles); };
+  Executable there(*device, program(0), options), back(*device, program(2), options);
+  const DeviceTensor a = DeviceTensor::from_host(*device, input_tensor(0));
+  const DeviceTensor b = DeviceTensor::allocate(*device, "float32", {1, kElements});
+  there.bind_input("x", a);
+  there.bind_output("y", b);
+  back.bind_input("x", b);
+  back.bind_output("y", a);
+  const auto stream = device->streams().create();
+  there.launch(*stream);
+  stream->synchronize();
+  CHECK(device->array_split() == 0);
+  back.launch(*stream);
+  there.launch(*stream);
+  back.launch(*stream);
+  stream->synchronize();
+  CHECK(device->array_split() == 2);
+  require_output(a.download(), 4 * 1.5f - 1.5f);
+
+  CommandBuffer commands(*device);
+  CHECK(there.record(commands) == 1);
+  CHECK(back.record(commands, false) == 3);
+  CHECK(commands.size() == 4);
+  commands.finish();
+  for (int step = 0; step < 2; ++step) stream->execute(commands);
+  stream->synchronize();
+  CHECK(device->array_split() == 2);
+  require_output(a.download(), 8 * 1.5f - 1.5f);
 }
 
 TEST_CASE("launches go into streams and command buffers when everything is bound") {

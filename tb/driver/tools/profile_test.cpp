@@ -95,7 +95,7 @@ TEST_CASE("a run that is faster than the bound is told") {
 
 TEST_CASE("products of the sparse unit count without those that it skips, beside the dense ones") {
   Fixture fixture;
-  fixture.target.sca_tiles = 2;
+  fixture.statistics.sca_tiles = 2;
   fixture.target.sca_rows = 5;
   fixture.target.sca_cols = 2;
   fixture.statistics.details[0].product.engine = "sca";
@@ -106,6 +106,43 @@ TEST_CASE("products of the sparse unit count without those that it skips, beside
   CHECK(profile.mac_cycles == Approx(150));
   CHECK(profile.groups[0].bound_cycles == Approx(150));
   CHECK(profile.violation.empty());
+}
+
+TEST_CASE("the sparse unit's time is split into products, waits and the rest") {
+  constexpr uint32_t kSca = 4;
+  Fixture fixture;
+  fixture.statistics.sca_tiles = 2;
+  fixture.target.sca_rows = 5;
+  fixture.target.sca_cols = 2;
+  for (compiler::GroupStatistics &group : fixture.statistics.details) group.product.engine = "sca";
+  fixture.program.debug.push_back({kSca, 0, 4, "first"});
+  fixture.program.debug.push_back({kSca, 4, 3, "second"});
+  constexpr uint64_t origin = 1000;  // the first load's issue
+  const auto sparse = [&](uint32_t pc, uint64_t issue, uint64_t accept, uint64_t complete, uint64_t waited,
+                          uint64_t operations) {
+    cx_port_trace_record made = record(kSca, pc, issue, accept, complete);
+    made.waited = waited;
+    made.operations = operations;
+    fixture.trace.push_back(made);
+  };
+  sparse(0, origin + 30, origin + 31, origin + 50, 20, 0);    // a load, after a wait of 20
+  sparse(1, origin + 31, origin + 51, origin + 101, 0, 7);    // its product runs from 50 to 101
+  sparse(2, origin + 110, origin + 111, origin + 120, 0, 0);  // its drain
+  sparse(4, origin + 130, origin + 131, origin + 140, 15, 0);
+  sparse(5, origin + 141, origin + 142, origin + 180, 0, 9);   // from 141
+  sparse(6, origin + 181, origin + 182, origin + 200, 60, 0);  // waits while the product runs: no loss
+  const Profile profile = fixture.make();
+  const SparseTime &first = profile.groups[0].sparse, &second = profile.groups[1].sparse;
+  CHECK(first.products == 51);
+  CHECK(first.waited == 20);
+  CHECK(first.rest == 30);
+  CHECK(first.limit == Approx(4000.0 / 20));
+  CHECK(first.uneven() == 0);
+  CHECK(second.products == 39);
+  CHECK(second.waited == 15);
+  CHECK(second.rest == 25 + 20);
+  CHECK(first.products + first.waited + first.rest + second.products + second.waited + second.rest == 200);
+  CHECK(first.waited_for == static_cast<int>(kLoad));  // from 0 to 50
 }
 
 TEST_CASE("a trace of another program is refused") {

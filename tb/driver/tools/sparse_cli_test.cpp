@@ -95,7 +95,8 @@ std::string write_network(const std::string &path) {
   return path;
 }
 
-/// Prunes the model, runs it dense and sparse: the sparse outputs pass against the dense ones, in fewer cycles.
+/// Prunes the model, runs it dense and sparse: the sparse outputs pass against the dense ones, in fewer cycles and with
+/// less energy. The profile splits the sparse unit's time into parts that add up to no more than the work.
 void check_pruned(const std::string &model, const std::string &pattern, const std::string &options,
                   const std::string &shape = "") {
   const Folder folder;
@@ -112,8 +113,27 @@ void check_pruned(const std::string &model, const std::string &pattern, const st
   CHECK(sparse.at("sca").at("bytes_saved") > 0);
   CHECK(sparse.at("check").at("passed") == true);
   CHECK(sparse.at("launch_cycles") < dense.at("launch_cycles"));
+  CHECK(sparse.at("energy_uj").at("total") < dense.at("energy_uj").at("total"));
   CHECK(sparse.at("engines").at("sca").at("ops") > 0);
   CHECK(sparse.at("engines").at("dmmu").at("ops") < dense.at("engines").at("dmmu").at("ops"));
+
+  const json profile = json_of("profile " + pruned + " --config cx3210 --precision fp16 --seed 1 " + options + shape);
+  double all = 0;
+  int products = 0;
+  for (const json &group : profile.at("groups")) {
+    if (!group.contains("sca")) continue;
+    const json &part = group.at("sca");
+    ++products;
+    CHECK(part.at("limit_us") > 0);
+    CHECK(part.at("limit_us") <= group.at("end_us"));
+    for (const char *name : {"limit_us", "uneven_us", "loads_and_drains_us", "waiting_us"}) {
+      all += part.at(name).get<double>();
+    }
+    CHECK((part.at("waiting_us") == 0 || !part.at("waiting_for").get<std::string>().empty()));
+  }
+  CHECK(products == sparse.at("sca").at("on_sca"));
+  CHECK(all <= profile.at("work_us").get<double>() + 0.01);
+  CHECK(all > 0.5 * profile.at("work_us").get<double>());
 }
 
 }  // namespace
@@ -202,6 +222,26 @@ TEST_CASE("a pruned network gives the dense result in fewer cycles") {
   CHECK(violated.status == 2);
   CHECK(violated.text.find("do not fit 2:4") != std::string::npos);
   CHECK(run_cx("run " + model + " --seed 1 --sca perhaps").status == 2);
+}
+
+TEST_CASE("a shared array is split for a pruned network") {
+  const Folder folder;
+  const std::string model = write_network(folder / "m.onnx");
+  const std::string pruned = folder / "pruned.onnx";
+  REQUIRE(run_cx("prune " + model + " --pattern 1:8 -o " + pruned).status == 0);
+  const std::string run = "run " + pruned + " --config cx3210 --set array.shared=true --precision fp16 ";
+  const json dense = json_of(run + "--seed 1 --sca never --output " + (folder / "dense"));
+  const json sparse = json_of(run + "--tol-largest 0.02 --reference " + (folder / "dense"));
+  CHECK(dense.at("sca").at("sca_tiles") == 0);
+  CHECK(dense.at("reconfigurations") == 0);
+  CHECK(sparse.at("sca").at("sca_tiles") > 0);
+  CHECK(sparse.at("sca").at("splits").size() > 2);
+  CHECK(sparse.at("sca").at("on_sca") == 2);
+  CHECK(sparse.at("check").at("passed") == true);
+  CHECK(sparse.at("reconfigurations") == 1);
+  CHECK(sparse.at("launch_cycles").get<uint64_t>() + sparse.at("reconfiguration_cycles").get<uint64_t>() <
+        dense.at("launch_cycles").get<uint64_t>());
+  CHECK(sparse.at("energy_uj").at("total") < dense.at("energy_uj").at("total"));
 }
 
 TEST_CASE("a pruned super resolution network gives the dense result in fewer cycles") {

@@ -109,4 +109,10 @@ TEST_CASE("what a chip takes at rest is the sum of its parts") {
   config.sca.tile = {4, 8, 16, 128, 32, 4};
   const double sparse_kib = 2 * (16 * 8 * 4 * 4 + 2 * 128 * 4 * 2) / 1024.0;
   CHECK(Prices(config).leakage().value == exactly(dense + 2 * 4 * 8 * 0.244 + sparse_kib * 0.302));
+  // Slots that can be both: multipliers of the larger tile.
+  config.array.shared = true;
+  CHECK(Prices(config).leakage().value == exactly(dense + sparse_kib * 0.302));
+  config.sca.tile.rows = 20;
+  const double larger_kib = 2 * (16 * 8 * 20 * 4 + 2 * 128 * 20 * 2) / 1024.0;
+  CHECK(Prices(config).leakage().value == exactly(dense + 2 * (20 - 16) * 8 * 0.244 + larger_kib * 0.302));
 }

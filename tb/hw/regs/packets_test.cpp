@@ -151,6 +151,7 @@ TEST_CASE("builders and structs agree with the description") {
   round_trip<packets::Signal>(random);
   round_trip<packets::Wait>(random);
   round_trip<packets::Timestamp>(random);
+  round_trip<packets::Reconfig>(random);
 
   packets::Copy copy;
   copy.src = 0x1122334455667788;

@@ -5,6 +5,7 @@
 
 #include "driver/compiler/backend/operation.hpp"
 #include "driver/include/cx/error.hpp"
+#include "driver/runtime/image_builder.hpp"
 #include "tb/driver/compiler/backend/bench.hpp"
 #include "tb/driver/compiler/program_sim.hpp"
 
@@ -400,6 +401,123 @@ TEST_CASE("The estimate chooses the unit of each product") {
     CHECK_THROWS_WITH(compiled(maker.graph, few, in_precision(Precision::fp16), ScaUse::always),
                       Contains("a program needs 20"));
   }
+}
+
+namespace {
+
+/// As many slots as MAC tiles, each of either kind; so small that products take longer than memory.
+Target with_shared_array(Target target, uint32_t switch_cycles) {
+  target.tile_rows = target.tile_cols = 8;
+  target = with_sca(target);
+  target.output_stationary = false;
+  target.clock_khz = 1'000'000;
+  target.dram_mbps = 102'400;
+  target.spm_bytes_per_cycle = 1024;
+  target.vpu_lanes = 256;
+  target.shared_array = true;
+  target.array_switch_cycles = switch_cycles;
+  return target;
+}
+
+uint32_t split_of(const Program &program) { return parse_image(program.image).sca_tiles; }
+
+/// A matrix product by pruned weights, then one by a matrix of the run, which only MAC tiles multiply.
+GraphMaker pruned_and_full(double zeros, int64_t pruned_columns, int64_t full_columns) {
+  GraphMaker maker(31);
+  const TensorId x = maker.input({512, 256});
+  const TensorId pruned = maker.constant({256, pruned_columns}, -0.1F, 0.1F);
+  prune_at_random(maker, pruned, zeros);
+  const TensorId full = maker.input({pruned_columns, full_columns});
+  maker.output(matmul(maker, matmul(maker, x, pruned), full));
+  return maker;
+}
+
+uint64_t cycles_of(const CompileStatistics &statistics, uint32_t sca_tiles) {
+  for (const SplitEstimate &split : statistics.splits) {
+    if (split.sca_tiles == sca_tiles) return split.cycles;
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("The split of a shared array follows the estimates of the whole program") {
+  const Target target = with_shared_array(card_target(), 100);
+  const CompileOptions options = in_precision(Precision::fp16);
+  const GraphMaker sparse = pruned_and_full(0.95, 1024, 32);
+  const Case mostly_sparse = compiled(sparse.graph, target, options, ScaUse::automatic);
+  const uint32_t split = split_of(mostly_sparse.program);
+  CHECK(split > 0);
+  CHECK(split < target.tiles);
+  CHECK(mostly_sparse.statistics.sca_tiles == split);
+  CHECK(mostly_sparse.statistics.details.at(0).product.engine == "sca");
+  CHECK(mostly_sparse.statistics.details.at(1).product.engine == "dmmu");
+  for (const SplitEstimate &other : mostly_sparse.statistics.splits) {
+    CHECK(cycles_of(mostly_sparse.statistics, split) <= other.cycles);
+  }
+  CHECK(cycles_of(mostly_sparse.statistics, 0) != 0);
+
+  // Little to gain beside much full work; nothing to gain; not wanted.
+  const GraphMaker mostly_full = pruned_and_full(0.3, 64, 1024);
+  CHECK(split_of(compiled(mostly_full.graph, target, options, ScaUse::automatic).program) == 0);
+  const GraphMaker full = pruned_and_full(0, 256, 256);
+  CHECK(split_of(compiled(full.graph, target, options, ScaUse::automatic).program) == 0);
+  CHECK(split_of(compiled(sparse.graph, target, options, ScaUse::never).program) == 0);
+  CHECK(split_of(compiled(mostly_full.graph, target, options, ScaUse::always).program) > 0);
+}
+
+TEST_CASE("A change of the split has to pay") {
+  const GraphMaker maker = pruned_and_full(0.95, 1024, 32);
+  const CompileOptions options = in_precision(Precision::fp16);
+  const Case free = compiled(maker.graph, with_shared_array(card_target(), 0), options, ScaUse::automatic);
+  REQUIRE(split_of(free.program) > 0);
+  // 5 % faster with the change.
+  const uint64_t dense = cycles_of(free.statistics, 0);
+  const uint64_t sparse = cycles_of(free.statistics, free.statistics.sca_tiles);
+  const auto most = static_cast<uint64_t>(static_cast<double>(dense) / 1.05) - sparse;
+  for (const uint64_t cycles : {most - 2, most + 2}) {
+    const Target target = with_shared_array(card_target(), static_cast<uint32_t>(cycles));
+    const Case chosen = compiled(maker.graph, target, options, ScaUse::automatic);
+    CHECK(split_of(chosen.program) == (cycles < most ? free.statistics.sca_tiles : 0));
+    CHECK(cycles_of(chosen.statistics, free.statistics.sca_tiles) == sparse + cycles);
+    CHECK(cycles_of(chosen.statistics, 0) == dense);
+  }
+}
+
+TEST_CASE("A program of sparse products alone may have all slots") {
+  const Target target = with_shared_array(card_target(), 100);
+  GraphMaker maker(32);
+  const TensorId weights = maker.constant({256, 512}, -0.1F, 0.1F);
+  prune_at_random(maker, weights, 0.9);
+  maker.output(matmul(maker, maker.input({2048, 256}), weights));
+  const Case chosen = compiled(maker.graph, target, in_precision(Precision::fp16), ScaUse::automatic);
+  CHECK(split_of(chosen.program) >= target.tiles - 1);
+  CHECK(uses_sca(chosen.program));
+  CHECK(cycles_of(chosen.statistics, target.tiles) != 0);
+}
+
+TEST_CASE("Programs of a shared array give the bits of separate arrays, on no more tiles than the split has") {
+  const GraphMaker maker = pruned_and_full(0.9, 200, 40);
+  std::mt19937 random(7);
+  const auto inputs = random_inputs(maker.graph, random);
+  const CompileOptions options = in_precision(Precision::fp16);
+  Target shared = with_shared_array(card_target(), 100);
+  shared.output_stationary = true;  // one order of sums, whichever unit multiplies
+  const Case chosen = compiled(maker.graph, shared, options, ScaUse::automatic);
+  const uint32_t split = split_of(chosen.program);
+  REQUIRE(split > 0);
+  Target present = shared;
+  present.tiles -= split;
+  present.sca_tiles = split;
+  const auto result = [&](const Program &program, const Target &target) {
+    ProgramSim sim(program, target);
+    for (std::size_t i = 0; i < inputs.size(); ++i) sim.set_input(i, *inputs.at(maker.graph.inputs[i]).data);
+    sim.run();
+    return sim.output(0);
+  };
+  const Target separate = with_sca(card_target());
+  const Case other = compiled(maker.graph, separate, options, ScaUse::automatic);
+  CHECK((result(chosen.program, present) == result(other.program, separate)));
 }
 
 TEST_CASE("A product that does not fit as a sparse one is dense") {
