@@ -103,6 +103,7 @@ class MinimumTraffic {
         element_(element),
         product_(product),
         streams_(std::move(streams)),
+        consumers_(graph.consumers()),
         seen_(graph.tensors.size(), false) {}
 
   uint64_t of(const Group &group) {
@@ -135,7 +136,7 @@ class MinimumTraffic {
     const Tensor &tensor = graph_[id];
     const int64_t all = elements(tensor.shape);
     int64_t used = 0;
-    for (int n : graph_.consumers(id)) {
+    for (int n : consumers_[static_cast<std::size_t>(id)]) {
       const Node &node = graph_.nodes[static_cast<std::size_t>(n)];
       const bool part = node.op == "Slice" || node.op == "Gather" || node.op == "TakeAlong";
       used += part ? elements(graph_[node.outputs[0]].shape) : all;
@@ -149,6 +150,7 @@ class MinimumTraffic {
   Dtype element_;
   Dtype product_;
   std::map<TensorId, uint64_t> streams_;
+  std::vector<std::vector<int>> consumers_;
   std::vector<bool> seen_;
 };
 
@@ -323,7 +325,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
   const auto emit_one = [&](std::size_t g) {
     group_emitter.enter(g);
     context.emitter.set_node(groups[g].name);
-    fill_borders(context, static_cast<int>(g));
+    fill_borders(context, residency, static_cast<int>(g));
     load_copies(context, residency, static_cast<int>(g));
     emit_group(context, group_emitter, groups[g]);
   };

@@ -174,6 +174,18 @@ std::vector<int> Graph::consumers(TensorId id) const {
   return result;
 }
 
+std::vector<std::vector<int>> Graph::consumers() const {
+  std::vector<std::vector<int>> result(tensors.size());
+  for (std::size_t n = 0; n < nodes.size(); ++n) {
+    for (TensorId id : nodes[n].inputs) {
+      if (id == kNoTensor) continue;
+      std::vector<int> &users = result[static_cast<std::size_t>(id)];
+      if (users.empty() || users.back() != static_cast<int>(n)) users.push_back(static_cast<int>(n));
+    }
+  }
+  return result;
+}
+
 std::optional<int> Graph::producer(TensorId id) const {
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     for (TensorId output : nodes[i].outputs) {

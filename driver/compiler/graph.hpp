@@ -72,7 +72,8 @@ struct Graph {
   std::vector<TensorId> outputs;
 
   TensorId add(Tensor tensor);
-  std::vector<int> consumers(TensorId id) const;  ///< indices into nodes, ascending, each once
+  std::vector<int> consumers(TensorId id) const;    ///< indices into nodes, ascending, each once
+  std::vector<std::vector<int>> consumers() const;  ///< the same of every tensor, in the time of one
   std::optional<int> producer(TensorId id) const;
   bool is_output(TensorId id) const;
 

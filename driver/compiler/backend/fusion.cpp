@@ -179,19 +179,6 @@ Step step_of(const Graph &graph, int index) {
   return step;
 }
 
-/// Nodes that use each tensor, each once, in order.
-std::vector<std::vector<int>> consumers_of(const Graph &graph) {
-  std::vector<std::vector<int>> consumers(graph.tensors.size());
-  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
-    for (TensorId id : graph.nodes[n].inputs) {
-      if (id == kNoTensor) continue;
-      std::vector<int> &users = consumers[static_cast<std::size_t>(id)];
-      if (users.empty() || users.back() != static_cast<int>(n)) users.push_back(static_cast<int>(n));
-    }
-  }
-  return consumers;
-}
-
 /// Assigns nodes to groups one by one; a group is a set of nodes, in order.
 class Grouper {
  public:
@@ -498,7 +485,7 @@ Group make_group(const Graph &graph, const std::vector<std::vector<int>> &consum
 std::vector<Group> fuse(const Graph &graph, bool scales, bool keep_order) {
   for (const Node &node : graph.nodes) require_arithmetic(graph, node);
   std::vector<Group> groups;
-  const std::vector<std::vector<int>> consumers = consumers_of(graph);
+  const std::vector<std::vector<int>> consumers = graph.consumers();
   const Grouper grouper(graph);
   for (const std::vector<int> &nodes : keep_order ? grouper.in_order() : grouper.late()) {
     groups.push_back(make_group(graph, consumers, nodes, scales));

@@ -105,10 +105,8 @@ void GroupEmitter::enter(std::size_t group) {
   free_ = {residency_.floor[group], end};
   quiet_ = {residency_.quiet_floor[group], end};
   time_ = static_cast<int64_t>(group) * kGroupTime;
-  for (const Resident &resident : residency_.residents) {
-    if (resident.first_use == static_cast<int>(group)) {
-      places_.use(resident.region, (resident.last_use + 1) * kGroupTime - 1);
-    }
+  for (const Resident &resident : residency_.residents_from(static_cast<int>(group))) {
+    places_.use(resident.region, (resident.last_use + 1) * kGroupTime - 1);
   }
 }
 

@@ -320,11 +320,11 @@ bool Layout::only_reshaped(TensorId id, const std::vector<int> &order) const {
 }
 
 std::optional<std::vector<int>> Layout::transposed_order(TensorId id) const {
-  const std::vector<int> consumers = graph_.consumers(id);
+  const std::vector<int> &consumers = users_[static_cast<std::size_t>(id)];
   if (consumers.size() != 1) return std::nullopt;
   const Node &transpose = graph_.nodes[static_cast<std::size_t>(consumers[0])];
   if (transpose.op != "Transpose") return std::nullopt;
-  const std::vector<int> next = graph_.consumers(transpose.outputs[0]);
+  const std::vector<int> &next = users_[static_cast<std::size_t>(transpose.outputs[0])];
   const bool reshaped = !next.empty() && std::all_of(next.begin(), next.end(), [&](int n) {
     return graph_.nodes[static_cast<std::size_t>(n)].op == "Reshape";
   });

@@ -68,7 +68,11 @@ struct Candidate {
 class Planner {
  public:
   Planner(const Graph &graph, const std::vector<Group> &groups, Layout &layout)
-      : graph_(graph), groups_(groups), layout_(layout), uses_(layout.storages().size(), 0) {
+      : graph_(graph),
+        groups_(groups),
+        layout_(layout),
+        consumers_(graph.consumers()),
+        uses_(layout.storages().size(), 0) {
     eligible_.assign(layout.storages().size(), true);
     tensors_.resize(layout.storages().size());
     for (TensorId id = 0; id < static_cast<TensorId>(graph.tensors.size()); ++id) {
@@ -124,7 +128,7 @@ class Planner {
   Border common_border(std::size_t storage) const {
     Border result;
     for (TensorId id : tensors_[storage]) {
-      for (int n : graph_.consumers(id)) {
+      for (int n : consumers_[static_cast<std::size_t>(id)]) {
         const Node &node = graph_.nodes[static_cast<std::size_t>(n)];
         if ((node.op != "Conv" && node.op != "Pool") || node.inputs[0] != id) continue;
         if (!join(result, border_of(node, graph_[id].shape))) return {};
@@ -165,7 +169,8 @@ class Planner {
   const Graph &graph_;
   const std::vector<Group> &groups_;
   Layout &layout_;
-  std::vector<int> uses_;  ///< groups, by storage
+  std::vector<std::vector<int>> consumers_;  ///< by tensor
+  std::vector<int> uses_;                    ///< groups, by storage
   std::vector<bool> eligible_;
   std::vector<bool> only_read_;
   std::vector<std::vector<TensorId>> tensors_;
@@ -272,7 +277,7 @@ Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, L
     const Storage *storage = &layout.storages()[index];
     const int64_t end = aligned(storage->offset + storage->bytes);
     result.bytes = std::max(result.bytes, end);
-    result.residents.push_back({{storage->offset, end}, storage->first_use, storage->last_use});
+    result.residents.push_back({{storage->offset, end}, storage->first_use, storage->last_use, index});
     const auto raise = [&](std::vector<int64_t> &floor, int before, int after) {
       const int last = std::min(storage->last_use + before, count - 1);
       for (int g = std::max(storage->first_use - after, 0); g <= last; ++g) {
@@ -282,7 +287,18 @@ Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, L
     raise(result.floor, 0, 0);
     raise(result.quiet_floor, kGroupsBefore, kGroupsAfter);
   }
+  std::stable_sort(result.residents.begin(), result.residents.end(),
+                   [](const Resident &a, const Resident &b) { return a.first_use < b.first_use; });
   return result;
+}
+
+std::span<const Resident> Residency::residents_from(int group) const {
+  struct ByGroup {
+    bool operator()(const Resident &resident, int other) const { return resident.first_use < other; }
+    bool operator()(int other, const Resident &resident) const { return other < resident.first_use; }
+  };
+  const auto [first, last] = std::equal_range(residents.begin(), residents.end(), group, ByGroup());
+  return {first, last};
 }
 
 void prepare_borders(Context &context) {
@@ -307,11 +323,10 @@ void load_copies(Context &context, const Residency &residency, int group) {
   }
 }
 
-void fill_borders(Context &context, int group) {
-  const std::vector<Storage> &storages = context.layout.storages();
-  for (std::size_t s = 0; s < storages.size(); ++s) {
-    const Storage &storage = storages[s];
-    if (storage.first_use != group || !storage.border.any()) continue;
+void fill_borders(Context &context, const Residency &residency, int group) {
+  for (const Resident &resident : residency.residents_from(group)) {
+    const Storage &storage = context.layout.storages()[resident.storage];
+    if (!storage.border.any()) continue;
     const Maps &maps = storage.maps;
     const Border &border = storage.border;
     const int64_t size = element_bytes(storage.dtype);

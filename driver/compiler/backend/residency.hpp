@@ -1,7 +1,9 @@
 // Which intermediate tensors stay in the scratchpad between the groups that make and use them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "driver/compiler/backend/layout.hpp"
@@ -17,11 +19,12 @@ struct InputCopy {
   MemView source;
 };
 
-/// Where a tensor stays, and its first and last group.
+/// Where a tensor stays, its first and last group, and its storage of the layout.
 struct Resident {
   Region region;
   int first_use = 0;
   int last_use = 0;
+  std::size_t storage = 0;
 };
 
 struct Residency {
@@ -32,7 +35,9 @@ struct Residency {
   /// can run ahead.
   std::vector<int64_t> quiet_floor;
   std::vector<InputCopy> copies;
-  std::vector<Resident> residents;
+  std::vector<Resident> residents;  ///< by first group
+  /// Those whose first group this is.
+  std::span<const Resident> residents_from(int group) const;
 };
 
 /// Gives storages a place in the first `most` bytes of the scratchpad, those first whose bytes are used most often for
@@ -42,7 +47,7 @@ Residency plan_residency(const Graph &graph, const std::vector<Group> &groups, L
 /// Once, before the first group: what fill_borders() copies from.
 void prepare_borders(Context &context);
 /// Fills the borders of storages that come to life with the group.
-void fill_borders(Context &context, int group);
+void fill_borders(Context &context, const Residency &residency, int group);
 /// Loads the inputs of which the group is the first reader.
 void load_copies(Context &context, const Residency &residency, int group);
 

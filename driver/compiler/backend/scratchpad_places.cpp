@@ -7,7 +7,7 @@ namespace cx::compiler::backend {
 
 namespace {
 
-constexpr std::size_t kMostSpans = 512;
+constexpr std::size_t kMostSpans = 256;
 
 }  // namespace
 
