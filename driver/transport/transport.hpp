@@ -60,6 +60,9 @@ class Transport {
   /// link: passes the time that they take here and returns it in picoseconds. 0: the mover's time holds all.
   virtual uint64_t peer_traffic(uint64_t offset, uint64_t bytes, bool write);
 
+  /// Whether peer_traffic() has something to do.
+  virtual bool counts_peer_traffic() const { return false; }
+
   /// Lets simulated time pass until an interrupt arrives, nothing is left to do, or limit_ps picoseconds have passed.
   virtual Wake advance(uint64_t limit_ps) = 0;
 

@@ -31,6 +31,7 @@ class VfioUserTransport final : public Transport {
   void dma_unmap(uint64_t iova, size_t size) override;
   bool map_peer(uint64_t iova, size_t size, Transport &peer, uint64_t offset, bool writable) override;
   uint64_t peer_traffic(uint64_t offset, uint64_t bytes, bool write) override;
+  bool counts_peer_traffic() const override { return true; }
   Wake advance(uint64_t limit_ps) override;
   std::optional<uint32_t> take_interrupt() override;
   bool take_error() override;

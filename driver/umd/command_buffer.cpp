@@ -59,6 +59,40 @@ uint32_t CommandBuffer::wait_value(uint64_t iova, uint32_t compare, uint64_t val
 
 uint32_t CommandBuffer::timestamp(uint64_t iova, bool barrier) { return record(build::timestamp(iova), barrier); }
 
+uint32_t CommandBuffer::signal(const Timeline &timeline, uint64_t value, bool barrier) {
+  const uint32_t index = signal(timeline.iova(), value, CX_SIGNAL_OP_MAX, barrier);
+  timelines_.insert({index, {timeline, value, true}});
+  return index;
+}
+
+uint32_t CommandBuffer::wait(const Timeline &timeline, uint64_t value, bool barrier) {
+  const uint32_t index = wait_value(timeline.iova(), CX_COMPARE_GE, value, barrier);
+  timelines_.insert({index, {timeline, value, false}});
+  return index;
+}
+
+std::vector<std::pair<Timeline, uint64_t>> CommandBuffer::signals() const {
+  std::vector<std::pair<Timeline, uint64_t>> result;
+  for (const auto &[index, use] : finished_->timelines) {
+    if (use.signal) result.emplace_back(use.timeline, use.value);
+  }
+  return result;
+}
+
+bool CommandBuffer::can_run() const {
+  const TimelineUses &uses = finished_->timelines;
+  for (auto wait = uses.begin(); wait != uses.end(); ++wait) {
+    const auto &[timeline, value, signal] = wait->second;
+    if (signal || timeline.promised() >= value) continue;
+    const bool own = std::any_of(uses.begin(), wait, [&wait = wait->second](const auto &earlier) {
+      const TimelineUse &use = earlier.second;
+      return use.signal && use.timeline.same_as(wait.timeline) && use.value >= wait.value;
+    });
+    if (!own) return false;
+  }
+  return true;
+}
+
 void CommandBuffer::set_record(uint32_t index, uint64_t iova, uint64_t value) {
   if (finished() || index >= packets_.size())
     throw UsageError("packet " + std::to_string(index) + " of the command buffer cannot be given a record");
@@ -78,6 +112,7 @@ void CommandBuffer::finish() {
   execute.list = finished->list.iova();
   execute.count = static_cast<uint32_t>(packets_.size());
   finished->execute = build::complete(execute, true).to_bytes();
+  finished->timelines = std::move(timelines_);
   finished_ = std::move(finished);
   packets_ = {};
 }
@@ -90,14 +125,14 @@ bool CommandBuffer::running() const {
   if (!finished()) return false;
   const std::lock_guard lock(device_.lock());
   std::erase_if(finished_->runs, [](const Fence &run) { return run.done(); });
-  return !finished_->runs.empty();
+  return !finished_->runs.empty() || finished_->held.use_count() > 1;
 }
 
 std::byte *CommandBuffer::entry_for_patch(uint32_t index, std::initializer_list<uint8_t> types) {
   if (!finished()) throw UsageError("the command buffer is not finished");
   if (index >= size())
     throw UsageError("packet " + std::to_string(index) + " of a command buffer of " + std::to_string(size()));
-  if (running()) throw UsageError("the command buffer runs: nothing in it can be changed");
+  if (running()) throw UsageError("the command buffer runs or a stream holds a run back: nothing in it can be changed");
   std::byte *packet = finished_->list.data() + uint64_t{index} * Queue::kPacketBytes;
   if (std::find(types.begin(), types.end(), std::to_integer<uint8_t>(*packet)) == types.end())
     throw UsageError("packet " + std::to_string(index) + " of the command buffer is of another type");
@@ -120,6 +155,8 @@ void CommandBuffer::patch_value(uint32_t index, uint64_t value) {
   std::byte *packet = entry_for_patch(index, {CX_PKT_SIGNAL, CX_PKT_WAIT});
   static_assert(offsetof(cx_packet_signal, value) == offsetof(cx_packet_wait, value));
   std::memcpy(packet + offsetof(cx_packet_signal, value), &value, sizeof value);
+  const auto use = finished_->timelines.find(index);
+  if (use != finished_->timelines.end()) use->second.value = value;
 }
 
 }  // namespace cx

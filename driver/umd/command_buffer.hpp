@@ -3,11 +3,14 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "driver/umd/device.hpp"
 #include "driver/umd/queue.hpp"
+#include "driver/umd/timeline.hpp"
 
 namespace cx {
 
@@ -39,6 +42,11 @@ class CommandBuffer {
   uint32_t signal(uint64_t iova, uint64_t value, uint32_t op, bool barrier = true);  ///< op as in packets.md
   uint32_t wait_value(uint64_t iova, uint32_t compare, uint64_t value, bool barrier = true);
   uint32_t timestamp(uint64_t iova, bool barrier = true);
+  /// Raises the timeline at each run; its memory lives as long as the list. Raising it to what it has does nothing: a
+  /// list that runs again takes patch_value() or a larger value each time.
+  uint32_t signal(const Timeline &timeline, uint64_t value, bool barrier = true);
+  /// A stream holds a run back until every value that the list itself does not signal before has been submitted.
+  uint32_t wait(const Timeline &timeline, uint64_t value, bool barrier = true);
   /// The packet's completion record goes to this address (32 bytes, multiple of 8) with `value` at each run.
   void set_record(uint32_t index, uint64_t iova, uint64_t value);
 
@@ -47,24 +55,37 @@ class CommandBuffer {
   bool finished() const { return finished_ != nullptr; }
   uint32_t size() const;  ///< packets
 
-  // Changes of a finished list, in place; UsageError while it runs or when the packet is of another type.
+  // Changes of a finished list, in place; UsageError while it runs, while a stream holds a run back, or when the packet
+  // is of another type.
 
   void patch_launch(uint32_t index, uint64_t segments, uint32_t segment_count);
   void patch_copy(uint32_t index, uint64_t dst, uint64_t src);
   void patch_value(uint32_t index, uint64_t value);  ///< of SIGNAL and WAIT
 
-  /// Whether a run has not ended. Lets no time pass.
+  /// Whether a run has not ended, or a stream holds one back. Lets no time pass.
   bool running() const;
 
  private:
   friend class Queue;
+  friend class Stream;
   struct Finished;
+  struct TimelineUse {
+    Timeline timeline;
+    uint64_t value;
+    bool signal;  // else a wait
+  };
+  using TimelineUses = std::map<uint32_t, TimelineUse>;  // by index of the packet
+  /// What runs are going to signal.
+  std::vector<std::pair<Timeline, uint64_t>> signals() const;
+  /// Whether all values that a run waits for have been submitted, or it signals them itself.
+  bool can_run() const;
   template <class Packet>
   uint32_t record(const Packet &packet, bool barrier);
   std::byte *entry_for_patch(uint32_t index, std::initializer_list<uint8_t> types);
 
   Device &device_;
   std::vector<Queue::RawPacket> packets_;  // until finish()
+  TimelineUses timelines_;                 // until finish()
   std::shared_ptr<Finished> finished_;     // after it
 };
 
@@ -73,6 +94,8 @@ struct CommandBuffer::Finished {
   HostBuffer list;
   Queue::RawPacket execute{};  // the packet that runs the list
   std::vector<Fence> runs;     // that had not ended when they were looked at last
+  TimelineUses timelines;
+  std::shared_ptr<const void> held = std::make_shared<int>();  // copies: with streams that hold a run back
 };
 
 }  // namespace cx

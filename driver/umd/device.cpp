@@ -435,9 +435,8 @@ void Device::download_2d(std::byte *dst, uint64_t dst_pitch, uint64_t src, uint6
 void Device::copy(uint64_t dst, uint64_t src, uint64_t bytes) {
   check_device_range(dst, bytes, "copy");
   check_device_range(src, bytes, "copy");
-  constexpr uint64_t kLargest = 1u << 30;
-  for (uint64_t at = 0; at < bytes; at += kLargest) {
-    queue().copy_on_device(dst + at, src + at, std::min(kLargest, bytes - at), {.interrupt = true}).wait();
+  for (uint64_t at = 0; at < bytes; at += kLargestCopy) {
+    queue().copy_on_device(dst + at, src + at, std::min(kLargestCopy, bytes - at), {.interrupt = true}).wait();
   }
 }
 
@@ -527,14 +526,28 @@ void Device::host_command(uint32_t op, uint32_t queue) {
 uint32_t Device::read_register(uint64_t offset) {
   const std::lock_guard lock(lock_);
   uint32_t value = 0;
-  transport_->read(0, offset, &value, sizeof value);
+  try {
+    transport_->read(0, offset, &value, sizeof value);
+  } catch (const DeviceLostError &) {
+    throw;
+  } catch (const DeviceFault &) {
+    if (!dead_) check_link();
+    throw;
+  }
   if (value == ~0u) check_link();  // what a host reads when nobody answers
   return value;
 }
 
 void Device::write_register(uint64_t offset, uint32_t value) {
   const std::lock_guard lock(lock_);
-  transport_->write(0, offset, &value, sizeof value);
+  try {
+    transport_->write(0, offset, &value, sizeof value);
+  } catch (const DeviceLostError &) {
+    throw;
+  } catch (const DeviceFault &) {
+    if (!dead_) check_link();
+    throw;
+  }
 }
 
 uint64_t Device::read_register64(uint64_t offset_lo) {

@@ -135,7 +135,7 @@ class HostRegistration {
   }
   /// Takes the mapping away whatever is under way: packets that still use it fail with an IOMMU fault.
   ~HostRegistration();
-  /// The same, but throws UsageError and keeps the registration while a packet that names its addresses is outstanding.
+  /// The same, but throws UsageError and keeps the registration while the memory is in use, see Device::in_use().
   void release();
   std::byte *data() const { return data_; }
   uint64_t size() const { return size_; }  ///< bytes
@@ -196,6 +196,8 @@ class Device {
   HostRegistration register_host(std::span<std::byte> memory, bool device_writes = true, std::string_view name = {});
   /// DMA address of host memory that lies in one pinned range; nothing: it is pageable.
   std::optional<uint64_t> pinned_address(const void *memory, uint64_t bytes) const;
+  /// Whether a packet that is outstanding names addresses of this pinned memory, or a stream holds back a copy of it.
+  bool in_use(std::span<const std::byte> memory) const;
   /// What holds device memory and pinned host memory, by name. Text of several lines.
   std::string memory_report() const;
   RangeAllocator::Stats memory_stats() const;
@@ -339,7 +341,6 @@ class Device {
   void free_device(uint64_t address);
   void free_host(std::byte *data, uint64_t size, uint64_t iova) noexcept;
   void unregister(std::byte *data, uint64_t size, uint64_t iova) noexcept;
-  bool in_use(uint64_t iova, uint64_t bytes) const;
   HostBuffer take_staging();
   void give_staging(HostBuffer buffer) noexcept;
   void report_leaks() noexcept;
@@ -347,6 +348,8 @@ class Device {
   uint64_t peer_window(Device &peer);
   void drop_peer(Device &peer) noexcept;
   void drop_peers() noexcept;  ///< on both sides
+  /// DMA address at which this device reaches a range of the other one's memory; 0: it does not.
+  uint64_t peer_address(Device &peer, uint64_t address, uint64_t bytes);
   bool copy_direct(uint64_t dst, Device &dst_device, uint64_t src, uint64_t bytes);
   void check_device_range(uint64_t address, uint64_t bytes, const char *operation) const;
   Counters read_counters(bool link_last);

@@ -21,6 +21,17 @@ class DeviceLock {
     }
     ++depth_;
   }
+  /// Takes the turn if nobody has it or waits for it.
+  bool try_lock() {
+    const std::lock_guard guard(mutex_);
+    if (owner_ != std::this_thread::get_id()) {
+      if (depth_ != 0 || serving_ != next_ticket_) return false;
+      ++next_ticket_;
+      owner_ = std::this_thread::get_id();
+    }
+    ++depth_;
+    return true;
+  }
   void unlock() {
     const std::lock_guard guard(mutex_);
     if (--depth_ != 0) return;

@@ -11,7 +11,6 @@ namespace cx {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kLargestPacket = 1u << 30;
 
 // Devices refer to each other: their tables change under one lock, which is taken before a device's own.
 std::recursive_mutex &peer_tables() {
@@ -81,15 +80,19 @@ void Device::drop_peer(Device &peer) noexcept {
   }
 }
 
+uint64_t Device::peer_address(Device &peer, uint64_t address, uint64_t bytes) {
+  const uint64_t window = peer_window(peer);
+  const uint64_t offset = address - CX_MEM_DRAM_BASE;
+  if (window == 0 || address < CX_MEM_DRAM_BASE || offset + bytes > peer.target_.dram_bytes) return 0;
+  return window + offset;
+}
+
 bool Device::copy_direct(uint64_t dst, Device &dst_device, uint64_t src, uint64_t bytes) {
-  const uint64_t window = peer_window(dst_device);
-  if (window == 0) return false;
-  const uint64_t offset = dst - CX_MEM_DRAM_BASE;
-  if (dst < CX_MEM_DRAM_BASE || offset + bytes > dst_device.target_.dram_bytes) return false;
+  const uint64_t to = peer_address(dst_device, dst, bytes);
+  if (to == 0) return false;
   std::vector<Fence> parts;
-  for (uint64_t at = 0; at < bytes; at += kLargestPacket) {
-    parts.push_back(queue().copy_to_host(window + offset + at, src + at, std::min(kLargestPacket, bytes - at),
-                                         {.interrupt = true}));
+  for (uint64_t at = 0; at < bytes; at += kLargestCopy) {
+    parts.push_back(queue().copy_to_host(to + at, src + at, std::min(kLargestCopy, bytes - at), {.interrupt = true}));
   }
   for (const Fence &part : parts) part.wait();
   return true;

@@ -1,4 +1,5 @@
 // Pinned host memory, and reports of what holds memory.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -6,6 +7,7 @@
 #include <sstream>
 
 #include "driver/umd/device.hpp"
+#include "driver/umd/stream.hpp"
 
 namespace cx {
 
@@ -32,7 +34,7 @@ HostRegistration::~HostRegistration() {
 
 void HostRegistration::release() {
   if (!device_ || life_.expired()) return;
-  if (device_->in_use(iova_, size_)) {
+  if (device_->in_use({data_, size_})) {
     throw UsageError("release of registered host memory: packets that use it are outstanding");
   }
   *this = HostRegistration();
@@ -86,12 +88,12 @@ void Device::unregister(std::byte *data, uint64_t size, uint64_t iova) noexcept 
   iova_.release(iova - pages.offset);
 }
 
-bool Device::in_use(uint64_t iova, uint64_t bytes) const {
+bool Device::in_use(std::span<const std::byte> memory) const {
   const std::lock_guard lock(lock_);
-  for (const auto &queue : queues_) {
-    if (queue->refers_to(iova, bytes)) return true;
-  }
-  return false;
+  if (streams_ && streams_->holds(memory)) return true;
+  const auto iova = pinned_address(memory.data(), memory.size());
+  return iova && std::any_of(queues_.begin(), queues_.end(),
+                             [&](const auto &queue) { return queue->refers_to(*iova, memory.size()); });
 }
 
 std::optional<uint64_t> Device::pinned_address(const void *memory, uint64_t bytes) const {

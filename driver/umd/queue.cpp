@@ -23,6 +23,48 @@ constexpr uint64_t kInterruptSliceUs = 10'000;
 constexpr uint64_t kPollSliceUs = 20;
 constexpr size_t kFailuresKept = 64;
 
+template <class Packet>
+Packet packet_of(const std::byte *bytes) {
+  Packet packet;
+  std::memcpy(&packet, bytes, sizeof packet);
+  return packet;
+}
+
+// Whether a packet reads or writes host memory in [iova, iova + bytes).
+bool touches_host(const std::byte *packet, uint64_t iova, uint64_t bytes) {
+  const auto touches = [&](uint64_t address, uint64_t size) { return address - iova < bytes || iova - address < size; };
+  if (touches(packet_of<cx_packet_header>(packet).completion, kRecordBytes)) return true;
+  switch (std::to_integer<uint8_t>(*packet)) {
+    case CX_PKT_COPY: {
+      const auto copy = packet_of<cx_packet_copy>(packet);
+      const auto side = [&](uint64_t address, uint64_t pitch) {
+        return copy.rows != 0 && touches(address, pitch * (copy.rows - 1) + copy.row_bytes);
+      };
+      if (copy.direction == CX_DIRECTION_HOST_TO_DEVICE) return side(copy.src, copy.src_pitch);
+      return copy.direction == CX_DIRECTION_DEVICE_TO_HOST && side(copy.dst, copy.dst_pitch);
+    }
+    case CX_PKT_BARRIER_AND:
+    case CX_PKT_BARRIER_OR: {
+      static_assert(offsetof(cx_packet_barrier_and, deps) == offsetof(cx_packet_barrier_or, deps));
+      const auto barrier = packet_of<cx_packet_barrier_and>(packet);
+      return std::any_of(std::begin(barrier.deps), std::end(barrier.deps),
+                         [&](uint64_t address) { return touches(address, sizeof address); });
+    }
+    case CX_PKT_SIGNAL:
+      return touches(packet_of<cx_packet_signal>(packet).address, sizeof(uint64_t));
+    case CX_PKT_WAIT:
+      return touches(packet_of<cx_packet_wait>(packet).address, sizeof(uint64_t));
+    case CX_PKT_TIMESTAMP:
+      return touches(packet_of<cx_packet_timestamp>(packet).address, sizeof(uint64_t));
+    case CX_PKT_EXECUTE: {
+      const auto execute = packet_of<cx_packet_execute>(packet);
+      return touches(execute.list, uint64_t{execute.count} * Queue::kPacketBytes);
+    }
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 struct Fence::State {
@@ -36,6 +78,7 @@ struct Fence::State {
   Completion completion;
   std::optional<DeviceFault::Record> fault;
   std::shared_ptr<const void> keep;  // until the packet has ended
+  std::shared_ptr<State> awaited;    // what wait_for() waits for, until the packet has ended
   const HostBuffer *list = nullptr;  // of an EXECUTE packet, as long as `keep`
   std::string entry;                 // the packet of the list that failed
 
@@ -49,6 +92,7 @@ struct Fence::State {
     }
     list = nullptr;
     keep.reset();
+    awaited.reset();
     done = true;
   }
 };
@@ -233,7 +277,13 @@ void Queue::harvest(bool ask) {
   }
 }
 
-void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion &completion) {
+void Queue::finish(const std::shared_ptr<Fence::State> &state, const Completion &outcome) {
+  Completion completion = outcome;
+  if (const auto awaited = state->awaited; awaited && completion.status == CX_STATUS_OK) {
+    // The device tells the end of that packet and not how it was.
+    if (!awaited->done) awaited->queue->harvest(false);
+    if (awaited->done && awaited->completion.status == CX_STATUS_ABORTED) completion.status = CX_STATUS_ABORTED;
+  }
   state->completion = completion;
   try {
     find_fault(*state);
@@ -273,14 +323,16 @@ void Queue::find_fault(Fence::State &state) {
 
 bool Queue::refers_to(uint64_t iova, uint64_t bytes) {
   harvest();
-  for (const auto &state : pending_) {
-    for (size_t at = 0; at < kPacketBytes; at += sizeof(uint64_t)) {
-      uint64_t field = 0;
-      std::memcpy(&field, state->packet.data() + at, sizeof field);
-      if (field - iova < bytes) return true;
+  const auto touches = [&](const void *packets, size_t size) {
+    for (size_t at = 0; at < size; at += kPacketBytes) {
+      if (touches_host(static_cast<const std::byte *>(packets) + at, iova, bytes)) return true;
     }
-  }
-  return false;
+    return false;
+  };
+  return std::any_of(pending_.begin(), pending_.end(), [&](const auto &state) {
+    return touches(state->packet.data(), kPacketBytes) ||
+           (state->list && touches(state->list->data(), state->list->size()));
+  });
 }
 
 uint64_t Queue::outstanding() {
@@ -321,6 +373,12 @@ uint64_t Queue::abandon(uint32_t status) {
   while (!pending_.empty()) {
     const std::shared_ptr<Fence::State> state = pending_.front();
     pending_.pop_front();
+    if (state->has_record) {
+      // Nobody else writes it any more, and other queues may wait for it.
+      std::byte *record = records_->data() + (state->index & (capacity() - 1)) * kRecordBytes;
+      std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t *>(record))
+          .store(state->index + 1, std::memory_order_release);
+    }
     Completion completion;
     completion.status = status;
     DeviceFault::Record record;
@@ -340,7 +398,8 @@ void Queue::restart() {
   next_ = rung_ = consumed_ = 0;
   suspect_ = false;
   std::memset(ring_->data(), 0, ring_->size());
-  std::memset(records_->data(), 0, records_->size());
+  // Packets of other queues that wait for one of before keep its record as it is.
+  records_ = std::make_shared<HostBuffer>(device_.allocate_host(records_->size(), true, "completion records"));
 }
 
 std::string Queue::waits_for() {
@@ -436,7 +495,11 @@ Fence Queue::nop(const Submit &how) { return submit(packets::Nop{}, how); }
 
 Fence Queue::wait_for(const Fence &fence, const Submit &how) {
   const std::lock_guard lock(device_.lock());
-  if (fence.done()) return nop(how);
+  if (fence.done()) {
+    const Fence end = nop(how);
+    end.state_->awaited = fence.state_;
+    return end;
+  }
   Queue &other = *fence.state_->queue;
   if (&other.device_ != &device_) throw UsageError("a queue cannot wait for a packet of another device");
   if (!fence.state_->has_record) throw UsageError("a queue cannot wait for a packet without a completion record");
@@ -445,6 +508,7 @@ Fence Queue::wait_for(const Fence &fence, const Submit &how) {
   const uint64_t record = other.records_->iova() + (fence.index() & (other.capacity() - 1)) * kRecordBytes;
   const Fence wait = wait_value(record, CX_COMPARE_GE, fence.index() + 1, how);
   keep(wait, other.records_);
+  wait.state_->awaited = fence.state_;
   return wait;
 }
 
@@ -460,6 +524,7 @@ Fence Queue::execute(const CommandBuffer &commands, const Submit &how) {
   run.state_->list = &finished.list;
   std::erase_if(finished.runs, [](const Fence &earlier) { return earlier.state_->done.load(); });
   finished.runs.push_back(run);
+  for (const auto &[timeline, value] : commands.signals()) timeline.promise(value);
   return run;
 }
 

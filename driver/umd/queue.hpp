@@ -104,7 +104,8 @@ class Queue {
   Fence barrier(const std::array<uint64_t, 4> &iovas, bool any, const Submit &how = {});
   Fence timestamp(uint64_t iova, const Submit &how = {});
   Fence nop(const Submit &how = {});
-  /// Holds back what follows until a packet of any queue of this device has ended, however it did.
+  /// Holds back what follows until a packet of any queue of this device has ended, however it did. When a reset ended
+  /// that packet, this one ends as ABORTED as well, and what follows runs.
   Fence wait_for(const Fence &fence, const Submit &how = {});
   /// Runs a finished command buffer; nothing is encoded.
   Fence execute(const CommandBuffer &commands, const Submit &how = {});
@@ -127,6 +128,7 @@ class Queue {
  private:
   friend class Device;
   friend class Fence;
+  friend class Stream;
   friend class Timeline;
   Queue(Device &device, uint32_t id, const QueueOptions &options);
   template <class Packet>
@@ -140,12 +142,12 @@ class Queue {
   void guard(Wait &&wait);
   /// `ask`: also packets without a completion record, by registers.
   void harvest(bool ask = true);
-  /// Ends every packet that has no outcome; returns how many.
+  /// Ends every packet that has no outcome, also for queues that wait for them; returns how many.
   uint64_t abandon(uint32_t status);
   /// As after it was made, for a ring that the device has reset.
   void restart();
-  /// Whether an outstanding packet holds an address in [iova, iova + bytes). Lists of EXECUTE packets are not looked
-  /// into.
+  /// Whether an outstanding packet reads or writes host memory in [iova, iova + bytes), those of lists that run
+  /// included.
   bool refers_to(uint64_t iova, uint64_t bytes);
   void finish(const std::shared_ptr<Fence::State> &state, const Completion &completion);
   /// Asks the card's registers why a packet failed, or whether one without a record did.

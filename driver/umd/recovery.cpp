@@ -10,6 +10,7 @@
 
 #include "driver/umd/device.hpp"
 #include "driver/umd/pci_function.hpp"
+#include "driver/umd/stream.hpp"
 #include "hw/regs/gen/dev_regs.h"
 #include "hw/regs/gen/engine_regs.h"
 #include "hw/regs/gen/map.h"
@@ -185,7 +186,8 @@ void Device::declare_dead(const DeviceFault::Record &record) {
 }
 
 void Device::check_link() {
-  if (!link_is_down()) return;
+  // A link that came up again by itself has left a function that is set up no more.
+  if (!link_is_down() && (read_config<uint16_t>(*transport_, kPciCommand) & kCommandMemory) != 0) return;
   DeviceFault::Record record;
   record.status = CX_STATUS_LINK_DOWN;
   if (!dead_) declare_dead(record);
@@ -237,6 +239,8 @@ std::vector<DeviceFault::EngineState> Device::engine_states() {
 
 Recovery Device::recover(uint64_t limit_us) {
   const std::lock_guard lock(lock_);
+  // A packet that a stream put into a queue before it is made again would be lost.
+  const StreamSet::Pause pause(streams_.get());
   Recovery result;
   const auto say = [&](const std::string &text) { result.text += (result.text.empty() ? "" : "; ") + text; };
   try {

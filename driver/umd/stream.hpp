@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "driver/umd/command_buffer.hpp"
@@ -44,7 +47,8 @@ class Event {
 ///
 /// When a packet fails, its stream keeps the error: what the driver holds back of it is dropped except signals and
 /// events, on which others may wait, and every later call that puts work in or waits throws the error, until
-/// clear_error(). Packets that were on the device already run. Other streams go on.
+/// clear_error(). Packets that were on the device already run. Other streams go on; a signal that failed itself, or
+/// whose list failed before it or was dropped, is submitted by itself.
 ///
 /// A stream that is destroyed with work pending: the work goes on, calls of the host included; its errors are lost.
 class Stream {
@@ -55,10 +59,24 @@ class Stream {
 
   uint32_t priority() const;  ///< 0 (served first) to 3, as asked for
   uint32_t queue_id() const;
+  const Queue &queue() const;  ///< shared with other streams, see above
 
   /// Any packet of a queue. The operation may run later than this call, inside of another that lets time pass.
   void enqueue(std::function<Fence(Queue &)> operation);
   void execute(const CommandBuffer &commands);
+  /// Copies between host and device; ranges as of Device::upload(). Memory that is pinned when the copy's turn comes
+  /// goes by DMA where it lies. Other memory goes through staging memory while calls let time pass, and what follows in
+  /// the stream is held back until the copy is complete. The host memory stays, that of an upload unchanged, until
+  /// then.
+  void upload(uint64_t dst, std::span<const std::byte> src);
+  void download(std::span<std::byte> dst, uint64_t src);
+  /// Copies to another device; ranges as of Device::upload(). Cards that reach each other: packets of this stream.
+  /// Others: through host memory, inside of one call that lets time pass. A target that is closed meanwhile is the
+  /// stream's error (UsageError).
+  void copy_peer(Device &dst_device, uint64_t dst, uint64_t src, uint64_t bytes);
+  /// In the stream's order, also after an error: tells the queue and the stream's last packet on it that may not have
+  /// ended; an empty fence: there is none. It must not use the device.
+  void leave(std::function<void(const Queue &queue, const Fence &last)> function);
   void signal(const Timeline &timeline, uint64_t value);
   void wait(const Timeline &timeline, uint64_t value);
   void record(Event &event);
@@ -70,8 +88,12 @@ class Stream {
 
   /// Whether all work has ended. Lets no time pass.
   bool done();
-  /// Waits for all work; then throws the stream's error if there is one. limit_us as in Fence::wait().
+  /// Waits for all work; then throws the stream's error if there is one. limit_us and the queue that a wait gives up on
+  /// as in Fence::wait().
   void synchronize(uint64_t limit_us = 0);
+  /// For a caller that has waited by itself and gives up: throws TimeoutError with this text and what the stream waits
+  /// for.
+  [[noreturn]] void give_up(const std::string &text);
   /// Throws the stream's error if there is one. Lets no time pass.
   void check();
   void clear_error();
@@ -92,6 +114,22 @@ class StreamSet {
   /// has the fewest streams. priority 0 (served first) to 3, else UsageError. OutOfMemoryError when there is neither.
   std::unique_ptr<Stream> create(uint32_t priority = 1);
 
+  /// While it lives nothing goes into the queues. `streams` may be null.
+  class Pause {
+   public:
+    explicit Pause(StreamSet *streams) : streams_(streams) {
+      if (streams_ != nullptr) before_ = std::exchange(streams_->in_progress_, true);
+    }
+    Pause(const Pause &) = delete;
+    ~Pause() {
+      if (streams_ != nullptr) streams_->in_progress_ = before_;
+    }
+
+   private:
+    StreamSet *streams_;
+    bool before_ = false;
+  };
+
  private:
   friend class Device;
   friend class Stream;
@@ -99,6 +137,7 @@ class StreamSet {
   Lane &lane_of(uint32_t priority);
   /// Does what has become possible of what the driver holds back. Whether there was something.
   bool progress();
+  bool holds(std::span<const std::byte> memory) const;  ///< a copy of this host memory that has not begun or ended
 
   Device &device_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -29,6 +29,8 @@ Timeline::Timeline(Device &device, uint64_t value) {
 
 uint64_t Timeline::value() const { return state_->word().load(std::memory_order_acquire); }
 
+uint64_t Timeline::iova() const { return state_->memory.iova(); }
+
 uint64_t Timeline::promised() const {
   const std::lock_guard lock(state_->device.lock());
   return state_->promised;

@@ -9,6 +9,7 @@
 
 namespace cx {
 
+class CommandBuffer;
 class Device;
 
 /// Cheap to copy; copies are the same timeline. Its memory lives until no packet names it any more. Outlives no device.
@@ -37,8 +38,12 @@ class Timeline {
   uint64_t promised() const;
 
  private:
+  friend class CommandBuffer;
+  friend class Queue;
   struct State;
   void promise(uint64_t value) const;
+  uint64_t iova() const;
+  bool same_as(const Timeline &other) const { return state_ == other.state_; }
   std::shared_ptr<State> state_;
 };
 

@@ -10,12 +10,6 @@
 
 namespace cx {
 
-namespace {
-
-constexpr uint64_t kLargestPacket = 1u << 30;
-
-}  // namespace
-
 struct Transfer::State {
   struct Part {
     Fence fence;
@@ -79,7 +73,7 @@ uint64_t Transfer::end_cycles() const { return state_ ? state_->end : 0; }
 
 void Transfer::issue() {
   State &s = *state_;
-  const uint64_t bytes = std::min(s.bytes - s.next, s.pinned ? kLargestPacket : s.half());
+  const uint64_t bytes = std::min(s.bytes - s.next, s.pinned ? kLargestCopy : s.half());
   std::byte *stage = nullptr;
   uint64_t iova = 0;
   if (s.pinned) {
@@ -125,6 +119,19 @@ bool Transfer::poll() {
     }
   }
   if (!state_->parts.empty()) return false;
+  if (state_->staging) state_->device->give_staging(std::move(state_->staging));
+  return true;
+}
+
+bool Transfer::stop() {
+  if (!state_) return true;
+  state_->next = state_->bytes;
+  auto &parts = state_->parts;
+  while (!parts.empty() && parts.front().fence.done()) {
+    parts.front().fence.wait_status();
+    parts.pop_front();
+  }
+  if (!parts.empty()) return false;
   if (state_->staging) state_->device->give_staging(std::move(state_->staging));
   return true;
 }

@@ -7,6 +7,9 @@
 
 namespace cx {
 
+/// Bytes that one packet copies at most.
+inline constexpr uint64_t kLargestCopy = uint64_t{1} << 30;
+
 class Device;
 class Queue;
 
@@ -28,6 +31,8 @@ class Transfer {
   /// Goes on until the copy is complete. Throws as poll(), and TimeoutError after limit_us of simulated time without
   /// progress (0: the device's wait_limit_us).
   void wait(uint64_t limit_us = 0);
+  /// Queues nothing more. True: what was queued has ended, however it did. Lets no time pass.
+  bool stop();
   bool pinned() const;            ///< the host memory went by DMA where it lies
   uint64_t start_cycles() const;  ///< device time at which the first part began; 0 before
   uint64_t end_cycles() const;    ///< and at which the last part so far ended

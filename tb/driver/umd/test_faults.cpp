@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "driver/umd/device.hpp"
+#include "driver/umd/stream.hpp"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.hpp"
 #include "hw/regs/gen/queue_regs.h"
@@ -340,6 +341,103 @@ TEST_CASE("a hang that the host notices first: queue reset, then engine reset, t
   REQUIRE(hang_and_recover("engine_hang@engine=vpu,cure=function_reset") == Recovery::Level::kFunctionReset);
 }
 
+TEST_CASE("what waits for a packet of a queue that is reset ends at once, as ABORTED") {
+  Bench bench;
+  Device &device = *bench.device;
+  for (int round = 0; round < 3; ++round) {
+    device.inject("engine_hang@engine=vpu");
+    const Fence hung = bench.launch(0), behind = bench.launch(0);
+    const Fence waiting = bench.other.wait_for(behind), next = bench.other.nop();
+    REQUIRE_THROWS_AS(hung.wait(300), TimeoutError);
+    const Recovery recovery = device.recover();
+    REQUIRE(recovery.level == Recovery::Level::kQueueReset);
+    REQUIRE(recovery.queues == std::vector<uint32_t>{0});
+    REQUIRE(waiting.wait_status(1000).status == CX_STATUS_ABORTED);
+    REQUIRE(waiting.fault()->status == CX_STATUS_ABORTED);
+    REQUIRE(waiting.fault()->queue == static_cast<int>(bench.other.id()));
+    REQUIRE(waiting.fault()->packet == waiting.index());
+    REQUIRE_THROWS_AS(waiting.wait(), DeviceFault);
+    REQUIRE(next.wait_status(1000).status == CX_STATUS_OK);
+    // One that comes later as well; of packets after the reset it is as ever.
+    REQUIRE(bench.other.wait_for(hung).wait_status(1000).status == CX_STATUS_ABORTED);
+    for (int i = 0; i < 3; ++i) bench.other.wait_for(bench.launch()).wait(1000);
+  }
+  // However else a packet ends, who waits for it goes on.
+  bench.other.wait_for(device.queue().signal(0x5000, 1)).wait(1000);
+  REQUIRE(device.take_events().size() == 1);
+  bench.require_works();
+}
+
+TEST_CASE("a stream's queue that is reset: its signals come all the same, who waits for its events is told") {
+  Bench bench;
+  Device &device = *bench.device;
+  const Timeline timeline(device);
+  const auto hung = device.streams().create(), first = device.streams().create();
+  Event event;
+  device.inject("engine_hang@engine=vpu");
+  hung->enqueue([&](Queue &queue) {
+    return queue.launch(bench.image.address(), static_cast<uint32_t>(bench.image.size()), bench.table.address(), 4);
+  });
+  hung->signal(timeline, 3);
+  hung->record(event);
+  first->wait(event);
+  REQUIRE_THROWS_WITH(hung->synchronize(300), Catch::Contains("engine vpu works at instruction 4"));
+  const Recovery recovery = device.recover();
+  REQUIRE(recovery.level == Recovery::Level::kQueueReset);
+  REQUIRE(recovery.queues == std::vector<uint32_t>{hung->queue_id()});
+  const auto status_of = [](Stream &stream) {
+    try {
+      stream.synchronize(1000);
+    } catch (const DeviceFault &fault) {
+      return fault.record().status;
+    }
+    return uint32_t{CX_STATUS_OK};
+  };
+  REQUIRE(status_of(*first) == CX_STATUS_ABORTED);
+  REQUIRE(status_of(*hung) == CX_STATUS_ABORTED);
+  timeline.wait(3, 1000);
+  // One that waits for the event only now; and nothing of it stays.
+  first->clear_error();
+  first->wait(event);
+  REQUIRE(status_of(*first) == CX_STATUS_ABORTED);
+  for (Stream *stream : {hung.get(), first.get()}) {
+    stream->clear_error();
+    stream->record(event);
+    stream->synchronize(1000);
+  }
+  first->wait(event);
+  first->synchronize(1000);
+  bench.require_works();
+}
+
+TEST_CASE("signals that a function reset has swallowed come when the queues are made again") {
+  Bench bench;
+  Device &device = *bench.device;
+  Timeline timeline(device);
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 2; ++i) streams.push_back(device.streams().create());
+  for (uint64_t round = 1; round <= 3; ++round) {
+    device.inject("firmware_crash");
+    for (const auto &stream : streams) {
+      stream->enqueue([](Queue &queue) { return queue.nop(); });
+      stream->signal(timeline, 2 * round);
+    }
+    REQUIRE_THROWS_AS(streams[0]->synchronize(1000), FirmwareCrashError);
+    REQUIRE(device.recover().level == Recovery::Level::kFunctionReset);
+    timeline.wait(2 * round, 1000);
+    for (const auto &stream : streams) {
+      REQUIRE_THROWS_AS(stream->synchronize(1000), FirmwareCrashError);
+      REQUIRE(stream->done());
+      stream->clear_error();
+      stream->signal(timeline, 2 * round + 1);
+      stream->synchronize(1000);
+    }
+    REQUIRE(timeline.value() == 2 * round + 1);
+    device.take_events();
+  }
+  bench.require_works();
+}
+
 TEST_CASE("an engine that its reset does not bring back fails launches until it is recovered") {
   Bench bench;
   bench.device->inject("engine_hang@engine=store,cure=engine_reset");
@@ -413,6 +511,20 @@ TEST_CASE("link down: all fences end at once, and the function is reset when the
   const auto events = device.take_events();
   REQUIRE(kinds(events) == std::vector<EventKind>{EventKind::kLinkDown});
   REQUIRE(events[0].status == CX_STATUS_LINK_DOWN);
+  bench.require_works();
+}
+
+TEST_CASE("a link that went down and came up again unseen is told when the driver comes to the card") {
+  Bench bench;
+  bench.device->inject("link_down@duration_us=100");
+  Transport &transport = bench.device->transport();
+  const uint64_t end = transport.time_ps() + 1'000'000'000;
+  while (transport.time_ps() < end && transport.advance(end - transport.time_ps()) != Transport::Wake::kIdle) {
+  }
+  REQUIRE_THROWS_AS(bench.launch(), LinkDownError);
+  REQUIRE(bench.device->dead());
+  REQUIRE(bench.device->recover().level == Recovery::Level::kFunctionReset);
+  bench.device->take_events();
   bench.require_works();
 }
 

@@ -7,6 +7,7 @@
 
 #include "driver/umd/device.hpp"
 #include "driver/umd/device_pool.hpp"
+#include "driver/umd/stream.hpp"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.hpp"
 #include "tb/driver/transport/served_card.hpp"
@@ -410,4 +411,170 @@ TEST_CASE("device memory is seen through BAR4") {
   CHECK_THROWS_AS(device->transport().read(4, end - 4, back.data(), 8), DeviceFault);
   CHECK_THROWS_AS(device->transport().write(4, end, back.data(), 1), DeviceFault);
   CHECK_NOTHROW(device->transport().read(4, end - 8, back.data(), 8));
+}
+
+TEST_CASE("copies of a stream are in its order, whatever memory they are of") {
+  DeviceOptions options;
+  options.staging_bytes = 64 << 10;
+  const auto device = open_one(options);
+  const uint32_t seed = 11;
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  constexpr size_t kMost = 200'000, kBuffers = 4;
+  struct Memory {
+    std::vector<std::byte> pageable = random_bytes(kMost);
+    HostBuffer pinned;
+    HostRegistration registered;
+    std::vector<std::byte> expected;
+  };
+  std::vector<Memory> memories(kBuffers);
+  for (size_t i = 0; i < kBuffers; ++i) {
+    if (i % 2 == 1) memories[i].registered = device->register_host(memories[i].pageable);
+    memories[i].expected = memories[i].pageable;
+  }
+  const DeviceBuffer target = device->allocate(kMost);
+  device->upload(target.address(), memories[0].pageable);
+  std::vector<std::byte> model = memories[0].pageable;
+  const auto stream = device->streams().create();
+  for (int round = 0; round < 40; ++round) {
+    Memory &memory = memories[random() % kBuffers];
+    const size_t bytes = 1 + random() % kMost, at = random() % (kMost - bytes + 1),
+                 from = random() % (kMost - bytes + 1);
+    if (random() % 2 == 0) {
+      stream->upload(target.address() + at, std::span(memory.pageable).subspan(from, bytes));
+      std::copy_n(memory.expected.begin() + from, bytes, model.begin() + at);
+    } else {
+      stream->download(std::span(memory.pageable).subspan(from, bytes), target.address() + at);
+      std::copy_n(model.begin() + at, bytes, memory.expected.begin() + from);
+    }
+    if (random() % 4 == 0) {
+      stream->enqueue([&](Queue &queue) { return queue.fill(target.address(), 4096, 7); });
+      for (size_t i = 0; i < 4096; ++i) model[i] = static_cast<std::byte>(i % 4 == 0 ? 7 : 0);
+    }
+  }
+  stream->synchronize();
+  for (const Memory &memory : memories) CHECK(memory.pageable == memory.expected);
+  std::vector<std::byte> back(kMost);
+  device->download(back, target.address());
+  CHECK(back == model);
+  CHECK_THROWS_AS(stream->upload(target.address() + 1, std::span(std::as_const(memories[0].pageable))), UsageError);
+  CHECK_THROWS_AS(stream->download(memories[0].pageable, target.address() + 1), UsageError);
+}
+
+TEST_CASE("a stream's copy that fails ends, and its memory is free") {
+  DeviceOptions options;
+  options.staging_bytes = 64 << 10;
+  const auto device = open_one(options);
+  std::vector<std::byte> data = random_bytes(300'000), pinned = random_bytes(5000);
+  const DeviceBuffer target = device->allocate(data.size());
+  const HostBuffer flag = device->allocate_host(64);
+  const auto stream = device->streams().create();
+  Timeline gate(*device);
+  stream->upload(target.address(), data);
+  stream->synchronize();
+  // An error of an earlier packet stops a copy that has begun.
+  const auto before = device->iova_stats().live;
+  stream->enqueue([&](Queue &queue) { return queue.wait_value(flag.iova(), CX_COMPARE_EQ, 1); });
+  stream->enqueue([](Queue &queue) { return queue.signal(0x5000, 1); });
+  stream->upload(target.address(), data);
+  CHECK_FALSE(stream->done());
+  device->queue().signal(flag.iova(), 1).wait();
+  CHECK_THROWS_AS(stream->synchronize(), DeviceFault);
+  CHECK(stream->done());
+  stream->clear_error();
+  CHECK(device->iova_stats().live == before);
+
+  // Registered memory is in use while a copy of it is held back.
+  HostRegistration registration = device->register_host(pinned);
+  stream->wait(gate, 1);
+  stream->upload(target.address(), pinned);
+  CHECK(device->in_use(pinned));
+  CHECK_FALSE(device->in_use(data));
+  CHECK_THROWS_AS(registration.release(), UsageError);
+  gate.signal(1);
+  stream->synchronize();
+  CHECK_FALSE(device->in_use(pinned));
+  registration.release();
+
+  // So it is while a list that names it runs.
+  const HostBuffer memory = device->allocate_host(4096);
+  CommandBuffer commands(*device);
+  commands.wait_value(flag.iova(), CX_COMPARE_EQ, 2);
+  commands.copy_to_device(target.address(), memory.iova(), 4096);
+  commands.finish();
+  const Fence run = device->queue().execute(commands);
+  CHECK(device->in_use({memory.data(), memory.size()}));
+  device->create_queue().signal(flag.iova(), 2).wait();
+  run.wait();
+  CHECK_FALSE(device->in_use({memory.data(), memory.size()}));
+  // Numbers that look like its addresses are none.
+  const Fence held = device->queue().wait_value(flag.iova(), CX_COMPARE_EQ, 3);
+  const Fence looks = device->queue().fill(target.address(), memory.iova(), 0);
+  const Fence far = device->queue().copy_to_host(memory.iova() - 100, target.address(), 100);
+  CHECK_FALSE(device->in_use({memory.data(), memory.size()}));
+  const Fence near = device->queue().copy_to_host(memory.iova() - 100, target.address(), 101);
+  CHECK(device->in_use({memory.data(), memory.size()}));
+  device->create_queue().signal(flag.iova(), 3).wait();
+  for (const Fence &fence : {looks, far, near}) CHECK(fence.wait_status().status != CX_STATUS_OK);
+  // Copies that are pending when the device is closed end with it.
+  stream->upload(target.address(), data);
+  stream->wait(gate, 5);
+  stream->upload(target.address(), data);
+}
+
+TEST_CASE("streams copy from card to card in their order") {
+  const auto one = open_another(0);
+  auto two = open_another(1);
+  const std::vector<std::byte> data = random_bytes(100'000);
+  const DeviceBuffer source = one->allocate(data.size()), target = two->allocate(data.size());
+  const auto stream = one->streams().create();
+  stream->upload(source.address(), data);
+  stream->copy_peer(*two, target.address(), source.address(), data.size());
+  stream->enqueue([&](Queue &queue) { return queue.fill(source.address(), data.size(), 0); });
+  stream->copy_peer(*two, CX_MEM_SPM_BASE, source.address(), 4096);  // through host memory
+  stream->upload(source.address(), data);
+  stream->copy_peer(*one, source.address() + 8192, source.address(), 4096);  // inside
+  stream->copy_peer(*two, target.address(), source.address(), 0);
+  stream->synchronize();
+  std::vector<std::byte> back(data.size()), scratch(4096, std::byte{1}), inside(4096);
+  two->download(back, target.address());
+  two->download(scratch, CX_MEM_SPM_BASE);
+  one->download(inside, source.address() + 8192);
+  CHECK(back == data);
+  CHECK(scratch == std::vector<std::byte>(4096));
+  CHECK(std::equal(inside.begin(), inside.end(), data.begin()));
+  CHECK_THROWS_AS(stream->copy_peer(*two, target.address() + 1, source.address(), data.size()), UsageError);
+  CHECK_THROWS_AS(stream->copy_peer(*two, target.address(), source.address() + 1, data.size()), UsageError);
+
+  // A target that goes while the copy is held back.
+  Timeline gate(*one);
+  stream->wait(gate, 1);
+  stream->copy_peer(*two, target.address(), source.address(), 4096);
+  two.reset();
+  gate.signal(1);
+  CHECK_THROWS_AS(stream->synchronize(), UsageError);
+}
+
+TEST_CASE("two threads copy between two cards in both directions") {
+  const auto one = open_another(0), two = open_another(1);
+  const std::vector<std::byte> a = random_bytes(30'000), b = random_bytes(30'000);
+  const DeviceBuffer of_one = one->allocate(60'000), of_two = two->allocate(60'000);
+  one->upload(of_one.address(), a);
+  two->upload(of_two.address(), b);
+  const auto copy = [](Device &from, const DeviceBuffer &source, Device &to, const DeviceBuffer &target) {
+    const auto stream = from.streams().create();
+    for (int i = 0; i < 5; ++i) {
+      stream->copy_peer(to, target.address() + 30'000, source.address(), 30'000);
+      stream->copy_peer(to, CX_MEM_SPM_BASE, source.address(), 1000);
+    }
+    stream->synchronize();
+  };
+  std::thread other([&] { copy(*two, of_two, *one, of_one); });
+  copy(*one, of_one, *two, of_two);
+  other.join();
+  std::vector<std::byte> back(30'000);
+  one->download(back, of_one.address() + 30'000);
+  CHECK(back == b);
+  two->download(back, of_two.address() + 30'000);
+  CHECK(back == a);
 }

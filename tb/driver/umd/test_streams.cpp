@@ -337,6 +337,100 @@ TEST_CASE("A stream runs command buffers") {
   REQUIRE(words[0] == 70);
 }
 
+TEST_CASE("Lists that a stream holds back stay as they are") {
+  const auto device = open_card();
+  const Words words(*device);
+  const Timeline gate(*device);
+  const auto stream = device->streams().create();
+  CommandBuffer commands(*device);
+  const uint32_t index = commands.signal(words.iova(0), 1, CX_SIGNAL_OP_SET);
+  commands.finish();
+  stream->wait(gate, 1);
+  stream->execute(commands);
+  REQUIRE(commands.running());
+  REQUIRE_THROWS_WITH(commands.patch_value(index, 2), Catch::Contains("a stream holds a run back"));
+  gate.signal(1);
+  stream->synchronize();
+  REQUIRE(words[0] == 1);
+  REQUIRE_FALSE(commands.running());
+  commands.patch_value(index, 2);
+  stream->execute(commands);
+  stream->synchronize();
+  REQUIRE(words[0] == 2);
+  // A run that is dropped holds nothing back any more.
+  fail(*stream);
+  stream->wait(gate, 2);
+  REQUIRE_NOTHROW(stream->execute(commands));
+  REQUIRE_THROWS_AS(stream->synchronize(), DeviceFault);
+  commands.patch_value(index, 3);
+}
+
+TEST_CASE("Lists signal timelines and wait for them; a run waits at the driver for what nobody has submitted") {
+  const auto device = open_card();
+  const Words words(*device);
+  Timeline ping(*device), pong(*device);
+  const auto a = device->streams().create(), b = device->streams().create();
+  CommandBuffer first(*device), second(*device);
+  const uint32_t wait = first.wait(ping, 1);
+  first.signal(words.iova(0), 1, CX_SIGNAL_OP_ADD);
+  const uint32_t raise = first.signal(pong, 1);
+  first.finish();
+  second.signal(ping, 7);
+  second.wait(ping, 7);  // its own signal, so it can run
+  second.signal(words.iova(1), 1, CX_SIGNAL_OP_ADD);
+  second.finish();
+  a->execute(first);
+  b->wait(pong, 1);
+  b->call([&] { REQUIRE(words[0] == 1); });
+  REQUIRE_THROWS_AS(a->synchronize(50), TimeoutError);
+  REQUIRE(pong.promised() == 0);
+  b->clear_error();
+  const auto c = device->streams().create();
+  c->execute(second);
+  REQUIRE(ping.promised() == 7);
+  for (auto *stream : {a.get(), b.get(), c.get()}) stream->synchronize();
+  REQUIRE(words[1] == 1);
+  REQUIRE(pong.value() == 1);
+  first.patch_value(wait, 9);
+  first.patch_value(raise, 5);
+  a->execute(first);
+  REQUIRE_FALSE(a->done());
+  ping.signal(9);
+  pong.wait(5);
+  REQUIRE(words[0] == 2);
+}
+
+TEST_CASE("A list that fails signals what others wait for all the same") {
+  const auto device = open_card();
+  const Timeline timeline(*device);
+  const auto bad = device->streams().create(), good = device->streams().create();
+  CommandBuffer commands(*device);
+  commands.signal(0x5000, 1, CX_SIGNAL_OP_SET);
+  commands.signal(timeline, 3);
+  commands.finish();
+  bad->execute(commands);
+  good->wait(timeline, 3);
+  good->synchronize();
+  REQUIRE_THROWS_AS(bad->synchronize(), DeviceFault);
+  REQUIRE(timeline.value() == 3);
+
+  // One that is dropped before it ran; but not one that is refused.
+  bad->clear_error();
+  commands.patch_value(1, 5);
+  fail(*bad);
+  bad->call([] {});
+  bad->execute(commands);
+  good->wait(timeline, 5);
+  good->synchronize();
+  REQUIRE(timeline.value() == 5);
+  commands.patch_value(1, 6);
+  Event refused;
+  REQUIRE_THROWS_AS(bad->execute(commands), DeviceFault);
+  REQUIRE_THROWS_AS(bad->record(refused), DeviceFault);
+  REQUIRE(timeline.promised() == 5);
+  REQUIRE_FALSE(refused.recorded());
+}
+
 TEST_CASE("Threads work on streams of their own, and on one") {
   const auto device = open_card();
   constexpr size_t kThreads = 6;
