@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -16,10 +17,21 @@
 #include "driver/runtime/report.hpp"
 #include "driver/runtime/tensor.hpp"
 #include "driver/umd/device.hpp"
+#include "driver/umd/device_pool.hpp"
 
 struct cx_device {
   std::unique_ptr<cx::Device> device;
-  size_t users = 0;  // executables, sessions and device tensors
+  std::function<void(const std::string &report)> on_leak;
+  size_t users = 0;  // objects that were made of it
+
+  std::string memory_report() const {
+    return std::to_string(users) + " objects of the device exist\n" + device->memory_report();
+  }
+};
+
+struct cx_device_pool {
+  cx_device *owner;
+  std::shared_ptr<cx::DevicePool> pool;
 };
 
 struct cx_device_tensor {
@@ -77,6 +89,25 @@ cx_result guarded(Body &&body) noexcept {
 }
 
 void require(bool good, const char *message);  ///< throws UsageError
+
+/// A handle of parts, a user of the device.
+template <class Handle, class... Parts>
+cx_result make(cx_device *device, Handle **place, Parts &&...parts) {
+  *place = new Handle{device, std::forward<Parts>(parts)...};
+  ++device->users;
+  return CX_SUCCESS;
+}
+
+/// The end of such a handle; may be null.
+template <class Handle>
+cx_result let_go(Handle *handle) {
+  if (handle) --handle->owner->users;
+  delete handle;
+  return CX_SUCCESS;
+}
+
+/// Throws UsageError unless both are tensors of one type and size.
+void require_alike(const cx_device_tensor *to, const cx_device_tensor *from);
 
 /// Copies as much of `full` as the caller's struct has room for.
 template <class Info>

@@ -36,6 +36,12 @@ void require(bool good, const char *message) {
   if (!good) throw UsageError(message);
 }
 
+void require_alike(const cx_device_tensor *to, const cx_device_tensor *from) {
+  require(to && from, "to or from is NULL");
+  require(to->tensor.type() == from->tensor.type() && to->tensor.bytes() == from->tensor.bytes(),
+          "the tensors have different types or sizes");
+}
+
 cx_tensor take(const cx_tensor *tensors, size_t stride, size_t index) {
   cx_tensor tensor{};
   std::memcpy(static_cast<void *>(&tensor), reinterpret_cast<const char *>(tensors) + index * stride,
@@ -107,6 +113,34 @@ cx::DeviceOptions options_of(const char *const *sets, size_t set_count) {
     options.overrides.emplace_back(sets[i]);
   }
   return options;
+}
+
+std::optional<bool> switch_of(uint32_t setting, const char *what) {
+  require(setting <= CX_SWITCH_OFF, what);
+  return setting == CX_SWITCH_DEFAULT ? std::nullopt : std::optional(setting == CX_SWITCH_ON);
+}
+
+std::optional<uint32_t> limit_of(uint32_t bytes) { return bytes == 0 ? std::nullopt : std::optional(bytes); }
+
+cx::DeviceOptions options_of(const cx_device_options *from) {
+  if (!from) return {};
+  const cx_device_options given = take(from);
+  cx::DeviceOptions options = options_of(given.sets, given.set_count);
+  options.link.payload_bytes = limit_of(given.link_payload_bytes);
+  options.link.read_request_bytes = limit_of(given.link_read_request_bytes);
+  options.link.relaxed_ordering = switch_of(given.link_relaxed_ordering, "link_relaxed_ordering is no cx_switch");
+  options.link.extended_tags = switch_of(given.link_extended_tags, "link_extended_tags is no cx_switch");
+  if (given.staging_bytes) options.staging_bytes = given.staging_bytes;
+  if (given.on_leak) {
+    options.on_leak = [call = given.on_leak, context = given.leak_context](const std::string &report) {
+      call(report.c_str(), context);
+    };
+  }
+  return options;
+}
+
+bool is_address(const std::string &where) {
+  return where.rfind("inproc:", 0) == 0 || where.rfind("vfio-user:", 0) == 0;
 }
 
 static_assert(CX_EVENT_ENGINE == static_cast<int>(cx::EventKind::kEngine));
@@ -202,10 +236,37 @@ cx_result cx_device_connect(const char *address, const char *const *sets, size_t
   });
 }
 
+cx_result cx_device_open_with(const char *where, const cx_device_options *options, cx_device **device) {
+  return guarded([&] {
+    require(where && device, "where or device is NULL");
+    *device = nullptr;
+    const cx::DeviceOptions given = options_of(options);
+    auto handle = std::make_unique<cx_device>();
+    handle->on_leak = given.on_leak;
+    handle->device =
+        is_address(where) ? cx::Device::connect(where, given) : cx::Device::open(cx::chip_config(where), given);
+    *device = handle.release();
+    return CX_SUCCESS;
+  });
+}
+
 cx_result cx_device_close(cx_device *device) {
   return guarded([&] {
-    if (device && device->users) return fail(CX_ERROR_BUSY, "executables or tensors of this device exist");
+    if (device && device->users) {
+      const std::string report = device->memory_report();
+      if (device->on_leak) device->on_leak(report);
+      return fail(CX_ERROR_BUSY, report.c_str());
+    }
     delete device;
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_device_memory_report(cx_device *device, char **report) {
+  return guarded([&] {
+    require(device && report, "device or report is NULL");
+    *report = nullptr;
+    *report = copy_of(device->memory_report());
     return CX_SUCCESS;
   });
 }
@@ -277,6 +338,12 @@ cx_result cx_device_get_info(cx_device *device, cx_device_info *info) {
     full.dram_used_bytes = memory.used;
     full.dram_peak_bytes = memory.peak;
     full.time_cycles = device->device->time_cycles();
+    full.link_generation = facts.link_generation;
+    full.link_width = facts.link_width;
+    full.link_payload_bytes = facts.payload_bytes;
+    full.link_read_request_bytes = facts.read_request_bytes;
+    full.link_relaxed_ordering = facts.relaxed_ordering ? 1 : 0;
+    full.link_extended_tags = facts.extended_tags ? 1 : 0;
     give(info, full);
     return CX_SUCCESS;
   });

@@ -1,5 +1,6 @@
 // Streams, timelines, markers and command buffers of cx.h.
 #include <chrono>
+#include <map>
 #include <optional>
 
 #include "driver/runtime/c_api.hpp"
@@ -26,26 +27,16 @@ struct cx_marker {
 struct cx_command_buffer {
   cx_device *owner;
   cx::CommandBuffer commands;
+  std::map<uint32_t, uint64_t> copies = {};  // bytes of copies on the device, by number
 };
 
 namespace {
 
 using namespace cx::capi;
 
-template <class Handle, class... Parts>
-cx_result make(cx_device *device, Handle **place, Parts &&...parts) {
-  *place = new Handle{device, std::forward<Parts>(parts)...};
-  ++device->users;
-  return CX_SUCCESS;
-}
-
 template <class Handle>
 cx_result free_handle(Handle *handle) {
-  return guarded([&] {
-    if (handle) --handle->owner->users;
-    delete handle;
-    return CX_SUCCESS;
-  });
+  return guarded([&] { return let_go(handle); });
 }
 
 template <class A, class B>
@@ -54,10 +45,23 @@ void require_same_device(const A *a, const B *b) {
 }
 
 void check_copy(const cx_device_tensor *to, const cx_device_tensor *from) {
-  require(to && from, "to or from is NULL");
+  require_alike(to, from);
   require_same_device(to, from);
-  require(to->tensor.type() == from->tensor.type() && to->tensor.bytes() == from->tensor.bytes(),
-          "the tensors have different types or sizes");
+}
+
+/// Of a copy between a tensor and host memory; InputError for another size than the tensor's.
+void check_transfer(const cx_device_tensor *tensor, const void *data, uint64_t bytes) {
+  require(tensor && data, "tensor or data is NULL");
+  if (bytes != tensor->tensor.bytes()) {
+    throw cx::InputError("copy of " + std::to_string(bytes) + " bytes to or from a device tensor of " +
+                         std::to_string(tensor->tensor.bytes()));
+  }
+}
+
+uint64_t pinned(const cx_command_buffer *commands, const void *data, uint64_t bytes) {
+  const auto address = commands->owner->device->pinned_address(data, bytes);
+  require(address.has_value(), "a command buffer copies pinned host memory only");
+  return *address;
 }
 
 void check_fill(const cx_device_tensor *tensor) {
@@ -113,10 +117,63 @@ cx_result cx_stream_copy(cx_stream *stream, const cx_device_tensor *to, const cx
     require(stream != nullptr, "stream is NULL");
     check_copy(to, from);
     require_same_device(stream, to);
-    if (to->tensor.bytes() == 0) return CX_SUCCESS;
     stream->stream->enqueue([to = to->tensor.address(), from = from->tensor.address(), bytes = to->tensor.bytes()](
                                 cx::Queue &queue) { return queue.copy_on_device(to, from, bytes); });
     return CX_SUCCESS;
+  });
+}
+
+cx_result cx_stream_copy_peer(cx_stream *stream, const cx_device_tensor *to, const cx_device_tensor *from) {
+  return guarded([&] {
+    require(stream != nullptr, "stream is NULL");
+    require_alike(to, from);
+    require_same_device(stream, from);
+    stream->stream->copy_peer(*to->owner->device, to->tensor.address(), from->tensor.address(), to->tensor.bytes());
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_stream_upload(cx_stream *stream, const cx_device_tensor *to, const void *data, uint64_t bytes) {
+  return guarded([&] {
+    require(stream != nullptr, "stream is NULL");
+    check_transfer(to, data, bytes);
+    require_same_device(stream, to);
+    stream->stream->upload(to->tensor.address(), {static_cast<const std::byte *>(data), bytes});
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_stream_download(cx_stream *stream, const cx_device_tensor *from, void *data, uint64_t bytes) {
+  return guarded([&] {
+    require(stream != nullptr, "stream is NULL");
+    check_transfer(from, data, bytes);
+    require_same_device(stream, from);
+    stream->stream->download({static_cast<std::byte *>(data), bytes}, from->tensor.address());
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_stream_create_tensor(cx_stream *stream, cx_device_pool *pool, const char *type, const int64_t *shape,
+                                  size_t rank, cx_device_tensor **tensor) {
+  return guarded([&] {
+    require(pool && type && tensor, "pool, type or tensor is NULL");
+    require(shape || rank == 0, "shape is NULL");
+    *tensor = nullptr;
+    if (stream) require_same_device(stream, pool);
+    cx::Device &device = *pool->owner->device;
+    const cx::Queue *queue = stream ? &stream->stream->queue() : nullptr;
+    return make(pool->owner, tensor,
+                cx::DeviceTensor::allocate(device, pool->pool, type, {shape, shape + rank}, queue));
+  });
+}
+
+cx_result cx_stream_free_tensor(cx_stream *stream, cx_device_tensor *tensor) {
+  return guarded([&] {
+    require(stream != nullptr, "stream is NULL");
+    if (!tensor) return CX_SUCCESS;
+    require_same_device(stream, tensor);
+    tensor->tensor.release(*stream->stream);
+    return let_go(tensor);
   });
 }
 
@@ -125,7 +182,6 @@ cx_result cx_stream_fill(cx_stream *stream, const cx_device_tensor *tensor, uint
     require(stream != nullptr, "stream is NULL");
     check_fill(tensor);
     require_same_device(stream, tensor);
-    if (tensor->tensor.bytes() == 0) return CX_SUCCESS;
     stream->stream->enqueue([at = tensor->tensor.address(), bytes = tensor->tensor.bytes(), pattern](cx::Queue &queue) {
       return queue.fill(at, bytes, pattern);
     });
@@ -200,8 +256,8 @@ cx_result cx_stream_synchronize(cx_stream *stream, uint64_t limit_us) {
   const cx_result result = wait_in_turns(
       *stream->owner->device, limit_us, [&] { return stream->stream->done(); },
       [&](bool idle) {
-        throw cx::TimeoutError(idle ? "a stream waits for what nobody signals: the device is idle"
-                                    : "a stream's work did not end within its limit");
+        stream->stream->give_up(idle ? "a stream waits for what nobody signals: the device is idle"
+                                     : "a stream's work did not end within its limit");
       });
   if (result != CX_SUCCESS) return result;
   return guarded([&] {
@@ -320,8 +376,8 @@ cx_result cx_command_buffer_copy(cx_command_buffer *commands, const cx_device_te
     require(commands != nullptr, "commands is NULL");
     check_copy(to, from);
     require_same_device(commands, to);
-    if (to->tensor.bytes() != 0)
-      commands->commands.copy_on_device(to->tensor.address(), from->tensor.address(), to->tensor.bytes());
+    const uint64_t bytes = to->tensor.bytes();
+    commands->copies[commands->commands.copy_on_device(to->tensor.address(), from->tensor.address(), bytes)] = bytes;
     return CX_SUCCESS;
   });
 }
@@ -331,7 +387,87 @@ cx_result cx_command_buffer_fill(cx_command_buffer *commands, const cx_device_te
     require(commands != nullptr, "commands is NULL");
     check_fill(tensor);
     require_same_device(commands, tensor);
-    if (tensor->tensor.bytes() != 0) commands->commands.fill(tensor->tensor.address(), tensor->tensor.bytes(), pattern);
+    commands->commands.fill(tensor->tensor.address(), tensor->tensor.bytes(), pattern);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_upload(cx_command_buffer *commands, const cx_device_tensor *to, const void *data,
+                                   uint64_t bytes) {
+  return guarded([&] {
+    require(commands != nullptr, "commands is NULL");
+    check_transfer(to, data, bytes);
+    require_same_device(commands, to);
+    commands->commands.copy_to_device(to->tensor.address(), pinned(commands, data, bytes), bytes);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_download(cx_command_buffer *commands, const cx_device_tensor *from, void *data,
+                                     uint64_t bytes) {
+  return guarded([&] {
+    require(commands != nullptr, "commands is NULL");
+    check_transfer(from, data, bytes);
+    require_same_device(commands, from);
+    commands->commands.copy_to_host(pinned(commands, data, bytes), from->tensor.address(), bytes);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_signal(cx_command_buffer *commands, const cx_timeline *timeline, uint64_t value) {
+  return guarded([&] {
+    require(commands && timeline, "commands or timeline is NULL");
+    require_same_device(commands, timeline);
+    commands->commands.signal(timeline->timeline, value);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_wait(cx_command_buffer *commands, const cx_timeline *timeline, uint64_t value) {
+  return guarded([&] {
+    require(commands && timeline, "commands or timeline is NULL");
+    require_same_device(commands, timeline);
+    commands->commands.wait(timeline->timeline, value);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_timestamp(cx_command_buffer *commands, uint64_t *cycles) {
+  return guarded([&] {
+    require(commands && cycles, "commands or cycles is NULL");
+    const uint64_t address = pinned(commands, cycles, sizeof *cycles);
+    require(address % sizeof *cycles == 0, "cycles is not 8-byte aligned");
+    commands->commands.timestamp(address);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_get_count(const cx_command_buffer *commands, uint32_t *count) {
+  return guarded([&] {
+    require(commands && count, "commands or count is NULL");
+    *count = commands->commands.size();
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_set_value(cx_command_buffer *commands, uint32_t number, uint64_t value) {
+  return guarded([&] {
+    require(commands != nullptr, "commands is NULL");
+    commands->commands.patch_value(number, value);
+    return CX_SUCCESS;
+  });
+}
+
+cx_result cx_command_buffer_set_copy(cx_command_buffer *commands, uint32_t number, const cx_device_tensor *to,
+                                     const cx_device_tensor *from) {
+  return guarded([&] {
+    require(commands != nullptr, "commands is NULL");
+    check_copy(to, from);
+    require_same_device(commands, to);
+    const auto copy = commands->copies.find(number);
+    require(copy != commands->copies.end(), "the command of this number is no copy between tensors");
+    require(copy->second == to->tensor.bytes(), "the tensors have another size than those of the recorded copy");
+    commands->commands.patch_copy(number, to->tensor.address(), from->tensor.address());
     return CX_SUCCESS;
   });
 }

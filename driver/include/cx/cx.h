@@ -72,9 +72,30 @@ typedef struct cx_device_info {
   uint32_t vpu_lanes;
   uint64_t spm_bytes;
   uint64_t dram_bytes;
-  uint64_t dram_used_bytes, dram_peak_bytes; /* allocated */
-  uint64_t time_cycles;                      /* device time, core cycles */
+  uint64_t dram_used_bytes, dram_peak_bytes;            /* allocated */
+  uint64_t time_cycles;                                 /* device time, core cycles */
+  uint32_t link_generation, link_width;                 /* 0: no PCI Express capability */
+  uint32_t link_payload_bytes, link_read_request_bytes; /* as programmed */
+  uint32_t link_relaxed_ordering, link_extended_tags;   /* 1: on */
 } cx_device_info;
+
+typedef enum cx_switch { CX_SWITCH_DEFAULT = 0, CX_SWITCH_ON = 1, CX_SWITCH_OFF = 2 } cx_switch;
+
+/* What is 0 stays as the platform has left it. */
+typedef struct cx_device_options {
+  size_t struct_size;
+  const char *const *sets; /* "key=value" overrides */
+  size_t set_count;
+  uint32_t link_payload_bytes;      /* largest payload: power of two from 128 to what the card supports */
+  uint32_t link_read_request_bytes; /* largest read request: power of two from 128 to 4096 */
+  uint32_t link_relaxed_ordering;   /* cx_switch */
+  uint32_t link_extended_tags;      /* cx_switch; off: at most 32 reads under way */
+  uint64_t staging_bytes;           /* host memory that copies of pageable memory go through; 0: 2 MiB */
+  /* Called by cx_device_close() that finds what was made of the device not freed, with the text of
+   * cx_device_memory_report(); it must call nothing of this library. */
+  void (*on_leak)(const char *report, void *context);
+  void *leak_context;
+} cx_device_options;
 
 /* A card in this process. yaml: its configuration, a file or the name of one that ships ("tiny"); sets: "key=value"
  * overrides, may be NULL when set_count is 0. */
@@ -82,10 +103,43 @@ cx_result cx_device_open(const char *yaml, const char *const *sets, size_t set_c
 /* address: "inproc:FILE.yaml", or "vfio-user:SOCKET" of a card that another process serves (cx device), which takes no
  * overrides. */
 cx_result cx_device_connect(const char *address, const char *const *sets, size_t set_count, cx_device **device);
-/* CX_ERROR_BUSY while an executable, session or device tensor of it exists. NULL is allowed. */
+/* The card that cx_device_open() or, of an address "inproc:..." or "vfio-user:...", cx_device_connect() opens. options
+ * may be NULL. */
+cx_result cx_device_open_with(const char *where, const cx_device_options *options, cx_device **device);
+/* CX_ERROR_BUSY while anything that was made of it exists; cx_last_error() then says what holds memory. NULL is
+ * allowed.
+ */
 cx_result cx_device_close(cx_device *device);
 /* What the card is, and what it holds at this moment. */
 cx_result cx_device_get_info(cx_device *device, cx_device_info *info);
+
+/* How many objects of the device exist, and what holds device memory and pinned host memory, by name: text of several
+ * lines. The caller frees it with cx_free(). */
+cx_result cx_device_memory_report(cx_device *device, char **report);
+
+/* ---- pinned host memory: the device reaches it where it lies ---- */
+
+typedef struct cx_host_memory cx_host_memory;
+
+typedef struct cx_host_memory_info {
+  size_t struct_size;
+  void *data;
+  uint64_t bytes;
+  int32_t registered; /* 1: the caller's memory, 0: the library's */
+} cx_host_memory_info;
+
+/* Zeroed memory at a page border. name: for reports, may be NULL. Counts as a user of the device for cx_device_close().
+ */
+cx_result cx_host_memory_create(cx_device *device, uint64_t bytes, const char *name, cx_host_memory **memory);
+/* Pins memory that exists, which stays the caller's. device_writes 0: the device only reads it. CX_ERROR_USAGE: no
+ * bytes, or bytes that are pinned already. Counts as a user of the device for cx_device_close(). */
+cx_result cx_host_memory_register(cx_device *device, void *data, uint64_t bytes, int device_writes, const char *name,
+                                  cx_host_memory **memory);
+/* Where it lies. */
+cx_result cx_host_memory_get_info(const cx_host_memory *memory, cx_host_memory_info *info);
+/* Gives it back, or ends the registration. CX_ERROR_BUSY while work that was given to the device uses it. NULL is
+ * allowed. */
+cx_result cx_host_memory_free(cx_host_memory *memory);
 
 /* ---- events and recovery (docs/faults.md) ---- */
 
@@ -225,6 +279,46 @@ cx_result cx_device_tensor_write(cx_device_tensor *tensor, const void *data, uin
 /* Copies the whole tensor from the device; bytes is its size. */
 cx_result cx_device_tensor_read(const cx_device_tensor *tensor, void *data, uint64_t bytes);
 
+typedef enum cx_copy_path {
+  CX_COPY_DEVICE = 0, /* inside one device */
+  CX_COPY_DIRECT = 1, /* from card to card */
+  CX_COPY_STAGED = 2  /* through host memory */
+} cx_copy_path;
+
+typedef struct cx_copy_info {
+  size_t struct_size;
+  uint32_t path;      /* cx_copy_path */
+  double duration_us; /* simulated, both links included */
+} cx_copy_info;
+
+/* Copies a tensor to another of the same type and size, of this device or another, and waits. info may be NULL. */
+cx_result cx_device_tensor_copy(const cx_device_tensor *to, const cx_device_tensor *from, cx_copy_info *info);
+
+/* ---- pools: device memory of tensors that come and go ---- */
+
+typedef struct cx_device_pool cx_device_pool;
+
+typedef struct cx_device_pool_info {
+  size_t struct_size;
+  uint64_t used_bytes;     /* in blocks of tensors */
+  uint64_t reserved_bytes; /* that the pool holds of the device */
+  uint64_t peak_used_bytes, peak_reserved_bytes;
+  uint64_t asked_bytes; /* sizes of the tensors in used_bytes */
+  uint64_t allocations; /* ever */
+  uint64_t reused;      /* of these, blocks that the pool had */
+  uint64_t free_blocks;
+  double fragmentation; /* share of reserved_bytes that is in no use */
+} cx_device_pool_info;
+
+/* name: for reports, may be NULL. Counts as a user of the device for cx_device_close(). */
+cx_result cx_device_pool_create(cx_device *device, const char *name, cx_device_pool **pool);
+/* Its tensors go on. NULL is allowed. */
+cx_result cx_device_pool_free(cx_device_pool *pool);
+/* What it holds at this moment. */
+cx_result cx_device_pool_get_info(const cx_device_pool *pool, cx_device_pool_info *info);
+/* Gives free blocks back to the device until at most keep_bytes are reserved; given_bytes may be NULL. */
+cx_result cx_device_pool_trim(cx_device_pool *pool, uint64_t keep_bytes, uint64_t *given_bytes);
+
 /* Uploads the program, with memory for its bindings and its workspace. CX_ERROR_INPUT when it is for another
  * architecture. Counts as a user of the device for cx_device_close(). */
 cx_result cx_executable_create(cx_device *device, const cx_program *program, cx_executable **executable);
@@ -244,8 +338,8 @@ cx_result cx_executable_report_json(cx_executable *executable, char **json);
 
 /* ---- streams: work in order, several at once (docs/driver.md) ----
  *
- * Calls that wait let calls of other threads in between. What work names (tensors, executables and their bindings) must
- * stay until it has ended; timelines, markers and command buffers may be freed before. */
+ * Calls that wait let calls of other threads in between. What work names (tensors, executables and their bindings,
+ * host memory) must stay until it has ended; timelines, markers and command buffers may be freed before. */
 
 typedef struct cx_stream cx_stream;
 /* A 64-bit value in host memory that only grows. */
@@ -264,6 +358,21 @@ cx_result cx_stream_free(cx_stream *stream);
 cx_result cx_stream_launch(cx_stream *stream, cx_executable *executable);
 /* Copies a tensor to another of the same type and size. */
 cx_result cx_stream_copy(cx_stream *stream, const cx_device_tensor *to, const cx_device_tensor *from);
+/* Copies a tensor of the stream's device to another of the same type and size, of this device or another. */
+cx_result cx_stream_copy_peer(cx_stream *stream, const cx_device_tensor *to, const cx_device_tensor *from);
+/* Copies bytes, the tensor's size, from data, which stays unchanged until the copy has ended. Pinned memory goes by
+ * DMA where it lies; other memory goes piece by piece while calls let time pass, and what follows waits for that. The
+ * call does not wait. CX_ERROR_INPUT for another size. */
+cx_result cx_stream_upload(cx_stream *stream, const cx_device_tensor *to, const void *data, uint64_t bytes);
+/* The same to data, which holds the tensor when the copy has ended. */
+cx_result cx_stream_download(cx_stream *stream, const cx_device_tensor *from, void *data, uint64_t bytes);
+/* As cx_device_tensor_create(), of a pool; free it by any means. stream: whose work uses the tensor first, may be
+ * NULL; such a tensor may lie where one lay that was freed in this stream and is still in use before. */
+cx_result cx_stream_create_tensor(cx_stream *stream, cx_device_pool *pool, const char *type, const int64_t *shape,
+                                  size_t rank, cx_device_tensor **tensor);
+/* Frees a tensor of a pool (else CX_ERROR_USAGE) in the stream's order: its block is reused when all before has ended,
+ * for tensors of the same stream at once. NULL is allowed. */
+cx_result cx_stream_free_tensor(cx_stream *stream, cx_device_tensor *tensor);
 /* Fills a tensor, whose bytes are a multiple of 4, with a 32-bit pattern. */
 cx_result cx_stream_fill(cx_stream *stream, const cx_device_tensor *tensor, uint32_t pattern);
 /* Runs a finished command buffer. */
@@ -319,6 +428,29 @@ cx_result cx_command_buffer_launch(cx_command_buffer *commands, cx_executable *e
 cx_result cx_command_buffer_copy(cx_command_buffer *commands, const cx_device_tensor *to, const cx_device_tensor *from);
 /* Records a fill, as cx_stream_fill(). */
 cx_result cx_command_buffer_fill(cx_command_buffer *commands, const cx_device_tensor *tensor, uint32_t pattern);
+/* Records an upload, as cx_stream_upload(), from pinned memory (else CX_ERROR_USAGE). */
+cx_result cx_command_buffer_upload(cx_command_buffer *commands, const cx_device_tensor *to, const void *data,
+                                   uint64_t bytes);
+/* Records a download, as cx_stream_download(), to pinned memory (else CX_ERROR_USAGE). */
+cx_result cx_command_buffer_download(cx_command_buffer *commands, const cx_device_tensor *from, void *data,
+                                     uint64_t bytes);
+/* Records a signal, as cx_stream_signal(). A value that a run has signalled does nothing in the next one: see
+ * cx_command_buffer_set_value(). */
+cx_result cx_command_buffer_signal(cx_command_buffer *commands, const cx_timeline *timeline, uint64_t value);
+/* Records a wait, as cx_stream_wait(). */
+cx_result cx_command_buffer_wait(cx_command_buffer *commands, const cx_timeline *timeline, uint64_t value);
+/* Records that the device's time in core cycles is written to *cycles, 8-byte aligned in pinned memory (else
+ * CX_ERROR_USAGE). */
+cx_result cx_command_buffer_timestamp(cx_command_buffer *commands, uint64_t *cycles);
+/* How many commands are recorded: the number, from 0, of the one that is recorded next. */
+cx_result cx_command_buffer_get_count(const cx_command_buffer *commands, uint32_t *count);
+/* Changes the value of a signal or wait of a finished command buffer. CX_ERROR_USAGE for another command, or while a
+ * run has not ended. */
+cx_result cx_command_buffer_set_value(cx_command_buffer *commands, uint32_t number, uint64_t value);
+/* Changes a recorded cx_command_buffer_copy() to these tensors, which have the same type and size as each other and
+ * the size of those before. CX_ERROR_USAGE as of cx_command_buffer_set_value(). */
+cx_result cx_command_buffer_set_copy(cx_command_buffer *commands, uint32_t number, const cx_device_tensor *to,
+                                     const cx_device_tensor *from);
 /* Ends the recording; it can be run from now on. */
 cx_result cx_command_buffer_finish(cx_command_buffer *commands);
 

@@ -145,8 +145,36 @@ struct Value {
   std::vector<std::string> symbols;
 };
 
+/// As cx_device_options; 0, CX_SWITCH_DEFAULT: as it is.
+struct DeviceOptions {
+  std::vector<std::string> sets;  ///< "key=value"
+  uint32_t link_payload_bytes = 0, link_read_request_bytes = 0;
+  cx_switch link_relaxed_ordering = CX_SWITCH_DEFAULT, link_extended_tags = CX_SWITCH_DEFAULT;
+  uint64_t staging_bytes = 0;
+  void (*on_leak)(const char *report, void *context) = nullptr;
+  void *leak_context = nullptr;
+};
+
 class Device {
  public:
+  /// where: as of open() and connect().
+  static Device open_with(const std::string &where, const DeviceOptions &options) {
+    std::vector<const char *> sets;
+    for (const std::string &set : options.sets) sets.push_back(set.c_str());
+    auto how = sized<cx_device_options>();
+    how.sets = sets.data();
+    how.set_count = sets.size();
+    how.link_payload_bytes = options.link_payload_bytes;
+    how.link_read_request_bytes = options.link_read_request_bytes;
+    how.link_relaxed_ordering = options.link_relaxed_ordering;
+    how.link_extended_tags = options.link_extended_tags;
+    how.staging_bytes = options.staging_bytes;
+    how.on_leak = options.on_leak;
+    how.leak_context = options.leak_context;
+    cx_device *device = nullptr;
+    check(cx_device_open_with(where.c_str(), &how, &device));
+    return Device(device);
+  }
   /// config: a file or the name of a configuration that ships; sets: "key=value" on top of it.
   static Device open(const std::string &config, const std::vector<std::string> &sets = {}) {
     return made(&cx_device_open, config, sets);
@@ -160,6 +188,13 @@ class Device {
     auto info = sized<cx_device_info>();
     check(cx_device_get_info(get(), &info));
     return info;
+  }
+
+  /// What holds memory, by name; text of several lines.
+  std::string memory_report() const {
+    char *text = nullptr;
+    check(cx_device_memory_report(get(), &text));
+    return take_text(text);
   }
 
   /// The oldest event that was not taken, if there is one.
@@ -198,6 +233,76 @@ class Device {
   std::shared_ptr<cx_device> handle_;
 };
 
+/// Host memory that the device reaches where it lies.
+class HostMemory {
+ public:
+  /// Of the library, zeroed. name: for reports.
+  HostMemory(const Device &device, uint64_t bytes, const std::string &name = {}) {
+    cx_host_memory *memory = nullptr;
+    check(cx_host_memory_create(device.get(), bytes, name.c_str(), &memory));
+    take(device, memory);
+  }
+  /// Of the caller, pinned as long as this lives.
+  HostMemory(const Device &device, void *data, uint64_t bytes, bool device_writes = true,
+             const std::string &name = {}) {
+    cx_host_memory *memory = nullptr;
+    check(cx_host_memory_register(device.get(), data, bytes, device_writes ? 1 : 0, name.c_str(), &memory));
+    take(device, memory);
+  }
+
+  void *data() const { return info_.data; }
+  uint64_t bytes() const { return info_.bytes; }
+  /// Gives it back before this goes, or throws UsageError while it is in use. This must be the only copy.
+  void release() {
+    check(cx_host_memory_free(get()));
+    *released_ = true;
+    handle_.reset();
+  }
+
+  cx_host_memory *get() const { return handle_.get(); }
+
+ private:
+  void take(const Device &device, cx_host_memory *memory) {
+    handle_ = {memory, [owner = device.shared(), released = released_](cx_host_memory *gone) {
+                 if (!*released) cx_host_memory_free(gone);
+               }};
+    check(cx_host_memory_get_info(memory, &info_));
+  }
+
+  std::shared_ptr<bool> released_ = std::make_shared<bool>(false);
+  std::shared_ptr<cx_host_memory> handle_;
+  cx_host_memory_info info_ = sized<cx_host_memory_info>();
+};
+
+/// Memory for tensors that come and go.
+class DevicePool {
+ public:
+  explicit DevicePool(const Device &device, const std::string &name = "pool") : device_(device) {
+    cx_device_pool *pool = nullptr;
+    check(cx_device_pool_create(device.get(), name.c_str(), &pool));
+    handle_ = {pool, [owner = device.shared()](cx_device_pool *gone) { cx_device_pool_free(gone); }};
+  }
+
+  cx_device_pool_info info() const {
+    auto info = sized<cx_device_pool_info>();
+    check(cx_device_pool_get_info(get(), &info));
+    return info;
+  }
+  /// Returns the bytes given back to the device.
+  uint64_t trim(uint64_t keep_bytes = 0) {
+    uint64_t given = 0;
+    check(cx_device_pool_trim(get(), keep_bytes, &given));
+    return given;
+  }
+
+  const Device &device() const { return device_; }
+  cx_device_pool *get() const { return handle_.get(); }
+
+ private:
+  Device device_;
+  std::shared_ptr<cx_device_pool> handle_;
+};
+
 /// Memory of the device with a type and a shape.
 class DeviceTensor {
  public:
@@ -207,8 +312,19 @@ class DeviceTensor {
     handle_ = {tensor, [owner = device.shared()](cx_device_tensor *gone) { cx_device_tensor_free(gone); }};
   }
 
+  /// Of a pool; as Stream::create_tensor() of no stream.
+  DeviceTensor(const DevicePool &pool, const std::string &type, std::vector<int64_t> shape)
+      : DeviceTensor(nullptr, pool, type, std::move(shape)) {}
+
   const std::string &type() const { return type_; }
   const std::vector<int64_t> &shape() const { return shape_; }
+
+  /// From a tensor of this device or another; waits.
+  cx_copy_info copy_from(const DeviceTensor &from) {
+    auto info = sized<cx_copy_info>();
+    check(cx_device_tensor_copy(get(), from.get(), &info));
+    return info;
+  }
 
   /// The whole tensor, to and from the device.
   void write(const void *data, uint64_t bytes) { check(cx_device_tensor_write(get(), data, bytes)); }
@@ -231,6 +347,17 @@ class DeviceTensor {
   cx_device_tensor *get() const { return handle_.get(); }
 
  private:
+  friend class Stream;
+  DeviceTensor(cx_stream *stream, const DevicePool &pool, const std::string &type, std::vector<int64_t> shape)
+      : type_(type), shape_(shape) {
+    cx_device_tensor *tensor = nullptr;
+    check(cx_stream_create_tensor(stream, pool.get(), type.c_str(), shape.data(), shape.size(), &tensor));
+    const auto released = released_;
+    handle_ = {tensor, [owner = pool.device().shared(), released](cx_device_tensor *gone) {
+                 if (!*released) cx_device_tensor_free(gone);
+               }};
+  }
+
   template <class T>
   void expect() const {
     if (type_ != type_name<T>()) throw UsageError("device tensor of " + type_ + ", not " + type_name<T>());
@@ -238,6 +365,7 @@ class DeviceTensor {
 
   std::string type_;
   std::vector<int64_t> shape_;
+  std::shared_ptr<bool> released_ = std::make_shared<bool>(false);  // a stream has freed it
   std::shared_ptr<cx_device_tensor> handle_;
 };
 
@@ -404,7 +532,29 @@ class CommandBuffer {
   void fill(const DeviceTensor &tensor, uint32_t pattern) {
     check(cx_command_buffer_fill(get(), tensor.get(), pattern));
   }
+  /// Pinned memory.
+  void upload(const DeviceTensor &to, const void *data, uint64_t bytes) {
+    check(cx_command_buffer_upload(get(), to.get(), data, bytes));
+  }
+  void download(const DeviceTensor &from, void *data, uint64_t bytes) {
+    check(cx_command_buffer_download(get(), from.get(), data, bytes));
+  }
+  void signal(const Timeline &timeline, uint64_t value) {
+    check(cx_command_buffer_signal(get(), timeline.get(), value));
+  }
+  void wait(const Timeline &timeline, uint64_t value) { check(cx_command_buffer_wait(get(), timeline.get(), value)); }
+  void timestamp(uint64_t *cycles) { check(cx_command_buffer_timestamp(get(), cycles)); }
+  /// Commands so far: the number of the next one.
+  uint32_t count() const {
+    uint32_t count = 0;
+    check(cx_command_buffer_get_count(get(), &count));
+    return count;
+  }
   void finish() { check(cx_command_buffer_finish(get())); }
+  void set_value(uint32_t number, uint64_t value) { check(cx_command_buffer_set_value(get(), number, value)); }
+  void set_copy(uint32_t number, const DeviceTensor &to, const DeviceTensor &from) {
+    check(cx_command_buffer_set_copy(get(), number, to.get(), from.get()));
+  }
 
   cx_command_buffer *get() const { return handle_.get(); }
 
@@ -423,6 +573,26 @@ class Stream {
 
   void launch(const Executable &executable) { check(cx_stream_launch(get(), executable.get())); }
   void copy(const DeviceTensor &to, const DeviceTensor &from) { check(cx_stream_copy(get(), to.get(), from.get())); }
+  /// To a tensor of this device or another.
+  void copy_peer(const DeviceTensor &to, const DeviceTensor &from) {
+    check(cx_stream_copy_peer(get(), to.get(), from.get()));
+  }
+  /// data: stays until the copy has ended.
+  void upload(const DeviceTensor &to, const void *data, uint64_t bytes) {
+    check(cx_stream_upload(get(), to.get(), data, bytes));
+  }
+  void download(const DeviceTensor &from, void *data, uint64_t bytes) {
+    check(cx_stream_download(get(), from.get(), data, bytes));
+  }
+  /// Of a pool, used first by this stream.
+  DeviceTensor create_tensor(const DevicePool &pool, const std::string &type, std::vector<int64_t> shape) {
+    return {get(), pool, type, std::move(shape)};
+  }
+  /// In the stream's order, a tensor of a pool; all copies of the object are of no use any more.
+  void free_tensor(DeviceTensor tensor) {
+    check(cx_stream_free_tensor(get(), tensor.get()));
+    *tensor.released_ = true;
+  }
   void fill(const DeviceTensor &tensor, uint32_t pattern) { check(cx_stream_fill(get(), tensor.get(), pattern)); }
   void execute(const CommandBuffer &commands) { check(cx_stream_execute(get(), commands.get())); }
   void signal(const Timeline &timeline, uint64_t value) { check(cx_stream_signal(get(), timeline.get(), value)); }

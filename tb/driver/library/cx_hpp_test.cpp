@@ -129,6 +129,71 @@ TEST_CASE("streams, timelines, markers and command buffers") {
   CHECK(y.read<float>() == std::vector<float>(kElements, 0.0F));
 }
 
+TEST_CASE("host memory, transfers, pools, lists and copies between cards") {
+  cx::DeviceOptions options;
+  options.sets = {"spm.kib=256"};
+  options.link_read_request_bytes = 256;
+  options.link_extended_tags = CX_SWITCH_OFF;
+  std::string leaks;
+  options.on_leak = [](const char *report, void *context) { *static_cast<std::string *>(context) += report; };
+  options.leak_context = &leaks;
+  {
+    const auto device = cx::Device::open_with("tiny", options), other = cx::Device::open("tiny");
+    CHECK(device.info().spm_bytes == 256 * 1024);
+    CHECK(device.info().link_read_request_bytes == 256);
+    CHECK(device.info().link_extended_tags == 0);
+    constexpr uint64_t kBytes = kElements * sizeof(float);
+    std::vector<float> pageable = ramp(1), registered(kElements), back(kElements);
+    cx::HostMemory pinned(device, 2 * kBytes, "pinned"), memory(device, registered.data(), kBytes, true, "memory");
+    CHECK(pinned.bytes() == 2 * kBytes);
+    CHECK(memory.data() == registered.data());
+    CHECK(device.memory_report().find("  memory: ") != std::string::npos);
+    auto *values = static_cast<float *>(pinned.data());
+
+    cx::DevicePool pool(device, "cache");
+    cx::Stream stream(device);
+    cx::Timeline timeline(device);
+    cx::DeviceTensor target(other, "float32", {kElements}), of_pool(pool, "float32", {kElements});
+    cx::DeviceTensor tensor = stream.create_tensor(pool, "float32", {kElements});
+    stream.wait(timeline, 1);
+    stream.upload(tensor, pageable.data(), kBytes);
+    stream.download(tensor, registered.data(), kBytes);
+    stream.copy_peer(target, tensor);
+    CHECK_THROWS_AS(memory.release(), cx::UsageError);
+    timeline.signal(1);
+    stream.synchronize();
+    CHECK(registered == pageable);
+    CHECK(target.read<float>() == pageable);
+    CHECK(of_pool.copy_from(target).path == CX_COPY_DIRECT);
+    CHECK(of_pool.read<float>() == pageable);
+    memory.release();
+
+    cx::CommandBuffer commands(device);
+    std::copy_n(ramp(5).begin(), kElements, values);
+    commands.wait(timeline, 2);
+    commands.upload(tensor, values, kBytes);
+    commands.copy(of_pool, tensor);
+    commands.download(of_pool, values + kElements, kBytes);
+    const uint32_t signal = commands.count();
+    commands.signal(timeline, 3);
+    commands.finish();
+    CHECK_THROWS_AS(commands.timestamp(static_cast<uint64_t *>(pinned.data())), cx::UsageError);
+    commands.set_value(signal, 7);
+    commands.set_copy(2, of_pool, tensor);
+    timeline.signal(2);
+    stream.execute(commands);
+    timeline.wait(7);
+    CHECK(std::vector<float>(values + kElements, values + 2 * kElements) == ramp(5));
+    stream.synchronize();
+
+    stream.free_tensor(std::move(tensor));
+    CHECK(pool.info().free_blocks == 1);
+    CHECK(pool.trim() > 0);
+    CHECK_THROWS_AS(stream.free_tensor(cx::DeviceTensor(device, "float32", {1})), cx::UsageError);
+  }
+  CHECK(leaks.empty());
+}
+
 TEST_CASE("models run in sessions") {
   const auto device = cx::Device::open("tiny", {"spm.kib=256"});
   const std::string path = scratch(".onnx");

@@ -243,6 +243,434 @@ static void streams(cx_device *device, const cx_program *program) {
   CHECK(cx_device_tensor_free(other) == CX_SUCCESS && cx_device_tensor_free(odd) == CX_SUCCESS);
 }
 
+static unsigned seed = 20240611u;
+
+static void fill_at_random(unsigned char *data, size_t bytes) {
+  size_t i;
+  for (i = 0; i < bytes; ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    data[i] = (unsigned char)(seed >> 24);
+  }
+}
+
+/* What a leak report said, and how often there was one. */
+struct leaks {
+  int count;
+  char text[4096];
+};
+
+static void take_report(const char *report, void *context) {
+  struct leaks *leaks = context;
+  ++leaks->count;
+  strncpy(leaks->text, report, sizeof leaks->text - 1);
+}
+
+static cx_result open_with(const char *where, cx_device_options *options, cx_device **device) {
+  options->struct_size = sizeof *options;
+  return cx_device_open_with(where, options, device);
+}
+
+static void device_options(const char *yaml) {
+  const char *sets[] = {"spm.kib=256"}, *bad_sets[] = {"spm.kib=-1"}, *null_sets[] = {NULL};
+  const cx_device_options none = {0};
+  cx_device_options options = none;
+  cx_device *device = NULL;
+  cx_device_info info;
+  cx_host_memory *memory = NULL;
+  struct leaks leaks = {0, ""};
+  char address[512], *report = NULL;
+
+  CHECK(cx_device_open_with(NULL, NULL, &device) == CX_ERROR_USAGE);
+  CHECK(cx_device_open_with(yaml, NULL, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_device_open_with(yaml, &none, &device) == CX_ERROR_USAGE && device == NULL); /* struct_size */
+  CHECK(open_with("/nonexistent.yaml", &options, &device) == CX_ERROR_INPUT);
+  CHECK(open_with("vfio-user:/nonexistent.sock", &options, &device) == CX_ERROR_INPUT);
+  options.set_count = 1;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_USAGE);
+  options.sets = null_sets;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_USAGE);
+  options.sets = bad_sets;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_INPUT);
+  options = none;
+  options.link_payload_bytes = 100;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_INPUT);
+  options = none;
+  options.link_read_request_bytes = 8192;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_INPUT);
+  options = none;
+  options.link_relaxed_ordering = 3;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_USAGE);
+  options = none;
+  options.link_extended_tags = 3;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_USAGE && device == NULL);
+  options = none;
+  options.staging_bytes = UINT64_MAX / 4;
+  CHECK(open_with(yaml, &options, &device) == CX_ERROR_OUT_OF_MEMORY && device == NULL);
+
+  options = none;
+  options.sets = sets;
+  options.set_count = 1;
+  options.link_payload_bytes = 128;
+  options.link_read_request_bytes = 256;
+  options.link_relaxed_ordering = CX_SWITCH_ON;
+  options.link_extended_tags = CX_SWITCH_OFF;
+  options.staging_bytes = 65536;
+  options.on_leak = take_report;
+  options.leak_context = &leaks;
+  CHECK(open_with(yaml, &options, &device) == CX_SUCCESS);
+  info.struct_size = sizeof info;
+  CHECK(cx_device_get_info(device, &info) == CX_SUCCESS && info.spm_bytes == 256 * 1024);
+  CHECK(info.link_payload_bytes == 128 && info.link_read_request_bytes == 256);
+  CHECK(info.link_relaxed_ordering == 1 && info.link_extended_tags == 0);
+  CHECK(info.link_generation > 0 && info.link_width > 0);
+  CHECK(cx_host_memory_create(device, 100, "counters", &memory) == CX_SUCCESS);
+  CHECK(cx_device_close(device) == CX_ERROR_BUSY && strstr(cx_last_error(), "counters: ") != NULL);
+  CHECK(leaks.count == 1 && strstr(leaks.text, "1 objects") != NULL && strstr(leaks.text, "counters: ") != NULL);
+  CHECK(cx_device_memory_report(NULL, &report) == CX_ERROR_USAGE);
+  CHECK(cx_device_memory_report(device, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_device_memory_report(device, &report) == CX_SUCCESS && strcmp(report, leaks.text) == 0);
+  cx_free(report);
+  CHECK(cx_host_memory_free(memory) == CX_SUCCESS);
+  CHECK(cx_device_close(device) == CX_SUCCESS && leaks.count == 1);
+
+  /* An address, and an option the other way. */
+  options = none;
+  options.link_relaxed_ordering = CX_SWITCH_OFF;
+  options.link_extended_tags = CX_SWITCH_ON;
+  snprintf(address, sizeof address, "inproc:%s", yaml);
+  CHECK(open_with(address, &options, &device) == CX_SUCCESS);
+  CHECK(cx_device_get_info(device, &info) == CX_SUCCESS);
+  CHECK(info.link_relaxed_ordering == 0 && info.link_extended_tags == 1);
+  CHECK(cx_device_close(device) == CX_SUCCESS);
+}
+
+static void host_memory(cx_device *device) {
+  cx_host_memory *memory = NULL, *again = NULL;
+  cx_host_memory_info info;
+  static unsigned char data[10000];
+
+  info.struct_size = sizeof info;
+  CHECK(cx_host_memory_create(NULL, 100, NULL, &memory) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_create(device, 0, NULL, &memory) == CX_ERROR_USAGE && memory == NULL);
+  CHECK(cx_host_memory_create(device, UINT64_MAX, NULL, &memory) == CX_ERROR_OUT_OF_MEMORY);
+  CHECK(cx_host_memory_create(device, 100, NULL, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_create(device, 100, NULL, &memory) == CX_SUCCESS);
+  CHECK(cx_host_memory_get_info(NULL, &info) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_get_info(memory, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_get_info(memory, &info) == CX_SUCCESS);
+  CHECK(info.data != NULL && info.bytes == 100 && info.registered == 0 && ((unsigned char *)info.data)[99] == 0);
+  CHECK(cx_host_memory_free(memory) == CX_SUCCESS && cx_host_memory_free(NULL) == CX_SUCCESS);
+
+  CHECK(cx_host_memory_register(NULL, data, sizeof data, 1, NULL, &memory) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_register(device, NULL, sizeof data, 1, NULL, &memory) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_register(device, data, 0, 1, NULL, &memory) == CX_ERROR_USAGE && memory == NULL);
+  CHECK(cx_host_memory_register(device, data, sizeof data, 1, NULL, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_host_memory_register(device, data, sizeof data, 1, "input", &memory) == CX_SUCCESS);
+  CHECK(cx_host_memory_register(device, data + 50, 50, 1, NULL, &again) == CX_ERROR_USAGE && again == NULL);
+  CHECK(cx_host_memory_get_info(memory, &info) == CX_SUCCESS);
+  CHECK(info.data == data && info.bytes == sizeof data && info.registered == 1);
+  CHECK(cx_host_memory_free(memory) == CX_SUCCESS);
+}
+
+/* device_writes, and copies of pinned, registered and pageable memory in a stream's order. */
+static void transfers(cx_device *device, cx_device *stranger) {
+  enum { BYTES = 50000 };
+  const int64_t shape[] = {BYTES};
+  cx_device_tensor *tensor = NULL, *foreign = NULL;
+  cx_stream *stream = NULL;
+  cx_timeline *gate = NULL;
+  cx_host_memory *pinned = NULL, *registered = NULL;
+  cx_host_memory_info info;
+  cx_event event;
+  int found = 0;
+  static unsigned char memory[BYTES], pageable[BYTES], back[BYTES], first[BYTES];
+
+  CHECK(cx_device_tensor_create(device, "uint8", shape, 1, &tensor) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(stranger, "uint8", shape, 1, &foreign) == CX_SUCCESS);
+  CHECK(cx_stream_create(device, 1, &stream) == CX_SUCCESS);
+  CHECK(cx_timeline_create(device, 0, &gate) == CX_SUCCESS);
+  CHECK(cx_host_memory_create(device, BYTES, NULL, &pinned) == CX_SUCCESS);
+  CHECK(cx_host_memory_register(device, memory, BYTES, 0, NULL, &registered) == CX_SUCCESS);
+  info.struct_size = sizeof info;
+  CHECK(cx_host_memory_get_info(pinned, &info) == CX_SUCCESS);
+
+  CHECK(cx_stream_upload(NULL, tensor, memory, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_upload(stream, NULL, memory, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_upload(stream, foreign, memory, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_upload(stream, tensor, NULL, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_upload(stream, tensor, memory, BYTES - 1) == CX_ERROR_INPUT);
+  CHECK(cx_stream_download(NULL, tensor, back, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_download(stream, NULL, back, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_download(stream, foreign, back, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_download(stream, tensor, NULL, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_stream_download(stream, tensor, back, BYTES + 1) == CX_ERROR_INPUT);
+
+  fill_at_random(memory, BYTES);
+  fill_at_random(pageable, BYTES);
+  CHECK(cx_stream_wait(stream, gate, 1) == CX_SUCCESS);
+  CHECK(cx_stream_upload(stream, tensor, memory, BYTES) == CX_SUCCESS);
+  CHECK(cx_stream_download(stream, tensor, first, BYTES) == CX_SUCCESS);
+  CHECK(cx_stream_upload(stream, tensor, pageable, BYTES) == CX_SUCCESS);
+  CHECK(cx_stream_download(stream, tensor, info.data, BYTES) == CX_SUCCESS);
+  CHECK(cx_stream_fill(stream, tensor, 0) == CX_SUCCESS);
+  CHECK(cx_stream_download(stream, tensor, back, BYTES) == CX_SUCCESS);
+  CHECK(cx_host_memory_free(registered) == CX_ERROR_BUSY);
+  CHECK(cx_host_memory_free(pinned) == CX_ERROR_BUSY);
+  CHECK(cx_timeline_signal(gate, 1) == CX_SUCCESS);
+  back[0] = 1;
+  CHECK(cx_stream_synchronize(stream, 0) == CX_SUCCESS);
+  CHECK(memcmp(first, memory, BYTES) == 0 && memcmp(info.data, pageable, BYTES) == 0);
+  CHECK(back[0] == 0 && memcmp(back, back + 1, BYTES - 1) == 0);
+
+  /* The device must not write to this registration. */
+  CHECK(cx_stream_download(stream, tensor, memory, BYTES) == CX_SUCCESS);
+  CHECK(cx_stream_synchronize(stream, 0) == CX_ERROR_DEVICE_FAULT);
+  event.struct_size = sizeof event;
+  CHECK(cx_device_next_event(device, &event, &found) == CX_SUCCESS && found == 1 && event.kind == CX_EVENT_IOMMU);
+  CHECK(cx_device_next_event(device, &event, &found) == CX_SUCCESS && found == 0);
+  CHECK(cx_stream_clear_error(stream) == CX_SUCCESS);
+  CHECK(cx_host_memory_free(registered) == CX_SUCCESS && cx_host_memory_free(pinned) == CX_SUCCESS);
+  CHECK(cx_stream_download(stream, tensor, memory, BYTES) == CX_SUCCESS); /* pageable now */
+  CHECK(cx_stream_synchronize(stream, 0) == CX_SUCCESS && memcmp(memory, back, BYTES) == 0);
+  CHECK(cx_timeline_free(gate) == CX_SUCCESS && cx_stream_free(stream) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(tensor) == CX_SUCCESS && cx_device_tensor_free(foreign) == CX_SUCCESS);
+}
+
+static void pools(cx_device *device, cx_device *stranger) {
+  const int64_t shape[] = {1000}, bad_shape[] = {-1};
+  cx_device_pool *pool = NULL;
+  cx_device_pool_info info;
+  cx_device_tensor *a = NULL, *b = NULL, *plain = NULL;
+  cx_stream *stream = NULL, *foreign = NULL;
+  uint64_t given = 0;
+  int round;
+  static unsigned char data[4000], back[4000];
+
+  info.struct_size = sizeof info;
+  CHECK(cx_device_pool_create(NULL, NULL, &pool) == CX_ERROR_USAGE);
+  CHECK(cx_device_pool_create(device, NULL, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_device_pool_create(device, "cache", &pool) == CX_SUCCESS);
+  CHECK(cx_stream_create(device, 1, &stream) == CX_SUCCESS);
+  CHECK(cx_stream_create(stranger, 1, &foreign) == CX_SUCCESS);
+  CHECK(cx_stream_create_tensor(foreign, pool, "float32", shape, 1, &a) == CX_ERROR_USAGE && a == NULL);
+  CHECK(cx_stream_create_tensor(stream, NULL, "float32", shape, 1, &a) == CX_ERROR_USAGE);
+  CHECK(cx_stream_create_tensor(stream, pool, NULL, shape, 1, &a) == CX_ERROR_USAGE);
+  CHECK(cx_stream_create_tensor(stream, pool, "float33", shape, 1, &a) == CX_ERROR_INPUT);
+  CHECK(cx_stream_create_tensor(stream, pool, "float32", NULL, 1, &a) == CX_ERROR_USAGE);
+  CHECK(cx_stream_create_tensor(stream, pool, "float32", bad_shape, 1, &a) == CX_ERROR_INPUT && a == NULL);
+  CHECK(cx_stream_create_tensor(stream, pool, "float32", shape, 1, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_device_pool_get_info(pool, &info) == CX_SUCCESS && info.used_bytes == 0);
+
+  /* One block for three tensors, one after the other in the stream. */
+  for (round = 0; round < 3; ++round) {
+    fill_at_random(data, sizeof data);
+    CHECK(cx_stream_create_tensor(stream, pool, "float32", shape, 1, &a) == CX_SUCCESS);
+    CHECK(cx_stream_upload(stream, a, data, sizeof data) == CX_SUCCESS);
+    CHECK(cx_stream_download(stream, a, back, sizeof back) == CX_SUCCESS);
+    CHECK(cx_stream_free_tensor(stream, a) == CX_SUCCESS);
+    CHECK(cx_stream_synchronize(stream, 0) == CX_SUCCESS && memcmp(data, back, sizeof data) == 0);
+  }
+  CHECK(cx_device_pool_get_info(pool, &info) == CX_SUCCESS);
+  CHECK(info.allocations == 3 && info.reused == 2 && info.free_blocks == 1 && info.used_bytes == 0);
+  CHECK(info.reserved_bytes >= sizeof data && info.fragmentation == 1 && info.peak_used_bytes == info.reserved_bytes);
+  /* A tensor that nobody's work uses first, freed without a stream. */
+  CHECK(cx_stream_create_tensor(NULL, pool, "float32", shape, 1, &b) == CX_SUCCESS);
+  CHECK(cx_device_pool_get_info(pool, &info) == CX_SUCCESS && info.reused == 3 && info.asked_bytes == sizeof data);
+  CHECK(cx_device_tensor_create(device, "float32", shape, 1, &plain) == CX_SUCCESS);
+  CHECK(cx_stream_free_tensor(stream, plain) == CX_ERROR_USAGE);
+  CHECK(cx_stream_free_tensor(NULL, b) == CX_ERROR_USAGE);
+  CHECK(cx_stream_free_tensor(foreign, b) == CX_ERROR_USAGE);
+  CHECK(cx_stream_free_tensor(stream, NULL) == CX_SUCCESS);
+  CHECK(cx_device_tensor_write(b, data, sizeof data) == CX_SUCCESS); /* what was refused is still there */
+  CHECK(cx_device_tensor_free(b) == CX_SUCCESS && cx_device_tensor_free(plain) == CX_SUCCESS);
+  CHECK(cx_device_pool_trim(NULL, 0, &given) == CX_ERROR_USAGE);
+  CHECK(cx_device_pool_trim(pool, UINT64_MAX, NULL) == CX_SUCCESS);
+  CHECK(cx_device_pool_trim(pool, 0, &given) == CX_SUCCESS && given >= sizeof data);
+  CHECK(cx_device_pool_get_info(pool, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_device_pool_get_info(NULL, &info) == CX_ERROR_USAGE);
+  CHECK(cx_device_pool_get_info(pool, &info) == CX_SUCCESS && info.reserved_bytes == 0 && info.free_blocks == 0);
+  /* A tensor that outlives the pool's handle. */
+  CHECK(cx_stream_create_tensor(stream, pool, "float32", shape, 1, &a) == CX_SUCCESS);
+  CHECK(cx_device_pool_free(pool) == CX_SUCCESS && cx_device_pool_free(NULL) == CX_SUCCESS);
+  CHECK(cx_device_tensor_write(a, data, sizeof data) == CX_SUCCESS);
+  CHECK(cx_stream_free_tensor(stream, a) == CX_SUCCESS);
+  CHECK(cx_stream_free(stream) == CX_SUCCESS && cx_stream_free(foreign) == CX_SUCCESS);
+}
+
+static void peers(cx_device *one, cx_device *two) {
+  enum { BYTES = 30000 };
+  const int64_t shape[] = {BYTES}, other_shape[] = {BYTES / 2}, words[] = {BYTES / 4};
+  cx_device_tensor *from = NULL, *to = NULL, *near = NULL, *small = NULL, *typed = NULL;
+  cx_stream *stream = NULL, *foreign = NULL;
+  cx_copy_info info;
+  static unsigned char data[BYTES], back[BYTES];
+
+  CHECK(cx_device_tensor_create(one, "uint8", shape, 1, &from) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(one, "uint8", shape, 1, &near) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(two, "uint8", shape, 1, &to) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(two, "uint8", other_shape, 1, &small) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(two, "int32", words, 1, &typed) == CX_SUCCESS);
+  CHECK(cx_stream_create(one, 1, &stream) == CX_SUCCESS);
+  CHECK(cx_stream_create(two, 1, &foreign) == CX_SUCCESS);
+  CHECK(cx_stream_copy_peer(NULL, to, from) == CX_ERROR_USAGE);
+  CHECK(cx_stream_copy_peer(foreign, to, from) == CX_ERROR_USAGE); /* it is the source's stream */
+  CHECK(cx_stream_copy_peer(stream, NULL, from) == CX_ERROR_USAGE);
+  CHECK(cx_stream_copy_peer(stream, small, from) == CX_ERROR_USAGE);
+  CHECK(cx_stream_copy_peer(stream, typed, from) == CX_ERROR_USAGE);
+  CHECK(cx_stream_copy_peer(stream, to, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_stream_copy(stream, to, from) == CX_ERROR_USAGE); /* inside a device only */
+
+  fill_at_random(data, BYTES);
+  CHECK(cx_stream_upload(stream, from, data, BYTES) == CX_SUCCESS);
+  CHECK(cx_stream_copy_peer(stream, to, from) == CX_SUCCESS);
+  CHECK(cx_stream_copy_peer(stream, near, from) == CX_SUCCESS);
+  CHECK(cx_stream_fill(stream, from, 0) == CX_SUCCESS);
+  CHECK(cx_stream_synchronize(stream, 0) == CX_SUCCESS);
+  CHECK(cx_device_tensor_read(to, back, BYTES) == CX_SUCCESS && memcmp(data, back, BYTES) == 0);
+  memset(back, 0, BYTES);
+  CHECK(cx_device_tensor_read(near, back, BYTES) == CX_SUCCESS && memcmp(data, back, BYTES) == 0);
+
+  info.struct_size = 0;
+  CHECK(cx_device_tensor_copy(to, from, &info) == CX_ERROR_USAGE);
+  info.struct_size = sizeof info;
+  CHECK(cx_device_tensor_copy(NULL, from, &info) == CX_ERROR_USAGE);
+  CHECK(cx_device_tensor_copy(small, from, &info) == CX_ERROR_USAGE);
+  CHECK(cx_device_tensor_copy(to, NULL, &info) == CX_ERROR_USAGE);
+  CHECK(cx_device_tensor_copy(from, to, &info) == CX_SUCCESS && info.path == CX_COPY_DIRECT && info.duration_us > 0);
+  CHECK(cx_device_tensor_copy(near, from, &info) == CX_SUCCESS && info.path == CX_COPY_DEVICE && info.duration_us > 0);
+  CHECK(cx_device_tensor_copy(near, from, NULL) == CX_SUCCESS);
+  memset(back, 0, BYTES);
+  CHECK(cx_device_tensor_read(from, back, BYTES) == CX_SUCCESS && memcmp(data, back, BYTES) == 0);
+  CHECK(cx_stream_free(stream) == CX_SUCCESS && cx_stream_free(foreign) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(from) == CX_SUCCESS && cx_device_tensor_free(near) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(to) == CX_SUCCESS && cx_device_tensor_free(small) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(typed) == CX_SUCCESS);
+}
+
+static void lists(cx_device *device, cx_device *stranger) {
+  enum { BYTES = 4096 };
+  const int64_t shape[] = {BYTES}, other_shape[] = {BYTES / 2};
+  cx_device_tensor *a = NULL, *b = NULL, *c = NULL, *small = NULL, *foreign = NULL;
+  cx_timeline *ping = NULL, *pong = NULL, *foreign_line = NULL;
+  cx_stream *stream = NULL;
+  cx_command_buffer *commands = NULL;
+  cx_host_memory *memory = NULL;
+  cx_host_memory_info place;
+  unsigned char *in, *out;
+  uint64_t *cycles, value = 0;
+  uint32_t wait = 0, copy = 0, signal = 0, count = 0;
+  int done = -1;
+  static unsigned char pageable[BYTES];
+
+  CHECK(cx_device_tensor_create(device, "uint8", shape, 1, &a) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "uint8", shape, 1, &b) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "uint8", shape, 1, &c) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(device, "uint8", other_shape, 1, &small) == CX_SUCCESS);
+  CHECK(cx_device_tensor_create(stranger, "uint8", shape, 1, &foreign) == CX_SUCCESS);
+  CHECK(cx_timeline_create(device, 0, &ping) == CX_SUCCESS && cx_timeline_create(device, 0, &pong) == CX_SUCCESS);
+  CHECK(cx_timeline_create(stranger, 0, &foreign_line) == CX_SUCCESS);
+  CHECK(cx_stream_create(device, 1, &stream) == CX_SUCCESS);
+  CHECK(cx_command_buffer_create(device, &commands) == CX_SUCCESS);
+  CHECK(cx_host_memory_create(device, 2 * BYTES + 64, NULL, &memory) == CX_SUCCESS);
+  place.struct_size = sizeof place;
+  CHECK(cx_host_memory_get_info(memory, &place) == CX_SUCCESS);
+  in = place.data;
+  out = in + BYTES;
+  cycles = (uint64_t *)(void *)(in + 2 * BYTES);
+
+  CHECK(cx_command_buffer_upload(NULL, a, in, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_upload(commands, NULL, in, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_upload(commands, foreign, in, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_upload(commands, a, NULL, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_upload(commands, a, pageable, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_upload(commands, a, in, BYTES - 1) == CX_ERROR_INPUT);
+  CHECK(cx_command_buffer_download(NULL, a, out, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_download(commands, NULL, out, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_download(commands, foreign, out, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_download(commands, a, NULL, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_download(commands, a, pageable, BYTES) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_download(commands, a, out, BYTES + 1) == CX_ERROR_INPUT);
+  CHECK(cx_command_buffer_signal(NULL, ping, 1) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_signal(commands, NULL, 1) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_signal(commands, foreign_line, 1) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_wait(NULL, ping, 1) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_wait(commands, NULL, 1) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_wait(commands, foreign_line, 1) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_timestamp(NULL, cycles) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_timestamp(commands, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_timestamp(commands, &value) == CX_ERROR_USAGE); /* pageable */
+  CHECK(cx_command_buffer_timestamp(commands, (uint64_t *)(void *)(in + 4)) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_get_count(NULL, &count) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_get_count(commands, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_get_count(commands, &wait) == CX_SUCCESS && wait == 0);
+
+  CHECK(cx_command_buffer_wait(commands, ping, 1) == CX_SUCCESS);
+  CHECK(cx_command_buffer_timestamp(commands, cycles) == CX_SUCCESS);
+  CHECK(cx_command_buffer_upload(commands, a, in, BYTES) == CX_SUCCESS);
+  CHECK(cx_command_buffer_get_count(commands, &copy) == CX_SUCCESS);
+  CHECK(cx_command_buffer_copy(commands, b, a) == CX_SUCCESS);
+  CHECK(cx_command_buffer_download(commands, b, out, BYTES) == CX_SUCCESS);
+  CHECK(cx_command_buffer_timestamp(commands, cycles + 1) == CX_SUCCESS);
+  CHECK(cx_command_buffer_get_count(commands, &signal) == CX_SUCCESS);
+  CHECK(cx_command_buffer_signal(commands, pong, 1) == CX_SUCCESS);
+  CHECK(cx_command_buffer_set_value(commands, wait, 2) == CX_ERROR_USAGE); /* not finished */
+  CHECK(cx_command_buffer_finish(commands) == CX_SUCCESS);
+  CHECK(cx_command_buffer_get_count(commands, &count) == CX_SUCCESS && count == signal + 1 && signal == 6);
+  CHECK(cx_command_buffer_signal(commands, ping, 1) == CX_ERROR_USAGE);
+
+  /* The run waits at the driver, so the device is idle and the list stays as it is. */
+  fill_at_random(in, BYTES);
+  CHECK(cx_stream_execute(stream, commands) == CX_SUCCESS);
+  CHECK(cx_stream_query(stream, &done) == CX_SUCCESS && done == 0);
+  CHECK(cx_command_buffer_set_value(commands, wait, 2) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, copy, c, a) == CX_ERROR_USAGE);
+  CHECK(cx_timeline_signal(ping, 1) == CX_SUCCESS);
+  CHECK(cx_timeline_wait(pong, 1, 0, 0) == CX_SUCCESS);
+  CHECK(cx_stream_synchronize(stream, 0) == CX_SUCCESS);
+  CHECK(memcmp(in, out, BYTES) == 0 && cycles[0] > 0 && cycles[1] > cycles[0]);
+
+  /* Once more, the copy to another tensor: what is downloaded is still the first. */
+  CHECK(cx_command_buffer_set_value(NULL, wait, 2) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_value(commands, copy, 2) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_value(commands, count, 2) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(NULL, copy, c, a) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, wait, c, a) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, copy, NULL, a) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, copy, foreign, a) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, copy, c, NULL) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, copy, small, small) == CX_ERROR_USAGE);
+  CHECK(cx_command_buffer_set_copy(commands, copy, c, a) == CX_SUCCESS);
+  CHECK(cx_command_buffer_set_value(commands, wait, 5) == CX_SUCCESS);
+  CHECK(cx_command_buffer_set_value(commands, signal, 9) == CX_SUCCESS);
+  memcpy(pageable, in, BYTES);
+  fill_at_random(in, BYTES);
+  CHECK(cx_stream_signal(stream, ping, 5) == CX_SUCCESS && cx_stream_execute(stream, commands) == CX_SUCCESS);
+  CHECK(cx_stream_synchronize(stream, 0) == CX_SUCCESS);
+  CHECK(cx_timeline_get_value(pong, &value) == CX_SUCCESS && value == 9);
+  CHECK(memcmp(out, pageable, BYTES) == 0);
+  CHECK(cx_device_tensor_read(c, pageable, BYTES) == CX_SUCCESS && memcmp(in, pageable, BYTES) == 0);
+
+  CHECK(cx_command_buffer_free(commands) == CX_SUCCESS && cx_stream_free(stream) == CX_SUCCESS);
+  CHECK(cx_host_memory_free(memory) == CX_SUCCESS && cx_timeline_free(foreign_line) == CX_SUCCESS);
+  CHECK(cx_timeline_free(ping) == CX_SUCCESS && cx_timeline_free(pong) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(a) == CX_SUCCESS && cx_device_tensor_free(b) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(c) == CX_SUCCESS && cx_device_tensor_free(small) == CX_SUCCESS);
+  CHECK(cx_device_tensor_free(foreign) == CX_SUCCESS);
+}
+
+/* Host memory, transfers, pools, lists and peer copies, with a second card. */
+static void memory_and_copies(cx_device *device, const char *yaml) {
+  cx_device *other = NULL;
+  CHECK(cx_device_open(yaml, NULL, 0, &other) == CX_SUCCESS);
+  if (!other) return;
+  host_memory(device);
+  transfers(device, other);
+  pools(device, other);
+  lists(device, other);
+  peers(device, other);
+  CHECK(cx_device_close(other) == CX_SUCCESS);
+}
+
 int main(int argc, char **argv) {
   const char *sets[] = {"spm.kib=256"};
   const char *bad_sets[] = {"spm.kib=-1"};
@@ -305,6 +733,8 @@ int main(int argc, char **argv) {
   run(device, program);
   run_on_device(device, program);
   streams(device, program);
+  memory_and_copies(device, argv[1]);
+  device_options(argv[1]);
   faults(device, program);
 
   CHECK(write_sample_program(argv[2], info.arch_hash + 1) == 0);
