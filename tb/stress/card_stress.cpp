@@ -15,8 +15,6 @@ namespace {
 constexpr uint32_t kElements = 96;
 constexpr float kAddend = 2.25f;
 constexpr uint64_t kResultBytes = kElements * sizeof(float);
-constexpr uint32_t kWatchdogKcycles = 256;
-constexpr uint64_t kWaitLimitUs = 20'000;
 constexpr uint32_t kRecoveriesInRow = 4;
 constexpr uint32_t kGoodRounds = 3, kRounds = 200;  // of all kinds of work without a fault; tried at most
 constexpr uint64_t kUnmapped = uint64_t{1} << 46;   // no host memory of ours lies there
@@ -47,10 +45,6 @@ const std::vector<FaultKind> &fault_kinds() {
   return kinds;
 }
 
-void mix(uint64_t &digest, uint64_t value) {
-  for (int byte = 0; byte < 8; ++byte) digest = (digest ^ (value >> (8 * byte) & 0xff)) * 0x100000001b3;
-}
-
 }  // namespace
 
 CardStress::CardStress(std::unique_ptr<Device> device, const Limits &limits, uint64_t seed)
@@ -68,9 +62,14 @@ CardStress::CardStress(std::unique_ptr<Device> device, const Limits &limits, uin
   counters_ = device_->allocate_host(64 * limits_.queues);
   lanes_.reserve(limits_.queues);
   for (uint32_t i = 0; i < limits_.queues; ++i) {
-    lanes_.push_back({nullptr, {}, {}, {}, MemoryImage(limits_.lane_bytes), {}, 0});
+    lanes_.emplace_back(limits_.lane_bytes);
     tables_.push_back(device_->allocate(4 * sizeof(cx_segment)));
     make_lane(lanes_.back());
+  }
+  if (limits_.streams != 0) inbox_ = device_->allocate(limits_.streams * limits_.slot_bytes);
+  streams_.reserve(limits_.streams);
+  for (uint32_t i = 0; i < limits_.streams; ++i) {
+    make_stream(streams_.emplace_back(*device_, limits_.lane_bytes, limits_.slot_bytes));
   }
 }
 
@@ -93,12 +92,21 @@ void CardStress::make_lane(Lane &lane) {
   lane.slots = device_->allocate_host(limits_.slots * limits_.slot_bytes);
   lane.slot_used.assign(limits_.slots, false);
   lane.image.forget(0, lane.image.size());
-  const uint64_t results = lane.memory.address() + limits_.lane_bytes - kResultBytes;
+  write_table(tables_[number_of(lane)], lane.memory);
+}
+
+CardStress::Range CardStress::results_range() const { return {limits_.lane_bytes - kResultBytes, kResultBytes}; }
+
+void CardStress::write_table(const DeviceBuffer &table, const DeviceBuffer &memory) {
   const cx_segment segments[4] = {{program_.address(), program_.size()},
                                   {0, 0},
                                   {input_memory_.address(), input_memory_.size()},
-                                  {results, kResultBytes}};
-  device_->upload(tables_[number_of(lane)].address(), std::as_bytes(std::span(segments)));
+                                  {memory.address() + results_range().at, kResultBytes}};
+  device_->upload(table.address(), std::as_bytes(std::span(segments)));
+}
+
+void CardStress::mix_digest(uint64_t value) {
+  for (int byte = 0; byte < 8; ++byte) tally_.digest = (tally_.digest ^ (value >> (8 * byte) & 0xff)) * 0x100000001b3;
 }
 
 // ---- packets ----
@@ -119,6 +127,8 @@ void CardStress::step() {
   recovering([&] {
     if (limits_.faults && random(1, 400) == 1) {
       provoke();
+    } else if (!streams_.empty() && chance(25)) {
+      stream_step();
     } else if (chance(15)) {
       resolve(lane);
     } else {
@@ -255,7 +265,7 @@ void CardStress::submit_move(Lane &lane) {
 void CardStress::submit_launch(Lane &lane) {
   Operation operation;
   operation.kind = Kind::kLaunch;
-  operation.written = {limits_.lane_bytes - kResultBytes, kResultBytes};
+  operation.written = results_range();
   operation.fence = lane.queue->launch(program_.address(), static_cast<uint32_t>(program_.size()),
                                        tables_[number_of(lane)].address(), 4, kWatchdogKcycles, how(lane, operation));
   add(lane, std::move(operation));
@@ -326,11 +336,13 @@ void CardStress::inject(const std::string &fault) {
 void CardStress::provoke() {
   const uint64_t dice = random(0, fault_kinds().size() + 3);
   if (dice >= fault_kinds().size()) {
-    const Lane &lane = lanes_[random(0, lanes_.size() - 1)];
+    const size_t victim = random(0, lanes_.size() + streams_.size() - 1);
+    const Region &region =
+        victim < lanes_.size() ? static_cast<Region &>(lanes_[victim]) : streams_[victim - lanes_.size()];
     const bool corrected = chance(50);
     if (!corrected) expected_.insert(CX_STATUS_ECC_UNCORRECTED);
     const char *kind = corrected ? "ecc_corrected" : "ecc_uncorrected";
-    inject(fmt::format("{}@address={},bytes={},seed={}", kind, lane.memory.address(), limits_.lane_bytes,
+    inject(fmt::format("{}@address={},bytes={},seed={}", kind, region.memory.address(), limits_.lane_bytes,
                        random(0, 1'000'000)));
     ++tally_.faults[kind];
     return;
@@ -342,6 +354,7 @@ void CardStress::provoke() {
     } else {
       expected_.insert(status);
     }
+    was_unreachable_ |= status == CX_STATUS_LINK_DOWN;
   }
   inject(fault.text);
   ++tally_.faults[fault.text];
@@ -349,14 +362,17 @@ void CardStress::provoke() {
 
 void CardStress::check_failure(const Operation &operation, uint32_t status) {
   ++tally_.failures[std::string(packets::status_name(status))];
-  if (operation.must_fail.count(status) != 0 || expected_.count(status) != 0) return;
+  check_status(status, operation.must_fail, Device::describe(*operation.fence.fault()));
+}
+
+void CardStress::check_status(uint32_t status, const std::set<uint32_t> &own, const std::string &text) {
+  if (own.count(status) != 0 || expected_.count(status) != 0) return;
   const auto armed = armed_.find(status);
   if (armed != armed_.end() && armed->second > 0) {
     --armed->second;
     return;
   }
-  throw Broken(fmt::format("a packet failed with {} which nothing provoked: {}", packets::status_name(status),
-                           Device::describe(*operation.fence.fault())));
+  throw Broken(fmt::format("a packet failed with {} which nothing provoked: {}", packets::status_name(status), text));
 }
 
 void CardStress::recover(const std::string &why) {
@@ -368,6 +384,7 @@ void CardStress::recover(const std::string &why) {
   }
   ++tally_.recoveries[name_of(recovery.level)];
   expected_.insert({CX_STATUS_ABORTED, CX_STATUS_LINK_DOWN, CX_STATUS_FIRMWARE_CRASH});
+  was_unreachable_ = true;  // during a function reset
 }
 
 // ---- outcomes ----
@@ -383,8 +400,8 @@ void CardStress::resolve(Lane &lane) {
 void CardStress::resolve(Lane &lane, Operation &operation) {
   const Completion &completion = operation.fence.wait_status();
   ++tally_.completed;
-  mix(tally_.digest, completion.status);
-  mix(tally_.digest, completion.end);
+  mix_digest(completion.status);
+  mix_digest(completion.end);
   if (completion.status == CX_STATUS_OK) {
     recoveries_in_row_ = 0;
     if (!operation.must_fail.empty()) throw Broken("an illegal packet was executed");
@@ -489,31 +506,31 @@ void CardStress::spend_faults() {
   expected_.clear();
 }
 
-void CardStress::compare(Lane &lane) {
+void CardStress::compare(Region &region, const std::string &owner) {
   std::vector<std::byte> data(limits_.lane_bytes);
   for (;;) {
     try {
-      device_->download(data, lane.memory.address());
+      device_->download(data, region.memory.address());
       break;
     } catch (const DeviceFault &fault) {
       if (fault.record().status != CX_STATUS_ECC_UNCORRECTED) throw;
-      repair(lane, fault.record().address);
+      repair(region, fault.record().address);
     }
   }
-  tally_.bytes_compared += lane.image.known_bytes(0, data.size());
-  if (const auto different = lane.image.first_difference(0, data)) {
-    throw Broken(fmt::format("queue {}: byte {} of its memory is wrong at the end", lane.queue->id(), *different));
+  tally_.bytes_compared += region.image.known_bytes(0, data.size());
+  if (const auto different = region.image.first_difference(0, data)) {
+    throw Broken(fmt::format("{}: byte {} of its memory is wrong at the end", owner, *different));
   }
-  lane.image.write(0, data);
+  region.image.write(0, data);
 }
 
 // A word that its code cannot correct is good again when it has been written whole.
-void CardStress::repair(Lane &lane, uint64_t address) {
-  const uint64_t at = (address - lane.memory.address()) & ~uint64_t{7};
+void CardStress::repair(Region &region, uint64_t address) {
+  const uint64_t at = (address - region.memory.address()) & ~uint64_t{7};
   if (at >= limits_.lane_bytes) throw Broken(fmt::format("a memory error at {:#x}, where none was provoked", address));
   const uint64_t word = random_();
-  device_->upload(lane.memory.address() + at, std::as_bytes(std::span(&word, 1)));
-  lane.image.write(at, std::as_bytes(std::span(&word, 1)));
+  device_->upload(region.memory.address() + at, std::as_bytes(std::span(&word, 1)));
+  region.image.write(at, std::as_bytes(std::span(&word, 1)));
   ++tally_.recoveries["word written"];
 }
 
@@ -532,13 +549,23 @@ void CardStress::settle() {
     });
   }
   for (Lane &lane : lanes_) wait_for(lane);
+  for (StreamLane &lane : streams_) wait_for(lane);
   for (const Lane &lane : lanes_) {
     if (lane.queue->outstanding() != 0) throw Broken("a queue has packets that no fence stands for");
   }
   spend_faults();
-  for (Lane &lane : lanes_) compare(lane);
+  for (Lane &lane : lanes_) compare(lane, fmt::format("queue {}", lane.queue->id()));
+  for (StreamLane &lane : streams_) {
+    compare(lane, fmt::format("stream {}", number_of(lane)));
+    lane.mark = Event();  // a reset may have ended it
+  }
   for (const DeviceEvent &event : device_->take_events()) ++tally_.events[name_of(event.kind)];
   if (chance(30)) renew(lanes_[random(0, lanes_.size() - 1)]);
+  if (!streams_.empty() && chance(30)) {
+    StreamLane &lane = streams_[random(0, streams_.size() - 1)];
+    lane.stream.reset();
+    make_stream(lane);
+  }
 }
 
 }  // namespace cx::stress

@@ -42,7 +42,8 @@ int main(int argc, char **argv) {
   app.add_option("--device", cards,
                  "Address of a card, repeatable (default: two of inproc:configs/chips/tiny.yaml); a served one needs "
                  "faults.door=true");
-  app.add_option("--queues", limits.queues, "Queues of each card")->check(CLI::Range(1, 15))->capture_default_str();
+  app.add_option("--queues", limits.queues, "Queues of each card")->check(CLI::Range(1, 12))->capture_default_str();
+  app.add_option("--streams", limits.streams, "Streams of each card")->check(CLI::Range(0, 3))->capture_default_str();
   app.add_option("--operations", operations, "Operations on all cards together")->capture_default_str();
   app.add_option("--seconds", seconds, "Ends after so long in real time instead");
   app.add_option("--settle-every", settle_every, "Operations on a card between comparisons of its whole memory")
@@ -63,18 +64,26 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < cards.size(); ++i) {
       cx::DeviceOptions options;
       if (cards[i].rfind("inproc:", 0) == 0)
-        options.overrides = {"faults.door=true", fmt::format("queues.count={}", limits.queues + 1)};
-      options.wait_limit_us = 20'000;
+        options.overrides = {"faults.door=true", fmt::format("queues.count={}", limits.queues + 1 + limits.streams)};
+      options.wait_limit_us = cx::stress::kWaitLimitUs;
+      options.staging_bytes = limits.slot_bytes / 2;  // the largest transfer goes in four pieces
       stresses.push_back(
           std::make_unique<cx::stress::CardStress>(cx::Device::connect(cards[i], options), limits, seed + i));
     }
+    for (size_t i = 0; i < stresses.size() && stresses.size() > 1; ++i) {
+      stresses[i]->set_peer(*stresses[(i + 1) % stresses.size()]);
+    }
+    const auto settle = [&] {
+      for (auto &stress : stresses) stress->settle();
+      for (auto &stress : stresses) stress->compare_inbox();
+    };
     double resident = 0;
     auto told = begin;
     while (seconds > 0 ? elapsed() < seconds : done < operations) {
       for (auto &stress : stresses) stress->step();
       done += stresses.size();
       if (done / stresses.size() % settle_every == 0) {
-        for (auto &stress : stresses) stress->settle();
+        settle();
         if (resident == 0) resident = resident_mib();
       }
       if (Clock::now() - told > std::chrono::seconds(10)) {
@@ -82,7 +91,7 @@ int main(int argc, char **argv) {
         fmt::print(stderr, "{:.0f} s, {} operations\n", elapsed(), done);
       }
     }
-    for (auto &stress : stresses) stress->settle();
+    settle();
     fmt::print(
         "seed {}, {} operations in {:.1f} s, {:.1f} MiB resident after the first comparison, {:.1f} at the end\n", seed,
         done, elapsed(), resident, resident_mib());

@@ -29,6 +29,12 @@ class MemoryImage {
     std::copy_n(bytes_.begin() + static_cast<ptrdiff_t>(from), bytes, bytes_.begin() + static_cast<ptrdiff_t>(to));
     std::copy_n(known_.begin() + static_cast<ptrdiff_t>(from), bytes, known_.begin() + static_cast<ptrdiff_t>(to));
   }
+  void copy_from(const MemoryImage &other, size_t from, size_t to, size_t bytes) {
+    std::copy_n(other.bytes_.begin() + static_cast<ptrdiff_t>(from), bytes,
+                bytes_.begin() + static_cast<ptrdiff_t>(to));
+    std::copy_n(other.known_.begin() + static_cast<ptrdiff_t>(from), bytes,
+                known_.begin() + static_cast<ptrdiff_t>(to));
+  }
   void forget(size_t at, size_t bytes) { std::fill_n(known_.begin() + static_cast<ptrdiff_t>(at), bytes, 0); }
 
   /// The first byte that is known and not what `data` says is at `at`.
