@@ -232,6 +232,7 @@ void Stream::copy_peer(Device &dst_device, uint64_t dst, uint64_t src, uint64_t 
   Device &device = state.device();
   dst_device.check_device_range(dst, bytes, "copy_peer");
   device.check_device_range(src, bytes, "copy_peer");
+  if (bytes == 0) return;
   const bool inside = &dst_device == &device;
   // Not under this device's lock: two devices are locked in the order of the tables that it looks into.
   const uint64_t to = inside ? dst : device.peer_address(dst_device, dst, bytes);

@@ -520,6 +520,9 @@ TEST_CASE("a link that went down and came up again unseen is told when the drive
   Transport &transport = bench.device->transport();
   const uint64_t end = transport.time_ps() + 1'000'000'000;
   while (transport.time_ps() < end && transport.advance(end - transport.time_ps()) != Transport::Wake::kIdle) {
+    while (transport.take_interrupt()) {
+    }
+    transport.take_error();
   }
   REQUIRE_THROWS_AS(bench.launch(), LinkDownError);
   REQUIRE(bench.device->dead());
