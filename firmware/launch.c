@@ -211,8 +211,10 @@ bool launch_start(struct queue *queue, struct slot *slot) {
   active.queue = queue;
   active.slot = slot;
   slot->state = SLOT_RUNNING;
+  uint32_t start = CX_ENGINE_CTRL_START_MASK;
+  if (packet->launch.timing_only) start |= CX_ENGINE_CTRL_TIMING_ONLY_MASK;
   for (uint32_t engine = 0; engine < ENGINES; ++engine) {
-    if (active.engines & (1u << engine)) mmio_write(ENGINE(CTRL, engine), CX_ENGINE_CTRL_START_MASK);
+    if (active.engines & (1u << engine)) mmio_write(ENGINE(CTRL, engine), start);
   }
   return true;
 }

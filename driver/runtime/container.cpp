@@ -391,6 +391,25 @@ bool multiplies_8_bit(const Program &program) {
   return program.precision == "int8" || program.precision.rfind("fp8_", 0) == 0;
 }
 
+std::string timing_dependence(const Program &program) {
+  constexpr auto kEngine = static_cast<uint32_t>(isa::Engine::SCA);
+  for (const ImageInfo::Stream &stream : parse_image(program.image).streams) {
+    if (stream.engine != kEngine) continue;
+    for (uint32_t i = 0; i < stream.count; ++i) {
+      isa::Inst inst{};
+      std::memcpy(inst.data(), program.image.data() + stream.offset + uint64_t{i} * inst.size(), inst.size());
+      if (isa::opcode_of(inst) != isa::Opcode::SP_MUL) continue;
+      std::string node;
+      for (const DebugEntry &entry : program.debug) {
+        if (entry.engine == kEngine && i >= entry.first && i - entry.first < entry.count) node = entry.node;
+      }
+      return "SP_MUL #" + std::to_string(i) + (node.empty() ? "" : " of node " + node) +
+             " takes as long as the places of its non-zeros say";
+    }
+  }
+  return "";
+}
+
 std::string disassemble(const Program &program) {
   const ImageInfo image = parse_image(program.image);
   std::string out = "; program " + program.name + " " + program.precision + " arch " + hex(program.arch_hash) +

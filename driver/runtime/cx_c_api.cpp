@@ -89,6 +89,7 @@ void give_report(cx_run_info *info, const RunReport &report) {
   full.energy_least_uj = microjoules(energy.least);
   full.energy_most_uj = microjoules(energy.most);
   full.average_w = average_watts(report);
+  full.timing_only = report.timing_only ? 1 : 0;
   give(info, full);
 }
 

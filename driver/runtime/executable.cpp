@@ -45,6 +45,8 @@ Executable::Executable(Device &device, Program program, const ExecutableOptions 
   image_ = device.allocate(program_.image.size(), ImageBuilder::kMaxAlign);
   device.upload(image_.address(), program_.image);
 
+  timing_dependence_ = cx::timing_dependence(program_);
+  timing_obstacle_ = timing_dependence_;
   const ImageInfo image = parse_image(program_.image);
   sca_tiles_ = image.sca_tiles;
   segments_.resize(image.segment_count);
@@ -89,6 +91,11 @@ Executable::Executable(Device &device, Program program, const ExecutableOptions 
   update_segment_table();
   device.upload(segment_table_.address(), std::as_bytes(std::span(segments_)));
   table_current_ = true;
+}
+
+void Executable::set_timing_only(bool on, const std::string &obstacle) {
+  options_.timing_only = on;
+  timing_obstacle_ = obstacle.empty() ? timing_dependence_ : obstacle;
 }
 
 Executable::Slot &Executable::find(std::vector<Slot> &slots, const std::string &name, const char *kind) {
@@ -268,7 +275,8 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   if (new_split) fences.push_back(queue.reconfigure(sca_tiles_, how(fences.empty())));
   const size_t launch = fences.size();
   fences.push_back(queue.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
-                                static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, how(true)));
+                                static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, how(true),
+                                runs_timing_only()));
   for (const Slot *slot : wanted) {
     if (!slot->binding->bytes) continue;
     fences.push_back(
@@ -312,6 +320,8 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   report.latency_us = microseconds(report.cycles, target.clock_khz);
   report.launch_cycles = middle.end - middle.start;
   report.launch_us = microseconds(report.launch_cycles, target.clock_khz);
+  report.timing_only = runs_timing_only();
+  if (options_.timing_only) report.timing_obstacle = timing_obstacle_;
   report.macs = program_.macs;
   report.peak_macs_per_cycle = uint64_t{target.tiles - (target.shared_array ? sca_tiles_ : 0)} * target.tile_rows *
                                target.tile_cols * (multiplies_8_bit(program_) ? target.tile_pack : 1);
@@ -360,8 +370,8 @@ void Executable::launch(Stream &stream) {
   }
   stream.enqueue([image = image_.address(), bytes = static_cast<uint32_t>(image_.size()),
                   table = segment_table_.address(), segments = static_cast<uint32_t>(segments_.size()),
-                  timeout = options_.timeout_kcycles](Queue &queue) {
-    return queue.launch(image, bytes, table, segments, timeout, {.interrupt = true});
+                  timeout = options_.timeout_kcycles, timing_only = runs_timing_only()](Queue &queue) {
+    return queue.launch(image, bytes, table, segments, timeout, {.interrupt = true}, timing_only);
   });
 }
 
@@ -372,7 +382,8 @@ uint32_t Executable::record(CommandBuffer &commands, bool barrier) {
     barrier = true;
   }
   return commands.launch(image_.address(), static_cast<uint32_t>(image_.size()), segment_table_.address(),
-                         static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, barrier);
+                         static_cast<uint32_t>(segments_.size()), options_.timeout_kcycles, barrier,
+                         runs_timing_only());
 }
 
 std::string Executable::where(int engine, uint64_t pc) const {

@@ -29,6 +29,9 @@ struct ExecutableOptions {
   uint64_t wait_limit_us = 0;    ///< of one run in simulated time; 0 takes the device's
   /// Inputs and outputs that will be bound to device tensors before every run: the executable makes no memory for them.
   std::set<std::string> device_bound = {};
+  /// Launches take their time and count, but move and compute nothing: results are undefined. A program whose time
+  /// depends on data (timing_dependence()) runs in full; the report says so.
+  bool timing_only = false;
   /// Device copy of the program's shared constants; needed when the program has some.
   std::shared_ptr<ResidentConstants> constants = {};
 };
@@ -46,6 +49,10 @@ class Executable {
   Executable(Device &device, Program program, const ExecutableOptions &options = {});
 
   const Program &program() const { return program_; }
+
+  /// From the next run on as ExecutableOptions::timing_only. `obstacle`: why runs are in full all the same, whatever
+  /// the program; empty if there is nothing.
+  void set_timing_only(bool on, const std::string &obstacle = {});
 
   /// From the next run on the input is read from, or the output written to, this tensor; an empty one ends that. Throws
   /// InputError for an unknown name and another type or shape, UsageError for the output of an update in place.
@@ -92,12 +99,15 @@ class Executable {
   /// Whether the table differs from the device's; then it is in segment_table_host_, ready to be copied.
   bool update_segment_table();
   void check_memory() const;
+  bool runs_timing_only() const { return options_.timing_only && timing_obstacle_.empty(); }
   /// For a launch that copies nothing: checks that all is bound and brings the segment table up to date.
   void prepare_launch();
 
   Device &device_;
   Program program_;
   ExecutableOptions options_;
+  std::string timing_dependence_;  // of the program
+  std::string timing_obstacle_;    // empty: runs are in timing-only mode if that is asked for
   DeviceBuffer image_, workspace_, segment_table_;
   HostBuffer segment_table_host_;
   uint32_t sca_tiles_ = 0;  // of the image

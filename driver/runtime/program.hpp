@@ -55,6 +55,10 @@ struct Program {
 /// Whether products are of an 8-bit format, of which the DMMU may multiply several for each element and cycle.
 bool multiplies_8_bit(const Program &program);
 
+/// Why the time of the program depends on data: the first instruction that it depends on, and the node it belongs to;
+/// empty if it does not. Then a timing-only launch takes the same cycles as any other.
+std::string timing_dependence(const Program &program);
+
 /// Container file (.cxb). load() throws cx::Error with the offset and what was expected when a field is damaged.
 void save(const Program &program, const std::filesystem::path &path);
 Program load_program(const std::filesystem::path &path);

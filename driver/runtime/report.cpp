@@ -45,6 +45,8 @@ RunReport operator+(const RunReport &a, const RunReport &b) {
   r.cycles = a.cycles + b.cycles;
   r.launch_us = a.launch_us + b.launch_us;
   r.launch_cycles = a.launch_cycles + b.launch_cycles;
+  r.timing_only = a.timing_only && b.timing_only;
+  r.timing_obstacle = a.timing_obstacle.empty() ? b.timing_obstacle : a.timing_obstacle;
   r.macs = a.macs + b.macs;
   r.peak_macs_per_cycle = std::max(a.peak_macs_per_cycle, b.peak_macs_per_cycle);
   const auto launch = static_cast<double>(r.launch_cycles);
@@ -130,6 +132,9 @@ void to_json(nlohmann::json &json, const RunReport &report) {
     json["noc"] = {{"links", c.noc_links.size()}, {"links_used", std::move(links)}};
   }
   json.update(energy_json(report));
+  if (report.timing_only || !report.timing_obstacle.empty()) {
+    json["timing_only"] = {{"applied", report.timing_only}, {"obstacle", report.timing_obstacle}};
+  }
 }
 
 }  // namespace cx

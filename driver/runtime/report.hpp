@@ -24,6 +24,9 @@ struct RunReport {
   uint64_t reconfigurations = 0;
   uint64_t reconfiguration_cycles = 0;
 
+  bool timing_only = false;     ///< engines neither moved nor computed data: outputs are undefined, no zeros were gated
+  std::string timing_obstacle;  ///< why the run was in full though timing-only was asked for; else empty
+
   uint64_t macs = 0;                           ///< of the model, without padding
   uint64_t peak_macs_per_cycle = 0;            ///< of the DMMU in the program's precision
   double mac_utilisation = 0;                  ///< macs / (launch_cycles * peak_macs_per_cycle)

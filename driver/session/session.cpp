@@ -309,6 +309,9 @@ std::vector<HostTensor> Session::launch(Entry &entry, const Values &values, cons
   }
   if (entry.executable == nullptr) return {};
   Executable &executable = *entry.executable;
+  if (options_.timing_only) {
+    executable.set_timing_only(true, partition_.empty() ? "" : "shapes follow from values that the host computes");
+  }
   std::vector<HostTensor> given;
   std::vector<std::string> bound_inputs, bound_outputs;
   for (const Binding &binding : executable.program().inputs) {

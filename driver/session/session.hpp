@@ -40,6 +40,8 @@ struct SessionOptions {
   bool share_constants = true;
   /// The parsed model stays in host memory for later compilations; false: these read the file again.
   bool keep_model = true;
+  /// As ExecutableOptions::timing_only; a run with nodes that the host computes is in full.
+  bool timing_only = false;
   compiler::StepObserver *observer = nullptr;  ///< of imports and compilations
   LaunchObserver *launches = nullptr;
 };

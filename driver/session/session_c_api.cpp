@@ -38,6 +38,7 @@ cx::SessionOptions session_options(const cx_session_options *given) {
     options.ranges[full.ranges[i].tensor] = full.ranges[i].magnitude;
   }
   if (full.max_programs != 0) options.max_programs = full.max_programs;
+  options.timing_only = full.timing_only != 0;
   return options;
 }
 

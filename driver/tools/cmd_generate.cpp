@@ -26,7 +26,7 @@ struct GenerateOptions {
   int64_t tokens = 64, context = 0;
   double temperature = 0;
   uint64_t seed = 0;
-  bool greedy = false, json = false;
+  bool greedy = false, timing_only = false, json = false;
 };
 
 /// The next token, chosen on the host: the first of the highest scores, or drawn by softmax(scores / temperature).
@@ -55,6 +55,7 @@ int64_t choose(const std::vector<float> &scores, double temperature, std::mt1993
 struct Cost {
   uint64_t steps = 0, tokens = 0, padded = 0;
   double us = 0, least_us = INFINITY, most_us = 0, launch_us = 0;
+  double wall_s = 0;  ///< of this computer, in the programs
   uint64_t macs = 0, packets = 0, to_device = 0, to_host = 0, dram_read = 0, dram_written = 0, cache_moved = 0;
 
   void add(const LanguageModel::Step &step, std::size_t fed) {
@@ -68,6 +69,7 @@ struct Cost {
       to_host += run.counters.pcie_to_host;
       dram_read += run.counters.dram_read;
       dram_written += run.counters.dram_written;
+      wall_s += run.wall_s;
     }
     ++steps;
     tokens += fed;
@@ -84,6 +86,7 @@ struct Cost {
             {"us", us},
             {"launch_us", launch_us},
             {"macs", macs},
+            {"wall_s", wall_s},
             {"packets", packets},
             {"bytes",
              {{"pcie_to_device", to_device},
@@ -125,6 +128,9 @@ int generate(const GenerateOptions &options) {
   const std::vector<int64_t> prompt =
       options.prompt.empty() ? options.prompt_tokens : tokenizer->encode(options.prompt);
   if (prompt.empty()) throw InputError("the prompt has no tokens");
+  if (options.timing_only && !options.reference.empty()) {
+    throw UsageError("--timing-only has no results for --reference");
+  }
   const std::vector<int64_t> reference =
       options.reference.empty() ? std::vector<int64_t>() : load_reference(options.reference);
 
@@ -132,6 +138,7 @@ int generate(const GenerateOptions &options) {
   const std::unique_ptr<Device> device = options.chip.open();
   LanguageModelOptions how;
   how.session.precision = compiler::precision_from(options.precision);
+  how.session.timing_only = options.timing_only;
   how.context = options.context;
   how.buckets = options.buckets;
   LanguageModel model(*device, options.model, how);
@@ -146,7 +153,8 @@ int generate(const GenerateOptions &options) {
     Cost &cost = produced.empty() ? prefill : decode;
     cost.add(step, next.size());
     if (produced.empty()) compilations_of_prefill = model.session().statistics().compilations;
-    const int64_t token = choose(step.logits, options.temperature, random);
+    // Scores are undefined in timing-only mode; no step's time depends on its tokens.
+    const int64_t token = options.timing_only ? 0 : choose(step.logits, options.temperature, random);
     if (tokenizer && token >= tokenizer->size()) {
       throw InputError(fmt::format("{}: the model chose token {}, the tokenizer has {}", options.tokenizer, token,
                                    tokenizer->size()));
@@ -176,6 +184,7 @@ int generate(const GenerateOptions &options) {
   json["precision"] = options.precision;
   json["cache"] = {
       {"style", name_of(model.cache_style())}, {"context", model.context()}, {"bytes_on_device", model.cache_bytes()}};
+  json["timing_only"] = options.timing_only;
   json["prompt_tokens"] = prompt;
   json["tokens"] = produced;
   if (tokenizer) json["text"] = text;
@@ -261,6 +270,8 @@ void add_generate(CLI::App &app, Invocation &invocation) {
   command->add_option("--seed", options->seed, "Of the draws")->capture_default_str();
   command->add_option("--reference", options->reference,
                       "JSON array of token numbers, the prompt's first; exit status 1 if the text differs");
+  command->add_flag("--timing-only", options->timing_only,
+                    "Same time of every step, without arithmetic; all new tokens are 0");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &invocation] { invocation.action = [options] { return generate(*options); }; });
 }

@@ -32,7 +32,7 @@ struct RunOptions {
   std::string ranges, save_ranges;
   std::vector<std::string> samples, waves, faults;
   double rtol = 1e-3, atol = 1e-7, largest_tol = 0;
-  bool json = false;
+  bool timing_only = false, json = false;
 };
 
 /// Ranges for a precision that needs them: from a file, or measured on the samples, or on `values` if there are none.
@@ -133,8 +133,22 @@ Json calibration_json(const Calibration &calibration) {
   return json;
 }
 
-int run(const RunOptions &options) {
+/// Nothing may be asked of results that are undefined.
+void check_timing_only(const RunOptions &options) {
+  const std::pair<const char *, bool> others[] = {{"--reference", !options.from.reference.empty()},
+                                                  {"--output", !options.output.empty()},
+                                                  {"--task", !options.task.empty()}};
+  for (const auto &[name, given] : others) {
+    if (given) throw UsageError(fmt::format("--timing-only has no results for {}", name));
+  }
+}
+
+int run(RunOptions options) {
   const auto begin = std::chrono::steady_clock::now();
+  if (options.timing_only) {
+    check_timing_only(options);
+    if (!options.from.seed) options.from.seed = 1;
+  }
   const compiler::Precision precision = compiler::precision_from(options.precision);
   const std::unique_ptr<Task> task =
       options.task.empty() ? nullptr : make_task(options.task, options.model, options.labels);
@@ -154,6 +168,7 @@ int run(const RunOptions &options) {
   how.share_constants = false;
   how.keep_model = false;
   how.sca = options.sca.options();
+  how.timing_only = options.timing_only;
   const std::optional<Calibration> calibration =
       ranges_for(precision, *device, model, options.ranges, options.samples, options.from, task.get(), &values);
   if (calibration) how.ranges = calibration->ranges;
@@ -225,6 +240,11 @@ int run(const RunOptions &options) {
     if (waves) {
       fmt::print("waves of tile {}: {} cycles in {}{}\n", waves->tile, recorded, waves->path,
                  recorded == 0 ? "; the tile had nothing to do in that time" : "");
+    }
+    if (options.timing_only) {
+      const RunReport &report = session.report();
+      fmt::print("{}\n", report.timing_only ? "timing only: nothing was computed; energy without gated zeros"
+                                            : "timing only: run in full, because " + report.timing_obstacle);
     }
     if (const std::string table = sca_table(statistics); !table.empty()) fmt::print("\n{}", table);
     if (!session.host_fallback().empty()) fmt::print("{}\n", host_fallback_text(session.host_fallback()));
@@ -418,6 +438,10 @@ void add_run(CLI::App &app, Invocation &invocation) {
                    "KIND@key=value,...: a fault to provoke from the start of the run (cx fault list); may be repeated")
       ->take_all()
       ->expected(1);
+  command->add_flag(
+      "--timing-only", options->timing_only,
+      "Same packets, firmware and cycles, but engines neither move nor compute data, so that there are no "
+      "results. Runs in full, and says why, when cycles depend on data");
   command->add_option("--report", options->report, "File to write the JSON report to");
   command->add_flag("--json", options->json, "Print the JSON report instead of the table");
   command->callback([options, &invocation] { invocation.action = [options] { return run(*options); }; });

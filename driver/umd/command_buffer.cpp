@@ -41,8 +41,8 @@ uint32_t CommandBuffer::fill(uint64_t dst, uint64_t bytes, uint32_t pattern, boo
 }
 
 uint32_t CommandBuffer::launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
-                               uint32_t timeout_kcycles, bool barrier) {
-  return record(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles), barrier);
+                               uint32_t timeout_kcycles, bool barrier, bool timing_only) {
+  return record(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles, timing_only), barrier);
 }
 
 uint32_t CommandBuffer::reconfigure(uint32_t sca_tiles, bool barrier) {

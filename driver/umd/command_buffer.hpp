@@ -37,7 +37,7 @@ class CommandBuffer {
                    uint64_t row_bytes, uint64_t rows, bool barrier = true);
   uint32_t fill(uint64_t dst, uint64_t bytes, uint32_t pattern, bool barrier = true);
   uint32_t launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
-                  uint32_t timeout_kcycles = 0, bool barrier = true);
+                  uint32_t timeout_kcycles = 0, bool barrier = true, bool timing_only = false);
   uint32_t reconfigure(uint32_t sca_tiles, bool barrier = true);
   uint32_t signal(uint64_t iova, uint64_t value, uint32_t op, bool barrier = true);  ///< op as in packets.md
   uint32_t wait_value(uint64_t iova, uint32_t compare, uint64_t value, bool barrier = true);

@@ -27,8 +27,8 @@ Counters combined(const Counters &a, const Counters &b, Combine combine) {
   }
   for (uint64_t Counters::*member :
        {&Counters::dram_read, &Counters::dram_written, &Counters::spm_read, &Counters::spm_written, &Counters::noc,
-        &Counters::pcie_to_device, &Counters::pcie_to_host, &Counters::packets, &Counters::interrupts,
-        &Counters::firmware_instructions, &Counters::firmware_cycles}) {
+        &Counters::pcie_to_device, &Counters::pcie_to_host, &Counters::array_cycles, &Counters::packets,
+        &Counters::interrupts, &Counters::firmware_instructions, &Counters::firmware_cycles}) {
     r.*member = combine(a.*member, b.*member);
   }
   for (const auto member : DramCounters::members) r.dram.*member = combine(a.dram.*member, b.dram.*member);

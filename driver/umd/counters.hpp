@@ -52,6 +52,7 @@ struct Counters {
   uint64_t noc = 0;                               ///< bytes
   std::vector<NocLinkCounters> noc_links;         ///< none with a crossbar
   uint64_t pcie_to_device = 0, pcie_to_host = 0;  ///< payload bytes
+  uint64_t array_cycles = 0;  ///< weights were written into a MAC tile's array or an element multiplied; sum of tiles
   uint64_t packets = 0;
   uint64_t interrupts = 0;
   uint64_t firmware_instructions = 0, firmware_cycles = 0;

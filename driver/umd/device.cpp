@@ -639,6 +639,7 @@ Counters Device::read_counters(bool link_last) {
     }
   }
   result.noc_links = read_noc_links();
+  result.array_cycles = read_register64(CX_MAP_PERF_OFFSET + CX_PERF_ARRAY_LO);
   result.packets = read_register(dev(CX_DEV_PACKETS));
   result.interrupts = read_register(CX_MAP_MSIX_OFFSET + CX_MSIX_SENT);
   result.firmware_instructions = read_register64(dev(CX_DEV_CP_INSTRET_LO));

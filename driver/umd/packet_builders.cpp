@@ -41,8 +41,9 @@ packets::Fill fill(uint64_t dst, uint64_t bytes, uint32_t pattern) {
 }
 
 packets::Launch launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
-                       uint32_t timeout_kcycles) {
+                       uint32_t timeout_kcycles, bool timing_only) {
   packets::Launch packet;
+  packet.timing_only = timing_only ? 1 : 0;
   packet.program = program;
   packet.segments = segments;
   packet.segment_count = segment_count;

@@ -15,7 +15,7 @@ packets::Copy copy_2d(uint32_t direction, uint64_t dst, uint64_t dst_pitch, uint
 packets::Copy copy(uint32_t direction, uint64_t dst, uint64_t src, uint64_t bytes);
 packets::Fill fill(uint64_t dst, uint64_t bytes, uint32_t pattern);
 packets::Launch launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
-                       uint32_t timeout_kcycles);
+                       uint32_t timeout_kcycles, bool timing_only);
 packets::Reconfig reconfigure(uint32_t sca_tiles);
 packets::Signal signal(uint64_t iova, uint64_t value, uint32_t op);
 packets::Wait wait_value(uint64_t iova, uint32_t compare, uint64_t value);

@@ -458,8 +458,8 @@ Fence Queue::fill(uint64_t dst, uint64_t bytes, uint32_t pattern, const Submit &
 }
 
 Fence Queue::launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
-                    uint32_t timeout_kcycles, const Submit &how) {
-  return submit(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles), how);
+                    uint32_t timeout_kcycles, const Submit &how, bool timing_only) {
+  return submit(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles, timing_only), how);
 }
 
 Fence Queue::reconfigure(uint32_t sca_tiles, const Submit &how) {

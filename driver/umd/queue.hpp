@@ -90,9 +90,10 @@ class Queue {
   Fence copy_2d(uint32_t direction, uint64_t dst, uint64_t dst_pitch, uint64_t src, uint64_t src_pitch,
                 uint64_t row_bytes, uint64_t rows, const Submit &how = {});
   Fence fill(uint64_t dst, uint64_t bytes, uint32_t pattern, const Submit &how = {});
-  /// timeout_kcycles: watchdog in units of 1024 core cycles, 0 the firmware's default.
+  /// timeout_kcycles: watchdog in units of 1024 core cycles, 0 the firmware's default. timing_only: engines take their
+  /// time but neither move nor compute data.
   Fence launch(uint64_t program, uint32_t program_bytes, uint64_t segments, uint32_t segment_count,
-               uint32_t timeout_kcycles = 0, const Submit &how = {});
+               uint32_t timeout_kcycles = 0, const Submit &how = {}, bool timing_only = false);
   /// Of a shared array, `sca_tiles` slots (up to Target::sca_tiles) are sparse tiles for the programs behind it, the
   /// others MAC tiles. UNSUPPORTED on other chips. A launch behind it takes a barrier.
   Fence reconfigure(uint32_t sca_tiles, const Submit &how = {});

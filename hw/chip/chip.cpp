@@ -287,6 +287,7 @@ void Chip::wire() {
   b.perf.show_links(b.noc);
   b.perf.add_counter(PerfReg::PCIE_TO_DEV_LO, [&b] { return b.pcie.link().bytes_to_device(); });
   b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
+  b.perf.add_counter(PerfReg::ARRAY_LO, [&b] { return b.dmmu.array_cycles(); });
 }
 
 namespace {

@@ -236,7 +236,8 @@ Timing DmaEngine::load(const isa::DmaLoad &inst) {
     const auto fill_box = [&](std::uint32_t row, std::uint32_t rows, std::uint32_t column, std::uint32_t columns) {
       if (rows == 0 || columns == 0) return;
       const Dims box{dst.dims[0], rows, columns, dst.dims[3]};
-      fill_strided(base + offset_of(dst.strides, 0, row, column, 0), dst.strides, box, dst.element_bytes, inst.fill);
+      if (!timing_only())
+        fill_strided(base + offset_of(dst.strides, 0, row, column, 0), dst.strides, box, dst.element_bytes, inst.fill);
       runs += RunNest(box, dst.strides, dst.strides, dst.element_bytes).runs();
     };
     if (!has_source) {
@@ -248,21 +249,26 @@ Timing DmaEngine::load(const isa::DmaLoad &inst) {
         fill_box(inst.pad_top, inner[1], 0, inst.pad_left);
         fill_box(inst.pad_top, inner[1], dst.dims[2] - inst.pad_right, inst.pad_right);
       }
-      copy_strided(base + inner_offset, dst.strides, memory.element0, view.strides, inner, dst.element_bytes);
+      if (!timing_only()) {
+        copy_strided(base + inner_offset, dst.strides, memory.element0, view.strides, inner, dst.element_bytes);
+      }
       runs += RunNest(inner, dst.strides, view.strides, dst.element_bytes).runs();
     }
   } else {
     const std::uint64_t fill = inst.fill;
-    for_each_element(dst.dims, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
-      std::byte *to = base + offset_of(dst.strides, i, j, k, l);
-      const std::uint32_t row = j - inst.pad_top;  // wraps to a large number in the padding
-      const std::uint32_t column = k - inst.pad_left;
-      if (row < inner[1] && column < inner[2]) {
-        std::memmove(to, memory.element0 + offset_of(view.strides, i, row, column, l), dst.element_bytes);
-      } else {
-        std::memcpy(to, &fill, dst.element_bytes);
-      }
-    });
+    const auto move = [&] {
+      for_each_element(dst.dims, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+        std::byte *to = base + offset_of(dst.strides, i, j, k, l);
+        const std::uint32_t row = j - inst.pad_top;  // wraps to a large number in the padding
+        const std::uint32_t column = k - inst.pad_left;
+        if (row < inner[1] && column < inner[2]) {
+          std::memmove(to, memory.element0 + offset_of(view.strides, i, row, column, l), dst.element_bytes);
+        } else {
+          std::memcpy(to, &fill, dst.element_bytes);
+        }
+      });
+    };
+    if (!timing_only()) move();
     runs = dst.elements();
   }
 
@@ -287,10 +293,14 @@ Timing DmaEngine::store(const isa::DmaStore &inst) {
   if (surely_disjoint(src.dims, view.strides, src.element_bytes) &&
       !overlap(spm() + extent.first, static_cast<std::uint64_t>(extent.end - extent.first),
                device_memory(memory.address, memory.span), memory.span)) {
-    copy_strided(memory.element0, view.strides, base, src.strides, src.dims, src.element_bytes);
+    if (!timing_only()) {
+      copy_strided(memory.element0, view.strides, base, src.strides, src.dims, src.element_bytes);
+    }
     runs = RunNest(src.dims, view.strides, src.strides, src.element_bytes).runs();
   } else {
-    copy_in_order(memory.element0, view.strides, base, src.strides, src.dims, src.element_bytes);
+    if (!timing_only()) {
+      copy_in_order(memory.element0, view.strides, base, src.strides, src.dims, src.element_bytes);
+    }
     runs = src.elements();
   }
 
@@ -339,7 +349,11 @@ Timing DmaEngine::gather(const isa::DmaGather &inst) {
   Dims reach = dst.dims;
   reach[inst.axis] = inst.limit;
   MemorySide memory = memory_side(view, reach, dst.element_bytes);
-  resolve_indices(idx, indices, inst.limit, view.strides[inst.axis]);
+  if (timing_only()) {
+    offsets_.assign(static_cast<std::size_t>(index_count), 0);
+  } else {
+    resolve_indices(idx, indices, inst.limit, view.strides[inst.axis]);
+  }
 
   // Everything but the indexed dimension lies as the descriptor says.
   Strides src = view.strides;
@@ -367,7 +381,7 @@ Timing DmaEngine::gather(const isa::DmaGather &inst) {
       read_words(part, inner, src, dst.element_bytes);
     });
   }
-  for_each_element(outer, [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
+  const auto move = [&](std::uint32_t i, std::uint32_t j, std::uint32_t k, std::uint32_t l) {
     std::byte *to = spm() + dst.base + offset_of(dst.strides, i, j, k, l);
     const std::byte *from =
         memory.element0 + offset_of(src, i, j, k, l) + offsets_[static_cast<std::size_t>(offset_of(table, i, j, k, l))];
@@ -376,7 +390,8 @@ Timing DmaEngine::gather(const isa::DmaGather &inst) {
     } else {
       copy_strided(to, dst.strides, from, src, inner, dst.element_bytes);
     }
-  });
+  };
+  if (!timing_only()) for_each_element(outer, move);
 
   const std::uint64_t runs = std::uint64_t{outer[0]} * outer[1] * outer[2] * outer[3] * nest.runs();
   const std::uint64_t first = segment(view.segment).base + view.offset;

@@ -55,6 +55,7 @@ Dmmu::Dmmu(sc_core::sc_module_name name, const EngineContext &context, const con
   }
   for (uint32_t i = 0; i < config.tiles; ++i) {
     tiles_.push_back(std::make_unique<Tile>(shape_, config.rtl_tiles.contains(i)));
+    has_rtl_ = has_rtl_ || tiles_.back()->rtl;
   }
 }
 
@@ -72,10 +73,14 @@ TileShape Dmmu::tile_shape_of(const config::Chip::DmmuSection &config) {
 }
 
 void Dmmu::reset_unit() {
+  // RTL tiles compute whatever the mode is.
+  computes_ = !timing_only() || has_rtl_;
+  for (auto &tile : tiles_) tile->mac->set_computes(computes_);
   // What was issued has had its effect, whether a tile is model or RTL.
   Cycles end = 0;
   for (const auto &tile : tiles_) end = std::max<Cycles>(end, tile->schedule().idle_from());
   run_tiles(end);
+  array_cycles_ = array_cycles();
   for (auto &tile : tiles_) {
     tile->mac->reset();
     tile->parity_errors = 0;
@@ -119,6 +124,12 @@ uint64_t Dmmu::stop_recording() {
   for (auto &tile : tiles_) {
     if (auto *const rtl = dynamic_cast<MacTileRtl *>(tile->mac.get())) cycles += rtl->stop_recording();
   }
+  return cycles;
+}
+
+uint64_t Dmmu::array_cycles() const {
+  uint64_t cycles = array_cycles_;
+  for (const auto &tile : tiles_) cycles += tile->schedule().array();
   return cycles;
 }
 
@@ -181,7 +192,7 @@ void Dmmu::count_products(const TileOperand &activations, uint64_t n, bool integ
   const uint32_t pack = elements_per_word(shape_, activations.dtype);
   const uint32_t tail = activations.cols % pack, whole = activations.cols - tail;
   const auto zero_words = [&](uint32_t from, uint32_t columns) -> uint64_t {
-    if (columns == 0) return 0;
+    if (columns == 0 || !computes_) return 0;
     if (activations.wide16 != nullptr) {
       return num::count_zeros(pack, activations.wide16 + from, activations.wide16_stride, activations.rows, columns);
     }
@@ -222,8 +233,8 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
   const Cycles read = read_operands(now, written, bytes);
   count_read(bytes);
 
-  Matrix matrix = gather(view);
-  if (num::is_float(matrix.operand.dtype)) widen(matrix);
+  Matrix matrix = computes_ ? gather(view) : size_of(view);
+  if (computes_ && num::is_float(matrix.operand.dtype)) widen(matrix);
   const uint64_t rows = words_along_k(shape_, matrix.operand.dtype, k) + (scaled ? 1 : 0);
   const uint64_t stream = std::max(rows, cycles_until(start, read));
   Cycles complete = start;
@@ -274,8 +285,8 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   count_read(bytes);
   count_operations(m * k * n);
 
-  Matrix matrix = gather(view);
-  widen(matrix);
+  Matrix matrix = computes_ ? gather(view) : size_of(view);
+  if (computes_) widen(matrix);
   const Tile::Weights &weights = tiles_[0]->shadow.k != 0 ? tiles_[0]->shadow : tiles_[0]->active;
   count_products(matrix.operand, n, kind_of(weights) == Tile::RowKind::kInteger, in.accumulate != 0);
   Cycles complete = start;
@@ -325,14 +336,14 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   count_operations(m * k * n);
 
   // The weights first: both would use the same buffers.
-  Matrix weights = gather(w_view);
+  Matrix weights = computes_ ? gather(w_view) : size_of(w_view);
   std::vector<std::byte> copy;
-  if (weights.operand.raw == raw_.data()) {
+  if (computes_ && weights.operand.raw == raw_.data()) {
     copy.swap(raw_);
     weights.operand.raw = copy.data();
   }
-  Matrix activations = gather(a_view);
-  widen(activations);
+  Matrix activations = computes_ ? gather(a_view) : size_of(a_view);
+  if (computes_) widen(activations);
   count_products(activations.operand, n, kind == Tile::RowKind::kInteger, in.accumulate != 0);
   const uint64_t stream = std::max(os_stream(shape_, words_along_k(shape_, dtype, k)), cycles_until(start, read));
   Cycles complete = start;
@@ -385,13 +396,13 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   const Cycles first_row = start + parameters + kDrainPipeline + 1;
   const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + leaving + spm_latency());
 
-  const std::vector<std::byte *> rows_at = row_addresses(view);
+  const std::vector<std::byte *> rows_at = computes_ ? row_addresses(view) : std::vector<std::byte *>();
   Cycles complete = written;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     const uint64_t stream = std::max<uint64_t>(rows.count, written - spm_latency() - first_row);
     complete = std::max<Cycles>(
         complete, tile.mac->drain(start, stream, in.acc_row, rows.count, columns.count, stage_of(stage, columns),
-                                  target_of(rows_at, view.strides[3], rows, columns)));
+                                  computes_ ? target_of(rows_at, view.strides[3], rows, columns) : TileTarget()));
   });
   add_drain(view, complete);
   return {start - now + 1, complete - now};

@@ -31,6 +31,9 @@ class Dmmu : public TileEngine {
 
   /// Events since the last start. Counts of RTL tiles lag until a post or the end of the stream.
   TileCounters counters(uint32_t tile);
+  /// Cycles in which weights were written into the array of a tile or an element of it multiplied, summed over tiles,
+  /// since power-on.
+  uint64_t array_cycles() const;
   /// Records a tile, which must be RTL (std::invalid_argument otherwise).
   void record(uint32_t tile, const TileWaves &waves);
   /// Ends all recordings, with everything that was issued in them; returns the cycles recorded.
@@ -68,6 +71,9 @@ class Dmmu : public TileEngine {
 
   TileShape shape_;
   bool overlap_;
+  bool has_rtl_ = false;
+  bool computes_ = true;       // false: operands are neither read nor written, see Engine::timing_only()
+  uint64_t array_cycles_ = 0;  // before the last start
   std::vector<std::unique_ptr<Tile>> tiles_;
   TileWorkers workers_;
 };

@@ -100,7 +100,7 @@ uint64_t MacTile::drain(uint64_t start, uint64_t stream, uint32_t acc_row, uint3
   require(n >= 1 && n <= shape_.cols, "columns beyond the accumulator memory");
   require(stage.out <= num::DType::INT32, "a drain makes formats up to INT32");
   require(static_cast<unsigned>(stage.act) <= 2, "unknown activation");
-  require(target.rows.size() == m, "a target for each row");
+  require(!computes_ || target.rows.size() == m, "a target for each row");
   require(stream >= m, "rows leave faster than one a cycle");
   const uint64_t earliest = schedule_.earliest_drain(0);
   require(start >= earliest, "the accumulators are in use");
@@ -133,7 +133,8 @@ MacTileModel::MacTileModel(const TileShape &shape)
 void MacTileModel::do_reset() {
   active_bank_ = 0;
   shadow_full_ = false;
-  std::fill_n(accumulators_.get(), shape().acc_rows * stride_, 0u);
+  std::fill_n(accumulators_.get(), used_rows_ * stride_, 0u);
+  used_rows_ = 0;
   wrong_parity_.clear();
   inject_ = false;
   counters_ = {};
@@ -167,9 +168,11 @@ void MacTileModel::fill(Bank &bank, const TileOperand &w) {
 void MacTileModel::do_load(const Load &in, const Booking &) {
   Bank &bank = banks_[1 - active_bank_];
   shadow_full_ = true;
-  fill(bank, in.w);
-  bank.scales.clear();
-  if (in.scales != nullptr) bank.scales.assign(in.scales, in.scales + in.w.cols);
+  if (computes_) {
+    fill(bank, in.w);
+    bank.scales.clear();
+    if (in.scales != nullptr) bank.scales.assign(in.scales, in.scales + in.w.cols);
+  }
   const uint64_t rows = rows_of_load(in.w, in.scales != nullptr);
   counters_.weight_rows += rows;
   counters_.weight_stalls += in.stream - rows;
@@ -196,14 +199,30 @@ MacTileModel::Wide MacTileModel::widen(const TileOperand &a) {
 
 void MacTileModel::do_matmul(const Matmul &in, const Booking &) {
   const TileOperand &a = in.a;
-  Bank *bank = &streamed_;
-  if (in.w != nullptr) {
-    fill(streamed_, *in.w);
-  } else {
+  if (in.w == nullptr) {
     if (shadow_full_) active_bank_ = 1 - active_bank_;
     shadow_full_ = false;
-    bank = &banks_[active_bank_];
   }
+  if (computes_) compute(in);
+  if (in.w != nullptr) {
+    const uint64_t steps = words_along_k(shape(), a.dtype, a.cols);
+    counters_.weight_rows += steps;
+    counters_.activation_rows += steps;
+    counters_.activation_stalls += in.stream - os_stream(shape(), steps);
+  } else {
+    counters_.activation_rows += a.rows;
+    counters_.activation_stalls += in.stream - a.rows;
+  }
+}
+
+void MacTileModel::compute(const Matmul &in) {
+  const TileOperand &a = in.a;
+  Bank *bank = &banks_[active_bank_];
+  if (in.w != nullptr) {
+    bank = &streamed_;
+    fill(streamed_, *in.w);
+  }
+  used_rows_ = std::max<uint64_t>(used_rows_, uint64_t{in.acc_row} + a.rows);
   const uint32_t pack = elements_per_word(shape(), a.dtype);
   const Wide wide = widen(a);
   uint32_t *acc = accumulator(in.acc_row);
@@ -235,18 +254,12 @@ void MacTileModel::do_matmul(const Matmul &in, const Booking &) {
   write_parity(in.acc_row, a.rows, in.n);
 
   counters_.gated += zeros * in.n;
-  if (in.w != nullptr) {
-    const uint64_t steps = words_along_k(shape(), a.dtype, a.cols);
-    counters_.weight_rows += steps;
-    counters_.activation_rows += steps;
-    counters_.activation_stalls += in.stream - os_stream(shape(), steps);
-  } else {
-    counters_.activation_rows += a.rows;
-    counters_.activation_stalls += in.stream - a.rows;
-  }
 }
 
 void MacTileModel::do_drain(const Drain &in, TileTarget target, const Booking &) {
+  counters_.drained_rows += in.m;
+  counters_.drain_stalls += in.stream - in.m;
+  if (!computes_) return;
   check_parity(in.acc_row, in.m, in.n);
   const size_t bytes = num::bytes_of(in.stage.out);
   const bool dense = in.n == 1 || target.stride == static_cast<ptrdiff_t>(bytes);
@@ -262,8 +275,6 @@ void MacTileModel::do_drain(const Drain &in, TileTarget target, const Booking &)
       std::memcpy(target.rows[i] + static_cast<ptrdiff_t>(c) * target.stride, &line[c * bytes], bytes);
     }
   }
-  counters_.drained_rows += in.m;
-  counters_.drain_stalls += in.stream - in.m;
 }
 
 void MacTileModel::check_parity(uint32_t row, uint32_t rows, uint32_t columns) {

@@ -75,6 +75,10 @@ class MacTile {
  public:
   virtual ~MacTile() = default;
 
+  /// False: operations take their time and count what does not depend on values, but nothing is read or written; what
+  /// accumulators hold is then undefined. A model's only: an RTL tile computes always.
+  void set_computes(bool computes) { computes_ = computes; }
+
   const TileShape &shape() const { return shape_; }
   const TileSchedule &schedule() const { return schedule_; }
 
@@ -162,6 +166,9 @@ class MacTile {
   TileSchedule schedule_;
   Weights active_;
   Weights shadow_;
+
+ protected:
+  bool computes_ = true;
 };
 
 /// Host vector arithmetic, at once, with the closed formulas of tile_timing.hpp.
@@ -195,6 +202,8 @@ class MacTileModel final : public MacTile {
   void do_reset() override;
   void do_inject(bool on) override { inject_ = on; }
 
+  /// The arithmetic of a pass.
+  void compute(const Matmul &in);
   void fill(Bank &bank, const TileOperand &w);
   Wide widen(const TileOperand &a);
   uint32_t *accumulator(uint32_t row) { return &accumulators_[row * stride_]; }
@@ -207,6 +216,7 @@ class MacTileModel final : public MacTile {
   unsigned active_bank_ = 0;
   bool shadow_full_ = false;
   std::unique_ptr<uint32_t[]> accumulators_;  // acc_rows x stride_ words, FP32 or INT32 by use
+  uint64_t used_rows_ = 0;                    // of these, from the first on: all others are 0
   std::vector<float> wide_;                   // activations that came without `wide`
   std::vector<int16_t> wide16_;
   bool inject_ = false;

@@ -147,6 +147,15 @@ void TileEngine::count_sums(bool integer, uint64_t sums, uint64_t words) {
   activity_.accumulator_words += words;
 }
 
+TileEngine::Matrix TileEngine::size_of(const TensorView &view) {
+  Matrix matrix;
+  matrix.operand.dtype = dtype_of(view.dtype);
+  matrix.operand.rows = static_cast<uint32_t>(rows_of_view(view));
+  matrix.operand.cols = view.dims[3];
+  matrix.operand.raw = spm() + view.base;
+  return matrix;
+}
+
 TileEngine::Matrix TileEngine::gather(const TensorView &view) {
   const uint64_t rows = rows_of_view(view);
   const uint32_t columns = view.dims[3];

@@ -103,6 +103,8 @@ class TileEngine : public Engine {
   /// The view's innermost rows as a matrix of raw elements; copies only what has no single row stride.
   Matrix gather(const TensorView &view);
   void widen(Matrix &matrix);
+  /// The size of that matrix, for operations that do not read it.
+  Matrix size_of(const TensorView &view);
   /// Counts `sums` additions to sums of the kind, and `words` accesses of accumulators.
   void count_sums(bool integer, uint64_t sums, uint64_t words);
   MatrixActivity activity_;

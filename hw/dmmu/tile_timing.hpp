@@ -76,12 +76,15 @@ class TileSchedule {
   uint64_t idle_from() const { return idle_; }
   /// Cycles in which the tile was not idle, of everything taken so far.
   uint64_t busy() const { return busy_; }
+  /// Cycles in which weights are written into the array or an element of it multiplies, of everything taken so far.
+  uint64_t array() const { return array_; }
 
   /// Takes the command in cycle `start`, which must not be before earliest_*(). Returns the cycle in which it is
   /// complete.
   uint64_t load(uint64_t start, uint64_t stream) {
     load_free_ = start + stream;
     shadow_full_ = true;
+    use_array(start, start + stream + 2);
     return finish(start, start + stream + 2);
   }
   uint64_t mul(uint64_t start, uint64_t stream, uint64_t n) {
@@ -94,6 +97,7 @@ class TileSchedule {
     bank_free_[active_] = std::max(bank_free_[active_], last_row + hold - std::min<uint64_t>(hold, 2));
     scale_free_[active_] = std::max(scale_free_[active_], last_row + descend() + n - 2);
     written_ = std::max(written_, last_row + descend() + n);
+    use_array(start, last_row + descend() + n);
     return finish(start, last_row + descend() + n + 1);
   }
   uint64_t mul_os(uint64_t start, uint64_t stream, uint64_t n) {
@@ -102,6 +106,7 @@ class TileSchedule {
     mul_free_ = last_step + descend();
     const uint64_t last_sum = last_step + shape_.rows - 1 + descend() + n;
     written_ = std::max(written_, last_sum);
+    use_array(start, last_step + descend() + n);
     return finish(start, last_sum + 1);
   }
   uint64_t drain(uint64_t start, uint64_t stream, uint64_t parameters) {
@@ -120,6 +125,13 @@ class TileSchedule {
     return complete;
   }
 
+  /// What a command of cycle `start` brings in is in the array from the cycle after its widening on, until `end`.
+  void use_array(uint64_t start, uint64_t end) {
+    const uint64_t from = std::max(start + 2, array_until_);
+    if (end > from) array_ += end - from;
+    array_until_ = std::max(array_until_, end);
+  }
+
   TileShape shape_;
   uint64_t next_ = 0;  // one command a cycle, in order
   uint64_t load_free_ = 0;
@@ -131,6 +143,8 @@ class TileSchedule {
   uint64_t scale_free_[2] = {0, 0};
   uint64_t idle_ = 0;
   uint64_t busy_ = 0;
+  uint64_t array_until_ = 0;
+  uint64_t array_ = 0;
   bool active_ = false;
   bool shadow_full_ = false;
 };

@@ -114,7 +114,9 @@ void Engine::write_control(std::uint32_t bits) {
     context_.semaphores.clear_all();
     if (semaphore_clear_) semaphore_clear_();
   }
-  if (has(EngineRegs::CTRL_START) && state_ != State::running && !hang_.active) start();
+  if (has(EngineRegs::CTRL_START) && state_ != State::running && !hang_.active) {
+    start(has(EngineRegs::CTRL_TIMING_ONLY));
+  }
 }
 
 void Engine::cure_hang(Cure by) {
@@ -126,8 +128,9 @@ void Engine::set_tripped(bool tripped) {
   if (tripped && state_ == State::running) enter_fault(UnitFault(CX_STATUS_THERMAL_TRIP, 0), live_pc());
 }
 
-void Engine::start() {
+void Engine::start(bool timing_only) {
   stop(State::running);
+  timing_only_ = timing_only;
   front_ = context_.clock.ceil(sc_core::sc_time_stamp() + access_delay_);
   unit_free_ = front_;
   complete_ = front_;

@@ -170,6 +170,9 @@ class Engine : public sc_core::sc_module {
   // Of `tiles` tiles, those that instructions may use.
   std::uint32_t tiles_on(std::size_t tiles) const;
 
+  // Whether the stream's instructions take their time and count, but neither move nor compute data (CTRL.TIMING_ONLY).
+  bool timing_only() const { return timing_only_; }
+
   // Issue cycle of the instruction that executes (cycles since simulated time 0).
   Cycles now_cycles() const { return issue_cycle_; }
 
@@ -240,7 +243,7 @@ class Engine : public sc_core::sc_module {
   void read_memory(std::uint64_t address, std::uint64_t bytes);
   void hang();
   void cure_hang(Cure by);
-  void start();
+  void start(bool timing_only);
   void stop(State next);
   void enter_fault(const UnitFault &fault, std::uint32_t pc);
   void drive_irq();
@@ -274,6 +277,7 @@ class Engine : public sc_core::sc_module {
   std::unique_ptr<regs::EngineRegs> regs_;
 
   State state_ = State::idle;
+  bool timing_only_ = false;
   std::uint64_t epoch_ = 0;  // changes whenever the stream that runs starts or ends
   sc_core::sc_event start_event_;
   sc_core::sc_event stop_event_;

@@ -83,6 +83,7 @@ Timing Vpu::execute(const isa::Inst &inst) {
     views[index] = vpu::View{static_cast<num::DType>(view.dtype), view.base, view.dims, view.strides};
   }
   vpu::Work work;
+  unit_.set_computes(!timing_only());
   try {
     work = unit_.run({spm(), scratchpad_.bytes()}, views, inst);
   } catch (const vpu::OperandError &error) {

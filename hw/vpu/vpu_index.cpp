@@ -31,10 +31,11 @@ void require_moderate(const Dims &dims, unsigned index) {
 }
 
 /// Indices over `dims` as byte offsets along a dimension of `limit` elements `stride` apart. The result is an operand
-/// over the same dims whose elements are int64_t in `offsets`. Throws INDEX for the first index outside.
+/// over the same dims whose elements are int64_t in `offsets`, undefined unless `reads`. Throws INDEX for the first
+/// index outside.
 Operand resolve(std::span<std::byte> spm, const View &view, const Dims &dims, unsigned index, int64_t limit,
                 int64_t stride, std::vector<int64_t> &offsets, std::vector<int64_t> &buffer,
-                std::vector<std::byte> &raw, uint64_t &bytes) {
+                std::vector<std::byte> &raw, uint64_t &bytes, bool reads) {
   require_index_type(view, index, "idx");
   const Operand idx = bind_source(spm, view, dims, index, "idx");
   Dims own = dims;
@@ -51,6 +52,8 @@ Operand resolve(std::span<std::byte> spm, const View &view, const Dims &dims, un
   }
   bytes = product(own) * static_cast<uint64_t>(idx.bytes);
   reserve(offsets, product(own));
+  table.base = reinterpret_cast<std::byte *>(offsets.data());
+  if (!reads) return table;
   reserve(buffer, kChunk);
   reserve(raw, kChunk * kWidest);
   int64_t *to = offsets.data();
@@ -67,7 +70,6 @@ Operand resolve(std::span<std::byte> spm, const View &view, const Dims &dims, un
       *to++ = (x[i] < 0 ? x[i] + limit : x[i]) * stride;
     }
   });
-  table.base = reinterpret_cast<std::byte *>(offsets.data());
   return table;
 }
 
@@ -192,6 +194,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   source(inst.a, inst.imm0, "a", 0);
   source(inst.b, inst.imm1, "b", 1);
   count_wide(work, ops);
+  if (!computes_) return work;
 
   coalesce(dims, ops);
   for_each_block(dims, ops, [&](const auto &at, uint64_t rows, uint64_t cols) {
@@ -223,7 +226,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VG
   Operand src = bind_source(spm, src_view, reach, inst.src, "src");
   uint64_t index_bytes = 0;
   const Operand table = resolve(spm, idx_view, dims, inst.idx, src_view.dims[inst.axis], src.strides[inst.axis],
-                                offsets_, integers_a_, raw_, index_bytes);
+                                offsets_, integers_a_, raw_, index_bytes, computes_);
   src.strides[inst.axis] = 0;
 
   Work work;
@@ -237,6 +240,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VG
   coalesce(dims, ops);
   const bool run = is_run(dims, ops[0], ops[1], ops[2]);
   work.addresses = run ? product(dims) / dims[3] : product(dims);
+  if (!computes_) return work;
 
   for (uint64_t i0 = 0; i0 < dims[0]; ++i0) {
     for (uint64_t i1 = 0; i1 < dims[1]; ++i1) {
@@ -273,7 +277,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   const Operand src = bind(spm, src_view, dims, inst.src, "src");
   uint64_t index_bytes = 0;
   const Operand table = resolve(spm, idx_view, dims, inst.idx, dst_view.dims[inst.axis], dst.strides[inst.axis],
-                                offsets_, integers_a_, raw_, index_bytes);
+                                offsets_, integers_a_, raw_, index_bytes, computes_);
   dst.strides[inst.axis] = 0;
   const bool set = inst.func == isa::Scatter::SET;
   const isa::Binary function = arithmetic(inst.func);
@@ -290,6 +294,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   coalesce(dims, ops);
   const bool run = is_run(dims, ops[0], ops[1], ops[2]);
   work.addresses = (set ? 1 : 2) * (run ? product(dims) / dims[3] : product(dims));
+  if (!computes_) return work;
 
   const bool integers = num::is_integer(dst.dtype);
   const bool unsigned64 = dst.dtype == DType::UINT64;
@@ -360,6 +365,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   work.bytes_read = distinct_bytes(src, dims);
   work.bytes_written = product(dims) * static_cast<uint64_t>(dst.bytes);
   count_wide(work, std::array{dst, src});
+  if (!computes_) return work;
 
   reserve(a_, kChunk);
   reserve(b_, kChunk);
@@ -463,6 +469,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VA
   work.bytes_read = distinct_bytes(src, dims);
   work.bytes_written = product(kept) * static_cast<uint64_t>(dst.bytes);
   count_wide(work, std::array{src});
+  if (!computes_) return work;
 
   const bool smallest = inst.order == isa::Order::SMALLEST;
   const bool last = inst.last != 0;
@@ -524,6 +531,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VT
   work.bytes_read = distinct_bytes(src, dims);
   work.bytes_written = product(taken) * static_cast<uint64_t>(dst.bytes);
   count_wide(work, std::array{src});
+  if (!computes_) return work;
 
   const bool smallest = inst.order == isa::Order::SMALLEST;
   reserve(integers_out_, k);

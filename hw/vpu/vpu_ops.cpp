@@ -214,6 +214,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VU
   work.bytes_read = distinct_bytes(ops[1], dims);
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
   count_wide(work, ops);
+  if (!computes_) return work;
 
   coalesce(dims, ops);
   reserve(a_, kChunk);
@@ -288,6 +289,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VB
   work.bytes_read = distinct_bytes(ops[1], dims) + (immediate ? 0 : distinct_bytes(ops[2], dims));
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
   count_wide(work, ops);
+  if (!computes_) return work;
 
   coalesce(dims, ops);
   reserve(a_, kChunk);
@@ -368,6 +370,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VR
   work.bytes_read = distinct_bytes(src, dims);
   work.bytes_written = product(kept) * static_cast<uint64_t>(dst.bytes);
   count_wide(work, std::array{dst, src});
+  if (!computes_) return work;
 
   if (integers) {
     reduce_integers(inst, dst, src, kept, reduced, divisor);
@@ -578,6 +581,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VW
                     (with_bias ? distinct_bytes(bias, bias_dims) : 0);
   work.bytes_written = work.elements * static_cast<uint64_t>(dst.bytes);
   count_wide(work, std::array{dst, src, w});
+  if (!computes_) return work;
 
   // FP32 has every integer of 16 bits: only other ones need 64.
   if (integers && (dst.dtype != src.dtype || src.bytes > 2)) {
@@ -699,6 +703,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VS
   work.bytes_read = distinct_bytes(ops[1], dims);
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
   count_wide(work, ops);
+  if (!computes_) return work;
 
   // Whole rows, several where they are short.
   const uint64_t length = dims[3];

@@ -62,6 +62,9 @@ struct Operand;
 /// V_TOPK; other overlaps of a destination with an operand have no defined result.
 class VectorUnit {
  public:
+  /// False: instructions are checked and their work is counted, but nothing is read or written. Indices are not checked.
+  void set_computes(bool computes) { computes_ = computes; }
+
   /// inst is an instruction of the vector unit and passes isa::validate(); other opcodes throw OperandError (ILLEGAL),
   /// as do undefined or unsuitable operands.
   Work run(std::span<std::byte> spm, const Views &views, const isa::Inst &inst);
@@ -82,6 +85,8 @@ class VectorUnit {
   void reduce_integers(const isa::VReduce &inst, const Operand &dst, const Operand &src,
                        const std::array<uint64_t, 4> &kept, const std::array<uint64_t, 4> &reduced, int64_t divisor);
   const int64_t *keys(const Operand &src, int64_t offset, uint64_t n, bool smallest);
+
+  bool computes_ = true;
 
   std::vector<float> a_, b_, out_, lines_, weights_, bias_;
   std::vector<int64_t> integers_a_, integers_b_, integers_out_, offsets_, best_;

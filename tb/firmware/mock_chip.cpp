@@ -81,6 +81,7 @@ MockChip::MockChip()
         engines[engine].set(EngineReg::STATUS, stays ? CX_ENGINE_STATUS_BUSY_MASK : 0);
       }
       if (written & CX_ENGINE_CTRL_SEM_CLEAR_MASK) ++semaphore_clears;
+      if (written & CX_ENGINE_CTRL_TIMING_ONLY_MASK) timing_only_starts.push_back(engine);
       if (written & CX_ENGINE_CTRL_START_MASK) start_engine(engine);
       engines[engine].set(EngineReg::CTRL, 0);
     });

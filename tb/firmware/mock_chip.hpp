@@ -89,6 +89,7 @@ class MockChip : public hw::Rv32Bus {
   std::vector<unsigned> vectors;        // raised, in order
   std::vector<Transfer> transfers;      // in order of their start
   std::vector<unsigned> engine_starts;  // engine numbers
+  std::vector<unsigned> timing_only_starts;
   unsigned semaphore_clears = 0;
   unsigned engine_resets = 0;
   std::vector<Event> events;

@@ -383,6 +383,20 @@ TEST_CASE("LAUNCH packets of several queues take turns, lower priority level fir
   CHECK(bench.record(1, 0).end <= bench.record(0, 1).start);
 }
 
+TEST_CASE("A timing-only LAUNCH starts all engines of the program in that mode, another one none") {
+  Bench bench;
+  bench.enable(0);
+  Program program({2, 0});
+  program.install(bench.chip);
+  auto launch = program.packet();
+  launch.timing_only = 1;
+  CHECK(bench.run(0, launch).status == CX_STATUS_OK);
+  CHECK(bench.chip.timing_only_starts == std::vector<unsigned>{0, 2});
+  CHECK(bench.run(0, program.packet()).status == CX_STATUS_OK);
+  CHECK(bench.chip.engine_starts.size() == 4);
+  CHECK(bench.chip.timing_only_starts.size() == 2);
+}
+
 TEST_CASE("LAUNCH refuses damaged and foreign programs, and the next packet is served") {
   Bench bench;
   bench.enable(0);
@@ -813,7 +827,7 @@ std::vector<Kind> kinds() {
   return {{"NOP", packets::Nop{}.to_bytes(), {}},
           {"COPY", copy(packets::Direction::HOST_TO_DEVICE, kDramBase, kHostData, 8).to_bytes(), {{6, 7}, {24, 56}}},
           {"FILL", fill.to_bytes(), {{24, 44}}},
-          {"LAUNCH", Program().packet().to_bytes(), {{24, 52}}},
+          {"LAUNCH", Program().packet().to_bytes(), {{24, 56}}},
           {"BARRIER_AND", packets::BarrierAnd{}.to_bytes(), {{24, 56}}},
           {"BARRIER_OR", any.to_bytes(), {{24, 56}}},
           {"SIGNAL", signal.to_bytes(), {{6, 7}, {24, 40}}},
@@ -907,6 +921,7 @@ TEST_CASE("Every field out of range is refused with its offset") {
       {"LAUNCH", 40, 0, 4, CX_STATUS_BAD_FIELD, 40},
       {"LAUNCH", 40, 65, 4, CX_STATUS_BAD_FIELD, 40},
       {"LAUNCH", 44, 63, 4, CX_STATUS_BAD_FIELD, 44},
+      {"LAUNCH", 52, 2, 4, CX_STATUS_BAD_FIELD, 52},
       {"BARRIER_AND", 24, kHostData + 1, 8, CX_STATUS_BAD_ALIGNMENT, 24},
       {"BARRIER_AND", 48, kHostData + 4, 8, CX_STATUS_BAD_ALIGNMENT, 48},
       {"BARRIER_OR", 32, kHostData + 2, 8, CX_STATUS_BAD_ALIGNMENT, 32},

@@ -262,7 +262,8 @@ typedef struct cx_run_info {
   double energy_uj; /* simulated; least and most: the ends of the range of the energy table's figures */
   double energy_least_uj;
   double energy_most_uj;
-  double average_w; /* energy over the time that it was measured for, which holds the latency */
+  double average_w;     /* energy over the time that it was measured for, which holds the latency */
+  uint64_t timing_only; /* 1: the engines computed nothing, see cx_session_options */
 } cx_run_info;
 
 /* ---- tensors that stay on the device ---- */
@@ -470,6 +471,9 @@ typedef struct cx_session_options {
   const cx_range *ranges; /* of an 8-bit precision */
   size_t range_count;
   uint32_t max_programs; /* kept on the device, the one unused for longest makes room; 0: 32 */
+  /* 1: runs take their time but compute nothing, results are undefined. A run whose time depends on data is in full;
+   * its report says so, and cx_run_info. */
+  uint64_t timing_only;
 } cx_session_options;
 
 typedef struct cx_session_info {

@@ -619,6 +619,7 @@ struct SessionOptions {
   std::string precision = "fp32";
   std::vector<std::pair<std::string, float>> ranges;  ///< largest magnitude by tensor, for the 8-bit precisions
   uint32_t max_programs = 0;                          ///< kept on the device; 0: the library's choice
+  bool timing_only = false;                           ///< results are undefined, see cx_session_options
 };
 
 /// A model on a device, compiled for the shapes of a run when they are new.
@@ -632,6 +633,7 @@ class Session {
     how.ranges = ranges.data();
     how.range_count = ranges.size();
     how.max_programs = options.max_programs;
+    how.timing_only = options.timing_only ? 1 : 0;
     cx_session *session = nullptr;
     check(cx_session_create(device.get(), onnx_path.c_str(), &how, &session));
     handle_ = {session, [owner = device.shared()](cx_session *gone) { cx_session_free(gone); }};

@@ -42,11 +42,12 @@ enum class EngineReg : uint16_t {
 };
 
 namespace engine_detail {
-inline constexpr std::array<FieldDesc, 4> CTRL_fields{{
+inline constexpr std::array<FieldDesc, 5> CTRL_fields{{
     {"START", 0, 1, Access::ro, Access::rw},
     {"RESET", 1, 1, Access::ro, Access::rw},
     {"SEM_CLEAR", 2, 1, Access::ro, Access::rw},
     {"HARD_RESET", 3, 1, Access::ro, Access::rw},
+    {"TIMING_ONLY", 4, 1, Access::ro, Access::rw},
 }};
 inline constexpr std::array<FieldDesc, 4> STATUS_fields{{
     {"DONE", 0, 1, Access::ro, Access::w1c},
@@ -97,6 +98,7 @@ class EngineRegs : public TypedRegFile<EngineReg> {
   static constexpr Field<Reg> CTRL_RESET{Reg::CTRL, 1, 1};
   static constexpr Field<Reg> CTRL_SEM_CLEAR{Reg::CTRL, 2, 1};
   static constexpr Field<Reg> CTRL_HARD_RESET{Reg::CTRL, 3, 1};
+  static constexpr Field<Reg> CTRL_TIMING_ONLY{Reg::CTRL, 4, 1};
   static constexpr Field<Reg> STATUS_DONE{Reg::STATUS, 0, 1};
   static constexpr Field<Reg> STATUS_FAULT{Reg::STATUS, 1, 1};
   static constexpr Field<Reg> STATUS_BUSY{Reg::STATUS, 8, 1};

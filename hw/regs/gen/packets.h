@@ -216,7 +216,8 @@ typedef struct __attribute__((packed)) {
   uint32_t segment_count;
   uint32_t program_bytes;
   uint32_t timeout_kcycles; /* watchdog in units of 1024 core cycles; 0 takes the firmware's default */
-  uint8_t reserved_52[12];
+  uint32_t timing_only; /* 1: engines take their time but neither move nor compute data (engine CTRL.TIMING_ONLY) */
+  uint8_t reserved_56[8];
 } cx_packet_launch;
 CX_PACKETS_STATIC_ASSERT(sizeof(cx_packet_launch) == 64, "layout of cx_packet_launch");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_launch, type) == 0, "layout of cx_packet_launch");
@@ -231,6 +232,7 @@ CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_launch, segments) == 32, "layout of 
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_launch, segment_count) == 40, "layout of cx_packet_launch");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_launch, program_bytes) == 44, "layout of cx_packet_launch");
 CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_launch, timeout_kcycles) == 48, "layout of cx_packet_launch");
+CX_PACKETS_STATIC_ASSERT(offsetof(cx_packet_launch, timing_only) == 52, "layout of cx_packet_launch");
 
 /* Completes when the 64-bit value at every given host address is not zero (address 0 is ignored). */
 typedef struct __attribute__((packed)) {
@@ -475,7 +477,7 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
     {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* NOP */
     {0x1fffu, 0xffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u}, /* COPY */
     {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* FILL */
-    {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u}, /* LAUNCH */
+    {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u}, /* LAUNCH */
     {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u}, /* BARRIER_AND */
     {0x1fffu, 0xffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u}, /* BARRIER_OR */
     {0x1fffu, 0xffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u, 0x0u}, /* SIGNAL */
@@ -524,6 +526,7 @@ static inline uint32_t cx_packet_validate(const void *packet, uint32_t *detail) 
       if (w[10] < 1u) return cx_packet_fail(detail, 40, CX_STATUS_BAD_FIELD);
       if (w[10] > 64u) return cx_packet_fail(detail, 40, CX_STATUS_BAD_FIELD);
       if (w[11] < 64u) return cx_packet_fail(detail, 44, CX_STATUS_BAD_FIELD);
+      if (w[13] > 1u) return cx_packet_fail(detail, 52, CX_STATUS_BAD_FIELD);
       break;
     case CX_PKT_BARRIER_AND:
       if (w[6] & 7u) return cx_packet_fail(detail, 24, CX_STATUS_BAD_ALIGNMENT);

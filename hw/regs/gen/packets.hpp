@@ -365,6 +365,7 @@ struct Launch : Header {
   uint32_t segment_count = 1;
   uint32_t program_bytes = 64;
   uint32_t timeout_kcycles = 0;  // watchdog in units of 1024 core cycles; 0 takes the firmware's default
+  uint32_t timing_only = 0;  // 1: engines take their time but neither move nor compute data (engine CTRL.TIMING_ONLY)
 
   Bytes to_bytes() const {
     Bytes wire{};
@@ -375,6 +376,7 @@ struct Launch : Header {
     detail::put(wire, 40, segment_count);
     detail::put(wire, 44, program_bytes);
     detail::put(wire, 48, timeout_kcycles);
+    detail::put(wire, 52, timing_only);
     return wire;
   }
   static Launch from_bytes(const Bytes &wire) {
@@ -389,6 +391,7 @@ struct Launch : Header {
     detail::fetch(wire, 40, segment_count);
     detail::fetch(wire, 44, program_bytes);
     detail::fetch(wire, 48, timeout_kcycles);
+    detail::fetch(wire, 52, timing_only);
   }
   std::string text() const {
     std::string out = "LAUNCH";
@@ -397,6 +400,7 @@ struct Launch : Header {
     detail::append(out, "segment_count", segment_count);
     detail::append(out, "program_bytes", program_bytes);
     detail::append(out, "timeout_kcycles", timeout_kcycles);
+    detail::append(out, "timing_only", timing_only);
     show_header(out);
     return out;
   }

@@ -229,4 +229,12 @@
 #define CX_PERF_NOC_WAITED_HI 0x124
 #define CX_PERF_NOC_WAITED_HI_RESET 0x0u
 
+/* Cycles in which weights were written into the array of a MAC tile or an element of it multiplied, summed over tiles; low word. host ro, firmware ro */
+#define CX_PERF_ARRAY_LO 0x800
+#define CX_PERF_ARRAY_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_ARRAY_HI 0x804
+#define CX_PERF_ARRAY_HI_RESET 0x0u
+
 #endif

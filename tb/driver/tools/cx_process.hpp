@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <string>
 
+#include "tb/driver/tools/temporary_folder.hpp"
+
 namespace cx::tb {
 
 struct Result {
@@ -26,19 +28,5 @@ inline Result run_cx(const std::string &arguments) {
   result.status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
   return result;
 }
-
-/// A folder that goes with the test.
-struct Folder {
-  std::filesystem::path path;
-  Folder() {
-    std::string name = std::filesystem::temp_directory_path() / "cx_test_XXXXXX";
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder &) = delete;
-  Folder &operator=(const Folder &) = delete;
-  std::string operator/(const std::string &name) const { return path / name; }
-};
 
 }  // namespace cx::tb

@@ -1,0 +1,272 @@
+// cx bench layers: layers of SCALE-Sim's topology files on one MAC tile, folds one after the other and overlapped.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <tuple>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/runtime/executable.hpp"
+#include "driver/tools/bench.hpp"
+#include "driver/tools/csv.hpp"
+#include "driver/tools/layer_program.hpp"
+#include "driver/tools/layers.hpp"
+#include "driver/tools/report_table.hpp"
+
+namespace cx::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct LayersOptions {
+  ChipOptions chip;
+  std::vector<std::string> files, arrays = {"32x32", "128x128"}, dataflows = {"ws", "os"};
+  std::string reference;
+  bool timing_only = false, json = false;
+};
+
+struct Array {
+  uint32_t rows = 0, cols = 0;
+};
+
+Array array_from(const std::string &text) {
+  const auto number = [&](const char *begin, const char *end, uint32_t &value) {
+    const auto [rest, error] = std::from_chars(begin, end, value);
+    return error == std::errc() && rest == end && value >= 1 && value <= 128;
+  };
+  const char *const begin = text.data(), *const end = begin + text.size();
+  const std::size_t by = std::min(text.find('x'), text.size());
+  Array array;
+  if (by == text.size() || !number(begin, begin + by, array.rows) || !number(begin + by + 1, end, array.cols)) {
+    throw UsageError(fmt::format("--array {}: expected ROWSxCOLS, each 1 to 128, such as 32x32", text));
+  }
+  return array;
+}
+
+/// Cycles that another simulator gives, by dataflow, array and layer.
+class Reference {
+ public:
+  Reference() = default;
+  explicit Reference(const std::string &path) : path_(path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw InputError(path + ": cannot be read");
+    const std::vector<CsvLine> lines = csv_lines({std::istreambuf_iterator<char>(file), {}});
+    if (lines.empty()) throw InputError(path + ":1:1: the file is empty; " + kExpected);
+    constexpr const char *kColumns[] = {"dataflow", "array", "layer", "m", "n", "k", "compute_cycles"};
+    std::map<std::string, std::size_t> place;
+    for (std::size_t i = 0; i < lines[0].cells.size(); ++i) place.emplace(column_key(lines[0].cells[i].text), i);
+    for (const char *column : kColumns) {
+      if (!place.contains(column)) throw InputError(fmt::format("{}:1:1: no column '{}'; {}", path, column, kExpected));
+    }
+    for (std::size_t i = 1; i < lines.size(); ++i) {
+      const auto cell = [&](const char *column) -> const CsvCell & {
+        const std::size_t index = place.at(column);
+        if (index < lines[i].cells.size()) return lines[i].cells[index];
+        throw InputError(fmt::format("{}:{}:1: no cell of column '{}'", path, lines[i].number, column));
+      };
+      const auto number = [&](const char *column) {
+        const CsvCell &at = cell(column);
+        int64_t value = 0;
+        const char *const end = at.text.data() + at.text.size();
+        const auto [rest, error] = std::from_chars(at.text.data(), end, value);
+        if (error != std::errc() || rest != end || value < 0) {
+          throw InputError(fmt::format("{}:{}:{}: {}: '{}', expected a whole number", path, lines[i].number, at.column,
+                                       column, at.text));
+        }
+        return value;
+      };
+      std::string array = cell("array").text;
+      if (array.find('x') == std::string::npos) array += "x" + array;
+      cycles_[{cell("dataflow").text, array, cell("layer").text, number("m"), number("n"), number("k")}] =
+          static_cast<uint64_t>(number("compute_cycles"));
+    }
+  }
+
+  std::optional<uint64_t> of(const std::string &dataflow, const std::string &array, const Layer &layer) const {
+    const auto found = cycles_.find({dataflow, array, layer.name, layer.m, layer.n, layer.k});
+    if (found == cycles_.end()) return std::nullopt;
+    return found->second;
+  }
+  const std::string &path() const { return path_; }
+
+ private:
+  static constexpr const char *kExpected =
+      "expected a first line with dataflow, array, layer, M, N, K and compute_cycles among its columns";
+  std::string path_;
+  std::map<std::tuple<std::string, std::string, std::string, int64_t, int64_t, int64_t>, uint64_t> cycles_;
+};
+
+/// As SCALE-Sim counts: its cycles have numbers from 0, and the last one is what it reports.
+uint64_t last_cycle(uint64_t array_cycles) { return array_cycles == 0 ? 0 : array_cycles - 1; }
+
+struct LayerCycles {
+  uint64_t compute = 0;  ///< number of the last cycle in which the array was filled or multiplied
+  uint64_t tile = 0;     ///< from the first command until the last drain is complete
+  uint64_t folds = 0;
+};
+
+/// One tile whose operands are always at hand: only the array's own time counts.
+std::vector<LayerCycles> run_layers(const LayersOptions &options, const std::vector<Layer> &layers, const Array &array,
+                                    const std::string &dataflow, bool overlap) {
+  int64_t deepest = 4 * int64_t{array.rows}, longest = 1;
+  for (const Layer &layer : layers) {
+    deepest = std::max(deepest, layer.m);
+    longest = std::max(longest, layer.k);
+  }
+  ChipOptions chip = options.chip;
+  chip.sets = {"spm.bytes_per_cycle=65536",
+               "spm.latency_cycles=0",
+               "spm.banks=64",
+               "spm.kib=4096",
+               "sca.tiles=0",
+               fmt::format("dmmu.tile.acc_rows={}", std::min<int64_t>(deepest, 32768))};
+  chip.sets.insert(chip.sets.end(), options.chip.sets.begin(), options.chip.sets.end());
+  chip.sets.insert(chip.sets.end(), {"dmmu.tiles=1", fmt::format("dmmu.tile.rows={}", array.rows),
+                                     fmt::format("dmmu.tile.cols={}", array.cols), "dmmu.dataflow=" + dataflow,
+                                     fmt::format("dmmu.overlap_folds={}", overlap)});
+  const std::unique_ptr<Device> device = chip.open();
+  std::vector<LayerCycles> result;
+  for (const Layer &layer : layers) {
+    // No launch of a layer takes longer than this watchdog allows.
+    Executable executable(*device, layer_program(layer, device->target()),
+                          {.timeout_kcycles = 1u << 30, .timing_only = options.timing_only});
+    executable.run({});
+    const Counters &counters = executable.report().counters;
+    result.push_back(
+        {last_cycle(counters.array_cycles), counters.engines[2].busy_cycles, folds_of(layer, device->target())});
+  }
+  return result;
+}
+
+double gain(uint64_t serial, uint64_t overlapped) {
+  return overlapped == 0 ? 1 : static_cast<double>(serial) / static_cast<double>(overlapped);
+}
+
+int bench_layers(const LayersOptions &options) {
+  std::vector<Layer> layers;
+  std::vector<std::string> files;  // of each layer
+  for (const std::string &file : options.files) {
+    for (Layer &layer : load_layers(file)) {
+      layers.push_back(std::move(layer));
+      files.push_back(file);
+    }
+  }
+  const Reference reference = options.reference.empty() ? Reference() : Reference(options.reference);
+  Json results = Json::array();
+  uint64_t differences = 0, compared = 0;
+  for (const std::string &name : options.arrays) {
+    const Array array = array_from(name);
+    for (const std::string &dataflow : options.dataflows) {
+      progress(fmt::format("bench layers: {} {}", name, dataflow));
+      const auto begin = std::chrono::steady_clock::now();
+      const std::vector<LayerCycles> serial = run_layers(options, layers, array, dataflow, false);
+      const std::vector<LayerCycles> overlapped = run_layers(options, layers, array, dataflow, true);
+      const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      Json rows = Json::array();
+      uint64_t totals[5] = {};
+      if (!options.json) {
+        fmt::print("{} array, {} stationary\n", name, dataflow == "ws" ? "weight" : "output");
+        fmt::print("  {:<18}{:>9}{:>7}{:>7}{:>8}{:>14}{:>12}{:>14}{:>7}{:>14}{:>14}{:>7}\n", "layer", "M", "N", "K",
+                   "folds", "fold by fold", "reference", "overlapped", "gain", "tile, by fold", "overlapped", "gain");
+      }
+      for (std::size_t i = 0; i < layers.size(); ++i) {
+        const Layer &layer = layers[i];
+        const std::optional<uint64_t> expected = reference.of(dataflow, name, layer);
+        if (expected) {
+          ++compared;
+          differences += *expected != serial[i].compute ? 1 : 0;
+        }
+        const uint64_t amounts[] = {layer.macs(), serial[i].compute, overlapped[i].compute, serial[i].tile,
+                                    overlapped[i].tile};
+        for (std::size_t t = 0; t < std::size(totals); ++t) totals[t] += amounts[t];
+        rows.push_back({{"layer", layer.name},
+                        {"file", files[i]},
+                        {"m", layer.m},
+                        {"n", layer.n},
+                        {"k", layer.k},
+                        {"macs", layer.macs()},
+                        {"folds", serial[i].folds},
+                        {"compute_cycles", serial[i].compute},
+                        {"reference_cycles", expected ? Json(*expected) : Json()},
+                        {"overlap_compute_cycles", overlapped[i].compute},
+                        {"gain", gain(serial[i].compute, overlapped[i].compute)},
+                        {"tile_cycles", serial[i].tile},
+                        {"overlap_tile_cycles", overlapped[i].tile},
+                        {"tile_gain", gain(serial[i].tile, overlapped[i].tile)}});
+        if (options.json) continue;
+        fmt::print("  {:<18}{:>9}{:>7}{:>7}{:>8}{:>14}{:>12}{:>14}{:>7.2f}{:>14}{:>14}{:>7.2f}\n", layer.name, layer.m,
+                   layer.n, layer.k, serial[i].folds, grouped(serial[i].compute), expected ? grouped(*expected) : "",
+                   grouped(overlapped[i].compute), gain(serial[i].compute, overlapped[i].compute),
+                   grouped(serial[i].tile), grouped(overlapped[i].tile), gain(serial[i].tile, overlapped[i].tile));
+      }
+      if (!options.json) {
+        fmt::print("  {:<18}{:>31}{:>14}{:>12}{:>14}{:>7.2f}{:>14}{:>14}{:>7.2f}\n\n", "all", "", grouped(totals[1]),
+                   "", grouped(totals[2]), gain(totals[1], totals[2]), grouped(totals[3]), grouped(totals[4]),
+                   gain(totals[3], totals[4]));
+      }
+      results.push_back({{"array", {{"rows", array.rows}, {"cols", array.cols}}},
+                         {"dataflow", dataflow},
+                         {"macs", totals[0]},
+                         {"compute_cycles", totals[1]},
+                         {"overlap_compute_cycles", totals[2]},
+                         {"tile_cycles", totals[3]},
+                         {"overlap_tile_cycles", totals[4]},
+                         {"wall_s", wall_s},
+                         {"layers", std::move(rows)}});
+    }
+  }
+  if (!reference.path().empty() && compared == 0) {
+    throw InputError(reference.path() + ": has none of the layers, arrays and dataflows");
+  }
+  if (options.json) {
+    Json json = {{"files", options.files}, {"config", options.chip.name()}, {"results", std::move(results)}};
+    if (!reference.path().empty()) {
+      json["reference"] = {{"file", reference.path()}, {"compared", compared}, {"different", differences}};
+    }
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    fmt::print(
+        "fold by fold, overlapped: last cycle (from 0) in which weights enter the array or an element multiplies, "
+        "without and with dmmu.overlap_folds\ntile: from the first command until the last result is out\n");
+    if (!reference.path().empty()) {
+      fmt::print("{} of {} layers differ from {}\n", differences, compared, reference.path());
+    }
+  }
+  return differences == 0 ? kDone : kCheckFailed;
+}
+
+}  // namespace
+
+void add_bench_layers(CLI::App &bench, Invocation &invocation) {
+  auto options = std::make_shared<LayersOptions>();
+  options->chip.config = "tiny";
+  CLI::App *command = bench.add_subcommand(
+      "layers",
+      "Layers of SCALE-Sim topology files (CSV) on one MAC tile: cycles of the array fold by fold, as SCALE-Sim "
+      "counts them, and with folds that overlap");
+  command->add_option("files", options->files, "Topology files: convolutions, or products (Layer, M, N, K)")
+      ->required();
+  command->add_option("--array", options->arrays, "ROWSxCOLS of the tile; may be repeated or a list with commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--dataflow", options->dataflows, "ws, os; may be repeated or a list with commas")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"ws", "os"}))
+      ->capture_default_str();
+  command->add_option(
+      "--reference", options->reference,
+      "CSV with dataflow, array, layer, M, N, K and compute_cycles; exit status 1 when a layer's cycles "
+      "differ");
+  options->chip.add_to(*command, false);
+  command->add_flag("--timing-only", options->timing_only, "Same cycles, without moving and multiplying data");
+  command->add_flag("--json", options->json, "JSON instead of a table");
+  command->callback([options, &invocation] { invocation.action = [options] { return bench_layers(*options); }; });
+}
+
+}  // namespace cx::tools

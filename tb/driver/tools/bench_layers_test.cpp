@@ -1,0 +1,151 @@
+// cx bench layers, conv and attention as a user runs them. Cycles of layers against figures of SCALE-Sim v3.
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "tb/common/data.hpp"
+#include "tb/driver/tools/cx_process.hpp"
+
+namespace fs = std::filesystem;
+using cx::tb::Folder;
+using cx::tb::Result;
+using cx::tb::run_cx;
+using nlohmann::json;
+
+namespace {
+
+json json_of(const std::string &arguments, int status = 0) {
+  const Result result = run_cx(arguments + " --json");
+  INFO(result.text);
+  REQUIRE(result.status == status);
+  return json::parse(result.text);
+}
+
+/// SCALE-Sim v3's own rule for folds that follow each other, checked against its runs in the data set.
+uint64_t scale_sim_cycles(const std::string &dataflow, uint64_t rows, uint64_t cols, uint64_t m, uint64_t n,
+                          uint64_t k) {
+  const auto folds = [](uint64_t size, uint64_t part) { return (size + part - 1) / part; };
+  if (dataflow == "ws") return folds(k, rows) * folds(n, cols) * (2 * rows + cols + m - 2) - 1;
+  return folds(m, rows) * folds(n, cols) * (rows + cols + k - 2) - 1;
+}
+
+}  // namespace
+
+TEST_CASE("folds one after the other take SCALE-Sim's cycles, overlapped ones fewer") {
+  const uint64_t seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  const Folder folder;
+  std::ofstream file(folder / "layers.csv");
+  file << "Layer,M,N,K\n";
+  for (int i = 0; i < 6; ++i) {
+    file << "l" << i << "," << 1 + random() % 300 << "," << 1 + random() % 60 << "," << 1 + random() % 200 << "\n";
+  }
+  file.close();
+  const json report = json_of("bench layers " + (folder / "layers.csv") + " --array 8x8,16x4,3x7,32x32");
+  REQUIRE(report["results"].size() == 8);
+  for (const json &result : report["results"]) {
+    for (const json &layer : result["layers"]) {
+      INFO(result["array"] << " " << result["dataflow"] << " " << layer);
+      CHECK(layer["compute_cycles"] == scale_sim_cycles(result["dataflow"], result["array"]["rows"],
+                                                        result["array"]["cols"], layer["m"], layer["n"], layer["k"]));
+      CHECK(layer["overlap_compute_cycles"] <= layer["compute_cycles"]);
+      CHECK(layer["overlap_tile_cycles"] <= layer["tile_cycles"]);
+      // What a tile adds to the array: registers at its edges, and drains.
+      CHECK(layer["tile_cycles"] > layer["compute_cycles"]);
+      CHECK(layer["overlap_tile_cycles"] > layer["overlap_compute_cycles"]);
+      if (layer["folds"] > 2) CHECK(layer["gain"] > 1);
+    }
+  }
+}
+
+TEST_CASE("the RTL tile takes the same cycles as the model") {
+  const Folder folder;
+  std::ofstream(folder / "layers.csv") << "Layer,M,N,K\na,20,17,30\nb,9,8,100\n";
+  const std::string command =
+      "bench layers " + (folder / "layers.csv") + " --array 8x8 --set dmmu.tile.acc_rows=256 --set dmmu.rtl_tiles=";
+  json model = json_of(command + "none"), rtl = json_of(command + "all");
+  for (json *report : {&model, &rtl}) {
+    for (json &result : (*report)["results"]) result.erase("wall_s");
+  }
+  CHECK(model == rtl);
+}
+
+TEST_CASE("layers of the data set take the cycles that SCALE-Sim v3 took") {
+  const fs::path data = cx::tb::data_dir() / "layers";
+  if (!fs::exists(data / "scalesim_v3_layers.csv")) {
+    WARN(data << " is absent: skipped");
+    return;
+  }
+  std::string files;
+  for (const char *name : {"gemm_small.csv", "transformer_block_bert_base_s128.csv", "resnet18_scalesim_conv.csv",
+                           "resnet50_scalesim_conv.csv", "vit_b_scalesim_gemm.csv"}) {
+    files += (data / name).string() + " ";
+  }
+  const json report = json_of("bench layers " + files + "--reference " + (data / "scalesim_v3_layers.csv").string());
+  CHECK(report["reference"]["different"] == 0);
+  CHECK(report["reference"]["compared"] == 292);
+}
+
+TEST_CASE("a reference that differs fails, one without the layers is an error") {
+  const Folder folder;
+  const std::string layers = folder / "layers.csv", reference = folder / "reference.csv";
+  std::ofstream(layers) << "Layer,M,N,K\na,8,8,8\n";
+  const std::string header = "dataflow,array,layer,M,N,K,compute_cycles\n";
+  const std::string command = "bench layers " + layers + " --array 8x8 --dataflow ws --reference " + reference;
+  std::ofstream(reference) << header << "ws,8x8,a,8,8,8,29\n";
+  CHECK(run_cx(command).status == 0);
+  std::ofstream(reference) << header << "ws,8,a,8,8,8,30\n";
+  CHECK(json_of(command, 1)["reference"]["different"] == 1);
+  std::ofstream(reference) << header << "os,8,a,8,8,8,30\n";
+  CHECK(run_cx(command).status == 2);
+  std::ofstream(reference) << "dataflow,array,layer,M,N,K\n";
+  CHECK_THAT(run_cx(command).text, Catch::Contains("reference.csv:1:1: no column 'compute_cycles'"));
+  std::ofstream(reference) << header << "ws,8,a,8,8,8,x\n";
+  CHECK_THAT(run_cx(command).text, Catch::Contains("reference.csv:2:14: compute_cycles: 'x', expected a whole number"));
+  std::ofstream(reference) << header << "ws,8,a,8\n";
+  CHECK_THAT(run_cx(command).text, Catch::Contains("reference.csv:2:1: no cell of column 'compute_cycles'"));
+}
+
+TEST_CASE("wrong arguments of cx bench layers are usage errors") {
+  const Folder folder;
+  const std::string layers = folder / "layers.csv";
+  std::ofstream(layers) << "Layer,M,N,K\na,8,8,x\n";
+  CHECK_THAT(run_cx("bench layers " + layers).text, Catch::Contains("layers.csv:2:7: K: 'x', expected"));
+  CHECK(run_cx("bench layers " + layers).status == 2);
+  std::ofstream(layers) << "Layer,M,N,K\na,8,8,65536\n";
+  for (const char *array : {"32", "0x8", "8x129", "8x8x8", "axb"}) {
+    const Result result = run_cx("bench layers " + layers + " --array " + array);
+    CHECK(result.status == 2);
+    CHECK_THAT(result.text, Catch::Contains("expected ROWSxCOLS"));
+  }
+  CHECK(run_cx("bench layers " + layers + " --dataflow is").status == 2);
+  CHECK_THAT(run_cx("bench layers " + layers + " --array 8x8 --dataflow os").text,
+             Catch::Contains("layer a: k 65536; an output-stationary pass takes at most 65535"));
+}
+
+TEST_CASE("cx bench conv is exact in every precision") {
+  for (const char *precision : {"fp32", "fp16", "bf16", "fp8_e4m3", "int8"}) {
+    const json report = json_of(std::string("bench conv --config tiny --height 12 --width 9 --channels 5 --filters 11 "
+                                            "--kernel 3 --stride 2 --pad 1 --precision ") +
+                                precision);
+    INFO(precision);
+    CHECK(report["wrong_elements"] == 0);
+    CHECK(report["macs"] == 6 * 5 * 11 * 5 * 9);
+    CHECK(report["engines"]["dmmu"]["ops"] >= report["macs"]);
+  }
+  CHECK(run_cx("bench conv --config tiny --height 2 --width 2 --pad 0").status == 2);
+}
+
+TEST_CASE("cx bench attention is within the precision's tolerance") {
+  for (const char *precision : {"fp32", "fp16", "bf16"}) {
+    const json report =
+        json_of(std::string("bench attention --config tiny --heads 3 --tokens 20 --dim 12 --precision ") + precision);
+    INFO(precision);
+    CHECK(report["largest_error"] > 0);
+    CHECK(report["largest_error"] <= report["tolerance"]);
+    CHECK(report["macs"] == 2 * 3 * 20 * 20 * 12);
+  }
+  CHECK(run_cx("bench attention --precision int8").status == 2);
+}
