@@ -17,6 +17,8 @@ if out=$(clang-format --dry-run --Werror "${sources[@]}" 2>&1); then report "cla
 
 if out=$(/usr/bin/python3 hw/regs/generate.py --check 2>&1); then report "generated files" ok; else report "generated files" STALE "$out"; fi
 
+if out=$(/usr/bin/python3 hw/config/generate.py --check 2>&1 && /usr/bin/python3 driver/tools/sweep/generate.py --check 2>&1); then report "generated keys" ok; else report "generated keys" STALE "$out"; fi
+
 boundary() { # boundary NAME FOLDER FORBIDDEN [ALLOWED]
   local hits
   hits=$(git grep -nE "#include [\"<]($3)" -- "$2" || true)

@@ -9,7 +9,7 @@ PACKAGES=(
   python3 python3-yaml python3-dev python3-numpy python3-onnx pybind11-dev
   libsystemc-dev verilator catch2 libyaml-cpp-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata
-  nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev libpcre2-dev libutf8proc-dev
+  nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
   libunicorn-dev gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf
   clang-format clang-tidy gcovr pciutils
 )
