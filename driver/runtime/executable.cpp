@@ -315,6 +315,7 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   }
   report.counters = device_.counters_since(before);
   report.energy = device_.energy_between_marks();
+  report.point = device_.operating_point();
   report.energy_span_us = microseconds(report.energy.cycles, target.clock_khz);
   report.cycles = last.end - first.start;
   report.latency_us = microseconds(report.cycles, target.clock_khz);

@@ -22,12 +22,24 @@ nlohmann::json energy_json(const RunReport &report) {
     }
     return json;
   };
-  return {{"energy_uj", amounts(&EnergyAmount::value)},
-          {"energy_least_uj", amounts(&EnergyAmount::least)},
-          {"energy_most_uj", amounts(&EnergyAmount::most)},
-          {"energy_span_us", report.energy_span_us},
-          {"average_w", average_watts(report)},
-          {"tops_per_w", tera_operations_per_joule(report)}};
+  nlohmann::json json = {
+      {"energy_uj", amounts(&EnergyAmount::value)},
+      {"energy_least_uj", amounts(&EnergyAmount::least)},
+      {"energy_most_uj", amounts(&EnergyAmount::most)},
+      {"energy_span_us", report.energy_span_us},
+      {"average_w", average_watts(report)},
+      {"tops_per_w", tera_operations_per_joule(report)},
+      {"operating_point", {{"number", report.point.number}, {"mhz", report.point.mhz}, {"volts", report.point.volts}}}};
+  if (const auto &heat = report.energy.heat) {
+    json["thermal"] = {
+        {"junction_c", heat->junction_c}, {"peak_c", heat->peak_c}, {"throttled_us", throttled_us(report)}};
+  }
+  return json;
+}
+
+double throttled_us(const RunReport &report) {
+  const bool known = report.energy.heat && report.point.mhz > 0;
+  return known ? static_cast<double>(report.energy.heat->throttled_cycles) / report.point.mhz : 0;
 }
 
 double link_utilisation(const RunReport &report, const NocLinkCounters &link) {
@@ -35,8 +47,8 @@ double link_utilisation(const RunReport &report, const NocLinkCounters &link) {
 }
 
 std::vector<std::string> energy_not_modelled() {
-  return {"clock tree and pipeline registers", "switching by data", "clock and voltage points", "host and board",
-          "temperature"};
+  return {"clock tree and pipeline registers", "switching by data", "gating of idle blocks", "host and board",
+          "leakage by temperature"};
 }
 
 RunReport operator+(const RunReport &a, const RunReport &b) {
@@ -63,6 +75,7 @@ RunReport operator+(const RunReport &a, const RunReport &b) {
   r.counters = a.counters + b.counters;
   r.energy = a.energy + b.energy;
   r.energy_span_us = a.energy_span_us + b.energy_span_us;
+  r.point = b.point;
   r.reconfigurations = a.reconfigurations + b.reconfigurations;
   r.reconfiguration_cycles = a.reconfiguration_cycles + b.reconfiguration_cycles;
   r.workspace_bytes = a.workspace_bytes + b.workspace_bytes;

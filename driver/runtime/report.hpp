@@ -37,6 +37,7 @@ struct RunReport {
   Counters counters;          ///< deltas
   Energy energy;              ///< from before the first packet is rung until the last completion is seen
   double energy_span_us = 0;  ///< that time
+  OperatingPoint point;       ///< what the core ran at
   uint64_t workspace_bytes = 0, image_bytes = 0, device_peak_bytes = 0;
 
   // The host that simulates; differs from run to run.
@@ -51,6 +52,9 @@ double link_utilisation(const RunReport &report, const NocLinkCounters &link);
 double average_watts(const RunReport &report);
 /// 10^12 operations a joule, two for each of `macs`; 0 without energy.
 double tera_operations_per_joule(const RunReport &report);
+
+/// Time of the span in which engines skipped clock edges; 0 where temperature is not modelled.
+double throttled_us(const RunReport &report);
 
 /// The keys of the report that are about energy.
 nlohmann::json energy_json(const RunReport &report);

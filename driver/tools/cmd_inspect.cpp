@@ -135,6 +135,9 @@ int info(const ChipOptions &chip, bool json) {
                 {"dram_mbps", t.dram_mbps},
                 {"semaphores", t.semaphores}};
     out.update(die_json(die, t, types));
+    const OperatingPoint point = device->operating_point();
+    out["operating_point"] = {
+        {"number", point.number}, {"count", point.count}, {"mhz", point.mhz}, {"volts", point.volts}};
     fmt::print("{}\n", out.dump(2));
     return kDone;
   }
@@ -146,7 +149,9 @@ int info(const ChipOptions &chip, bool json) {
   row("firmware", fmt::format("{} (protocol {}), booted in {:.2f} us", version, d.firmware_protocol,
                               static_cast<double>(d.boot_ps) * 1e-6));
   row("architecture", fmt::format("{:016x}", t.arch_hash));
-  row("clock", fmt::format("{:.0f} MHz", t.clock_khz * 1e-3));
+  const OperatingPoint point = device->operating_point();
+  row("clock", fmt::format("{:.0f} MHz at {:.3f} V, operating point {} of 0 to {}", point.mhz, point.volts,
+                           point.number, point.count));
   row("DMMU", fmt::format("{} tiles of {} x {}, {} accumulator rows; peak {:.2f} TFLOP/s", t.tiles, t.tile_rows,
                           t.tile_cols, t.tile_acc_rows, peak));
   row("  8-bit formats", fmt::format("{} product{} per element and cycle, K per pass {}", t.tile_pack,

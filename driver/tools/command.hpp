@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ enum Exit : int { kDone = 0, kCheckFailed = 1, kBadInput = 2, kDeviceFault = 3 }
 struct ChipOptions {
   std::string config = "cx3210";
   std::vector<std::string> sets;
-  std::string device;  ///< inproc:FILE.yaml or vfio-user:SOCKET, instead of a configuration
+  std::optional<uint32_t> point;  ///< operating point
+  std::string device;             ///< inproc:FILE.yaml or vfio-user:SOCKET, instead of a configuration
   void add_to(CLI::App &app, bool with_device = true);
   /// A file, or the name of a configuration that ships. Throws InputError when there is none.
   std::filesystem::path path() const;

@@ -17,6 +17,7 @@ void ChipOptions::add_to(CLI::App &app, bool with_device) {
       ->take_all()
       ->expected(1);
   if (!with_device) return;
+  app.add_option("--point", point, "Operating point from power-on: 0 is nominal, n the n-th of power.points");
   app.add_option("--device", device,
                  "Card to use instead of --config: inproc:FILE.yaml, or vfio-user:SOCKET of one that cx device serves")
       ->envname("CX_DEVICE");
@@ -27,6 +28,7 @@ std::filesystem::path ChipOptions::path() const { return chip_config(config); }
 std::unique_ptr<Device> ChipOptions::open() const {
   DeviceOptions options;
   options.overrides = sets;
+  options.point = point;
   return device.empty() ? Device::open(path(), options) : Device::connect(device, options);
 }
 

@@ -34,6 +34,12 @@ std::string energy_table(const RunReport &report) {
   line("total", total);
   out += fmt::format("  {:.3f} W on average over {:.2f} us; {:.3f} TOPS/W effective\n", average_watts(report),
                      report.energy_span_us, tera_operations_per_joule(report));
+  out += fmt::format("  core at {:.0f} MHz and {:.3f} V (point {})\n", report.point.mhz, report.point.volts,
+                     report.point.number);
+  if (const auto &heat = report.energy.heat) {
+    out += fmt::format("  junction at {:.1f} degrees Celsius, {:.1f} at most; clock edges skipped for {:.2f} us\n",
+                       heat->junction_c, heat->peak_c, throttled_us(report));
+  }
   return out;
 }
 

@@ -677,6 +677,18 @@ Die Device::die() {
   return die;
 }
 
+OperatingPoint Device::operating_point() {
+  const std::lock_guard lock(lock_);
+  if (!point_) {
+    constexpr double kVolts = 1e-3, kMhz = 1e-3;
+    const uint32_t point = read_register(power(CX_POWER_POINT));
+    point_ = OperatingPoint{(point & CX_POWER_POINT_NUMBER_MASK) >> CX_POWER_POINT_NUMBER_SHIFT,
+                            (point & CX_POWER_POINT_COUNT_MASK) >> CX_POWER_POINT_COUNT_SHIFT, kMhz * target_.clock_khz,
+                            kVolts * read_register(power(CX_POWER_CORE_MV))};
+  }
+  return *point_;
+}
+
 Energy Device::read_energy(EnergyMark mark) {
   const auto slot = static_cast<uint32_t>(mark);
   constexpr uint32_t kSlotStride = CX_POWER_ENERGY_LO_COUNT / 2;
@@ -687,6 +699,13 @@ Energy Device::read_energy(EnergyMark mark) {
     energy.domains[domain] = {read_register64(power(CX_POWER_ENERGY_LO(index))),
                               read_register64(power(CX_POWER_LEAST_LO(index))),
                               read_register64(power(CX_POWER_MOST_LO(index)))};
+  }
+  if (!thermal_) thermal_ = (read_register(power(CX_POWER_THERMAL)) & CX_POWER_THERMAL_MODELLED_MASK) != 0;
+  if (*thermal_) {
+    constexpr double kDegrees = 1e-3;
+    energy.heat = Heat{kDegrees * read_register(power(CX_POWER_JUNCTION_MC(slot))),
+                       kDegrees * read_register(power(CX_POWER_PEAK_MC(slot))),
+                       read_register64(power(CX_POWER_THROTTLED_LO(slot)))};
   }
   return energy;
 }

@@ -34,6 +34,7 @@ namespace cx {
 /// Limits are in simulated time.
 struct DeviceOptions {
   std::vector<std::string> overrides;    ///< "key=value" on top of the YAML file
+  std::optional<uint32_t> point = {};    ///< operating point from power-on, of a card in this process: power.point
   uint64_t boot_limit_us = 100'000;      ///< from releasing the control processor until its firmware is ready
   uint64_t wait_limit_us = 600'000'000;  ///< of a wait that names none
   uint32_t queue_log2_packets = 8;       ///< size of the default queue, log2
@@ -243,6 +244,8 @@ class Device {
   Energy energy_between_marks();
   /// Area and power that the card's configuration would have as silicon.
   Die die();
+  /// What the core runs at; the nominal point unless DeviceOptions::point or the configuration chose another.
+  OperatingPoint operating_point();
   uint64_t time_cycles();  ///< device time, core cycles
   uint64_t time_ps() const;
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
@@ -355,6 +358,8 @@ class Device {
   Counters read_counters(bool link_last);
   std::vector<NocLinkCounters> read_noc_links();
   Energy read_energy(EnergyMark mark);
+  std::optional<bool> thermal_;  // whether the card models temperature, once it was asked
+  std::optional<OperatingPoint> point_;
   /// Moves a captured fault from the device's registers to faults_.
   void collect_fault();
   /// Takes the fault of one packet out of faults_.

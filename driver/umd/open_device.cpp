@@ -5,7 +5,9 @@
 namespace cx {
 
 std::unique_ptr<Device> Device::open(const std::filesystem::path &yaml, const DeviceOptions &options) {
-  return open(std::make_unique<InprocTransport>(yaml.string(), options.overrides), options);
+  std::vector<std::string> overrides = options.overrides;
+  if (options.point) overrides.push_back("power.point=" + std::to_string(*options.point));
+  return open(std::make_unique<InprocTransport>(yaml.string(), overrides), options);
 }
 
 std::unique_ptr<Device> Device::connect(const std::string &address, const DeviceOptions &options) {
@@ -14,7 +16,7 @@ std::unique_ptr<Device> Device::connect(const std::string &address, const Device
   };
   if (const std::string yaml = after("inproc:"); !yaml.empty()) return open(std::filesystem::path(yaml), options);
   if (const std::string path = after("vfio-user:"); !path.empty()) {
-    if (!options.overrides.empty()) {
+    if (!options.overrides.empty() || options.point) {
       throw InputError("device " + address + ": configuration keys are set where the card is served (cx device --set)");
     }
     return open(std::make_unique<VfioUserTransport>(path), options);

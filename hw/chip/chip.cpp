@@ -19,6 +19,7 @@
 #include "hw/noc/noc.hpp"
 #include "hw/noc/placement.hpp"
 #include "hw/pcie/endpoint.hpp"
+#include "hw/power/heat.hpp"
 #include "hw/power/power.hpp"
 #include "hw/queue/queue.hpp"
 #include "hw/ras/memory_errors.hpp"
@@ -174,6 +175,7 @@ struct Chip::Blocks {
   Perf perf;
   Prices prices;
   Power power;
+  std::unique_ptr<Heat> heat;  // only with thermal.model
   MemoryErrors memory_errors;
   Ras ras;
   FaultInjector injector;
@@ -184,7 +186,7 @@ struct Chip::Blocks {
 };
 
 void Chip::check_buildable(const config::Chip &config) {
-  Clock{config.chip.clock_mhz};
+  Clock{config::at_operating_point(config).chip.clock_mhz};
   const TileShape shape = Dmmu::tile_shape_of(config.dmmu);
   make_tile(shape, false);
   if (!config.dmmu.rtl_tiles.none()) make_tile(shape, true);
@@ -193,8 +195,9 @@ void Chip::check_buildable(const config::Chip &config) {
 
 Chip::Chip(sc_core::sc_module_name name, const config::Chip &config, bool share_dram)
     : sc_module(name),
-      config_(config),
-      blocks_(std::make_unique<Blocks>(*this, config, share_dram)),
+      given_(config),
+      config_(config::at_operating_point(config)),
+      blocks_(std::make_unique<Blocks>(*this, config_, share_dram)),
       echo_log_(std::getenv("CX_FIRMWARE_LOG") != nullptr) {
   wire();
 }
@@ -265,6 +268,7 @@ void Chip::wire() {
   b.pcie.on_function_reset([this] { reset(Reset::function); });
   wire_faults();
   wire_power();
+  if (config_.thermal.model) wire_heat();
 
   using regs::PerfReg;
   b.perf.add_counter(PerfReg::DRAM_RD_LO, [&b] { return b.dram.bytes_read(); });
@@ -332,6 +336,8 @@ void Chip::wire_power() {
   power.add(Domain::pcie, prices.pcie_byte(), [&b] { return b.pcie.link().bytes_on_wire(); });
   power.add(Domain::cp, prices.of(Quantity::cp_instruction), [&b] { return b.cp.instructions_ever(); });
 
+  power.set_operating_point(config_.power.point, static_cast<unsigned>(config_.power.points.items.size()),
+                            prices.volts());
   const Areas areas(config_);
   for (unsigned block = 0; block < Areas::kBlocks; ++block) {
     power.set_area(static_cast<AreaBlock>(block), areas.of(static_cast<AreaBlock>(block)));
@@ -339,6 +345,21 @@ void Chip::wire_power() {
   const std::uint32_t formats = config::formats_mask(config_);
   for (unsigned format = 0; format < MatrixActivity::kFormats; ++format) {
     if ((formats >> format & 1) != 0) power.set_full_rate(format, prices.full_rate(format));
+  }
+}
+
+void Chip::wire_heat() {
+  Blocks &b = *blocks_;
+  b.heat = std::make_unique<Heat>(b.clock, config_, b.power, b.prices.die_leakage().value,
+                                  [&b](double celsius, const sc_core::sc_time &cooling) {
+                                    b.ras.trip(static_cast<std::uint32_t>(std::lround(celsius)));
+                                    b.cool.cancel();
+                                    if (cooling != sc_core::SC_ZERO_TIME) b.cool.notify(cooling);
+                                  });
+  b.power.set_thermal(*b.heat);
+  for (Engine *engine : b.engines()) {
+    engine->set_clock_control([&b] { b.heat->issued(); },
+                              [&b](const Timing &timing) { return b.heat->stretched(timing); });
   }
 }
 
@@ -461,7 +482,9 @@ void Chip::reset(Reset kind) {
   b.power.before_reset();
   reset_blocks(kind);
   b.power.after_reset();
-  if (kind == Reset::power_on) b.power.reset();
+  if (kind != Reset::power_on) return;
+  b.power.reset();
+  if (b.heat) b.heat->reset();
 }
 
 void Chip::reset_blocks(Reset kind) {

@@ -35,7 +35,9 @@ class Chip : public sc_core::sc_module {
   Chip(sc_core::sc_module_name name, const config::Chip &config, bool share_dram = false);
   ~Chip() override;
 
+  // The configuration at its operating point, and as it was given.
   const config::Chip &config() const { return config_; }
+  const config::Chip &given() const { return given_; }
   Dmmu &dmmu();
   Sca &sca();
   PcieEndpoint &endpoint();
@@ -69,12 +71,13 @@ class Chip : public sc_core::sc_module {
   void wire();
   void wire_faults();
   void wire_power();
+  void wire_heat();
   void reset_blocks(Reset kind);
   void firmware_crashed();
   void provoke(const FaultSpec &spec, std::mt19937_64 &random);
   void log_line(const std::string &line);
 
-  config::Chip config_;
+  config::Chip given_, config_;
   std::unique_ptr<Blocks> blocks_;
   std::deque<std::string> log_;
   bool echo_log_;

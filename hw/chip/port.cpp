@@ -289,7 +289,7 @@ std::uint64_t &openings() {
 
 cx_port *closed_card(const cx::config::Chip &config) {
   const auto found = std::find_if(all_ports().begin(), all_ports().end(), [&](const cx_port *port) {
-    return !port->open && !port->broken && port->shared == share_memory() && port->chip->config() == config;
+    return !port->open && !port->broken && port->shared == share_memory() && port->chip->given() == config;
   });
   return found != all_ports().end() ? *found : nullptr;
 }

@@ -167,6 +167,10 @@ class Reader {
           raw.items.push_back({fault_text(item, key, file), item.Mark().line + 1, item.Mark().column + 1});
           continue;
         }
+        if (item.IsMap() && find_key(key)->type == KeyType::points_) {
+          raw.items.push_back({point_text(item, key, file), item.Mark().line + 1, item.Mark().column + 1});
+          continue;
+        }
         if (!item.IsScalar()) fail_at(item, file, key, "expected a list of plain values");
         raw.items.push_back({item.Scalar(), item.Mark().line + 1, item.Mark().column + 1});
       }
@@ -196,6 +200,22 @@ class Reader {
     }
     if (kind.empty()) fail_at(node, file, key, "kind: is required but not given");
     return kind + rest;
+  }
+
+  // A mapping with mhz and volts as the text MHZ@VOLTS.
+  static std::string point_text(const YAML::Node &node, const std::string &key, const std::string &file) {
+    std::map<std::string, std::string> given;
+    for (const auto &entry : node) {
+      const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
+      if (name != "mhz" && name != "volts") fail_at(entry.first, file, key, "expected mhz and volts");
+      if (!entry.second.IsScalar()) fail_at(entry.second, file, key, name + ": expected a number");
+      if (!given.emplace(name, entry.second.Scalar()).second)
+        fail_at(entry.first, file, key, name + ": is given twice");
+    }
+    for (const char *name : {"mhz", "volts"}) {
+      if (given.count(name) == 0) fail_at(node, file, key, std::string(name) + ": is required but not given");
+    }
+    return given["mhz"] + "@" + given["volts"];
   }
 
   void includes(const YAML::Node &node, const std::string &name) {
@@ -439,6 +459,41 @@ class Resolver {
     }
   }
 
+  void convert(OperatingPoints &member) const {
+    constexpr double kMaxMhz = 10000, kMaxVolts = 5;
+    constexpr size_t kMaxPoints = 8;
+    member = {};
+    if (!raw_->is_list) {
+      if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
+      return;
+    }
+    for (const RawScalar &item : raw_->items) {
+      const auto number = [&](std::string_view text, const char *name, double least, double most) {
+        double value = 0;
+        const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (end.ec != std::errc() || end.ptr != text.data() + text.size() || !(value >= least && value <= most)) {
+          fail(std::string(name) + ": expected a number (" + config::number(least) + " to " + config::number(most) +
+                   "), got '" + std::string(text) + "'",
+               &item);
+        }
+        return value;
+      };
+      const size_t at = item.text.find('@');
+      if (at == std::string::npos) fail("expected MHZ@VOLTS, got '" + item.text + "'", &item);
+      const std::string_view text = item.text;
+      const OperatingPoint point{number(text.substr(0, at), "mhz", 1, kMaxMhz),
+                                 number(text.substr(at + 1), "volts", 0, kMaxVolts)};
+      if (!member.items.empty() && point.mhz <= member.items.back().mhz) {
+        fail("mhz: expected more than " + config::number(member.items.back().mhz) + " of the point before", &item);
+      }
+      if (!member.items.empty() && point.volts < member.items.back().volts) {
+        fail("volts: expected at least " + config::number(member.items.back().volts) + " of the point before", &item);
+      }
+      member.items.push_back(point);
+    }
+    if (member.items.size() > kMaxPoints) fail("expected at most " + std::to_string(kMaxPoints) + " points");
+  }
+
   const Parsed &parsed_;
   const KeyInfo *info_ = nullptr;
   const RawValue *raw_ = nullptr;
@@ -498,6 +553,15 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
           std::to_string(chip.array.sca_tiles) + " slots cannot be sparse tiles; " +
               (chip.array.shared ? "sca.tiles is " + std::to_string(chip.sca.tiles) : "array.shared is false"));
   check_network(chip, require);
+  require(chip.power.point <= chip.power.points.items.size(), {"power.point", "power.points"},
+          "there is no operating point " + std::to_string(chip.power.point) + "; power.points has " +
+              std::to_string(chip.power.points.items.size()));
+  if (chip.thermal.model) {
+    require(chip.thermal.throttle_c > chip.thermal.ambient_c, {"thermal.throttle_c", "thermal.ambient_c"},
+            "expected more than thermal.ambient_c, " + number(chip.thermal.ambient_c));
+    require(chip.thermal.trip_c > chip.thermal.throttle_c, {"thermal.trip_c", "thermal.throttle_c"},
+            "expected more than thermal.throttle_c, " + number(chip.thermal.throttle_c));
+  }
   const uint64_t spm_bytes = uint64_t{chip.spm.kib} * 1024;
   require(spm_bytes % chip.spm.banks == 0, {"spm.banks", "spm.kib"},
           std::to_string(chip.spm.kib) + " KiB do not divide into " + std::to_string(chip.spm.banks) + " banks");
@@ -564,6 +628,14 @@ struct Format {
   }
   std::string operator()(const FaultPlan &plan) const { return texts(plan.items); }
   std::string operator()(const Placement &placement) const { return texts(placement.items); }
+  std::string operator()(const OperatingPoints &points) const {
+    if (points.items.empty()) return json ? "\"none\"" : "none";
+    std::string out = "[";
+    for (const OperatingPoint &point : points.items) {
+      out += (out.size() > 1 ? ", " : "") + json_string(number(point.mhz) + "@" + number(point.volts));
+    }
+    return out + "]";
+  }
   std::string operator()(const TileSet &set) const {
     if (set.all) return json ? "\"all\"" : "all";
     if (set.tiles.empty()) return json ? "\"none\"" : "none";
@@ -640,6 +712,19 @@ std::string describe(const KeyInfo &info) {
 
 namespace {
 
+// Points may only have voltages that the process stands.
+void check_voltages(const Chip &chip, const Parsed &parsed, const EnergyTable &table) {
+  const double least = table[Quantity::volt_least].value, most = table[Quantity::volt_most].value;
+  for (size_t i = 0; i < chip.power.points.items.size(); ++i) {
+    const double volts = chip.power.points.items[i].volts;
+    if (volts >= least && volts <= most) continue;
+    const RawValue &given = parsed.values().at("power.points");
+    throw ConfigError(given.file, given.items[i].line, given.items[i].column, "power.points",
+                      "volts: expected " + number(least) + " to " + number(most) + " of energy table " + table.node +
+                          ", got " + number(volts));
+  }
+}
+
 // The table's file is found from where it is named, and has to be right.
 void resolve_energy_table(Chip &chip, const Parsed &parsed) {
   const auto given = parsed.values().find("energy.table");
@@ -651,7 +736,7 @@ void resolve_energy_table(Chip &chip, const Parsed &parsed) {
     if (given == parsed.values().end()) throw;
     throw ConfigError(given->second.file, given->second.line, given->second.column, "energy.table", error.what());
   }
-  load_energy_table(chip.energy.table);
+  check_voltages(chip, parsed, load_energy_table(chip.energy.table));
 }
 
 }  // namespace
@@ -663,6 +748,16 @@ Chip resolve(const Parsed &parsed) {
   resolve_dram(chip, parsed);
   resolve_energy_table(chip, parsed);
   return chip;
+}
+
+Chip at_operating_point(Chip chip) {
+  if (chip.power.point != 0) chip.chip.clock_mhz = chip.power.points.items.at(chip.power.point - 1).mhz;
+  return chip;
+}
+
+double core_volts(const Chip &chip, const EnergyTable &table) {
+  return chip.power.point != 0 ? chip.power.points.items.at(chip.power.point - 1).volts
+                               : table[Quantity::volt_nominal].value;
 }
 
 Chip load(const std::string &path, std::span<const std::string> sets) {

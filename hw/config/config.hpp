@@ -14,6 +14,8 @@
 
 namespace cx::config {
 
+struct EnergyTable;
+
 // what() reads "FILE:LINE:COLUMN: KEY: what is wrong and what was expected".
 class ConfigError : public std::runtime_error {
  public:
@@ -68,6 +70,12 @@ Chip resolve(const Parsed &parsed);
 
 // File, then overrides in order, resolved. Throws ConfigError.
 Chip load(const std::string &path, std::span<const std::string> sets = {});
+
+// The chip with the core clock of its operating point; at point 0 the chip itself.
+Chip at_operating_point(Chip chip);
+
+// Core voltage at the chip's operating point.
+double core_volts(const Chip &chip, const EnergyTable &table);
 
 // FNV-1a over the keys marked `program` and the instruction set's version: equal hashes run each other's programs.
 uint64_t arch_hash(const Chip &chip);

@@ -25,8 +25,9 @@ ENERGY = "hw/config/energy.yaml"
 TABLES = "configs/energy"
 KINDS = {"int": "uint32_t", "float": "double", "bool": "bool", "string": "std::string", "enum": "std::string",
          "enum_list": "std::vector<std::string>", "tile_set": "TileSet",
-         "fault_plan": "FaultPlan", "placement": "Placement"}
-DOC_TYPES = {"enum_list": "list", "tile_set": "tile set", "fault_plan": "list of faults", "placement": "list of places"}
+         "fault_plan": "FaultPlan", "placement": "Placement", "points": "OperatingPoints"}
+DOC_TYPES = {"enum_list": "list", "tile_set": "tile set", "fault_plan": "list of faults", "placement": "list of places",
+             "points": "list of points"}
 # Kinds of quantities, and the key of a derived table that multiplies them.
 FACTORS = {"none": "", "energy": "factor", "logic": "logic_area", "sram": "sram_area"}
 OPTIONAL = ("unit", "min", "max", "power_of_two", "multiple_of", "allowed", "known", "default", "program")
@@ -103,6 +104,8 @@ def constraint_text(entry):
         parts.append("none, or a list of faults")
     if entry["type"] == "placement":
         parts.append("none, or a list of BLOCK@COLUMN:ROW")
+    if entry["type"] == "points":
+        parts.append("none, or a list of operating points")
     if entry["type"] == "bool":
         parts.append("true or false")
     return ", ".join(parts)
@@ -117,7 +120,7 @@ def initial(entry):
         return f" = {default_text(entry)}"
     if kind == "enum_list":
         return "{" + ", ".join(f'"{v}"' for v in value) + "}"
-    if kind in ("tile_set", "fault_plan", "placement"):
+    if kind in ("tile_set", "fault_plan", "placement", "points"):
         return "{}"
     return f' = "{value}"'
 
@@ -161,6 +164,10 @@ def chip_hpp(keys):
            "  bool operator==(const FaultPlan &) const = default;", "};", "",
            "// Routers of blocks, each as BLOCK@COLUMN:ROW.", "struct Placement {", "  std::vector<std::string> items;", "",
            "  bool operator==(const Placement &) const = default;", "};", "",
+           "// A core clock and the voltage that it is run at.", "struct OperatingPoint {", "  double mhz, volts;", "",
+           "  bool operator==(const OperatingPoint &) const = default;", "};", "struct OperatingPoints {",
+           "  std::vector<OperatingPoint> items;  // clocks ascend", "",
+           "  bool operator==(const OperatingPoints &) const = default;", "};", "",
            "// Plain values; the loader hands it out const after every check has passed.", "struct Chip {"]
     out += members(tree(keys), 1)
     out += ["", "  bool operator==(const Chip &) const = default;", "};", "",

@@ -401,9 +401,14 @@ void Engine::issue_data(const isa::Inst &inst) {
   front_ = std::max(front_, unit_free_);
   sync_to(front_);
   if (hang_.armed) hang();
+  if (issuing_) {
+    issuing_();
+    if (epoch_ != stream_epoch_) throw Stopped{};  // it was too hot
+  }
   issue_cycle_ = front_;
   const std::uint64_t operations = operations_, read = bytes_read_, written = bytes_written_, moved = memory_bytes_;
-  const Timing timing = execute(inst);
+  Timing timing = execute(inst);
+  if (stretch_) timing = stretch_(timing);
   const Cycles accept = std::max<Cycles>(timing.accept_cycles, 1);
   unit_free_ = issue_cycle_ + accept;
   const Cycles complete = issue_cycle_ + std::max<Cycles>(timing.complete_cycles, 1);

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "hw/engine/timing.hpp"
 #include "hw/noc/noc.hpp"
 #include "hw/regs/gen/isa.hpp"
 #include "hw/spm/spm.hpp"
@@ -29,12 +30,6 @@ class EngineRegs;
 }
 
 namespace cx::hw {
-
-// When a data instruction lets the next one in and when its results are there, in cycles from its issue.
-struct Timing {
-  Cycles accept_cycles = 1;  // at least 1
-  Cycles complete_cycles = 1;
-};
 
 // Thrown by execute() and the helpers: the engine stops in STATUS.FAULT.
 struct UnitFault : std::exception {
@@ -147,6 +142,12 @@ class Engine : public sc_core::sc_module {
   void on_semaphore_clear(std::function<void()> callback) { semaphore_clear_ = std::move(callback); }
   // The clock of the engine is off: what runs faults with THERMAL_TRIP, and so does what is started.
   void set_tripped(bool tripped);
+  // `issuing` is called before each data instruction, `stretch` says what its timing becomes (never shorter). Without
+  // them the clock runs as it is.
+  void set_clock_control(std::function<void()> issuing, std::function<Timing(const Timing &)> stretch) {
+    issuing_ = std::move(issuing);
+    stretch_ = std::move(stretch);
+  }
   // One line for a watchdog's report: state, PC, semaphore waited on.
   std::string dump() const;
 
@@ -314,6 +315,8 @@ class Engine : public sc_core::sc_module {
   unsigned illegal_ = 0, bad_addresses_ = 0;
   bool tripped_ = false;
   std::function<void()> semaphore_clear_;
+  std::function<void()> issuing_;
+  std::function<Timing(const Timing &)> stretch_;
 
   bool waiting_ = false;
   std::uint8_t wait_sem_ = 0;

@@ -65,6 +65,33 @@ void Power::set_full_rate(unsigned dtype, const Price &milliwatts) {
   regs_.set(PowerReg::FULL_RATE_MOST, word(milliwatts.most), dtype);
 }
 
+void Power::set_operating_point(unsigned number, unsigned count, double volts) {
+  constexpr double kMillivolts = 1000;
+  regs_.set(regs::PowerRegs::POINT_NUMBER, number);
+  regs_.set(regs::PowerRegs::POINT_COUNT, count);
+  regs_.set(PowerReg::CORE_MV, word(volts * kMillivolts));
+}
+
+void Power::set_thermal(const ThermalReadings &readings) {
+  thermal_ = &readings;
+  regs_.set(regs::PowerRegs::THERMAL_MODELLED, 1);
+  regs_.on_read(PowerReg::THERMAL, [this](unsigned) {
+    regs_.set(regs::PowerRegs::THERMAL_SKIPPED, thermal_->skipped_edges());
+    return regs_.get(PowerReg::THERMAL);
+  });
+}
+
+Power::Work Power::work() const {
+  constexpr double kJoules = 1e-12;  // of a pJ
+  Work work;
+  for (const Source &source : sources_) {
+    if (source.domain == PowerDomain::dram || source.domain == PowerDomain::leakage) continue;
+    (source.domain <= PowerDomain::scratchpad ? work.units : work.traffic) +=
+        kJoules * source.price.value * static_cast<double>(source.total());
+  }
+  return work;
+}
+
 Power::Energy Power::energy(PowerDomain domain) const {
   Price sum;
   for (const Source &source : sources_) {
@@ -97,6 +124,7 @@ void Power::latch(unsigned slot) {
   for (unsigned domain = 0; domain < kDomains; ++domain) {
     slots_[slot].energy[domain] = energy(static_cast<PowerDomain>(domain));
   }
+  if (thermal_ != nullptr) slots_[slot].thermal = thermal_->read(slots_[slot].time);
 }
 
 void Power::setup_registers(const Price &leakage) {
@@ -115,6 +143,11 @@ void Power::setup_registers(const Price &leakage) {
       return domain < kDomains ? slots_[index / kSlotStride].energy[domain].*member : 0;
     };
   };
+  constexpr double kMillidegrees = 1000;
+  regs_.on_read(PowerReg::JUNCTION_MC,
+                [this](unsigned slot) { return word(slots_[slot].thermal.celsius * kMillidegrees); });
+  regs_.on_read(PowerReg::PEAK_MC, [this](unsigned slot) { return word(slots_[slot].thermal.peak * kMillidegrees); });
+  pair(PowerReg::THROTTLED_LO, [this](unsigned slot) { return slots_[slot].thermal.throttled; });
   pair(PowerReg::TIME_LO, [this](unsigned slot) { return slots_[slot].time; });
   pair(PowerReg::ENERGY_LO, field(&Energy::value));
   pair(PowerReg::LEAST_LO, field(&Energy::least));

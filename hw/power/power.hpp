@@ -21,6 +21,20 @@ namespace cx::hw {
 // Numbers of the registers' domains.
 enum class PowerDomain : unsigned { dmmu, sca, vpu, scratchpad, dram, noc, dma, pcie, cp, leakage };
 
+// What the block asks of a thermal model.
+class ThermalReadings {
+ public:
+  struct Reading {
+    double celsius = 0;  // of the junction
+    double peak = 0;     // since power-on
+    Cycles throttled = 0;
+  };
+
+  virtual ~ThermalReadings() = default;
+  virtual Reading read(Cycles now) const = 0;
+  virtual unsigned skipped_edges() const = 0;
+};
+
 // Nothing happens while nobody asks: energy is a sum of counts times prices.
 class Power : public sc_core::sc_module {
  public:
@@ -43,6 +57,17 @@ class Power : public sc_core::sc_module {
   // What the registers say of the chip: mm2 of a part, mW of a format at full rate.
   void set_area(AreaBlock block, const Price &mm2);
   void set_full_rate(unsigned dtype, const Price &milliwatts);
+  // The operating point's number, how many there are, and the core voltage.
+  void set_operating_point(unsigned number, unsigned count, double volts);
+  // `readings` must outlive the block; without them the registers of temperature read 0.
+  void set_thermal(const ThermalReadings &readings);
+
+  // Energy of what the die does, without leakage and DRAM, since power-on, in joules.
+  struct Work {
+    double units = 0;    // dmmu, sca, vpu, scratchpad
+    double traffic = 0;  // noc, dma, pcie, cp
+  };
+  Work work() const;
 
   // Since power-on.
   Energy energy(PowerDomain domain) const;
@@ -66,6 +91,7 @@ class Power : public sc_core::sc_module {
   struct Slot {
     Cycles time = 0;
     std::array<Energy, kDomains> energy;
+    ThermalReadings::Reading thermal;
   };
 
   void setup_registers(const Price &leakage);
@@ -76,6 +102,7 @@ class Power : public sc_core::sc_module {
   regs::PowerRegs regs_;
   std::vector<Source> sources_;
   std::array<Slot, 2> slots_;
+  const ThermalReadings *thermal_ = nullptr;
   sc_core::sc_time access_delay_;  // annotated delay of the register access in progress
 };
 

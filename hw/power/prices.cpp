@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "hw/config/config.hpp"
+
 namespace cx::hw {
 
 using config::Quantity;
@@ -31,11 +33,24 @@ double pcie_gigabits(const config::Chip::PcieSection &pcie) {
 
 }  // namespace
 
-Prices::Prices(const config::Chip &chip) : chip_(chip), table_(config::load_energy_table(chip.energy.table)) {}
+Prices::Prices(const config::Chip &chip)
+    : chip_(chip),
+      table_(config::load_energy_table(chip.energy.table)),
+      volts_(config::core_volts(chip, table_)),
+      energy_factor_(std::pow(volts_ / table_[Quantity::volt_nominal].value, 2)) {}
 
 Price Prices::of(Quantity quantity) const {
   const config::EnergyValue &entry = table_[quantity];
-  return {entry.value, entry.least, entry.most};
+  const bool core = config::kQuantities[static_cast<size_t>(quantity)].scales == config::Factor::energy;
+  return Price{entry.value, entry.least, entry.most} * (core ? energy_factor_ : 1);
+}
+
+Price Prices::voltage_leakage() const {
+  const double nominal = table_[Quantity::volt_nominal].value, more = volts_ - nominal;
+  const config::EnergyValue &growth = table_[Quantity::volt_leakage];
+  const auto factor = [&](double decades) { return volts_ / nominal * std::pow(10, decades * more); };
+  const double a = factor(growth.least), b = factor(growth.most);
+  return {factor(growth.value), std::min(a, b), std::max(a, b)};
 }
 
 Price Prices::product(unsigned dtype) const {
@@ -87,7 +102,7 @@ Price Prices::noc_byte(unsigned hops) const {
   return of(Quantity::wire_bit_mm) * (kBitsPerByte * hops * chip_.energy.hop_mm);
 }
 
-Price Prices::leakage() const {
+Price Prices::die_leakage() const {
   const auto &dense = chip_.dmmu;
   const auto &sparse = chip_.sca;
   const double dense_tile = 1.0 * dense.tile.rows * dense.tile.cols;
@@ -101,11 +116,15 @@ Price Prices::leakage() const {
   const double banks_bytes = 2 * 2.0 * sparse.tile.depth * sparse.tile.rows;  // two banks of 16-bit elements
   const double sparse_bytes = 4 * sparse_elements * sparse.tile.acc_rows + sparse.tiles * banks_bytes;
   const double kib = chip_.spm.kib + chip_.cp.tcm_kib + (dense_bytes + sparse_bytes) / 1024;
-  // 10^9 bits a second times 10^-12 J are mW.
-  const double dram_gigabits = kBitsPerByte * chip_.dram.bandwidth_gbps;
-  return of(Quantity::idle_multiplier) * multipliers + of(Quantity::idle_lane) * chip_.vpu.lanes +
-         of(Quantity::idle_kib) * kib + of(Quantity::idle_dram) * dram_byte() * (dram_gigabits / kBitsPerByte) +
+  return (of(Quantity::idle_multiplier) * multipliers + of(Quantity::idle_lane) * chip_.vpu.lanes +
+          of(Quantity::idle_kib) * kib) *
+             voltage_leakage() +
          of(Quantity::idle_pcie) * pcie_byte() * (pcie_gigabits(chip_.pcie) / kBitsPerByte);
+}
+
+Price Prices::dram_leakage() const {
+  // 10^9 bytes a second times 10^-12 J are mW.
+  return of(Quantity::idle_dram) * dram_byte() * chip_.dram.bandwidth_gbps;
 }
 
 Price Prices::full_rate(unsigned dtype) const {

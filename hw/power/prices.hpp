@@ -27,10 +27,14 @@ struct Price {
 
 class Prices {
  public:
-  // Throws config::ConfigError or config::EnergyTableMissing for its table.
+  // `chip` as it is at its operating point (config::at_operating_point). Throws config::ConfigError or
+  // config::EnergyTableMissing for its table.
   explicit Prices(const config::Chip &chip);
 
-  // Of one operation, in the quantity's unit.
+  // Core voltage of the chip's operating point.
+  double volts() const { return volts_; }
+
+  // Of one operation, in the quantity's unit. What is on the chip goes with the square of the core voltage.
   Price of(config::Quantity quantity) const;
   // A multiplication; `dtype` is num::DType FP32 to INT8.
   Price product(unsigned dtype) const;
@@ -47,16 +51,23 @@ class Prices {
   Price pcie_byte() const;
   Price noc_byte(unsigned hops) const;
 
-  // Power that does not depend on what the chip does, mW.
-  Price leakage() const;
+  // Power that does not depend on what the chip does, mW: of the die with its link, and of the DRAM.
+  Price leakage() const { return die_leakage() + dram_leakage(); }
+  Price die_leakage() const;
+  Price dram_leakage() const;
 
   // Power of the chip at rest and of the DMMU at its peak, mW: every element multiplies, every column reads and writes
   // an accumulator, every tile takes its own activations from the scratchpad, in every cycle. `dtype` as in product().
   Price full_rate(unsigned dtype) const;
 
  private:
+  // Idle power of the core over that at nominal voltage: the voltage times a current that grows exponentially with it.
+  Price voltage_leakage() const;
+
   config::Chip chip_;
   config::EnergyTable table_;
+  double volts_;
+  double energy_factor_;  // square of the voltage over the nominal one
 };
 
 }  // namespace cx::hw

@@ -28,11 +28,16 @@ struct FaultPlan {
   bool operator==(const FaultPlan &) const = default;
 };
 
-// Routers of blocks, each as BLOCK@COLUMN:ROW.
-struct Placement {
-  std::vector<std::string> items;
+// A core clock and the voltage that it is run at.
+struct OperatingPoint {
+  double mhz, volts;
 
-  bool operator==(const Placement &) const = default;
+  bool operator==(const OperatingPoint &) const = default;
+};
+struct OperatingPoints {
+  std::vector<OperatingPoint> items;  // clocks ascend
+
+  bool operator==(const OperatingPoints &) const = default;
 };
 
 // Plain values; the loader hands it out const after every check has passed.
@@ -208,6 +213,23 @@ struct Chip {
     double hop_mm = 2;  // Wire of one link of the NoC; a transfer over the crossbar takes two. [mm]
     bool operator==(const EnergySection &) const = default;
   } energy;
+  struct PowerSection {
+    OperatingPoints points{};  // Operating points besides the nominal one: none, or a list of mappings with mhz and volts (core clock, core voltage), or of texts MHZ@VOLTS, the slowest first; clocks ascend, voltages do not fall, voltages lie in the energy table's range.
+    uint32_t point = 0;  // Operating point from power-on. 0: chip.clock_mhz at the energy table's nominal voltage; n: the n-th of power.points. DRAM and link keep their own clocks and voltages.
+    bool operator==(const PowerSection &) const = default;
+  } power;
+  struct ThermalSection {
+    bool model = false;  // Whether the die warms: engines skip clock edges above thermal.throttle_c and stop above thermal.trip_c.
+    double ambient_c = 35;  // Air at the heat sink; everything has it at power-on. [degrees Celsius]
+    double r_junction_c_per_w = 0.2;  // Thermal resistance from junction to heat sink. [degrees per W]
+    double c_junction_j_per_c = 0.15;  // Heat capacity of the die. Default: 180 mm2 of silicon, 0.5 mm thick, at 1.75 J per cm3 and degree. [J per degree]
+    double r_sink_c_per_w = 0.5;  // Thermal resistance from heat sink to air. [degrees per W]
+    double c_sink_j_per_c = 140;  // Heat capacity of the heat sink. Default: about that of HotSpot's (Huang et al., IEEE TVLSI 2006), 140.4. [J per degree]
+    double window_us = 10;  // Temperature is computed and edges are given or taken when an instruction issues this long after the time before, or later. [us]
+    double throttle_c = 95;  // Junction temperature above which each window takes one more of 16 clock edges from the engines; 2 degrees below, each gives one back. [degrees Celsius]
+    double trip_c = 110;  // Junction temperature above which the engines stop (THERMAL_TRIP) until it is 2 degrees below thermal.throttle_c. [degrees Celsius]
+    bool operator==(const ThermalSection &) const = default;
+  } thermal;
 
   bool operator==(const Chip &) const = default;
 };
@@ -271,61 +293,62 @@ void visit(ChipType &chip, F &&f) {
   f(53u, chip.dram.timing.cs);
   f(54u, chip.dram.timing.rfc);
   f(55u, chip.dram.timing.refi);
-  f(56u, chip.noc.topology);
-  f(57u, chip.noc.bytes_per_cycle);
-  f(58u, chip.noc.hop_cycles);
-  f(59u, chip.noc.columns);
-  f(60u, chip.noc.rows);
-  f(61u, chip.noc.clock_mhz);
-  f(62u, chip.noc.router_cycles);
-  f(63u, chip.noc.link_cycles);
-  f(64u, chip.noc.vcs);
-  f(65u, chip.noc.vc_buffer_flits);
-  f(66u, chip.noc.packet_bytes);
-  f(67u, chip.noc.placement);
-  f(68u, chip.dma.setup_cycles);
-  f(69u, chip.dma.bytes_per_cycle);
-  f(70u, chip.dma.element_cycles);
-  f(71u, chip.sdma.channels);
-  f(72u, chip.dmmu.tiles);
-  f(73u, chip.dmmu.tile.rows);
-  f(74u, chip.dmmu.tile.cols);
-  f(75u, chip.dmmu.tile.acc_rows);
-  f(76u, chip.dmmu.tile.pack);
-  f(77u, chip.dmmu.tile.stages);
-  f(78u, chip.dmmu.rtl_tiles);
-  f(79u, chip.dmmu.dataflow);
-  f(80u, chip.dmmu.overlap_folds);
-  f(81u, chip.dmmu.formats);
-  f(82u, chip.sca.tiles);
-  f(83u, chip.sca.tile.rows);
-  f(84u, chip.sca.tile.cols);
-  f(85u, chip.sca.tile.acc_rows);
-  f(86u, chip.sca.tile.depth);
-  f(87u, chip.sca.tile.window);
-  f(88u, chip.sca.tile.queue);
-  f(89u, chip.sca.rtl_tiles);
-  f(90u, chip.array.shared);
-  f(91u, chip.array.sca_tiles);
-  f(92u, chip.array.switch_cycles);
-  f(93u, chip.vpu.lanes);
-  f(94u, chip.vpu.startup_cycles);
-  f(95u, chip.vpu.special_cycles);
-  f(96u, chip.pcie.gen);
-  f(97u, chip.pcie.width);
-  f(98u, chip.pcie.mps);
-  f(99u, chip.pcie.mrrs);
-  f(100u, chip.pcie.tags);
-  f(101u, chip.pcie.rcb);
-  f(102u, chip.pcie.latency_ns);
-  f(103u, chip.pcie.vendor_id);
-  f(104u, chip.pcie.device_id);
-  f(105u, chip.faults.door);
-  f(106u, chip.faults.seed);
-  f(107u, chip.faults.plan);
-  f(108u, chip.energy.table);
-  f(109u, chip.energy.dram);
-  f(110u, chip.energy.hop_mm);
+  f(56u, chip.noc.bytes_per_cycle);
+  f(57u, chip.noc.hop_cycles);
+  f(58u, chip.dma.setup_cycles);
+  f(59u, chip.dma.bytes_per_cycle);
+  f(60u, chip.dma.element_cycles);
+  f(61u, chip.sdma.channels);
+  f(62u, chip.dmmu.tiles);
+  f(63u, chip.dmmu.tile.rows);
+  f(64u, chip.dmmu.tile.cols);
+  f(65u, chip.dmmu.tile.acc_rows);
+  f(66u, chip.dmmu.tile.pack);
+  f(67u, chip.dmmu.tile.stages);
+  f(68u, chip.dmmu.rtl_tiles);
+  f(69u, chip.dmmu.dataflow);
+  f(70u, chip.dmmu.overlap_folds);
+  f(71u, chip.dmmu.formats);
+  f(72u, chip.sca.tiles);
+  f(73u, chip.sca.tile.rows);
+  f(74u, chip.sca.tile.cols);
+  f(75u, chip.sca.tile.acc_rows);
+  f(76u, chip.sca.tile.depth);
+  f(77u, chip.sca.tile.window);
+  f(78u, chip.sca.tile.queue);
+  f(79u, chip.sca.rtl_tiles);
+  f(80u, chip.array.shared);
+  f(81u, chip.array.sca_tiles);
+  f(82u, chip.array.switch_cycles);
+  f(83u, chip.vpu.lanes);
+  f(84u, chip.vpu.startup_cycles);
+  f(85u, chip.vpu.special_cycles);
+  f(86u, chip.pcie.gen);
+  f(87u, chip.pcie.width);
+  f(88u, chip.pcie.mps);
+  f(89u, chip.pcie.mrrs);
+  f(90u, chip.pcie.tags);
+  f(91u, chip.pcie.rcb);
+  f(92u, chip.pcie.latency_ns);
+  f(93u, chip.pcie.vendor_id);
+  f(94u, chip.pcie.device_id);
+  f(95u, chip.faults.door);
+  f(96u, chip.faults.seed);
+  f(97u, chip.faults.plan);
+  f(98u, chip.energy.table);
+  f(99u, chip.energy.dram);
+  f(100u, chip.energy.hop_mm);
+  f(101u, chip.power.points);
+  f(102u, chip.power.point);
+  f(103u, chip.thermal.model);
+  f(104u, chip.thermal.ambient_c);
+  f(105u, chip.thermal.r_junction_c_per_w);
+  f(106u, chip.thermal.c_junction_j_per_c);
+  f(107u, chip.thermal.r_sink_c_per_w);
+  f(108u, chip.thermal.c_sink_j_per_c);
+  f(109u, chip.thermal.window_us);
+  f(110u, chip.thermal.throttle_c);
+  f(111u, chip.thermal.trip_c);
 }
 
 }  // namespace cx::config

@@ -74,6 +74,10 @@ enum class Quantity : uint8_t {
   area_pcie_gen4,  // A lane of a link of generation 4: physical layer and controller. [mm2 per lane]
   area_pcie_gen5,  // A lane of a link of generation 5 and 6: physical layer and controller. [mm2 per lane]
   area_other,  // Area of the die that is in no block: pads, power, clock, test, wires between blocks, gaps, as a part of all blocks together. [part]
+  volt_nominal,  // Core voltage at which the figures that scale with energy, and the idle figures, hold. [V]
+  volt_least,  // Lowest core voltage of an operating point. [V]
+  volt_most,  // Highest core voltage of an operating point. [V]
+  volt_leakage,  // Growth of the leakage current with the core voltage. [decades per V]
 };
 
 // The keys of a table with a base that multiply its quantities.
@@ -88,7 +92,7 @@ struct QuantityInfo {
   const char *doc;
 };
 
-inline constexpr std::array<QuantityInfo, 64> kQuantities{{
+inline constexpr std::array<QuantityInfo, 68> kQuantities{{
     {"multiply.fp32", "pJ", 1000, Factor::energy, "One multiplication of FP32 operands."},
     {"multiply.fp16", "pJ", 1000, Factor::energy, "One multiplication of FP16 operands."},
     {"multiply.bf16", "pJ", 1000, Factor::energy, "One multiplication of BF16 operands."},
@@ -153,6 +157,10 @@ inline constexpr std::array<QuantityInfo, 64> kQuantities{{
     {"area.pcie_gen4", "mm2 per lane", 1000, Factor::none, "A lane of a link of generation 4: physical layer and controller."},
     {"area.pcie_gen5", "mm2 per lane", 1000, Factor::none, "A lane of a link of generation 5 and 6: physical layer and controller."},
     {"area.other", "part", 100, Factor::none, "Area of the die that is in no block: pads, power, clock, test, wires between blocks, gaps, as a part of all blocks together."},
+    {"volt.nominal", "V", 5, Factor::none, "Core voltage at which the figures that scale with energy, and the idle figures, hold."},
+    {"volt.least", "V", 5, Factor::none, "Lowest core voltage of an operating point."},
+    {"volt.most", "V", 5, Factor::none, "Highest core voltage of an operating point."},
+    {"volt.leakage", "decades per V", 100, Factor::none, "Growth of the leakage current with the core voltage."},
 }};
 
 struct ShippedTable {
@@ -166,28 +174,44 @@ inline constexpr std::array<ShippedTable, 5> kShippedTables{{
 node: n16
 base: n7
 sources:
+  VOLTS16: "Wu et al., 16 nm platform, IEDM 2013: 0.8 V"
+  VOLTS_ESTIMATE: "Engineering estimate without a published figure"
   SCALING: "Estimate between the 45 nm and 7 nm columns of JOUPPI21, whose arithmetic differs by 2.9 (geometric mean)"
   KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
   BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
 factor: {value: 1.6, range: [1.4, 1.9], source: SCALING, grade: C, formula: "between 1 at 7 nm and 2.9 at 45 nm"}
 logic_area: {value: 3.33, range: [2.8, 3.6], source: KHAN20, grade: C, formula: "96.3 / 28.9"}
 sram_area: {value: 2.59, range: [2.5, 2.75], source: BITCELL, grade: C, formula: "0.07 / 0.027"}
+values:
+  # Dynamic energy goes with the square of the voltage over the nominal one. Operating points may lie between least and most.
+  volt.nominal: {value: 0.8, source: VOLTS16, grade: B}
+  volt.least: {value: 0.56, range: [0.49, 0.63], source: VOLTS_ESTIMATE, grade: C, formula: "where static memory of the process still works without assistance, 0.7 of nominal"}
+  volt.most: {value: 1.1, range: [1.0, 1.3], source: VOLTS_ESTIMATE, grade: C, formula: "what products of the process reach when they boost"}
 )table"},
     {"n28", "configs/energy/n28.yaml", R"table(# 28 nm: the table of 7 nm, what is on the chip times factors.
 node: n28
 base: n7
 sources:
+  VOLTS28: "TSMC 28HPM: 0.9 V"
+  VOLTS_ESTIMATE: "Engineering estimate without a published figure"
   SCALING: "Estimate between the 45 nm and 7 nm columns of JOUPPI21, whose arithmetic differs by 2.9 (geometric mean)"
   KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
   BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
 factor: {value: 2.6, range: [2.1, 2.9], source: SCALING, grade: C, formula: "between 1 at 7 nm and 2.9 at 45 nm"}
 logic_area: {value: 6.29, range: [5.3, 7.5], source: KHAN20, grade: C, formula: "96.3 / 15.3"}
 sram_area: {value: 4.7, range: [4.5, 4.9], source: BITCELL, grade: C, formula: "0.127 / 0.027"}
+values:
+  # Dynamic energy goes with the square of the voltage over the nominal one. Operating points may lie between least and most.
+  volt.nominal: {value: 0.9, source: VOLTS28, grade: B}
+  volt.least: {value: 0.63, range: [0.56, 0.7], source: VOLTS_ESTIMATE, grade: C, formula: "where static memory of the process still works without assistance, 0.7 of nominal"}
+  volt.most: {value: 1.05, range: [0.95, 1.25], source: VOLTS_ESTIMATE, grade: C, formula: "what products of the process reach when they boost"}
 )table"},
     {"n3", "configs/energy/n3.yaml", R"table(# 3 nm: the table of 7 nm, what is on the chip times factors.
 node: n3
 base: n7
 sources:
+  VOLTS3: "Taken as of 5 nm (Yeap et al., IEDM 2019): 0.75 V"
+  VOLTS_ESTIMATE: "Engineering estimate without a published figure"
   SCALING: "Estimate beyond the 7 nm column of JOUPPI21"
   KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
   BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
@@ -195,17 +219,29 @@ sources:
 factor: {value: 0.55, range: [0.42, 0.7], source: SCALING, grade: C, formula: "as much less than at 5 nm as that is less than at 7 nm"}
 logic_area: {value: 0.436, range: [0.34, 0.5], source: N3E, grade: C, formula: "5 nm, 96.3 / 138.2, over 1.6"}
 sram_area: {value: 0.778, range: [0.72, 0.85], source: N3E, grade: C, formula: "the cell of 5 nm: 0.021 / 0.027"}
+values:
+  # Dynamic energy goes with the square of the voltage over the nominal one. Operating points may lie between least and most.
+  volt.nominal: {value: 0.75, range: [0.65, 0.8], source: VOLTS3, grade: C, formula: "as 5 nm"}
+  volt.least: {value: 0.52, range: [0.45, 0.59], source: VOLTS_ESTIMATE, grade: C, formula: "where static memory of the process still works without assistance, 0.7 of nominal"}
+  volt.most: {value: 1.1, range: [1.0, 1.3], source: VOLTS_ESTIMATE, grade: C, formula: "what products of the process reach when they boost"}
 )table"},
     {"n5", "configs/energy/n5.yaml", R"table(# 5 nm: the table of 7 nm, what is on the chip times factors.
 node: n5
 base: n7
 sources:
+  VOLTS5: "Yeap et al., 5 nm platform, IEDM 2019: 0.75 V"
+  VOLTS_ESTIMATE: "Engineering estimate without a published figure"
   SCALING: "Estimate beyond the 7 nm column of JOUPPI21"
   KHAN20: "Khan, Mann, AI Chips: What They Are and Why They Matter, CSET 2020 (transistors of a mm2: 15.3 million at 28 nm, 28.9 at 16 nm, 96.3 at 7 nm, 138.2 at 5 nm)"
   BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
 factor: {value: 0.75, range: [0.65, 0.85], source: SCALING, grade: C, formula: "a quarter less than at 7 nm"}
 logic_area: {value: 0.697, range: [0.54, 0.75], source: KHAN20, grade: C, formula: "96.3 / 138.2; from the 1.84 times that TSMC states"}
 sram_area: {value: 0.778, range: [0.74, 0.85], source: BITCELL, grade: C, formula: "0.021 / 0.027"}
+values:
+  # Dynamic energy goes with the square of the voltage over the nominal one. Operating points may lie between least and most.
+  volt.nominal: {value: 0.75, source: VOLTS5, grade: B}
+  volt.least: {value: 0.52, range: [0.45, 0.59], source: VOLTS_ESTIMATE, grade: C, formula: "where static memory of the process still works without assistance, 0.7 of nominal"}
+  volt.most: {value: 1.1, range: [1.0, 1.3], source: VOLTS_ESTIMATE, grade: C, formula: "what products of the process reach when they boost"}
 )table"},
     {"n7", "configs/energy/n7.yaml", R"table(# Energy of operations and area of parts in a 7 nm process. Quantities and units: docs/reference/energy.md.
 # grade A: figure of a table or measurement that the source publishes
@@ -225,6 +261,7 @@ sources:
   BITCELL: "Published six-transistor cells of TSMC: 0.127 um2 at 28 nm, 0.07 at 16 nm (IEDM 2013), 0.027 at 7 nm (IEDM 2016), 0.021 at 5 nm (IEDM 2019)"
   ZHANG24: "Zhang et al., LLMCompass, ISCA 2024, cost model (interfaces measured on annotated die photographs, controllers by transistors)"
   SWERV: "Western Digital, SweRV EH1 core: 0.132 mm2 at 28 nm without memories"
+  VOLTS7: "Wu et al., 7 nm platform, IEDM 2016: 0.75 V"
   ESTIMATE: "Engineering estimate without a published figure"
 values:
   multiply.fp32: {value: 1.31, source: JOUPPI21, grade: A}
@@ -308,6 +345,12 @@ values:
   area.pcie_gen5: {value: 0.7, range: [0.4, 0.9], source: ZHANG24, grade: C, formula: "0.64 mm2 and a controller of 5.37 million transistors at 96.3 a mm2"}
   # What the blocks of two dies leave of them: 331 mm2 of TPU v1 and at most 400 of TPU v4i, see docs/validation.md.
   area.other: {value: 0.65, range: [0.27, 1.2], source: JOUPPI17, grade: C, formula: "mean of TPU v1 and TPU v4i; from what no block of the floor plan of TPU v1 covers, 21 % of the die, to TPU v2"}
+
+  # Dynamic energy goes with the square of the voltage over the nominal one. Operating points may lie between least and most.
+  volt.nominal: {value: 0.75, source: VOLTS7, grade: B}
+  volt.least: {value: 0.52, range: [0.45, 0.59], source: ESTIMATE, grade: C, formula: "where static memory of the process still works without assistance, 0.7 of nominal"}
+  volt.most: {value: 1.1, range: [1.0, 1.3], source: ESTIMATE, grade: C, formula: "what products of the process reach when they boost"}
+  volt.leakage: {value: 0.7, range: [0.4, 1.5], source: ESTIMATE, grade: C, formula: "lowering of the threshold by the drain of 50 mV/V over a swing of 70 mV a decade, both usual of FinFETs"}
 )table"},
 }};
 

@@ -102,3 +102,73 @@ TEST_CASE("a table that is wrong is bad input, with its place") {
   CHECK(run.text.find(table + ":5:") != std::string::npos);
   CHECK(run.text.find("values.sum.float.value: expected a number") != std::string::npos);
 }
+
+TEST_CASE("an operating point changes clock, cycles of memories and the energy of the core") {
+  const std::string job = "-m 16 -n 24 -k 40 --config tiny --precision fp16 --set power.points=[250@0.6,1000@0.9]";
+  const auto nominal = product(job), slow = product(job + " --point 1"), fast = product(job + " --point 2");
+  const auto plain = product("-m 16 -n 24 -k 40 --config tiny --precision fp16");
+  CHECK(nominal.at("cycles") == plain.at("cycles"));
+  CHECK(nominal.at("energy_uj") == plain.at("energy_uj"));
+  CHECK(nominal.at("operating_point").at("mhz") == 500);
+  CHECK(nominal.at("operating_point").at("volts") == Approx(0.75));
+  CHECK(slow.at("operating_point").at("number") == 1);
+  CHECK(slow.at("operating_point").at("mhz") == 250);
+  CHECK(slow.at("operating_point").at("volts") == Approx(0.6));
+  const auto uj = [](const nlohmann::json &json, const char *domain) {
+    return json.at("energy_uj").at(domain).get<double>();
+  };
+  CHECK(uj(slow, "dmmu") == exactly(0.64 * uj(nominal, "dmmu")));
+  CHECK(uj(fast, "dmmu") == exactly(1.44 * uj(nominal, "dmmu")));
+  // The compiler may split the product otherwise at another clock: bytes have their price.
+  const auto per_byte = [&](const nlohmann::json &json, const char *domain, const char *read, const char *written) {
+    const auto &bytes = json.at("bytes");
+    return uj(json, domain) / (bytes.at(read).get<double>() + bytes.at(written).get<double>());
+  };
+  CHECK(per_byte(slow, "scratchpad", "spm_read", "spm_written") ==
+        exactly(0.64 * per_byte(nominal, "scratchpad", "spm_read", "spm_written")));
+  CHECK(per_byte(slow, "dram", "dram_read", "dram_written") ==
+        exactly(per_byte(nominal, "dram", "dram_read", "dram_written")));
+  CHECK(slow.at("macs") == nominal.at("macs"));
+  // Latencies of DRAM and link are times: a slower core waits fewer of its cycles for them.
+  CHECK(slow.at("cycles") < nominal.at("cycles"));
+  CHECK(nominal.at("cycles") < fast.at("cycles"));
+  CHECK(slow.at("latency_us") > nominal.at("latency_us"));
+  CHECK(nominal.at("latency_us") > fast.at("latency_us"));
+  const auto refused = run_cx("bench gemm -m 8 -n 8 -k 8 --config tiny --point 1");
+  CHECK(refused.status == 2);
+  CHECK(refused.text.find("there is no operating point 1; power.points has 0") != std::string::npos);
+}
+
+TEST_CASE("a die that warms throttles, one that stays cool runs as without temperature") {
+  // A product of 100 us and more on a die with time constants of a few microseconds.
+  const std::string job = "-m 256 -n 64 -k 256 --config tiny --precision fp16";
+  const std::string quick =
+      " --set thermal.model=true --set thermal.c_junction_j_per_c=1e-6 --set thermal.c_sink_j_per_c=2e-6"
+      " --set thermal.r_junction_c_per_w=20 --set thermal.r_sink_c_per_w=20 --set thermal.window_us=2";
+  const auto cold = product(job),
+             cool = product(job + quick + " --set thermal.throttle_c=900 --set thermal.trip_c=950");
+  CHECK_FALSE(cold.contains("thermal"));
+  CHECK(cool.at("cycles") == cold.at("cycles"));
+  CHECK(cool.at("energy_uj").at("dmmu") == cold.at("energy_uj").at("dmmu"));
+  CHECK(cool.at("thermal").at("throttled_us") == 0);
+  const double peak = cool.at("thermal").at("peak_c").get<double>();
+  INFO("peak " << peak << " degrees, " << cold.at("latency_us") << " us");
+  REQUIRE(peak > 38);  // 35 around it
+
+  const std::string limit = " --set thermal.throttle_c=" + std::to_string(35 + 0.7 * (peak - 35));
+  const auto hot = product(job + quick + limit + " --set thermal.trip_c=950"),
+             again = product(job + quick + limit + " --set thermal.trip_c=950");
+  CHECK(hot.at("cycles") > cold.at("cycles"));
+  CHECK(hot.at("thermal").at("throttled_us") > 0);
+  CHECK(hot.at("thermal").at("throttled_us") < hot.at("energy_span_us"));
+  CHECK(hot.at("thermal").at("peak_c").get<double>() < peak);
+  CHECK(hot.at("energy_uj").at("dmmu") == cold.at("energy_uj").at("dmmu"));
+  CHECK(hot.at("cycles") == again.at("cycles"));
+  CHECK(hot.at("thermal") == again.at("thermal"));
+
+  const auto trip = run_cx("bench gemm " + job + quick + " --set thermal.throttle_c=36 --set thermal.trip_c=" +
+                           std::to_string(35 + 0.3 * (peak - 35)));
+  INFO(trip.text);
+  CHECK(trip.status == 3);
+  CHECK(trip.text.find("THERMAL_TRIP") != std::string::npos);
+}

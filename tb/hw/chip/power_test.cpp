@@ -1,5 +1,6 @@
 // The power block of a whole card, through its registers.
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstdint>
 
 #include "hw/regs/gen/perf_regs.h"
@@ -148,4 +149,50 @@ TEST_CASE("energy outlives a soft reset, not a power cycle, and is the same in e
     INFO("domain " << domain);
     CHECK(lives[0][domain] == lives[1][domain]);
   }
+}
+
+TEST_CASE("an idle die warms by what it leaks, as one thermal resistance and capacity do") {
+  constexpr double kResistance = 20, kCapacity = 1e-6;  // the sink stays cold
+  Card card({"thermal.model=true", "thermal.r_junction_c_per_w=20", "thermal.c_junction_j_per_c=0.000001",
+             "thermal.c_sink_j_per_c=100000", "thermal.ambient_c=30"});
+  card.enable();
+  CHECK((card.read(kPower + CX_POWER_THERMAL) & CX_POWER_THERMAL_MODELLED_MASK) != 0);
+  const double leaked = 1e-3 * (leakage_of_tiny() - 0.05 * 12.8 * kDramByte);  // without the DRAM
+  for (int i = 0; i < 3; ++i) {
+    for (int access = 0; access < 20; ++access) card.read(CX_MAP_DEV_OFFSET + CX_DEV_MAGIC);  // takes a microsecond
+    latch(card, i & 1);
+    settle(card);
+    const double seconds = 2e-9 * static_cast<double>(read64(card, kPower + CX_POWER_TIME_LO(i & 1)));
+    double traffic = 0;  // of the accesses
+    for (const unsigned domain : {CX_POWER_DOMAINS_LAST_NOC, CX_POWER_DOMAINS_LAST_PCIE}) {
+      traffic += 1e-15 * static_cast<double>(energy(card, i & 1, domain));
+    }
+    const double watts = leaked + traffic / seconds;
+    const double rise = kResistance * watts * (1 - std::exp(-seconds / (kResistance * kCapacity)));
+    const double junction = 1e-3 * card.read(kPower + CX_POWER_JUNCTION_MC(i & 1));
+    INFO("after " << seconds << " s");
+    CHECK(junction - 30 == Approx(rise).epsilon(0.005).margin(0.002));
+    CHECK(card.read(kPower + CX_POWER_PEAK_MC(i & 1)) == card.read(kPower + CX_POWER_JUNCTION_MC(i & 1)));
+    CHECK(read64(card, kPower + CX_POWER_THROTTLED_LO(i & 1)) == 0);
+  }
+}
+
+TEST_CASE("without a thermal model there is no temperature; the operating point is the nominal one") {
+  Card card;
+  card.enable();
+  latch(card, 0);
+  settle(card);
+  CHECK(card.read(kPower + CX_POWER_THERMAL) == 0);
+  CHECK(card.read(kPower + CX_POWER_JUNCTION_MC(0)) == 0);
+  CHECK(card.read(kPower + CX_POWER_POINT) == 0);
+  CHECK(card.read(kPower + CX_POWER_CORE_MV) == 750);
+  CHECK(card.read(CX_MAP_DEV_OFFSET + CX_DEV_CLOCK_KHZ) == 500'000);
+}
+
+TEST_CASE("a card runs at the operating point of its configuration") {
+  Card card({"power.points=[300@0.6, 800@0.9]", "power.point=2"});
+  card.enable();
+  CHECK(card.read(kPower + CX_POWER_POINT) == (2u << CX_POWER_POINT_COUNT_SHIFT | 2));
+  CHECK(card.read(kPower + CX_POWER_CORE_MV) == 900);
+  CHECK(card.read(CX_MAP_DEV_OFFSET + CX_DEV_CLOCK_KHZ) == 800'000);
 }

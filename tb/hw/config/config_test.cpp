@@ -189,6 +189,28 @@ TEST_CASE("every value of every key that is out of range is refused at its place
         refused("[load@3]");
         refused("['@1:1']");
         refused("[3:load@1]");
+      case KeyType::points_:
+        refused("fast");
+        refused("500@0.7");
+        refused("[500]");
+        refused("[0@0.7]");
+        refused("[10001@0.7]");
+        refused("['-500@0.7']");
+        refused("[500@]");
+        refused("[500@low]");
+        refused("[500@0.7x]");
+        refused("[500@-0.7]");
+        refused("[{mhz: 500}]");
+        refused("[{volts: 0.7}]");
+        refused("[{mhz: 500, volts: [0.7]}]");
+        refused("[{mhz: 500, mhz: 500, volts: 0.7}]");
+        refused("[{mhz: 500, volts: 0.7, amps: 1}]");
+        refused("[600@0.7, 500@0.75]");
+        refused("[500@0.7, 500@0.75]");
+        refused("[500@0.75, 600@0.7]");
+        refused("[500@0.1]");
+        refused("[500@2]");
+        refused("[1@0.7, 2@0.7, 3@0.7, 4@0.7, 5@0.7, 6@0.7, 7@0.7, 8@0.7, 9@0.7]");
         break;
     }
   }
@@ -204,7 +226,7 @@ TEST_CASE("the limits themselves are accepted") {
       } catch (const ConfigError &error) {
         // Only a relation with another key's default may object.
         CHECK((says(error, "do not divide") || says(error, "does not hold") || says(error, "cannot be sparse tiles") ||
-               says(error, "needs dram.preset")));
+               says(error, "needs dram.preset") || says(error, "there is no operating point")));
       }
     }
   }
@@ -340,6 +362,9 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
     if (std::string(info.key) == "array.shared") text += "sca.tiles: 8\n";
     if (std::string(info.key) == "array.sca_tiles") text += "dmmu.tiles: 64\nsca.tiles: 64\narray.shared: true\n";
     if (std::string(info.key) == "noc.topology") text += "noc.rows: 1\n";
+    if (std::string(info.key) == "power.point") {
+      text += "power.points: [1@0.7, 2@0.7, 3@0.7, 4@0.7, 5@0.7, 6@0.7, 7@0.7, 8@0.7]\n";
+    }
     const Chip base = chip_of(text);
     const uint64_t hash = arch_hash(base);
     switch (info.type) {
@@ -369,6 +394,8 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
         break;
       case KeyType::placement_:
         other = "[load@1:1]";
+      case KeyType::points_:
+        other = "[500@0.7]";
         break;
       case KeyType::enum_:
         for (const auto &value : info.allowed) {
@@ -504,6 +531,43 @@ TEST_CASE("a fault plan takes mappings and texts, and shows them as texts") {
   CHECK(error.line() == 5);
   CHECK(error.key() == "faults.plan");
   CHECK(says(error, "engine: expected the name of an engine, got 'cpu'"));
+}
+
+TEST_CASE("operating points take mappings and texts, and show them as texts") {
+  const std::string points = kName +
+                             "power:\n  points:\n    - {mhz: 600, volts: 0.65}\n    - {volts: 0.8, mhz: 1200}\n"
+                             "    - 1.4e3@0.9\n";
+  const Chip chip = chip_of(points + "  point: 2\n");
+  CHECK(chip.power.points.items == std::vector<OperatingPoint>{{600, 0.65}, {1200, 0.8}, {1400, 0.9}});
+  CHECK(chip_of(to_yaml(chip)) == chip);
+  CHECK(arch_hash(chip) == arch_hash(chip_of(kName)));
+  CHECK(chip.chip.clock_mhz == 1000);
+  CHECK(at_operating_point(chip).chip.clock_mhz == 1200);
+  CHECK(at_operating_point(at_operating_point(chip)) == at_operating_point(chip));
+  CHECK(at_operating_point(chip_of(points)) == chip_of(points));
+  const auto absent = error_in(points + "  point: 4\n");
+  CHECK(absent.key() == "power.point");
+  CHECK(absent.line() == 7);
+  CHECK(says(absent, "there is no operating point 4; power.points has 3"));
+  const auto order = error_in(kName + "power:\n  points:\n    - 600@0.7\n    - 500@0.7\n");
+  CHECK(order.line() == 5);
+  CHECK(says(order, "mhz: expected more than 600 of the point before"));
+  CHECK(says(error_in(kName + "power.points: [500@0.7, 600@0.6]"), "volts: expected at least 0.7 of the point before"));
+  // What the process stands is the table's affair.
+  const auto high = error_in(kName + "power:\n  points:\n    - 600@0.7\n    - 2000@1.2\n");
+  CHECK(high.key() == "power.points");
+  CHECK(high.line() == 5);
+  CHECK(says(high, "volts: expected 0.52 to 1.1 of energy table n7, got 1.2"));
+  CHECK(says(error_in(kName + "energy.table: n28\npower.points: [500@0.6]"), "0.63 to 1.05 of energy table n28"));
+}
+
+TEST_CASE("temperatures rise from ambient over throttling to the trip, where they are modelled") {
+  const std::string model = kName + "thermal:\n  model: true\n";
+  CHECK(chip_of(model).thermal.model);
+  CHECK(says(error_in(model + "  ambient_c: 95\n"), "thermal.ambient_c: expected more than thermal.ambient_c, 95"));
+  CHECK(says(error_in(model + "  throttle_c: 30\n"), "thermal.throttle_c: expected more than thermal.ambient_c, 35"));
+  CHECK(says(error_in(model + "  trip_c: 95\n"), "thermal.trip_c: expected more than thermal.throttle_c, 95"));
+  CHECK_FALSE(chip_of(kName + "thermal.trip_c: 1").thermal.model);
 }
 
 TEST_CASE("formats become a mask of data types") {

@@ -2,6 +2,7 @@
 #include "hw/power/prices.hpp"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 
 using namespace cx;
 using config::Quantity;
@@ -115,4 +116,34 @@ TEST_CASE("what a chip takes at rest is the sum of its parts") {
   config.sca.tile.rows = 20;
   const double larger_kib = 2 * (16 * 8 * 20 * 4 + 2 * 128 * 20 * 2) / 1024.0;
   CHECK(Prices(config).leakage().value == exactly(dense + 2 * (20 - 16) * 8 * 0.244 + larger_kib * 0.302));
+}
+
+TEST_CASE("at another operating point the core's work goes with the square of the voltage") {
+  config::Chip nominal = chip(), slow = chip();
+  slow.power.points.items = {{600, 0.6}, {1200, 0.9}};
+  slow.power.point = 1;
+  const Prices before(nominal), after(slow);
+  CHECK(before.volts() == 0.75);
+  CHECK(after.volts() == 0.6);
+  const double square = 0.8 * 0.8;
+  CHECK(after.product(kFp16).value == exactly(square * 0.34));
+  CHECK(after.sram(8 << 10).value == exactly(square * 7.5));
+  CHECK(after.noc_byte(2).most == exactly(square * before.noc_byte(2).most));
+  CHECK(after.of(Quantity::cp_instruction).value == exactly(square * 7.7));
+  CHECK(after.of(Quantity::dma_byte).least == exactly(square * before.of(Quantity::dma_byte).least));
+  CHECK(after.dram_byte() == before.dram_byte());
+  CHECK(after.pcie_byte() == before.pcie_byte());
+  CHECK(after.dram_leakage() == before.dram_leakage());
+
+  // Leakage without the link: 0.8 of the voltage, and a current 0.7 (0.4 to 1.5) decades a volt smaller.
+  nominal.pcie.width = slow.pcie.width = 0;
+  const Price idle = Prices(nominal).die_leakage(), less = Prices(slow).die_leakage();
+  CHECK(less.value == exactly(idle.value * 0.8 * std::pow(10, 0.7 * -0.15)));
+  CHECK(less.least == exactly(idle.least * 0.8 * std::pow(10, 1.5 * -0.15)));
+  CHECK(less.most == exactly(idle.most * 0.8 * std::pow(10, 0.4 * -0.15)));
+  slow.power.point = 2;
+  const Price more = Prices(slow).die_leakage();
+  CHECK(more.value == exactly(idle.value * 1.2 * std::pow(10, 0.7 * 0.15)));
+  CHECK(more.least == exactly(idle.least * 1.2 * std::pow(10, 0.4 * 0.15)));
+  CHECK(more.most == exactly(idle.most * 1.2 * std::pow(10, 1.5 * 0.15)));
 }
