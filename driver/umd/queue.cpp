@@ -462,9 +462,7 @@ Fence Queue::launch(uint64_t program, uint32_t program_bytes, uint64_t segments,
   return submit(build::launch(program, program_bytes, segments, segment_count, timeout_kcycles, timing_only), how);
 }
 
-Fence Queue::reconfigure(uint32_t sca_tiles, const Submit &how) {
-  return submit(build::reconfigure(sca_tiles), how);
-}
+Fence Queue::reconfigure(uint32_t sca_tiles, const Submit &how) { return submit(build::reconfigure(sca_tiles), how); }
 
 Fence Queue::signal(uint64_t iova, uint64_t value, bool add, const Submit &how) {
   return submit(build::signal(iova, value, add ? CX_SIGNAL_OP_ADD : CX_SIGNAL_OP_SET), how);

@@ -62,7 +62,8 @@ struct Operand;
 /// V_TOPK; other overlaps of a destination with an operand have no defined result.
 class VectorUnit {
  public:
-  /// False: instructions are checked and their work is counted, but nothing is read or written. Indices are not checked.
+  /// False: instructions are checked and their work is counted, but nothing is read or written. Indices are not
+  /// checked.
   void set_computes(bool computes) { computes_ = computes; }
 
   /// inst is an instruction of the vector unit and passes isa::validate(); other opcodes throw OperandError (ILLEGAL),

@@ -10,7 +10,7 @@
 
 namespace cx::config {
 
-enum class KeyType : uint8_t { int_, float_, bool_, string_, enum_, enum_list_, tile_set_, fault_plan_, points_ };
+enum class KeyType : uint8_t { int_, float_, bool_, string_, enum_, enum_list_, tile_set_, fault_plan_, placement_, points_ };
 
 struct KnownValue {
   const char *value;
@@ -44,7 +44,7 @@ inline constexpr std::array<const char *, 6> allowed_81{{"FP32", "FP16", "BF16",
 inline constexpr std::array<const char *, 7> allowed_109{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 112> kSchema{{
+inline constexpr std::array<KeyInfo, 122> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
@@ -154,8 +154,8 @@ inline constexpr std::array<KeyInfo, 112> kSchema{{
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
     {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n28, n16, n7, n5, n3), or the path of a file of that form, relative to the file that names it."},
-    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_99, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
-    {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one hop of the NoC; a transfer takes two."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_109, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one link of the NoC; a transfer over the crossbar takes two."},
     {"power.points", KeyType::points_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of operating points", false, "Operating points besides the nominal one: none, or a list of mappings with mhz and volts (core clock, core voltage), or of texts MHZ@VOLTS, the slowest first; clocks ascend, voltages do not fall, voltages lie in the energy table's range."},
     {"power.point", KeyType::int_, "", 0, 8, false, 1, {}, {}, false, "0", "0 to 8", false, "Operating point from power-on. 0: chip.clock_mhz at the energy table's nominal voltage; n: the n-th of power.points. DRAM and link keep their own clocks and voltages."},
     {"thermal.model", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "false", "true or false", false, "Whether the die warms: engines skip clock edges above thermal.throttle_c and stop above thermal.trip_c."},

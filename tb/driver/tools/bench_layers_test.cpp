@@ -55,7 +55,10 @@ TEST_CASE("folds one after the other take SCALE-Sim's cycles, overlapped ones fe
       // What a tile adds to the array: registers at its edges, and drains.
       CHECK(layer["tile_cycles"] > layer["compute_cycles"]);
       CHECK(layer["overlap_tile_cycles"] > layer["overlap_compute_cycles"]);
-      if (layer["folds"] > 2) CHECK(layer["gain"] > 1);
+      // Between folds of different outputs is a drain: the array waits for it, and their weights are written alone.
+      const bool sums_over_folds = result["dataflow"] == "os" || layer["k"] > result["array"]["rows"];
+      if (layer["folds"] > 2) CHECK(layer["tile_gain"] > 1);
+      if (layer["folds"] > 2 && sums_over_folds) CHECK(layer["gain"] > 1);
     }
   }
 }

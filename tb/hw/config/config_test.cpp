@@ -189,6 +189,7 @@ TEST_CASE("every value of every key that is out of range is refused at its place
         refused("[load@3]");
         refused("['@1:1']");
         refused("[3:load@1]");
+        break;
       case KeyType::points_:
         refused("fast");
         refused("500@0.7");
@@ -394,6 +395,7 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
         break;
       case KeyType::placement_:
         other = "[load@1:1]";
+        break;
       case KeyType::points_:
         other = "[500@0.7]";
         break;

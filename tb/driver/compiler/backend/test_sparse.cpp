@@ -387,12 +387,15 @@ TEST_CASE("The estimate chooses the unit of each product") {
     CHECK_FALSE(uses_sca(without.program));
     CHECK(without.statistics.details[0].product.reason == "the target has no SCA");
   }
-  SECTION("an array whose slots are shared is the DMMU's") {
+  SECTION("an array whose slots are shared has sparse tiles where they are wanted") {
     Target shared = target;
     shared.shared_array = true;
-    const Case dense = compiled(maker.graph, shared, in_precision(Precision::fp16), ScaUse::always);
-    CHECK_FALSE(uses_sca(dense.program));
-    CHECK(dense.statistics.details[0].product.reason == "the array's slots are MAC tiles");
+    const Case always = compiled(maker.graph, shared, in_precision(Precision::fp16), ScaUse::always);
+    CHECK(uses_sca(always.program));
+    CHECK(always.statistics.sca_tiles > 0);
+    const Case never = compiled(maker.graph, shared, in_precision(Precision::fp16), ScaUse::never);
+    CHECK_FALSE(uses_sca(never.program));
+    CHECK(never.statistics.sca_tiles == 0);
   }
   SECTION("semaphores for the fifth engine are only needed with it") {
     Target few = target;
