@@ -12,12 +12,12 @@ report() { # report NAME STATUS [DETAIL]
 }
 
 step "Checks"
-mapfile -t sources < <(git ls-files '*.cpp' '*.hpp' '*.c' '*.h' ':!hw/regs/gen' ':!hw/config/gen' ':!tb/hw/cp/programs')  # the last: assembler
+mapfile -t sources < <(git ls-files '*.cpp' '*.hpp' '*.c' '*.h' ':!hw/regs/gen' ':!hw/config/gen' ':!hw/cluster/gen' ':!tb/hw/cp/programs')  # the last: assembler
 if out=$(clang-format --dry-run --Werror "${sources[@]}" 2>&1); then report "clang-format" ok; else report "clang-format" FAILED "$(grep -m 20 'error:' <<<"$out")"; fi
 
 if out=$(/usr/bin/python3 hw/regs/generate.py --check 2>&1); then report "generated files" ok; else report "generated files" STALE "$out"; fi
 
-if out=$(/usr/bin/python3 hw/config/generate.py --check 2>&1 && /usr/bin/python3 driver/tools/sweep/generate.py --check 2>&1); then report "generated keys" ok; else report "generated keys" STALE "$out"; fi
+if out=$(/usr/bin/python3 hw/config/generate.py --check 2>&1 && /usr/bin/python3 hw/cluster/generate.py --check 2>&1 && /usr/bin/python3 driver/tools/sweep/generate.py --check 2>&1); then report "generated keys" ok; else report "generated keys" STALE "$out"; fi
 
 boundary() { # boundary NAME FOLDER FORBIDDEN [ALLOWED]
   local hits

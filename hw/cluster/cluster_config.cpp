@@ -125,7 +125,8 @@ class Reader {
       const ClusterKey &info = kClusterKeys[index];
       const auto found = values_.find(info.key);
       if (found == values_.end()) {
-        if (info.required) throw ConfigError(name, 0, 0, info.key, std::string("is missing, expected ") + info.expected);
+        if (info.required)
+          throw ConfigError(name, 0, 0, info.key, std::string("is missing, expected ") + info.expected);
         return;
       }
       take(found->second, info, value);
@@ -137,7 +138,9 @@ class Reader {
  private:
   [[noreturn]] static void unexpected(const Written &written, const ClusterKey &info) {
     const YAML::Node &node = written.node;
-    const std::string is = !node || node.IsNull() ? "nothing" : node.IsScalar() ? "'" + node.Scalar() + "'" : "a collection";
+    const std::string is = !node || node.IsNull() ? "nothing"
+                           : node.IsScalar()      ? "'" + node.Scalar() + "'"
+                                                  : "a collection";
     config::fail_at(node, written.file, info.key, is + ", expected " + info.expected);
   }
 
@@ -199,14 +202,17 @@ class Reader {
             text(c.pcie.credit_kib) + " KiB hold less than two packets of rdma.mtu, expected " +
                 text((2 * c.rdma.mtu + 1023) / 1024) + " or more");
     require(c.rdma.window_kib * 1024 >= c.rdma.mtu, {"rdma.window_kib"},
-            text(c.rdma.window_kib) + " KiB hold no packet of rdma.mtu, expected " + text((c.rdma.mtu + 1023) / 1024) + " or more");
+            text(c.rdma.window_kib) + " KiB hold no packet of rdma.mtu, expected " + text((c.rdma.mtu + 1023) / 1024) +
+                " or more");
     require(c.pfc.xon_kib < c.pfc.xoff_kib, {"pfc.xon_kib", "pfc.xoff_kib"},
             "expected less than pfc.xoff_kib, " + text(c.pfc.xoff_kib));
     require(c.ecn.low_kib < c.ecn.high_kib, {"ecn.low_kib", "ecn.high_kib"},
             "expected less than ecn.high_kib, " + text(c.ecn.high_kib));
-    require(!c.dcqcn.on || c.ecn.on, {"dcqcn.on", "ecn.on"}, "rate control follows marks, expected ecn.on: true with it");
+    require(!c.dcqcn.on || c.ecn.on, {"dcqcn.on", "ecn.on"},
+            "rate control follows marks, expected ecn.on: true with it");
     require(c.node.nic != "pcie" || c.node.cards % c.node.nics == 0, {"node.nics", "node.cards"},
-            text(c.node.cards) + " cards do not share " + text(c.node.nics) + " adapters evenly, expected a divisor of node.cards");
+            text(c.node.cards) + " cards do not share " + text(c.node.nics) +
+                " adapters evenly, expected a divisor of node.cards");
     require(c.node.nic == "pcie" || c.node.nics == 1, {"node.nics"}, "expected this key with node.nic: pcie only");
     require(uint64_t{c.nodes} * c.node.cards <= 65536, {"nodes", "node.cards"}, "expected at most 65536 cards");
     const uint64_t ports = network_ports(c);
@@ -230,7 +236,8 @@ class Reader {
     if (kind == "dragonfly") {
       const uint64_t per_group = uint64_t{c.topology.routers} * c.topology.ports;
       require(ports % per_group == 0, {"topology.ports", "topology.routers", "nodes"},
-              text(ports) + " network ports are not whole groups of " + text(per_group) + " (topology.routers times topology.ports)");
+              text(ports) + " network ports are not whole groups of " + text(per_group) +
+                  " (topology.routers times topology.ports)");
       const uint64_t groups = ports / per_group;
       require(groups <= 1 || uint64_t{c.topology.routers} * c.topology.global_links >= groups - 1,
               {"topology.global_links", "topology.routers"},
@@ -239,10 +246,12 @@ class Reader {
     }
     if (kind == "rail") {
       const uint32_t rails = c.node.nic == "pcie" ? c.node.nics : c.node.cards;
-      require(rails == 1 || c.topology.spines > 0 || c.node.cards > 1, {"topology.spines"}, "rails do not meet anywhere");
+      require(rails == 1 || c.topology.spines > 0 || c.node.cards > 1, {"topology.spines"},
+              "rails do not meet anywhere");
     }
-    require(!c.pfc.on || switch_room(c) , {"switch.buffer_kib", "pfc.xoff_kib", "pfc.on"},
-            "the buffer does not hold what its ports may hold before pauses take effect, expected more, or less pfc.xoff_kib");
+    require(!c.pfc.on || switch_room(c), {"switch.buffer_kib", "pfc.xoff_kib", "pfc.on"},
+            "the buffer does not hold what its ports may hold before pauses take effect, expected more, or less "
+            "pfc.xoff_kib");
   }
 
   // Without loss: each port up to its pause threshold, and what still comes until the sender has stopped.
@@ -250,8 +259,8 @@ class Reader {
     const double on_the_way = 2 * c.link.latency_ns * c.link.gbps / 8 + 2.0 * (c.rdma.mtu + 128);
     const double port = c.pfc.xoff_kib * 1024.0 + on_the_way;
     const double most_ports = c.topology.kind == "switch" ? network_ports(c)
-                              : c.topology.kind == "rail"  ? c.nodes + c.topology.spines
-                                                           : c.topology.down + c.topology.up;
+                              : c.topology.kind == "rail" ? c.nodes + c.topology.spines
+                                                          : c.topology.down + c.topology.up;
     return port * most_ports <= c.switch_.buffer_kib * 1024.0;
   }
 
@@ -322,7 +331,8 @@ std::string cluster_help(std::string_view key) {
   std::string out;
   for (const ClusterKey &info : kClusterKeys) {
     const std::string_view path = info.key;
-    if (!key.empty() && path != key && !(path.size() > key.size() && path.starts_with(key) && path[key.size()] == '.')) {
+    if (!key.empty() && path != key &&
+        !(path.size() > key.size() && path.starts_with(key) && path[key.size()] == '.')) {
       continue;
     }
     out += std::string(info.key) + "\n  " + info.doc + "\n  values: " + info.expected;

@@ -282,7 +282,8 @@ void Topology::compute_routes() {
       if (at == target || distance[at] == kFar) continue;
       for (std::uint32_t port = 0; port < vertex.ports.size(); ++port) {
         const std::uint32_t other = to(vertex.ports[port]);
-        if (edge_of(vertex.ports[port]).up && other >= first_switch_ && distance[other - first_switch_] + 1 == distance[at]) {
+        if (edge_of(vertex.ports[port]).up && other >= first_switch_ &&
+            distance[other - first_switch_] + 1 == distance[at]) {
           hops_.push_back(port);
         }
       }
@@ -315,10 +316,17 @@ std::uint32_t Topology::egress(std::uint32_t number, const Packet &packet) const
   const NetworkPort &target = network_ports_[serving_[packet.target]];
   if (target.switch_vertex == number) return edges_[target.edge].up ? target.switch_port : kNone;
   const std::uint32_t switches = static_cast<std::uint32_t>(vertices_.size()) - first_switch_;
-  const std::size_t entry =
-      std::size_t{number - first_switch_} * switches + (target.switch_vertex - first_switch_);
+  const std::size_t entry = std::size_t{number - first_switch_} * switches + (target.switch_vertex - first_switch_);
   const std::uint32_t begin = hop_begin_[entry], count = hop_begin_[entry + 1] - begin;
-  if (count == 0) return kNone;
+  if (count == 0) {
+    // Rails that meet only in the nodes: by any adapter of the target's node, then over its PCIe switch.
+    const std::uint32_t per_node = static_cast<std::uint32_t>(network_ports_.size()) / config_.nodes;
+    for (std::uint32_t nic = 0; config_.node.nic == "pcie" && nic < per_node; ++nic) {
+      const NetworkPort &port = network_ports_[node * per_node + nic];
+      if (port.switch_vertex == number && edges_[port.edge].up) return port.switch_port;
+    }
+    return kNone;
+  }
   return hops_[begin + (count == 1 ? 0 : mixed(std::uint64_t{packet.flow} << 32 | number) % count)];
 }
 

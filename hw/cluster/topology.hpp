@@ -86,7 +86,9 @@ class Topology final : public Router {
   void add_rails();
   LinkParams network_link() const;
   LinkParams pcie_link() const;
-  std::uint32_t network_switch(std::string name) { return add_vertex(Vertex::Kind::network_switch, std::move(name), 0); }
+  std::uint32_t network_switch(std::string name) {
+    return add_vertex(Vertex::Kind::network_switch, std::move(name), 0);
+  }
   void check_reachable() const;
 
   ClusterConfig config_;
@@ -94,18 +96,18 @@ class Topology final : public Router {
   std::vector<Vertex> vertices_;
   std::vector<Edge> edges_;
   struct NetworkPort {
-    std::uint32_t vertex = 0;          // adapter or card
-    std::uint32_t switch_vertex = 0;   // that it hangs on
+    std::uint32_t vertex = 0;         // adapter or card
+    std::uint32_t switch_vertex = 0;  // that it hangs on
     std::uint32_t switch_port = 0;
     std::uint32_t edge = 0;
     std::uint32_t own_port = 0;  // of the adapter or card
   };
   std::vector<NetworkPort> network_ports_;
-  std::vector<std::uint32_t> serving_;        // network port of a card
-  std::uint32_t first_switch_ = 0;            // network switches are the vertices from here on
-  std::vector<std::uint32_t> hop_begin_;      // [switch * switches + target switch]
-  std::vector<std::uint32_t> hops_;           // ports
-  std::vector<std::uint32_t> group_sizes_;    // ranks of a group, by level of the topology
+  std::vector<std::uint32_t> serving_;      // network port of a card
+  std::uint32_t first_switch_ = 0;          // network switches are the vertices from here on
+  std::vector<std::uint32_t> hop_begin_;    // [switch * switches + target switch]
+  std::vector<std::uint32_t> hops_;         // ports
+  std::vector<std::uint32_t> group_sizes_;  // ranks of a group, by level of the topology
   std::vector<std::string> group_names_;
 };
 

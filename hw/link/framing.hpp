@@ -6,14 +6,15 @@
 
 namespace cx::hw::net {
 
-// Ethernet: RoCEv2, every packet with preamble and start 8, gap 12, Ethernet header 14 and check sequence 4 (IEEE 802.3), IPv4 20,
-// UDP 8, base transport header 12, invariant CRC 4 (InfiniBand Architecture Specification, annex A17).
-// PCIe: the payload in write packets of at most `mps` bytes, each with a header of 16 bytes (4 DW) and, below generation 6, 8
-// bytes of framing, sequence number and LCRC; what has no payload goes as one such packet with a doubleword.
+// Ethernet: RoCEv2, every packet with preamble and start 8, gap 12, Ethernet header 14 and check sequence 4 (IEEE
+// 802.3), IPv4 20, UDP 8, base transport header 12, invariant CRC 4 (InfiniBand Architecture Specification, annex A17).
+// PCIe: the payload in write packets of at most `mps` bytes, each with a header of 16 bytes (4 DW) and, below
+// generation 6, 8 bytes of framing, sequence number and LCRC; what has no payload goes as one such packet with a
+// doubleword.
 struct Framing {
   enum class Kind : std::uint8_t { ethernet, pcie };
   Kind kind = Kind::ethernet;
-  std::uint32_t mps = 256;           // pcie: bytes
+  std::uint32_t mps = 256;             // pcie: bytes
   std::uint32_t packet_overhead = 24;  // pcie: bytes a packet, header included
 
   static constexpr std::uint32_t kRocePerPacket = 8 + 12 + 14 + 4 + 20 + 8 + 12 + 4;

@@ -94,10 +94,12 @@ void Link::try_send() {
     Packet *second = pool_.copy(*packet);
     second->charged = 0;
     second->ingress = static_cast<std::uint32_t>(epoch_);
-    queue_.after(time + params_.latency + params_.receiver_delay, *this, kArrived, reinterpret_cast<std::uintptr_t>(second));
+    queue_.after(time + params_.latency + params_.receiver_delay, *this, kArrived,
+                 reinterpret_cast<std::uintptr_t>(second));
   }
   packet->ingress = static_cast<std::uint32_t>(epoch_);
-  queue_.after(time + params_.latency + params_.receiver_delay + extra, *this, kArrived, reinterpret_cast<std::uintptr_t>(packet));
+  queue_.after(time + params_.latency + params_.receiver_delay + extra, *this, kArrived,
+               reinterpret_cast<std::uintptr_t>(packet));
 }
 
 void Link::on_event(std::uint32_t what, std::uint64_t argument) {

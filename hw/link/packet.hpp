@@ -15,11 +15,11 @@ enum class Opcode : std::uint8_t { send, write, read_request, read_response, ato
 
 struct Packet {
   enum class Kind : std::uint8_t {
-    data,                 // ordered by `sequence`
-    acknowledge,          // everything before `sequence` has arrived
-    negative,             // everything before `sequence` has arrived, it has not and a later one has
-    refuse,               // the message of `sequence` is refused with `fault`
-    congestion            // congestion notification
+    data,         // ordered by `sequence`
+    acknowledge,  // everything before `sequence` has arrived
+    negative,     // everything before `sequence` has arrived, it has not and a later one has
+    refuse,       // the message of `sequence` is refused with `fault`
+    congestion    // congestion notification
   };
   Kind kind = Kind::data;
   Opcode opcode = Opcode::send;
@@ -27,22 +27,22 @@ struct Packet {
   bool has_immediate = false;
   bool marked = false;  // congestion experienced
   std::uint8_t fault = 0;
-  std::uint8_t header_extra = 0;  // bytes of extended transport headers (RETH, AETH, atomic, immediate)
-  std::uint32_t payload = 0;      // bytes
+  std::uint8_t header_extra = 0;               // bytes of extended transport headers (RETH, AETH, atomic, immediate)
+  std::uint32_t payload = 0;                   // bytes
   std::uint32_t source = 0, target = 0;        // endpoints
   std::uint32_t source_qp = 0, target_qp = 0;  // of their endpoint
   std::uint32_t flow = 0;                      // what equal-cost routes are chosen by (UDP source port)
   std::uint32_t immediate = 0;
-  std::uint64_t sequence = 0;  // its low 24 bits are BTH's packet sequence number
-  std::uint64_t selective = 0; // acknowledge: this one has arrived, too
-  std::uint64_t credits = 0;   // acknowledge: receives that were posted since the connection was made
-  std::uint64_t message = 0;   // data: number of its request among the sender's of this queue pair
-  std::uint64_t receive = 0;   // SEND: number of the receive that it consumes
-  std::uint64_t offset = 0;    // of the payload in the message
-  std::uint64_t length = 0;    // of the message
-  std::uint64_t address = 0;   // remote, of the message
-  std::uint32_t key = 0;       // remote
-  std::uint32_t request = 0;   // read, atomic: number of the request that a response belongs to
+  std::uint64_t sequence = 0;              // its low 24 bits are BTH's packet sequence number
+  std::uint64_t selective = 0;             // acknowledge: this one has arrived, too
+  std::uint64_t credits = 0;               // acknowledge: receives that were posted since the connection was made
+  std::uint64_t message = 0;               // data: number of its request among the sender's of this queue pair
+  std::uint64_t receive = 0;               // SEND: number of the receive that it consumes
+  std::uint64_t offset = 0;                // of the payload in the message
+  std::uint64_t length = 0;                // of the message
+  std::uint64_t address = 0;               // remote, of the message
+  std::uint32_t key = 0;                   // remote
+  std::uint32_t request = 0;               // read, atomic: number of the request that a response belongs to
   std::uint64_t operand = 0, compare = 0;  // atomic: swap or add value, compare; response: former value
   bool is_swap = false;
   const std::byte *data = nullptr;  // payload; null where only time counts

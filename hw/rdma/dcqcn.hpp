@@ -1,4 +1,5 @@
-// Rate control of a queue pair: DCQCN (Zhu et al., "Congestion Control for Large-Scale RDMA Deployments", SIGCOMM 2015).
+// Rate control of a queue pair: DCQCN (Zhu et al., "Congestion Control for Large-Scale RDMA Deployments", SIGCOMM
+// 2015).
 #ifndef HW_RDMA_DCQCN_HPP
 #define HW_RDMA_DCQCN_HPP
 
@@ -10,20 +11,21 @@ namespace cx::hw::net {
 
 struct DcqcnParams {
   bool on = false;
-  double gain = 1.0 / 256;                     // g
-  Ps alpha_timer = 55'000'000;                 // without a notification alpha decays
-  Ps increase_timer = 55'000'000;              // T
-  std::uint64_t increase_bytes = 10'000'000;   // B
-  unsigned fast_recovery = 5;                  // F, steps
-  double additive = 40e6 / 8;                  // bytes per second
-  double hyper = 400e6 / 8;                    // bytes per second
-  double least = 100e6 / 8;                    // bytes per second
-  Ps notification_interval = 50'000'000;       // a receiver sends one at most so often for a queue pair
+  double gain = 1.0 / 256;                    // g
+  Ps alpha_timer = 55'000'000;                // without a notification alpha decays
+  Ps increase_timer = 55'000'000;             // T
+  std::uint64_t increase_bytes = 10'000'000;  // B
+  unsigned fast_recovery = 5;                 // F, steps
+  double additive = 40e6 / 8;                 // bytes per second
+  double hyper = 400e6 / 8;                   // bytes per second
+  double least = 100e6 / 8;                   // bytes per second
+  Ps notification_interval = 50'000'000;      // a receiver sends one at most so often for a queue pair
 };
 
 class Dcqcn {
  public:
-  Dcqcn(const DcqcnParams &params, double line_rate) : params_(params), line_(line_rate), rate_(line_rate), target_(line_rate) {}
+  Dcqcn(const DcqcnParams &params, double line_rate)
+      : params_(params), line_(line_rate), rate_(line_rate), target_(line_rate) {}
 
   double rate() const { return rate_; }
   double alpha() const { return alpha_; }

@@ -64,7 +64,7 @@ struct Nic::QueuePair {
   std::uint64_t first_request = 0, next_request = 0;  // next: the first that is not on its way
 
   // Outgoing stream.
-  std::deque<Message> messages;  // not acknowledged as a whole
+  std::deque<Message> messages;                                      // not acknowledged as a whole
   std::uint64_t next = 0, unacknowledged = 0, end = 0, highest = 0;  // sequences
   std::size_t cursor = 0;                                            // message of `next`
   std::deque<bool> selected;                                         // selective repeat: of `unacknowledged` onwards
@@ -180,8 +180,8 @@ void Nic::post_send(std::uint32_t number, const SendRequest &request) {
   if (atomic) entry.wanted.bytes = 8;
   entry.eligible = queue_.now() + params_.message_time;
   std::byte *memory = nullptr;
-  const auto verdict = regions_.find(request.key, request.address, entry.wanted.bytes,
-                                     answers ? unsigned{kLocalWrite} : 0u, &memory);
+  const auto verdict =
+      regions_.find(request.key, request.address, entry.wanted.bytes, answers ? unsigned{kLocalWrite} : 0u, &memory);
   const std::uint64_t index = qp.first_request + qp.requests.size();
   entry.local = answers ? memory : nullptr;
   entry.source = answers ? nullptr : memory;
@@ -194,8 +194,8 @@ void Nic::post_receive(std::uint32_t number, const ReceiveRequest &request, bool
   QueuePair &qp = pair(number);
   std::byte *memory = nullptr;
   Status status = qp.failed ? Status::flushed : Status::success;
-  if (!qp.failed && regions_.find(request.key, request.address, request.bytes, kLocalWrite, &memory) !=
-                        MemoryRegions::Verdict::ok) {
+  if (!qp.failed &&
+      regions_.find(request.key, request.address, request.bytes, kLocalWrite, &memory) != MemoryRegions::Verdict::ok) {
     status = Status::local_protection;
   }
   if (status != Status::success) {
@@ -362,7 +362,8 @@ Packet *Nic::build(QueuePair &qp) {
   if (qp.rate && qp.rate->limited()) {
     const std::uint64_t wire = ports_[qp.port].out->wire_bytes(*packet);
     qp.rate->sent(wire);
-    qp.next_time = std::max(qp.next_time, queue_.now()) + static_cast<Ps>(static_cast<double>(wire) * 1e12 / qp.rate->rate());
+    qp.next_time =
+        std::max(qp.next_time, queue_.now()) + static_cast<Ps>(static_cast<double>(wire) * 1e12 / qp.rate->rate());
   }
   if (!qp.timer) arm(qp);
   return packet;
@@ -503,8 +504,8 @@ bool Nic::process(QueuePair &qp, const Packet &packet) {
   const auto received = [&] {
     const ReceiveRequest receive = qp.receives.front();
     qp.receives.pop_front();
-    complete(*qp.receive_queue, {receive.id, Status::success, true, qp.number, packet.length, packet.has_immediate,
-                                 packet.immediate});
+    complete(*qp.receive_queue,
+             {receive.id, Status::success, true, qp.number, packet.length, packet.has_immediate, packet.immediate});
   };
   switch (packet.opcode) {
     case Opcode::send:
@@ -599,8 +600,8 @@ bool Nic::process(QueuePair &qp, const Packet &packet) {
 void Nic::advance_acknowledged(QueuePair &qp, std::uint64_t sequence) {
   if (sequence <= qp.unacknowledged) return;
   const std::uint64_t advance = sequence - qp.unacknowledged;
-  qp.selected.erase(qp.selected.begin(),
-                    qp.selected.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(advance, qp.selected.size())));
+  qp.selected.erase(qp.selected.begin(), qp.selected.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(
+                                                                   advance, qp.selected.size())));
   qp.unacknowledged = sequence;
   qp.retries = 0;
   while (!qp.repeats.empty() && qp.repeats.front() < sequence) qp.repeats.pop_front();

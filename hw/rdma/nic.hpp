@@ -21,25 +21,25 @@ namespace cx::hw::net {
 enum class Recovery : std::uint8_t { go_back_n, selective_repeat };
 
 struct RdmaParams {
-  std::uint32_t mtu = 4096;             // payload bytes of a packet
+  std::uint32_t mtu = 4096;              // payload bytes of a packet
   std::uint64_t window_bytes = 1 << 20;  // sent and not acknowledged, of a queue pair
   Recovery recovery = Recovery::go_back_n;
-  std::uint32_t ack_packets = 16;       // acknowledged together, or fewer at a message's end
-  Ps retransmit = 4'000'000'000;        // without progress
-  unsigned retries = 7;                 // without progress, then the queue pair fails
-  Ps message_time = 0;                  // from posting to the first packet
-  Ps completion_time = 0;               // from the last packet to the completion
+  std::uint32_t ack_packets = 16;  // acknowledged together, or fewer at a message's end
+  Ps retransmit = 4'000'000'000;   // without progress
+  unsigned retries = 7;            // without progress, then the queue pair fails
+  Ps message_time = 0;             // from posting to the first packet
+  Ps completion_time = 0;          // from the last packet to the completion
   DcqcnParams dcqcn;
 };
 
 enum class Status : std::uint8_t {
   success,
-  local_length,       // a message is longer than the receive that it found
-  local_protection,   // wrong key or range in one's own memory
-  remote_access,      // wrong key, range or right in the other's memory
-  remote_invalid,     // the other cannot take the request: receive too short, atomic that is not aligned
-  retry_exceeded,     // the other does not answer
-  flushed             // was waiting when its queue pair failed
+  local_length,      // a message is longer than the receive that it found
+  local_protection,  // wrong key or range in one's own memory
+  remote_access,     // wrong key, range or right in the other's memory
+  remote_invalid,    // the other cannot take the request: receive too short, atomic that is not aligned
+  retry_exceeded,    // the other does not answer
+  flushed            // was waiting when its queue pair failed
 };
 const char *to_string(Status status);
 
@@ -48,9 +48,9 @@ enum class Verb : std::uint8_t { send, write, read, fetch_add, compare_swap };
 struct SendRequest {
   std::uint64_t id = 0;  // given back in the completion
   Verb verb = Verb::send;
-  std::uint64_t address = 0;  // local: source, or target of read and atomics (8 bytes)
-  std::uint32_t key = 0;      // local
-  std::uint64_t bytes = 0;    // atomics: 8
+  std::uint64_t address = 0;         // local: source, or target of read and atomics (8 bytes)
+  std::uint32_t key = 0;             // local
+  std::uint64_t bytes = 0;           // atomics: 8
   std::uint64_t remote_address = 0;  // write, read, atomics
   std::uint32_t remote_key = 0;
   bool has_immediate = false;  // send, write; a write with one consumes a receive

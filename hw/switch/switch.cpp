@@ -49,7 +49,8 @@ void Switch::receive(Packet *packet, std::uint32_t port) {
   Port &in = ports_[port];
   if (packet->charged == 0) {  // memory of a link with credits is that link's own
     const std::uint64_t free = params_.buffer_bytes - std::min(params_.buffer_bytes, used_);
-    const bool over_share = !params_.pfc && static_cast<double>(out.queued) >= params_.share * static_cast<double>(free);
+    const bool over_share =
+        !params_.pfc && static_cast<double>(out.queued) >= params_.share * static_cast<double>(free);
     if (bytes > free || over_share) return drop(packet, port);
     used_ += bytes;
     counters_.peak_buffer = std::max(counters_.peak_buffer, used_);

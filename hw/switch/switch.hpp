@@ -17,7 +17,8 @@ struct SwitchParams {
   double share = 1;  // an egress queue may grow to `share` times the free buffer (without flow control)
   bool pfc = false;
   std::uint64_t xoff_bytes = 0, xon_bytes = 0;  // of an ingress: pause above, resume at or below
-  // Congestion marks: none below `ecn_low` bytes in the egress queue, then rising to `ecn_chance` at `ecn_high`, all above.
+  // Congestion marks: none below `ecn_low` bytes in the egress queue, then rising to `ecn_chance` at `ecn_high`, all
+  // above.
   bool ecn = false;
   std::uint64_t ecn_low = 0, ecn_high = 0;
   double ecn_chance = 0;
@@ -58,8 +59,8 @@ class Switch final : public PacketSource, public PacketReceiver {
   struct Port {
     Link *out = nullptr, *in = nullptr;
     PacketQueue control, data;
-    std::uint64_t queued = 0;   // bytes of `data`
-    std::uint64_t holds = 0;    // bytes that came by this port and have not left
+    std::uint64_t queued = 0;  // bytes of `data`
+    std::uint64_t holds = 0;   // bytes that came by this port and have not left
     bool pausing = false;
   };
   void drop(Packet *packet, std::uint32_t port);

@@ -1,8 +1,9 @@
 // Links alone: bytes on the wire, time, errors, credits, pauses.
+#include "hw/link/link.hpp"
+
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "hw/link/link.hpp"
 #include "hw/pcie/link.hpp"
 #include "tb/common/csv_columns.hpp"
 #include "tb/common/data.hpp"

@@ -189,8 +189,10 @@ TEST_CASE("wrong keys, ranges and rights fail on the right side") {
       {"below the region", [](Pair &, SendRequest &r) { r.remote_address = Card::kBase - 1; }, Status::remote_access},
       {"beyond the region", [](Pair &p, SendRequest &r) { r.remote_address = Card::kBase + p.b.memory.size() - 99; },
        Status::remote_access},
-      {"address wraps", [](Pair &, SendRequest &r) { r.remote_address = ~std::uint64_t{0} - 10; }, Status::remote_access},
-      {"removed region", [](Pair &p, SendRequest &) { REQUIRE(p.b.nic.memory().remove(p.b.key)); }, Status::remote_access},
+      {"address wraps", [](Pair &, SendRequest &r) { r.remote_address = ~std::uint64_t{0} - 10; },
+       Status::remote_access},
+      {"removed region", [](Pair &p, SendRequest &) { REQUIRE(p.b.nic.memory().remove(p.b.key)); },
+       Status::remote_access},
       {"no right",
        [](Pair &p, SendRequest &r) {
          r.remote_key = p.b.nic.memory().add(p.b.memory.data(), Card::kBase, p.b.memory.size(), kLocalWrite);
@@ -235,7 +237,8 @@ TEST_CASE("atomics need alignment and their right") {
     Pair pair;
     SendRequest add = pair.a.request(Verb::fetch_add, 1, 0, 8);
     add.remote_address = Card::kBase + (aligned ? 0 : 4);
-    add.remote_key = aligned ? pair.b.nic.memory().add(pair.b.memory.data(), Card::kBase, 64, kRemoteWrite) : pair.b.key;
+    add.remote_key =
+        aligned ? pair.b.nic.memory().add(pair.b.memory.data(), Card::kBase, 64, kRemoteWrite) : pair.b.key;
     pair.a.nic.post_send(pair.a.qp, add);
     pair.run();
     const auto sent = pair.a.take(pair.a.sent);
