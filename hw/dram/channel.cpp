@@ -51,27 +51,59 @@ DramCounts &DramCounts::operator+=(const DramCounts &other) {
   return *this;
 }
 
-DramChannel::Ring::Ring(std::uint32_t wanted)
-    : entries(std::bit_ceil(wanted)), mask(std::bit_ceil(wanted) - 1), capacity(wanted) {}
+DramChannel::Ring::Ring(std::uint32_t wanted) : entries(4 * wanted), capacity(wanted) {}
 
-void DramChannel::Ring::append(const Command &command) {
-  entries[(begin + size) & mask] = command;
-  if (full()) {
-    ++begin;
-  } else {
-    ++size;
+// For so many commands more behind the last.
+void DramChannel::Ring::make_room(std::uint32_t count) {
+  if (size + count > capacity) {
+    const std::uint32_t gone = size + count - capacity;
+    begin += gone;
+    size -= gone;
+    marks = gone < 64 ? marks >> gone : 0;
+    falling = gone < 64 ? falling >> gone : 0;
   }
+  if (begin + size + count <= entries.size()) return;
+  std::copy(entries.begin() + begin, entries.begin() + begin + size, entries.begin());
+  begin = 0;
 }
 
-void DramChannel::Ring::insert(const Command &command, std::uint32_t position) {
-  if (full()) {
-    ++begin;
-    --size;
-    --position;  // the floors let nothing be placed before the oldest that is known
-  }
-  for (std::uint32_t i = size; i > position; --i) (*this)[i] = (*this)[i - 1];
-  (*this)[position] = command;
+DramChannel::Command *DramChannel::Ring::append(std::uint32_t count) {
+  make_room(count);
+  Command *const first = entries.data() + begin + size;
+  size += count;
+  return first;
+}
+
+std::uint32_t DramChannel::Ring::insert(const Command &command, std::uint32_t position) {
+  if (full()) --position;  // the floors let nothing be placed before the oldest that is known
+  make_room(1);
+  Command *const at = entries.data() + begin + position;
+  std::copy_backward(at, entries.data() + begin + size, entries.data() + begin + size + 1);
+  *at = command;
   ++size;
+  const std::uint64_t below = (std::uint64_t{1} << position) - 1;
+  const auto open = [&](std::uint64_t bits) { return (bits & below) | (bits & ~below) << 1; };
+  marks = open(marks);
+  falling = open(falling);
+  return position;
+}
+
+std::uint32_t DramChannel::Ring::behind(Ticks time) const {
+  const Command *const first = entries.data() + begin;
+  if (falling != 0) {
+    std::uint32_t position = size;
+    while (position > 0 && first[position - 1].at > time) --position;
+    return position;
+  }
+  if (size == 0 || first[size - 1].at <= time) return size;
+  std::uint32_t low = 0;
+  for (std::uint32_t count = size; count > 0;) {
+    const std::uint32_t half = count / 2;
+    const bool up = first[low + half].at <= time;
+    low = up ? low + half + 1 : low;
+    count = up ? count - half - 1 : half;
+  }
+  return low;
 }
 
 DramChannel::Releases::Releases(std::uint32_t slots)
@@ -87,6 +119,10 @@ void DramChannel::Releases::push(Ticks time) {
     if (time <= times[begin & mask]) return;
     ++begin;
     --size;
+  }
+  if (time >= last()) {
+    times[(begin + size++) & mask] = time;
+    return;
   }
   std::uint32_t i = size++;
   for (; i > 0 && times[(begin + i - 1) & mask] > time; --i) times[(begin + i) & mask] = times[(begin + i - 1) & mask];
@@ -108,6 +144,7 @@ DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry,
       other_rank_(timing.burst + timing.cs),
       nearest_(std::min<Ticks>(timing.ccd_s, timing.ccd_s_wr)),
       widest_(std::max<Ticks>({timing.ccd_l, timing.ccd_l_wr, other_rank_})),
+      window_(static_cast<std::uint32_t>((widest_ + nearest_ - 1) / nearest_ + 1)),
       banks_(geometry.all_banks()),
       cas_(kMemory),
       activates_(geometry.ranks, Ring(kActivates)),
@@ -176,12 +213,44 @@ DramChannel::Slot DramChannel::append_cas(Direction direction, Ticks at, std::ui
   return slot;
 }
 
+// A command that follows its neighbour of the same direction at `nearest_`, and not because of its bank group, is
+// plain. Nothing fits before it, and where all within `widest_` are plain, a search comes out of it at the same time
+// whatever led to it: at its own, or ccd_l behind the last burst of the group. So the search may go on from the last
+// plain one.
+void DramChannel::skip_plain(Direction direction, std::uint32_t group, Slot &slot) const {
+  const std::uint32_t position = slot.position;
+  if (position == cas_.size || position < window_ || window_ >= kMemory) return;
+  const std::uint64_t window = (std::uint64_t{1} << window_) - 1;
+  if ((~cas_.marks >> (position + 1 - window_) & window) != 0) return;
+  const Command &here = cas_[position];
+  if (here.direction == direction && rank_of(here.group) != rank_of(group)) return;
+  const auto more = static_cast<std::uint32_t>(std::countr_one(cas_.marks >> position));
+  if (more < 2) return;
+  slot.position = position + more - 1;
+  slot.at = cas_[slot.position - 1].at;
+}
+
+void DramChannel::mark_cas(std::uint32_t from, std::uint32_t to) {
+  to = std::min(to, cas_.size);
+  for (std::uint32_t i = std::max(from, 1u); i < to; ++i) {
+    const Command &left = cas_[i - 1];
+    const Command &right = cas_[i];
+    const std::uint64_t bit = std::uint64_t{1} << i;
+    const bool plain =
+        right.at == left.at + nearest_ && right.direction == left.direction && right.reason != DramLoss::bank_group;
+    cas_.marks = plain ? cas_.marks | bit : cas_.marks & ~bit;
+    cas_.falling = right.at < left.at ? cas_.falling | bit : cas_.falling & ~bit;
+  }
+  cas_.marks &= ~std::uint64_t{1};
+  cas_.falling &= ~std::uint64_t{1};
+}
+
 DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason) const {
   const Ticks from = std::max(ready, cas_floor_);
   if (cas_.size == 0 || from >= dense_from_) return append_cas(direction, from, group, reason);
-  Slot slot{from, cas_.size, 0, reason};
-  while (slot.position > 0 && cas_[slot.position - 1].at > slot.at) --slot.position;
+  Slot slot{from, cas_.behind(from), 0, reason};
   for (;;) {
+    skip_plain(direction, group, slot);
     const std::uint32_t position = slot.position;
     if (position == cas_.size) return append_cas(direction, slot.at, group, slot.reason);
     const Command &right = cas_[position];
@@ -215,7 +284,7 @@ DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::u
 // burst.
 bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group) const {
   slot.pushed = 0;
-  std::uint32_t settled = 0;
+  Ticks unsettled = slot.at;  // the last that gave way
   const auto moved = [&](std::uint32_t i) {
     return cas_[i].at + (i < slot.position + slot.pushed ? cas_push_[i - slot.position] : 0);
   };
@@ -234,11 +303,10 @@ bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group)
     }
     const Ticks push = at - later.at;
     if (push > (later.direction == direction ? nearest_ : nearest_ / 2)) return false;
-    if (push == 0 && later.at >= slot.at + widest_) {
-      if (++settled > 8) break;
-    }
+    if (push == 0 && later.at >= unsettled + widest_ && cas_.falling == 0) break;
     cas_push_[i - slot.position] = push;
     slot.pushed = i - slot.position + 1;
+    if (push > 0) unsettled = std::max(unsettled, at);
   }
   return true;
 }
@@ -256,6 +324,7 @@ bool DramChannel::push_activates(Slot &slot, std::uint32_t group) const {
   }
   times[count] = slot.at;
   groups[count++] = group;
+  std::uint32_t unmoved = 0;  // in a row
   for (std::uint32_t i = position; i < ring.size; ++i, ++count) {
     Ticks at =
         std::max(ring[i].at, times[count - 1] + (groups[count - 1] == ring[i].group ? timing_.rrd_l : timing_.rrd_s));
@@ -267,8 +336,21 @@ bool DramChannel::push_activates(Slot &slot, std::uint32_t group) const {
     if (push > timing_.faw / 2) return false;
     activate_push_[i - position] = push;
     slot.pushed = i - position + 1;
+    unmoved = push == 0 ? unmoved + 1 : 0;
+    if (unmoved == 4) break;  // those behind had room before
   }
   return true;
+}
+
+// An activate that is as early as the one before it or the fourth before it let it is tight: none fits before it.
+void DramChannel::mark_activates(Ring &ring, std::uint32_t from, std::uint32_t to) const {
+  to = std::min(to, ring.size);
+  for (std::uint32_t i = from; i < to; ++i) {
+    const bool tight = (i >= 1 && ring[i].at <= ring[i - 1].at + timing_.rrd_s) ||
+                       (i >= 4 && ring[i].at <= ring[i - 4].at + timing_.faw);
+    const std::uint64_t bit = std::uint64_t{1} << i;
+    ring.marks = tight ? ring.marks | bit : ring.marks & ~bit;
+  }
 }
 
 DramChannel::Slot DramChannel::find_activate(Ticks ready, std::uint32_t group) const {
@@ -276,16 +358,26 @@ DramChannel::Slot DramChannel::find_activate(Ticks ready, std::uint32_t group) c
   const Ring &ring = activates_[rank];
   const auto apart = [&](std::uint32_t i) -> Ticks { return ring[i].group == group ? timing_.rrd_l : timing_.rrd_s; };
   Slot slot{std::max(ready, activate_floor_[rank]), ring.size, 0, DramLoss::row};
-  while (slot.position > 0 && ring[slot.position - 1].at > slot.at) --slot.position;
+  slot.position = ring.behind(slot.at);
   for (;;) {
+    // Rings of activates are shorter than their marks.
+    slot.position += static_cast<std::uint32_t>(std::countr_one(ring.marks >> slot.position));
     const std::uint32_t position = slot.position;
-    Ticks next = slot.at;
+    Ticks next = position == 0 ? slot.at : std::max(slot.at, ring[position - 1].at);
     for (std::uint32_t i = position; i > 0 && ring[i - 1].at + timing_.rrd_l > slot.at; --i) {
       next = std::max(next, ring[i - 1].at + apart(i - 1));
     }
     if (position >= 4) next = std::max(next, ring[position - 4].at + timing_.faw);
-    if (next == slot.at && push_activates(slot, group)) return slot;
-    if (next == slot.at) next = ring[position].at + apart(position);
+    if (position == ring.size) {
+      slot.at = next;
+      slot.pushed = 0;
+      return slot;
+    }
+    if (next < ring[position].at) {
+      slot.at = next;
+      if (push_activates(slot, group)) return slot;
+      next = ring[position].at + apart(position);
+    }
     slot.at = next;
     while (slot.position < ring.size && ring[slot.position].at <= slot.at) ++slot.position;
   }
@@ -295,7 +387,10 @@ void DramChannel::put_activate(const Slot &slot, std::uint32_t group) {
   const std::uint32_t rank = rank_of(group);
   Ring &ring = activates_[rank];
   for (std::uint32_t i = 0; i < slot.pushed; ++i) ring[slot.position + i].at += activate_push_[i];
-  ring.insert({slot.at, group, reading, DramLoss::idle}, slot.position);
+  const std::uint32_t position = ring.insert({slot.at, group, reading, DramLoss::idle}, slot.position);
+  // The four behind the last that gave way are among the pushed. The first four of a full ring have lost those before
+  // them, but nothing is placed there.
+  mark_activates(ring, position, position + slot.pushed + 1);
   // Four of those that are known are before any later one.
   if (ring.full()) activate_floor_[rank] = std::max(activate_floor_[rank], ring[3].at);
 }
@@ -337,7 +432,8 @@ void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t g
     }
     dense_from_ = dense;
   }
-  cas_.insert({slot.at, group, direction, reason}, slot.position);
+  const std::uint32_t position = cas_.insert({slot.at, group, direction, reason}, slot.position);
+  mark_cas(position, position + slot.pushed + 2);
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   note(direction, group, slot.at);
 }
@@ -466,9 +562,10 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const auto at = [&](Ticks k) { return last + (k + 1) * step; };
   const auto bank_at = [&](Ticks k) { return bank_of(strip, i + static_cast<std::uint32_t>(k)); };
   const DramLoss reason = step > timing_.burst ? DramLoss::bank_group : DramLoss::idle;
-  for (Ticks k = count > kMemory ? count - kMemory : 0; k < count; ++k) {
-    cas_.append({at(k), group_of(bank_at(k)), direction, reason});
-  }
+  const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, kMemory));
+  Command *command = cas_.append(kept);
+  for (Ticks k = count - kept; k < count; ++k) *command++ = {at(k), group_of(bank_at(k)), direction, reason};
+  mark_cas(cas_.size - kept, cas_.size);
   if (step > nearest_) dense_from_ = at(count - 1);
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   Releases &releases = direction == reading ? reads_ : writes_;

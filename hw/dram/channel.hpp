@@ -97,22 +97,31 @@ class DramChannel {
     Direction direction = reading;
     DramLoss reason = DramLoss::idle;  // of the idle bus before it
   };
-  // The last commands in order of time.
+  // The last commands, in order of time but where one gave way past its neighbour of the other direction. They are
+  // consecutive in memory.
   struct Ring {
     std::vector<Command> entries;
-    std::uint32_t mask = 0;
     std::uint32_t begin = 0;
     std::uint32_t size = 0;
     std::uint32_t capacity = 0;
+    // One bit for each command, kept by who owns the ring: CAS: `plain`, ACT: `tight`; `falling`: is before its left.
+    std::uint64_t marks = 0;
+    std::uint64_t falling = 0;
 
     explicit Ring(std::uint32_t wanted);
-    Command &operator[](std::uint32_t i) { return entries[(begin + i) & mask]; }
-    const Command &operator[](std::uint32_t i) const { return entries[(begin + i) & mask]; }
+    Command &operator[](std::uint32_t i) { return entries[begin + i]; }
+    const Command &operator[](std::uint32_t i) const { return entries[begin + i]; }
     const Command &back() const { return (*this)[size - 1]; }
     bool full() const { return size == capacity; }
-    // Keep order; the oldest falls out when full. append(): behind all others.
-    void append(const Command &command);
-    void insert(const Command &command, std::uint32_t position);
+    // Keep order; the oldest fall out when full. Marks move along, those of new ones are clear. append(): for `count`
+    // behind all others, at most `capacity`; returns the first, to be written. insert() returns where it put it.
+    Command *append(std::uint32_t count);
+    std::uint32_t insert(const Command &command, std::uint32_t position);
+    // The first that is later than `time` behind all that are not, as seen from the end.
+    std::uint32_t behind(Ticks time) const;
+
+   private:
+    void make_room(std::uint32_t count);
   };
   // The largest release times of one direction: of n slots one is free from the n-th largest on.
   struct Releases {
@@ -165,6 +174,9 @@ class DramChannel {
   bool push_cas(Direction direction, Slot &slot, std::uint32_t group) const;
   bool push_activates(Slot &slot, std::uint32_t group) const;
   void put_cas(Direction direction, const Slot &slot, std::uint32_t group, Ticks earliest);
+  void mark_cas(std::uint32_t from, std::uint32_t to);
+  void mark_activates(Ring &ring, std::uint32_t from, std::uint32_t to) const;
+  void skip_plain(Direction direction, std::uint32_t group, Slot &slot) const;
   void put_activate(const Slot &slot, std::uint32_t group);
   void refresh_up_to(Ticks time);
   void one_refresh();
@@ -187,6 +199,7 @@ class DramChannel {
   Ticks other_rank_;
   Ticks nearest_;  // shortest and longest time between bursts of one direction
   Ticks widest_;
+  std::uint32_t window_;  // commands at `nearest_` within `widest_`, and one more
 
   std::vector<Bank> banks_;
   std::array<std::vector<Ticks>, 2> group_last_;  // last CAS + 1; 0: none

@@ -123,7 +123,7 @@ void AddressMapping::read_mapping(std::string_view mapping) {
     const Field field = word->field;
     const auto width = static_cast<std::uint32_t>(
         word->width >= 0 ? word->width : static_cast<std::int64_t>(field_bits(field)) - given[field]);
-    if (width > 0) segments_.push_back({field, shift, width, placed[field]});
+    if (width > 0) segments_.push_back({field, shift, (std::uint64_t{1} << width) - 1, width, placed[field]});
     placed[field] += width;
     shift += width;
   }
@@ -141,8 +141,9 @@ void AddressMapping::read_hash(std::string_view hash) {
     for (const Hash &other : hashes_) {
       if (other.field == field) refuse("'" + std::string(word) + "' is given twice");
     }
-    hashes_.push_back({field, shift});
-    shift += static_cast<std::uint32_t>(field_bits(field));
+    const auto width = static_cast<std::uint32_t>(field_bits(field));
+    hashes_.push_back({field, shift, (1u << width) - 1});
+    shift += width;
   }
 }
 
@@ -175,15 +176,24 @@ void AddressMapping::find_block() {
     }
     pattern_[i] = place_of_burst(burst).bank;  // of row 0, which hashes nothing
   }
+  lane_channels_.resize(std::size_t{1} << std::popcount(lane_mask_));
+  for (std::uint64_t i = 0; i < lane_channels_.size(); ++i) {
+    std::uint64_t lane = 0;
+    std::uint64_t left = i;
+    for (std::uint64_t m = lane_mask_; m != 0; m &= m - 1, left >>= 1) {
+      if (left & 1) lane |= m & -m;
+    }
+    lane_channels_[i] = place_of_burst(lane).channel;
+  }
 }
 
 DramPlace AddressMapping::place_of_burst(std::uint64_t burst) const {
   std::array<std::uint32_t, field_count> value{};
   for (const Segment &s : segments_) {
-    value[s.field] |= static_cast<std::uint32_t>((burst >> s.shift) & ((std::uint64_t{1} << s.width) - 1)) << s.place;
+    value[s.field] |= static_cast<std::uint32_t>((burst >> s.shift) & s.mask) << s.place;
   }
   for (const Hash &hash : hashes_) {
-    value[hash.field] ^= (value[row] >> hash.row_shift) & ((1u << field_bits(hash.field)) - 1);
+    value[hash.field] ^= (value[row] >> hash.row_shift) & hash.mask;
   }
   return {value[channel] * geometry_.pseudo_channels + value[pseudo],
           (value[rank] * geometry_.bank_groups + value[bank_group]) * geometry_.banks + value[bank], value[row],
@@ -209,13 +219,13 @@ void AddressMapping::parts_of_block(std::uint64_t block, std::uint64_t from, std
                                     std::vector<Part> &parts) const {
   const std::uint64_t base = block << block_bits_;
   const DramPlace origin = place_of_burst(base);
-  const auto add = [&](std::uint64_t lane, std::uint64_t first, std::uint64_t count) {
-    const std::uint32_t channel = lane == 0 ? origin.channel : place_of_burst(base | lane).channel;
-    parts.push_back({channel,
-                     {origin.row, origin.bank, static_cast<std::uint32_t>(first % pattern_.size()),
+  const auto add = [&](std::uint64_t number, std::uint64_t first, std::uint64_t count) {
+    parts.push_back({origin.channel ^ lane_channels_[number],
+                     {origin.row, origin.bank, static_cast<std::uint32_t>(first & (pattern_.size() - 1)),
                       static_cast<std::uint32_t>(count)}});
   };
   if (lane_mask_ == 0) return add(0, from, to - from);
+  if (to - from == 1) return add(without(from, ~lane_mask_), without(from, lane_mask_), 1);
   const std::uint64_t lanes = std::uint64_t{1} << std::popcount(lane_mask_);
   // Each channel once, in the order in which the range comes to them.
   std::uint64_t found = 0;
@@ -231,7 +241,7 @@ void AddressMapping::parts_of_block(std::uint64_t block, std::uint64_t from, std
     ++found;
     const std::uint64_t first = first_in_lane(from, lane);
     const std::uint64_t end = first_in_lane(to, lane);
-    add(lane, first, end - first);
+    add(number, first, end - first);
   }
 }
 

@@ -55,6 +55,7 @@ class AddressMapping {
   struct Segment {
     Field field;
     std::uint32_t shift;  // in the burst's number
+    std::uint64_t mask;   // of the part, at bit 0
     std::uint32_t width;
     std::uint32_t place;  // in the field
   };
@@ -73,12 +74,14 @@ class AddressMapping {
   struct Hash {
     Field field;
     std::uint32_t row_shift;
+    std::uint32_t mask;  // of the field
   };
   std::vector<Hash> hashes_;
   std::vector<std::uint32_t> pattern_;
-  std::uint32_t block_bits_ = 0;  // bursts that share their rows: 2^block_bits_, aligned
-  std::uint64_t lane_mask_ = 0;   // bits of a block's burst numbers that choose the channel
-  std::uint32_t grain_bits_ = 0;  // consecutive bursts in one channel
+  std::uint32_t block_bits_ = 0;              // bursts that share their rows: 2^block_bits_, aligned
+  std::uint64_t lane_mask_ = 0;               // bits of a block's burst numbers that choose the channel
+  std::vector<std::uint32_t> lane_channels_;  // by the lane's number; exclusive-ored with the block's own
+  std::uint32_t grain_bits_ = 0;              // consecutive bursts in one channel
 };
 
 }  // namespace cx::hw
