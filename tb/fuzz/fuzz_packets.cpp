@@ -3,7 +3,8 @@
 //
 // Input: a byte of options, then packets of 64 bytes; they go to the two queues in turn when option bit 0 is set. What
 // follows an EXECUTE packet is its list, as far as its count goes, where its address is one of lists. A WAIT or BARRIER
-// that nothing satisfies is ended by the host. The watchdog of a LAUNCH is at most 4095 units.
+// that nothing satisfies is ended by the host. The watchdog of a LAUNCH is 1 to 4095 units: in the two seconds of the
+// firmware's default, a WAIT on the other queue would be polled ten thousands of times.
 #include "hw/regs/gen/map.h"
 #include "tb/fuzz/card.hpp"
 #include "tb/fuzz/fuzz.hpp"
@@ -38,7 +39,7 @@ void bound_watchdog(packets::Bytes &packet) {
   if (packet[0] != CX_PKT_LAUNCH) return;
   cx_packet_launch launch;
   std::memcpy(&launch, packet.data(), sizeof launch);
-  launch.timeout_kcycles &= 0xfff;
+  launch.timeout_kcycles = std::max(launch.timeout_kcycles & 0xfff, 1U);
   std::memcpy(packet.data(), &launch, sizeof launch);
 }
 
