@@ -31,6 +31,7 @@ compiler::Precision measuring_precision(const Target &target) {
 
 std::string Calibration::text() const {
   if (!file.empty()) return fmt::format("ranges of {} tensors from {}", ranges.size(), file);
+  if (precision.empty()) return "all of integers: no ranges";
   return fmt::format("ranges of {} tensors: largest magnitudes of {} run{} in {} on the device", ranges.size(), samples,
                      samples == 1 ? "" : "s", precision);
 }
@@ -38,15 +39,15 @@ std::string Calibration::text() const {
 Calibration calibrate(Device &device, const compiler::Model &model,
                       const std::vector<std::vector<HostTensor>> &samples) {
   compiler::CompileOptions options;
-  options.precision = measuring_precision(device.target());
   Calibration result;
-  result.precision = compiler::name_of(options.precision);
   for (const std::vector<HostTensor> &sample : samples) {
     SplitInputs inputs = split_inputs(sample);
     const compiler::Graph graph = bind_as_needed(inputs, [&] { return compiler::import_onnx(model, inputs.import); });
     const std::vector<compiler::RangedTensor> tensors = compiler::ranged_tensors(graph);
     ++result.samples;
-    if (tensors.empty()) continue;
+    if (tensors.empty()) continue;  // all products are of integers
+    options.precision = measuring_precision(device.target());
+    result.precision = compiler::name_of(options.precision);
     Executable executable(device, compiler::compile(compiler::with_ranges(graph), device.target(), options));
     const HostTensor measured = executable.run(inputs.runtime).back();
     for (std::size_t i = 0; i < tensors.size(); ++i) {

@@ -38,13 +38,13 @@ struct Array {
 Array array_from(const std::string &text) {
   const auto number = [&](const char *begin, const char *end, uint32_t &value) {
     const auto [rest, error] = std::from_chars(begin, end, value);
-    return error == std::errc() && rest == end && value >= 1 && value <= 128;
+    return error == std::errc() && rest == end && value >= 1 && value <= 256;
   };
   const char *const begin = text.data(), *const end = begin + text.size();
   const std::size_t by = std::min(text.find('x'), text.size());
   Array array;
   if (by == text.size() || !number(begin, begin + by, array.rows) || !number(begin + by + 1, end, array.cols)) {
-    throw UsageError(fmt::format("--array {}: expected ROWSxCOLS, each 1 to 128, such as 32x32", text));
+    throw UsageError(fmt::format("--array {}: expected ROWSxCOLS, each 1 to 256, such as 32x32", text));
   }
   return array;
 }

@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """Writes networks of known shapes with seeded weights as ONNX files, for measurements.
 
-  networks.py resnet50 FILE [--size 224] [--seed 1]
+  networks.py resnet50 FILE [--size 224] [--int8] [--seed 1]
+  networks.py mlp FILE [--batch 200] [--layers 5] [--width 2048] [--int8] [--seed 1]
   networks.py encoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
   networks.py decoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
 
 resnet50: the layers of ResNet-50 (He et al. 2015, table 1; strides in the 3x3 convolutions), batch normalisation folded.
+mlp: square layers with ReLU; as it stands about MLP0 of Jouppi et al., ISCA 2017, table 1 (5 layers, 20 M weights, batch 200).
+--int8: weights and what goes from layer to layer are int8 with one scale each (QuantizeLinear, DequantizeLinear).
 encoder: a stack of BERT blocks (Devlin et al. 2018; base: 12 blocks of width 768 with 12 heads) on embedded tokens.
 decoder: a stack of GPT-2 blocks (Radford et al. 2019), causal, as it runs over a prompt.
 
@@ -44,9 +47,23 @@ class Network:
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
-    def save(self, path, inputs, outputs):
+    def int8_scale(self, largest):
+        return [self.constant(np.float32(largest / 127)), self.constant(0, np.int8)]
+
+    def int8(self, x, largest):
+        """x as int8 of [-largest, largest], and back."""
+        scale = self.int8_scale(largest)
+        return self.node("DequantizeLinear", [self.node("QuantizeLinear", [x, *scale]), *scale])
+
+    def int8_weights(self, shape, fan_in, gain=1.0):
+        values = self.random.standard_normal(shape, dtype=np.float32) * np.float32(gain / np.sqrt(fan_in))
+        scale = np.float32(np.abs(values).max() / 127)
+        return self.node("DequantizeLinear", [self.constant(np.rint(values / scale), np.int8), self.constant(scale),
+                                              self.constant(0, np.int8)])
+
+    def save(self, path, inputs, outputs, dtype=TensorProto.FLOAT):
         def values(list_):
-            return [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in list_]
+            return [helper.make_tensor_value_info(n, dtype, shape) for n, shape in list_]
 
         for produced, (name, _) in zip(self.outputs, outputs):
             self.nodes.append(helper.make_node("Identity", [produced], [name], name=name))
@@ -58,17 +75,21 @@ class Network:
 
 def resnet50(arguments):
     net = Network("resnet50", arguments.seed)
+    weights = net.int8_weights if arguments.int8 else net.weights
+
+    def stored(x, largest=8):
+        return net.int8(x, largest) if arguments.int8 else x
 
     def conv(x, inputs, outputs, kernel, stride=1, gain=np.sqrt(2.0)):
-        w = net.weights((outputs, inputs, kernel, kernel), inputs * kernel * kernel, gain)
+        w = weights((outputs, inputs, kernel, kernel), inputs * kernel * kernel, gain)
         return net.node("Conv", [x, w, net.small(outputs)], kernel_shape=[kernel] * 2, strides=[stride] * 2,
                         pads=[kernel // 2] * 4)
 
     def relu(x):
-        return net.node("Relu", [x])
+        return stored(net.node("Relu", [x]))
 
-    x = relu(conv("image", 3, 64, 7, 2))
-    x = net.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    x = net.node("Relu", [conv(stored("image", 4), 3, 64, 7, 2)])
+    x = stored(net.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]))
     channels = 64
     for stage, blocks in enumerate([3, 4, 6, 3]):
         narrow = 64 << stage
@@ -77,16 +98,34 @@ def resnet50(arguments):
             y = relu(conv(x, channels, narrow, 1))
             y = relu(conv(y, narrow, narrow, 3, stride))
             # A small gain keeps the sums of the residual path from growing from block to block.
-            y = conv(y, narrow, 4 * narrow, 1, gain=0.5)
+            y = stored(conv(y, narrow, 4 * narrow, 1, gain=0.5))
             if block == 0:
-                x = conv(x, channels, 4 * narrow, 1, stride, gain=1.0)
+                x = stored(conv(x, channels, 4 * narrow, 1, stride, gain=1.0))
             x = relu(net.node("Add", [y, x]))
             channels = 4 * narrow
     x = net.node("GlobalAveragePool", [x])
-    x = net.node("Flatten", [x], axis=1)
-    w = net.weights((1000, channels), channels)
+    x = stored(net.node("Flatten", [x], axis=1))
+    w = weights((1000, channels), channels)
     net.outputs = [net.node("Gemm", [x, w, net.small(1000)], transB=1)]
     net.save(arguments.file, [("image", [1, 3, arguments.size, arguments.size])], [("scores", [1, 1000])])
+
+
+def mlp(arguments):
+    net = Network("mlp", arguments.seed)
+    weights = net.int8_weights if arguments.int8 else net.weights
+    width = arguments.width
+    # Input and output are integers too: the host quantises.
+    x = net.node("DequantizeLinear", ["x", *net.int8_scale(4)]) if arguments.int8 else "x"
+    for layer in range(arguments.layers):
+        product = net.node("MatMul", [x, weights((width, width), width, np.sqrt(2.0))])
+        x = net.node("Relu", [net.node("Add", [product, net.small(width)])])
+        if arguments.int8 and layer + 1 < arguments.layers:
+            x = net.int8(x, 8)
+    if arguments.int8:
+        x = net.node("QuantizeLinear", [x, *net.int8_scale(8)])
+    net.outputs = [x]
+    shape = [arguments.batch, width]
+    net.save(arguments.file, [("x", shape)], [("y", shape)], TensorProto.INT8 if arguments.int8 else TensorProto.FLOAT)
 
 
 def transformer(arguments, causal):
@@ -146,12 +185,19 @@ def transformer(arguments, causal):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ["resnet50", "encoder", "decoder"]:
+    for kind in ["resnet50", "mlp", "encoder", "decoder"]:
         one = kinds.add_parser(kind)
         one.add_argument("file")
         one.add_argument("--seed", type=int, default=1)
+        if kind in ["resnet50", "mlp"]:
+            one.add_argument("--int8", action="store_true")
         if kind == "resnet50":
             one.add_argument("--size", type=int, default=224)
+            continue
+        if kind == "mlp":
+            one.add_argument("--batch", type=int, default=200)
+            one.add_argument("--layers", type=int, default=5)
+            one.add_argument("--width", type=int, default=2048)
             continue
         one.add_argument("--tokens", type=int, default=128)
         one.add_argument("--layers", type=int, default=12)
@@ -160,6 +206,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.kind == "resnet50":
         resnet50(arguments)
+    elif arguments.kind == "mlp":
+        mlp(arguments)
     else:
         if arguments.width % arguments.heads != 0:
             parser.error("--width must be a multiple of --heads")

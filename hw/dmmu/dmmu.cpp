@@ -14,9 +14,9 @@ namespace {
 
 // Byte offsets of the instructions' fields, for fault records.
 constexpr unsigned kLdwW = 2, kLdwScale = 3, kLdwSplit = 4;
-constexpr unsigned kMulA = 2, kMulSplit = 4, kMulN = 6, kMulAccRow = 8, kMulScale = 10;
-constexpr unsigned kOsA = 2, kOsW = 3, kOsSplit = 4, kOsAccRow = 8;
-constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit = 6, kDrainAccRow = 8;
+constexpr unsigned kMulA = 2, kMulN = 6, kMulAccRow = 8, kMulScale = 10, kMulSplit = 12;
+constexpr unsigned kOsA = 2, kOsW = 3, kOsAccRow = 8, kOsSplit = 12;
+constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainAccRow = 8, kDrainSplit = 20;
 
 }  // namespace
 
@@ -32,7 +32,7 @@ struct Dmmu::Tile {
   enum RowKind : uint8_t { kEmpty, kFloat, kInteger };
   struct Row {
     RowKind kind = RowKind::kEmpty;
-    uint8_t columns = 0;
+    uint16_t columns = 0;
   };
 
   Tile(const TileShape &shape, bool rtl_) : mac(make_tile(shape, rtl_)), rtl(rtl_), rows(shape.acc_rows) {}
@@ -295,7 +295,7 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
     tile.shadow = {};
     if (in.accumulate == 0) {
       std::fill_n(tile.rows.begin() + in.acc_row, rows.count,
-                  Tile::Row{kind_of(tile.active), static_cast<uint8_t>(columns.count)});
+                  Tile::Row{kind_of(tile.active), static_cast<uint16_t>(columns.count)});
     }
     const uint64_t stream = std::max<uint64_t>(rows.count, cycles_until(start, read));
     complete =
@@ -349,7 +349,7 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (in.accumulate == 0) {
-      std::fill_n(tile.rows.begin() + in.acc_row, rows.count, Tile::Row{kind, static_cast<uint8_t>(columns.count)});
+      std::fill_n(tile.rows.begin() + in.acc_row, rows.count, Tile::Row{kind, static_cast<uint16_t>(columns.count)});
     }
     complete =
         std::max<Cycles>(complete, tile.mac->matmul_os(start, stream, activations.part(rows, {0, k}),

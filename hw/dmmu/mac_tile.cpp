@@ -12,7 +12,7 @@
 namespace cx::hw {
 namespace {
 
-constexpr uint32_t kMaxDimension = 128;    // the RTL counts rows and columns in 8 bits
+constexpr uint32_t kMaxDimension = 256;
 constexpr uint32_t kMaxAccRows = 32768;    // accumulator rows
 constexpr uint32_t kMaxStreamedK = 65535;  // and elements along K in 16
 constexpr uint32_t kVectorColumns = 16;    // what the MAC kernels like as a multiple
@@ -32,8 +32,8 @@ bool has_format(const TileShape &shape, num::DType dtype) {
 bool tile_pairs(num::DType a, num::DType w) { return a == w || (is_fp8(a) && is_fp8(w)); }
 
 MacTile::MacTile(const TileShape &shape) : shape_(shape), schedule_(shape) {
-  require(shape.rows >= 1 && shape.rows <= kMaxDimension, "rows must be 1 to 128");
-  require(shape.cols >= 1 && shape.cols <= kMaxDimension, "cols must be 1 to 128");
+  require(shape.rows >= 1 && shape.rows <= kMaxDimension, "rows must be 1 to 256");
+  require(shape.cols >= 1 && shape.cols <= kMaxDimension, "cols must be 1 to 256");
   require(shape.acc_rows >= 1 && shape.acc_rows <= kMaxAccRows, "acc_rows must be 1 to 32768");
   require(shape.pack == 1 || shape.pack == 2 || shape.pack == 4, "pack must be 1, 2 or 4");
   require(shape.stages >= 1 && shape.stages <= 4, "stages must be 1 to 4");

@@ -12,8 +12,8 @@ namespace {
 
 // Byte offsets of the instructions' fields, for fault records.
 constexpr unsigned kLdaA = 2, kLdaSplit = 4;
-constexpr unsigned kMulDtype = 2, kMulSplit = 4, kMulAccRow = 6, kMulK = 10;
-constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainSplit = 6, kDrainAccRow = 8;
+constexpr unsigned kMulDtype = 2, kMulAccRow = 6, kMulK = 10, kMulSplit = 28;
+constexpr unsigned kDrainDst = 2, kDrainScale = 3, kDrainBias = 4, kDrainAccRow = 8, kDrainSplit = 20;
 
 // Of decoded streams that are kept: several layers of a network.
 constexpr size_t kCachedBytes = size_t{64} << 20;

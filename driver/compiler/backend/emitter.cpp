@@ -250,8 +250,8 @@ void Emitter::load_padded(const Descriptor &dst, const MemDescriptor &src, const
 void Emitter::load_weights(const Descriptor &w, TileSplit split) {
   if (dry_) return;
   isa::MmLdw ldw;
-  ldw.m_split = static_cast<uint8_t>(split.m);
-  ldw.n_split = static_cast<uint8_t>(split.n);
+  ldw.m_split = static_cast<uint16_t>(split.m);
+  ldw.n_split = static_cast<uint16_t>(split.n);
   use(add(isa::Engine::DMMU, ldw.encode()), 2, w, false);
 }
 
@@ -259,8 +259,8 @@ void Emitter::multiply(const Descriptor &a, bool accumulate, TileSplit split, in
   if (dry_) return;
   isa::MmMul mul;
   mul.accumulate = accumulate ? 1 : 0;
-  mul.m_split = static_cast<uint8_t>(split.m);
-  mul.n_split = static_cast<uint8_t>(split.n);
+  mul.m_split = static_cast<uint16_t>(split.m);
+  mul.n_split = static_cast<uint16_t>(split.n);
   mul.n = static_cast<uint16_t>(n);
   mul.acc_row = static_cast<uint16_t>(acc_row);
   use(add(isa::Engine::DMMU, mul.encode()), 2, a, false);
@@ -271,8 +271,8 @@ void Emitter::multiply_output_stationary(const Descriptor &a, const Descriptor &
   if (dry_) return;
   isa::MmMulOs mul;
   mul.accumulate = accumulate ? 1 : 0;
-  mul.m_split = static_cast<uint8_t>(split.m);
-  mul.n_split = static_cast<uint8_t>(split.n);
+  mul.m_split = static_cast<uint16_t>(split.m);
+  mul.n_split = static_cast<uint16_t>(split.n);
   mul.acc_row = static_cast<uint16_t>(acc_row);
   Operation &op = add(isa::Engine::DMMU, mul.encode());
   use(op, 2, a, false);
@@ -282,8 +282,8 @@ void Emitter::multiply_output_stationary(const Descriptor &a, const Descriptor &
 void Emitter::load_activations(const Descriptor &a, TileSplit split) {
   if (dry_) return;
   isa::SpLda load;
-  load.m_split = static_cast<uint8_t>(split.m);
-  load.n_split = static_cast<uint8_t>(split.n);
+  load.m_split = static_cast<uint16_t>(split.m);
+  load.n_split = static_cast<uint16_t>(split.n);
   use(add(isa::Engine::SCA, load.encode()), 2, a, false);
 }
 
@@ -293,8 +293,8 @@ void Emitter::multiply_sparse(const WeightStream &w, bool accumulate, TileSplit 
   mul.format = static_cast<isa::Sparse>(w.layout.format);
   mul.dtype = w.dtype;
   mul.accumulate = accumulate ? 1 : 0;
-  mul.m_split = static_cast<uint8_t>(split.m);
-  mul.n_split = static_cast<uint8_t>(split.n);
+  mul.m_split = static_cast<uint16_t>(split.m);
+  mul.n_split = static_cast<uint16_t>(split.n);
   mul.acc_row = static_cast<uint16_t>(acc_row);
   mul.n = static_cast<uint16_t>(w.n);
   mul.k = static_cast<uint16_t>(w.k);
@@ -319,8 +319,8 @@ isa::Inst drain_instruction(const Activation &act, const DrainSource &source) {
   drain.act = act.kind;
   drain.lo = act.lo;
   drain.hi = act.hi;
-  drain.m_split = static_cast<uint8_t>(source.split.m);
-  drain.n_split = static_cast<uint8_t>(source.split.n);
+  drain.m_split = static_cast<uint16_t>(source.split.m);
+  drain.n_split = static_cast<uint16_t>(source.split.n);
   drain.acc_row = static_cast<uint16_t>(source.acc_row);
   return drain.encode();
 }

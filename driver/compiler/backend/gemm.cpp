@@ -153,7 +153,7 @@ int64_t product_cycles(const Target &target, Dtype dtype, int64_t m, int64_t n, 
 
 std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth) {
   const int64_t blocks = ceil_div(n, target.tile_cols);
-  const auto tiles = std::min<int64_t>(target.tiles, 255);
+  const int64_t tiles = target.tiles;
   struct Ranked {
     TileSplit split;
     int64_t cost = 0;

@@ -279,7 +279,7 @@ int64_t SparseProduct::cycles_of(const Target &target, TileSplit split) const {
 
 void SparseProduct::choose_split(const Target &target) {
   const int64_t groups = ceil_div(columns_, group_columns_);
-  const auto tiles = std::min<int64_t>(target.sca_tiles, 255);
+  const int64_t tiles = target.sca_tiles;
   estimate_ = -1;
   for (int64_t n = 1; n <= std::min(groups, tiles); ++n) {
     const TileSplit split{std::min(tiles / n, ceil_div(rows_, lanes_)), n};

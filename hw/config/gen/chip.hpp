@@ -157,8 +157,8 @@ struct Chip {
   struct DmmuSection {
     uint32_t tiles = 16;  // MAC tiles of the dense matrix unit.
     struct TileSection {
-      uint32_t rows = 32;  // Rows of processing elements of a tile: K per pass.
-      uint32_t cols = 32;  // Columns of processing elements of a tile: N per pass.
+      uint32_t rows = 32;  // Rows of processing elements of a tile: K per pass. RTL tiles have at most 128.
+      uint32_t cols = 32;  // Columns of processing elements of a tile: N per pass. RTL tiles have at most 128.
       uint32_t acc_rows = 1024;  // Rows of a tile's accumulator memory, one 32-bit word per column.
       uint32_t pack = 1;  // Products of 8-bit formats that a processing element does in a cycle: its 32-bit slot holds that many neighbours along K.
       uint32_t stages = 1;  // Pipeline depth of a processing element: cycles from a partial sum's arrival to its departure. [cycles]

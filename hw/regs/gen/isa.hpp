@@ -14,7 +14,7 @@
 
 namespace cx::isa {
 
-inline constexpr uint32_t kVersion = 4;
+inline constexpr uint32_t kVersion = 5;
 inline constexpr unsigned kInstructionBytes = 32;
 inline constexpr unsigned kEngineCount = 5;
 
@@ -605,8 +605,8 @@ struct MmLdw {
   static constexpr Opcode kOpcode = Opcode::MM_LDW;
   uint8_t w = 0;
   uint8_t scale = 255;  // descriptor of FP32[n], the block's factor of each column; 0xFF none
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
@@ -614,7 +614,7 @@ struct MmLdw {
     detail::put(inst, 2, w);
     detail::put(inst, 3, scale);
     detail::put(inst, 4, m_split);
-    detail::put(inst, 5, n_split);
+    detail::put(inst, 6, n_split);
     return inst;
   }
   static MmLdw decode(const Inst &inst) {
@@ -622,7 +622,7 @@ struct MmLdw {
     detail::take(inst, 2, in.w);
     detail::take(inst, 3, in.scale);
     detail::take(inst, 4, in.m_split);
-    detail::take(inst, 5, in.n_split);
+    detail::take(inst, 6, in.n_split);
     return in;
   }
   bool operator==(const MmLdw &) const = default;
@@ -633,33 +633,33 @@ struct MmMul {
   static constexpr Opcode kOpcode = Opcode::MM_MUL;
   uint8_t a = 0;
   uint8_t accumulate = 0;
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
   uint16_t n = 1;  // columns, as loaded
   uint16_t acc_row = 0;
   uint8_t scale = 255;  // descriptor of FP32[M] along dims[3], the block's factor of each row; 0xFF none
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
     inst[0] = static_cast<uint8_t>(kOpcode);
     detail::put(inst, 2, a);
     detail::put(inst, 3, accumulate);
-    detail::put(inst, 4, m_split);
-    detail::put(inst, 5, n_split);
     detail::put(inst, 6, n);
     detail::put(inst, 8, acc_row);
     detail::put(inst, 10, scale);
+    detail::put(inst, 12, m_split);
+    detail::put(inst, 14, n_split);
     return inst;
   }
   static MmMul decode(const Inst &inst) {
     MmMul in;
     detail::take(inst, 2, in.a);
     detail::take(inst, 3, in.accumulate);
-    detail::take(inst, 4, in.m_split);
-    detail::take(inst, 5, in.n_split);
     detail::take(inst, 6, in.n);
     detail::take(inst, 8, in.acc_row);
     detail::take(inst, 10, in.scale);
+    detail::take(inst, 12, in.m_split);
+    detail::take(inst, 14, in.n_split);
     return in;
   }
   bool operator==(const MmMul &) const = default;
@@ -672,11 +672,11 @@ struct MmDrain {
   uint8_t scale = 255;  // descriptor of FP32[n]; 0xFF none
   uint8_t bias = 255;  // descriptor of FP32[n]; 0xFF none
   Activation act{};
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
   uint16_t acc_row = 0;
   float lo = 0;
   float hi = 0;
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
@@ -685,11 +685,11 @@ struct MmDrain {
     detail::put(inst, 3, scale);
     detail::put(inst, 4, bias);
     detail::put(inst, 5, act);
-    detail::put(inst, 6, m_split);
-    detail::put(inst, 7, n_split);
     detail::put(inst, 8, acc_row);
     detail::put(inst, 12, lo);
     detail::put(inst, 16, hi);
+    detail::put(inst, 20, m_split);
+    detail::put(inst, 22, n_split);
     return inst;
   }
   static MmDrain decode(const Inst &inst) {
@@ -698,11 +698,11 @@ struct MmDrain {
     detail::take(inst, 3, in.scale);
     detail::take(inst, 4, in.bias);
     detail::take(inst, 5, in.act);
-    detail::take(inst, 6, in.m_split);
-    detail::take(inst, 7, in.n_split);
     detail::take(inst, 8, in.acc_row);
     detail::take(inst, 12, in.lo);
     detail::take(inst, 16, in.hi);
+    detail::take(inst, 20, in.m_split);
+    detail::take(inst, 22, in.n_split);
     return in;
   }
   bool operator==(const MmDrain &) const = default;
@@ -713,30 +713,30 @@ struct MmMulOs {
   static constexpr Opcode kOpcode = Opcode::MM_MUL_OS;
   uint8_t a = 0;
   uint8_t w = 0;
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
   uint8_t accumulate = 0;
   uint16_t acc_row = 0;
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
     inst[0] = static_cast<uint8_t>(kOpcode);
     detail::put(inst, 2, a);
     detail::put(inst, 3, w);
-    detail::put(inst, 4, m_split);
-    detail::put(inst, 5, n_split);
     detail::put(inst, 6, accumulate);
     detail::put(inst, 8, acc_row);
+    detail::put(inst, 12, m_split);
+    detail::put(inst, 14, n_split);
     return inst;
   }
   static MmMulOs decode(const Inst &inst) {
     MmMulOs in;
     detail::take(inst, 2, in.a);
     detail::take(inst, 3, in.w);
-    detail::take(inst, 4, in.m_split);
-    detail::take(inst, 5, in.n_split);
     detail::take(inst, 6, in.accumulate);
     detail::take(inst, 8, in.acc_row);
+    detail::take(inst, 12, in.m_split);
+    detail::take(inst, 14, in.n_split);
     return in;
   }
   bool operator==(const MmMulOs &) const = default;
@@ -746,22 +746,22 @@ struct MmMulOs {
 struct SpLda {
   static constexpr Opcode kOpcode = Opcode::SP_LDA;
   uint8_t a = 0;
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
     inst[0] = static_cast<uint8_t>(kOpcode);
     detail::put(inst, 2, a);
     detail::put(inst, 4, m_split);
-    detail::put(inst, 5, n_split);
+    detail::put(inst, 6, n_split);
     return inst;
   }
   static SpLda decode(const Inst &inst) {
     SpLda in;
     detail::take(inst, 2, in.a);
     detail::take(inst, 4, in.m_split);
-    detail::take(inst, 5, in.n_split);
+    detail::take(inst, 6, in.n_split);
     return in;
   }
   bool operator==(const SpLda &) const = default;
@@ -773,8 +773,6 @@ struct SpMul {
   Sparse format{};
   DType dtype{};
   uint8_t accumulate = 0;
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
   uint16_t acc_row = 0;
   uint16_t n = 1;
   uint16_t k = 1;  // as loaded
@@ -783,6 +781,8 @@ struct SpMul {
   uint8_t skip_zeros = 0;  // 1: weights whose k is zero in all M activations are skipped as if they were zeros
   uint32_t base = 0;  // byte offset in the scratchpad, a multiple of 16
   uint32_t bytes = 1;
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
@@ -790,8 +790,6 @@ struct SpMul {
     detail::put(inst, 1, format);
     detail::put(inst, 2, dtype);
     detail::put(inst, 3, accumulate);
-    detail::put(inst, 4, m_split);
-    detail::put(inst, 5, n_split);
     detail::put(inst, 6, acc_row);
     detail::put(inst, 8, n);
     detail::put(inst, 10, k);
@@ -800,6 +798,8 @@ struct SpMul {
     detail::put(inst, 16, skip_zeros);
     detail::put(inst, 20, base);
     detail::put(inst, 24, bytes);
+    detail::put(inst, 28, m_split);
+    detail::put(inst, 30, n_split);
     return inst;
   }
   static SpMul decode(const Inst &inst) {
@@ -807,8 +807,6 @@ struct SpMul {
     detail::take(inst, 1, in.format);
     detail::take(inst, 2, in.dtype);
     detail::take(inst, 3, in.accumulate);
-    detail::take(inst, 4, in.m_split);
-    detail::take(inst, 5, in.n_split);
     detail::take(inst, 6, in.acc_row);
     detail::take(inst, 8, in.n);
     detail::take(inst, 10, in.k);
@@ -817,6 +815,8 @@ struct SpMul {
     detail::take(inst, 16, in.skip_zeros);
     detail::take(inst, 20, in.base);
     detail::take(inst, 24, in.bytes);
+    detail::take(inst, 28, in.m_split);
+    detail::take(inst, 30, in.n_split);
     return in;
   }
   bool operator==(const SpMul &) const = default;
@@ -829,11 +829,11 @@ struct SpDrain {
   uint8_t scale = 255;  // descriptor of FP32[n]; 0xFF none
   uint8_t bias = 255;  // descriptor of FP32[n]; 0xFF none
   Activation act{};
-  uint8_t m_split = 1;
-  uint8_t n_split = 1;
   uint16_t acc_row = 0;
   float lo = 0;
   float hi = 0;
+  uint16_t m_split = 1;
+  uint16_t n_split = 1;
 
   Inst encode() const {
     Inst inst{};
@@ -842,11 +842,11 @@ struct SpDrain {
     detail::put(inst, 3, scale);
     detail::put(inst, 4, bias);
     detail::put(inst, 5, act);
-    detail::put(inst, 6, m_split);
-    detail::put(inst, 7, n_split);
     detail::put(inst, 8, acc_row);
     detail::put(inst, 12, lo);
     detail::put(inst, 16, hi);
+    detail::put(inst, 20, m_split);
+    detail::put(inst, 22, n_split);
     return inst;
   }
   static SpDrain decode(const Inst &inst) {
@@ -855,11 +855,11 @@ struct SpDrain {
     detail::take(inst, 3, in.scale);
     detail::take(inst, 4, in.bias);
     detail::take(inst, 5, in.act);
-    detail::take(inst, 6, in.m_split);
-    detail::take(inst, 7, in.n_split);
     detail::take(inst, 8, in.acc_row);
     detail::take(inst, 12, in.lo);
     detail::take(inst, 16, in.hi);
+    detail::take(inst, 20, in.m_split);
+    detail::take(inst, 22, in.n_split);
     return in;
   }
   bool operator==(const SpDrain &) const = default;
@@ -1359,77 +1359,77 @@ inline std::optional<Problem> validate(const Inst &inst, Engine engine) {
       break;
     }
     case Opcode::MM_LDW: {
-      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
       const auto in = MmLdw::decode(inst);
       if (in.w > 15) return detail::bad("MM_LDW.w", static_cast<long long>(in.w), "at most 15", 2);
       if ((in.scale > 15) && in.scale != 255) return detail::bad("MM_LDW.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 3);
       if (in.m_split < 1) return detail::bad("MM_LDW.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
-      if (in.n_split < 1) return detail::bad("MM_LDW.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
+      if (in.n_split < 1) return detail::bad("MM_LDW.n_split", static_cast<long long>(in.n_split), "at least 1", 6);
       break;
     }
     case Opcode::MM_MUL: {
-      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffffu, 0x0u, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffff0000ffff00ffull, 0xffffffff00ffffffull, 0x0u, 0x0u})) return problem;
       const auto in = MmMul::decode(inst);
       if (in.a > 15) return detail::bad("MM_MUL.a", static_cast<long long>(in.a), "at most 15", 2);
       if (in.accumulate > 1) return detail::bad("MM_MUL.accumulate", static_cast<long long>(in.accumulate), "at most 1", 3);
-      if (in.m_split < 1) return detail::bad("MM_MUL.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
-      if (in.n_split < 1) return detail::bad("MM_MUL.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
       if (in.n < 1) return detail::bad("MM_MUL.n", static_cast<long long>(in.n), "at least 1", 6);
       if ((in.scale > 15) && in.scale != 255) return detail::bad("MM_MUL.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 10);
+      if (in.m_split < 1) return detail::bad("MM_MUL.m_split", static_cast<long long>(in.m_split), "at least 1", 12);
+      if (in.n_split < 1) return detail::bad("MM_MUL.n_split", static_cast<long long>(in.n_split), "at least 1", 14);
       break;
     }
     case Opcode::MM_DRAIN: {
-      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffffff0000ffffull, 0xffffffffu, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0xffffffff0000ffffull, 0xffffffffffffffffull, 0x0u})) return problem;
       const auto in = MmDrain::decode(inst);
       if (in.dst > 15) return detail::bad("MM_DRAIN.dst", static_cast<long long>(in.dst), "at most 15", 2);
       if ((in.scale > 15) && in.scale != 255) return detail::bad("MM_DRAIN.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 3);
       if ((in.bias > 15) && in.bias != 255) return detail::bad("MM_DRAIN.bias", static_cast<long long>(in.bias), "at most 15, or 0xFF", 4);
       if (static_cast<unsigned>(in.act) >= 3u) return detail::bad("MM_DRAIN.act", static_cast<long long>(in.act), "one of enumeration activation", 5);
-      if (in.m_split < 1) return detail::bad("MM_DRAIN.m_split", static_cast<long long>(in.m_split), "at least 1", 6);
-      if (in.n_split < 1) return detail::bad("MM_DRAIN.n_split", static_cast<long long>(in.n_split), "at least 1", 7);
+      if (in.m_split < 1) return detail::bad("MM_DRAIN.m_split", static_cast<long long>(in.m_split), "at least 1", 20);
+      if (in.n_split < 1) return detail::bad("MM_DRAIN.n_split", static_cast<long long>(in.n_split), "at least 1", 22);
       break;
     }
     case Opcode::MM_MUL_OS: {
-      if (auto problem = detail::reserved(inst, {0xffffffffff00ffull, 0xffffu, 0x0u, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xff0000ffff00ffull, 0xffffffff0000ffffull, 0x0u, 0x0u})) return problem;
       const auto in = MmMulOs::decode(inst);
       if (in.a > 15) return detail::bad("MM_MUL_OS.a", static_cast<long long>(in.a), "at most 15", 2);
       if (in.w > 15) return detail::bad("MM_MUL_OS.w", static_cast<long long>(in.w), "at most 15", 3);
-      if (in.m_split < 1) return detail::bad("MM_MUL_OS.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
-      if (in.n_split < 1) return detail::bad("MM_MUL_OS.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
       if (in.accumulate > 1) return detail::bad("MM_MUL_OS.accumulate", static_cast<long long>(in.accumulate), "at most 1", 6);
+      if (in.m_split < 1) return detail::bad("MM_MUL_OS.m_split", static_cast<long long>(in.m_split), "at least 1", 12);
+      if (in.n_split < 1) return detail::bad("MM_MUL_OS.n_split", static_cast<long long>(in.n_split), "at least 1", 14);
       break;
     }
     case Opcode::SP_LDA: {
-      if (auto problem = detail::reserved(inst, {0xffff00ff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffffffff00ff00ffull, 0x0u, 0x0u, 0x0u})) return problem;
       const auto in = SpLda::decode(inst);
       if (in.a > 15) return detail::bad("SP_LDA.a", static_cast<long long>(in.a), "at most 15", 2);
       if (in.m_split < 1) return detail::bad("SP_LDA.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
-      if (in.n_split < 1) return detail::bad("SP_LDA.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
+      if (in.n_split < 1) return detail::bad("SP_LDA.n_split", static_cast<long long>(in.n_split), "at least 1", 6);
       break;
     }
     case Opcode::SP_MUL: {
-      if (auto problem = detail::reserved(inst, {0xffffffffffffffffull, 0xffffffffffffffffull, 0xffffffff000000ffull, 0xffffffffu})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffff0000ffffffffull, 0xffffffffffffffffull, 0xffffffff000000ffull, 0xffffffffffffffffull})) return problem;
       const auto in = SpMul::decode(inst);
       if (static_cast<unsigned>(in.format) >= 5u) return detail::bad("SP_MUL.format", static_cast<long long>(in.format), "one of enumeration sparse", 1);
       if (static_cast<unsigned>(in.dtype) >= 14u) return detail::bad("SP_MUL.dtype", static_cast<long long>(in.dtype), "one of enumeration dtype", 2);
       if (in.accumulate > 1) return detail::bad("SP_MUL.accumulate", static_cast<long long>(in.accumulate), "at most 1", 3);
-      if (in.m_split < 1) return detail::bad("SP_MUL.m_split", static_cast<long long>(in.m_split), "at least 1", 4);
-      if (in.n_split < 1) return detail::bad("SP_MUL.n_split", static_cast<long long>(in.n_split), "at least 1", 5);
       if (in.n < 1) return detail::bad("SP_MUL.n", static_cast<long long>(in.n), "at least 1", 8);
       if (in.k < 1) return detail::bad("SP_MUL.k", static_cast<long long>(in.k), "at least 1", 10);
       if (in.skip_zeros > 1) return detail::bad("SP_MUL.skip_zeros", static_cast<long long>(in.skip_zeros), "at most 1", 16);
       if (in.bytes < 1) return detail::bad("SP_MUL.bytes", static_cast<long long>(in.bytes), "at least 1", 24);
+      if (in.m_split < 1) return detail::bad("SP_MUL.m_split", static_cast<long long>(in.m_split), "at least 1", 28);
+      if (in.n_split < 1) return detail::bad("SP_MUL.n_split", static_cast<long long>(in.n_split), "at least 1", 30);
       break;
     }
     case Opcode::SP_DRAIN: {
-      if (auto problem = detail::reserved(inst, {0xffffffffffff00ffull, 0xffffffff0000ffffull, 0xffffffffu, 0x0u})) return problem;
+      if (auto problem = detail::reserved(inst, {0xffffffff00ffull, 0xffffffff0000ffffull, 0xffffffffffffffffull, 0x0u})) return problem;
       const auto in = SpDrain::decode(inst);
       if (in.dst > 15) return detail::bad("SP_DRAIN.dst", static_cast<long long>(in.dst), "at most 15", 2);
       if ((in.scale > 15) && in.scale != 255) return detail::bad("SP_DRAIN.scale", static_cast<long long>(in.scale), "at most 15, or 0xFF", 3);
       if ((in.bias > 15) && in.bias != 255) return detail::bad("SP_DRAIN.bias", static_cast<long long>(in.bias), "at most 15, or 0xFF", 4);
       if (static_cast<unsigned>(in.act) >= 3u) return detail::bad("SP_DRAIN.act", static_cast<long long>(in.act), "one of enumeration activation", 5);
-      if (in.m_split < 1) return detail::bad("SP_DRAIN.m_split", static_cast<long long>(in.m_split), "at least 1", 6);
-      if (in.n_split < 1) return detail::bad("SP_DRAIN.n_split", static_cast<long long>(in.n_split), "at least 1", 7);
+      if (in.m_split < 1) return detail::bad("SP_DRAIN.m_split", static_cast<long long>(in.m_split), "at least 1", 20);
+      if (in.n_split < 1) return detail::bad("SP_DRAIN.n_split", static_cast<long long>(in.n_split), "at least 1", 22);
       break;
     }
     case Opcode::V_UNARY: {
@@ -1646,11 +1646,11 @@ inline std::string disassemble(const Inst &inst) {
       const auto in = MmMul::decode(inst);
       detail::show(out, "a", static_cast<long long>(in.a));
       detail::show(out, "accumulate", static_cast<long long>(in.accumulate));
-      detail::show(out, "m_split", static_cast<long long>(in.m_split));
-      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       detail::show(out, "n", static_cast<long long>(in.n));
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       if (in.scale == 255) out += " scale=none"; else detail::show(out, "scale", static_cast<long long>(in.scale));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       return out;
     }
     case Opcode::MM_DRAIN: {
@@ -1659,21 +1659,21 @@ inline std::string disassemble(const Inst &inst) {
       if (in.scale == 255) out += " scale=none"; else detail::show(out, "scale", static_cast<long long>(in.scale));
       if (in.bias == 255) out += " bias=none"; else detail::show(out, "bias", static_cast<long long>(in.bias));
       out.append(" act=").append(to_string(in.act));
-      detail::show(out, "m_split", static_cast<long long>(in.m_split));
-      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       detail::show(out, "lo", static_cast<double>(in.lo));
       detail::show(out, "hi", static_cast<double>(in.hi));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       return out;
     }
     case Opcode::MM_MUL_OS: {
       const auto in = MmMulOs::decode(inst);
       detail::show(out, "a", static_cast<long long>(in.a));
       detail::show(out, "w", static_cast<long long>(in.w));
-      detail::show(out, "m_split", static_cast<long long>(in.m_split));
-      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       detail::show(out, "accumulate", static_cast<long long>(in.accumulate));
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       return out;
     }
     case Opcode::SP_LDA: {
@@ -1688,8 +1688,6 @@ inline std::string disassemble(const Inst &inst) {
       out.append(" format=").append(to_string(in.format));
       out.append(" dtype=").append(to_string(in.dtype));
       detail::show(out, "accumulate", static_cast<long long>(in.accumulate));
-      detail::show(out, "m_split", static_cast<long long>(in.m_split));
-      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       detail::show(out, "n", static_cast<long long>(in.n));
       detail::show(out, "k", static_cast<long long>(in.k));
@@ -1698,6 +1696,8 @@ inline std::string disassemble(const Inst &inst) {
       detail::show(out, "skip_zeros", static_cast<long long>(in.skip_zeros));
       detail::show(out, "base", static_cast<unsigned long long>(in.base));
       detail::show(out, "bytes", static_cast<unsigned long long>(in.bytes));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       return out;
     }
     case Opcode::SP_DRAIN: {
@@ -1706,11 +1706,11 @@ inline std::string disassemble(const Inst &inst) {
       if (in.scale == 255) out += " scale=none"; else detail::show(out, "scale", static_cast<long long>(in.scale));
       if (in.bias == 255) out += " bias=none"; else detail::show(out, "bias", static_cast<long long>(in.bias));
       out.append(" act=").append(to_string(in.act));
-      detail::show(out, "m_split", static_cast<long long>(in.m_split));
-      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       detail::show(out, "acc_row", static_cast<long long>(in.acc_row));
       detail::show(out, "lo", static_cast<double>(in.lo));
       detail::show(out, "hi", static_cast<double>(in.hi));
+      detail::show(out, "m_split", static_cast<long long>(in.m_split));
+      detail::show(out, "n_split", static_cast<long long>(in.n_split));
       return out;
     }
     case Opcode::V_UNARY: {
@@ -1895,48 +1895,46 @@ inline constexpr FieldInfo DMA_GATHER_fields[] = {
 inline constexpr FieldInfo MM_LDW_fields[] = {
     {"w", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"scale", 3, 1, 1, false, false, 0u, 0xfull, 255},
-    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
+    {"m_split", 4, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 6, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo MM_MUL_fields[] = {
     {"a", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"accumulate", 3, 1, 1, false, false, 0u, 0x1ull, -1},
-    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
     {"n", 6, 2, 1, false, false, 1u, 0xffffull, -1},
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
     {"scale", 10, 1, 1, false, false, 0u, 0xfull, 255},
+    {"m_split", 12, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 14, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo MM_DRAIN_fields[] = {
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"scale", 3, 1, 1, false, false, 0u, 0xfull, 255},
     {"bias", 4, 1, 1, false, false, 0u, 0xfull, 255},
     {"act", 5, 1, 1, false, false, 0u, 0x2ull, -1},
-    {"m_split", 6, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 7, 1, 1, false, false, 1u, 0xffull, -1},
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
     {"lo", 12, 4, 1, true, false, 0u, 0xffffffffull, -1},
     {"hi", 16, 4, 1, true, false, 0u, 0xffffffffull, -1},
+    {"m_split", 20, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 22, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo MM_MUL_OS_fields[] = {
     {"a", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"w", 3, 1, 1, false, false, 0u, 0xfull, -1},
-    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
     {"accumulate", 6, 1, 1, false, false, 0u, 0x1ull, -1},
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
+    {"m_split", 12, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 14, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo SP_LDA_fields[] = {
     {"a", 2, 1, 1, false, false, 0u, 0xfull, -1},
-    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
+    {"m_split", 4, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 6, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo SP_MUL_fields[] = {
     {"format", 1, 1, 1, false, false, 0u, 0x4ull, -1},
     {"dtype", 2, 1, 1, false, false, 0u, 0xdull, -1},
     {"accumulate", 3, 1, 1, false, false, 0u, 0x1ull, -1},
-    {"m_split", 4, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 5, 1, 1, false, false, 1u, 0xffull, -1},
     {"acc_row", 6, 2, 1, false, false, 0u, 0xffffull, -1},
     {"n", 8, 2, 1, false, false, 1u, 0xffffull, -1},
     {"k", 10, 2, 1, false, false, 1u, 0xffffull, -1},
@@ -1945,17 +1943,19 @@ inline constexpr FieldInfo SP_MUL_fields[] = {
     {"skip_zeros", 16, 1, 1, false, false, 0u, 0x1ull, -1},
     {"base", 20, 4, 1, false, false, 0u, 0xffffffffull, -1},
     {"bytes", 24, 4, 1, false, false, 1u, 0xffffffffull, -1},
+    {"m_split", 28, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 30, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo SP_DRAIN_fields[] = {
     {"dst", 2, 1, 1, false, false, 0u, 0xfull, -1},
     {"scale", 3, 1, 1, false, false, 0u, 0xfull, 255},
     {"bias", 4, 1, 1, false, false, 0u, 0xfull, 255},
     {"act", 5, 1, 1, false, false, 0u, 0x2ull, -1},
-    {"m_split", 6, 1, 1, false, false, 1u, 0xffull, -1},
-    {"n_split", 7, 1, 1, false, false, 1u, 0xffull, -1},
     {"acc_row", 8, 2, 1, false, false, 0u, 0xffffull, -1},
     {"lo", 12, 4, 1, true, false, 0u, 0xffffffffull, -1},
     {"hi", 16, 4, 1, true, false, 0u, 0xffffffffull, -1},
+    {"m_split", 20, 2, 1, false, false, 1u, 0xffffull, -1},
+    {"n_split", 22, 2, 1, false, false, 1u, 0xffffull, -1},
 };
 inline constexpr FieldInfo V_UNARY_fields[] = {
     {"func", 1, 1, 1, false, false, 0u, 0x1dull, -1},

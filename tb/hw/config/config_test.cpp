@@ -579,7 +579,7 @@ TEST_CASE("formats become a mask of data types") {
 
 TEST_CASE("help") {
   const std::string one = help("dmmu.tile.rows");
-  CHECK(one.find("1 to 128") != std::string::npos);
+  CHECK(one.find("1 to 256") != std::string::npos);
   CHECK(one.find("default: 32") != std::string::npos);
   CHECK(one.find("compiled programs depend on it") != std::string::npos);
   CHECK(one.find("cols") == std::string::npos);

@@ -28,9 +28,9 @@ inline bool rtl_built(const rtl::TileShape &shape) {
 
 /// A DMMU and its driver.
 struct Unit {
-  static config::Chip::DmmuSection section(const rtl::TileShape &shape, bool rtl, bool overlap) {
+  static config::Chip::DmmuSection section(const rtl::TileShape &shape, bool rtl, bool overlap, uint32_t tiles) {
     config::Chip::DmmuSection section;
-    section.tiles = kTiles;
+    section.tiles = tiles;
     section.tile = {shape.rows, shape.cols, shape.acc_rows, shape.pack, shape.stages};
     section.rtl_tiles.all = rtl && rtl_built(shape);
     section.overlap_folds = overlap;
@@ -38,8 +38,8 @@ struct Unit {
   }
 
   Unit(Memories &memories, const char *name, unsigned number, const rtl::TileShape &shape, bool rtl,
-       bool overlap = true)
-      : dmmu(name, memories.context(), section(shape, rtl, overlap)), driver(memories, dmmu, number) {}
+       bool overlap = true, uint32_t tiles = kTiles)
+      : dmmu(name, memories.context(), section(shape, rtl, overlap, tiles)), driver(memories, dmmu, number) {}
 
   hw::Dmmu dmmu;
   EngineDriver driver;
@@ -53,12 +53,15 @@ struct Pair {
 
 // The bench's scratchpad has 64 KiB, a port of 32 bytes a cycle, and a latency of 3.
 struct Chip {
+  static constexpr uint32_t kMany = 384;
   static constexpr rtl::TileShape kPlain{kRows, kCols, 256}, kPacked{kRows, kCols, 64, 2, 2};
 
   Memories memories;
   Pair plain{kPlain, {memories, "dmmu", 2, kPlain, false}, {memories, "dmmu_rtl", 4, kPlain, true}};
   Pair packed{kPacked, {memories, "packed", 5, kPacked, false}, {memories, "packed_rtl", 6, kPacked, true}};
   Unit serial{memories, "dmmu_serial", 3, kPlain, false, false};
+  Unit many{memories, "dmmu_many", 7, {1, 1, 4}, false, true, kMany};
+  Unit large{memories, "dmmu_large", 8, {256, 256, 4}, false, true, 1};
 };
 
 inline Chip &chip() {
@@ -68,7 +71,7 @@ inline Chip &chip() {
 
 // ---- instructions ----
 
-inline isa::Inst ldw(uint8_t w, uint8_t m_split = 1, uint8_t n_split = 1, uint8_t scale = kNone) {
+inline isa::Inst ldw(uint8_t w, uint16_t m_split = 1, uint16_t n_split = 1, uint8_t scale = kNone) {
   isa::MmLdw in;
   in.w = w;
   in.scale = scale;
@@ -77,8 +80,8 @@ inline isa::Inst ldw(uint8_t w, uint8_t m_split = 1, uint8_t n_split = 1, uint8_
   return in.encode();
 }
 
-inline isa::Inst mul(uint8_t a, uint16_t n, bool accumulate = false, uint16_t acc_row = 0, uint8_t m_split = 1,
-                     uint8_t n_split = 1, uint8_t scale = kNone) {
+inline isa::Inst mul(uint8_t a, uint16_t n, bool accumulate = false, uint16_t acc_row = 0, uint16_t m_split = 1,
+                     uint16_t n_split = 1, uint8_t scale = kNone) {
   isa::MmMul in;
   in.a = a;
   in.accumulate = accumulate;
@@ -90,8 +93,8 @@ inline isa::Inst mul(uint8_t a, uint16_t n, bool accumulate = false, uint16_t ac
   return in.encode();
 }
 
-inline isa::Inst mul_os(uint8_t a, uint8_t w, bool accumulate = false, uint16_t acc_row = 0, uint8_t m_split = 1,
-                        uint8_t n_split = 1) {
+inline isa::Inst mul_os(uint8_t a, uint8_t w, bool accumulate = false, uint16_t acc_row = 0, uint16_t m_split = 1,
+                        uint16_t n_split = 1) {
   isa::MmMulOs in;
   in.a = a;
   in.w = w;
@@ -102,7 +105,7 @@ inline isa::Inst mul_os(uint8_t a, uint8_t w, bool accumulate = false, uint16_t 
   return in.encode();
 }
 
-inline isa::Inst drain(uint8_t dst, uint16_t acc_row = 0, uint8_t m_split = 1, uint8_t n_split = 1,
+inline isa::Inst drain(uint8_t dst, uint16_t acc_row = 0, uint16_t m_split = 1, uint16_t n_split = 1,
                        uint8_t scale = kNone, uint8_t bias = kNone, isa::Activation act = isa::Activation::NONE,
                        float lo = 0, float hi = 0) {
   isa::MmDrain in;

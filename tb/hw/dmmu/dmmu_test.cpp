@@ -215,6 +215,49 @@ TEST_CASE("overlapping folds hide the weights") {
   CHECK(overlapped.operations == serial.operations);
 }
 
+TEST_CASE("a group may be as large as the unit, and a tile 256 x 256") {
+  Random random(test::logged_seed(11));
+  std::vector<uint8_t> memory(1 << 16);
+  for (uint8_t &byte : memory) byte = static_cast<uint8_t>(random.bits());
+  // w(r, c) is the byte at r + c, so that large weights fit the scratchpad.
+  const auto product = [&](Unit &unit, uint16_t m, uint16_t k, uint16_t n, uint16_t m_split, uint16_t n_split) {
+    CAPTURE(m, k, n, m_split, n_split);
+    const View w{DType::INT8, 0, {1, 1, k, n}, {0, 0, 1, 1}}, a{DType::INT8, 0x1000, {1, 1, m, k}, {0, 0, k, 1}};
+    const View out{DType::INT32, 0x8000, {1, 1, m, n}, {0, 0, n * 4, 4}};
+    std::vector<uint8_t> result = memory;
+    const Counters counters = run(unit,
+                                  {w.inst(0), a.inst(1), out.inst(2), ldw(0, m_split, n_split),
+                                   mul(1, n, false, 0, m_split, n_split), drain(2, 0, m_split, n_split)},
+                                  result);
+    CHECK(counters.operations == uint64_t{m} * k * n);
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < m; ++i) {
+      for (uint32_t j = 0; j < n; ++j) {
+        int32_t sum = 0, got = 0;
+        for (uint32_t r = 0; r < k; ++r) {
+          sum += int32_t{static_cast<int8_t>(memory[a.at(i, r)])} * static_cast<int8_t>(memory[w.at(r, j)]);
+        }
+        std::memcpy(&got, &result[out.at(i, j)], 4);
+        wrong += got != sum ? 1 : 0;
+      }
+    }
+    CHECK(wrong == 0);
+  };
+  product(chip().many, 3, 1, Chip::kMany, 1, Chip::kMany);
+  product(chip().many, 4 * Chip::kMany, 1, 1, Chip::kMany, 1);
+  product(chip().many, 2 * 24, 1, 16, 24, 16);
+  product(chip().large, 4, 256, 256, 1, 1);
+  product(chip().large, 4, 255, 256, 1, 1);
+  const isa::Inst w = tdesc(0, DType::INT8, 0, {1, 1, 1, 1});
+  launch(chip().many, {w, ldw(0, 1, Chip::kMany + 1)}, {});
+  chip().many.driver.expect_fault(CX_STATUS_ILLEGAL_INSTRUCTION, 1, 4);
+  // Columns that a tile's accumulators hold: all 256 of them can be added to.
+  const isa::Inst wide = View{DType::INT8, 0, {1, 1, 1, 256}, {0, 0, 1, 1}}.inst(0),
+                  a = tdesc(1, DType::INT8, 0, {1, 1, 1, 1});
+  std::vector<uint8_t> result = memory;
+  run(chip().large, {wide, a, ldw(0), mul(1, 256), mul(1, 256, true)}, result);
+}
+
 TEST_CASE("START forgets weights and accumulators") {
   const isa::Inst w = tdesc(0, DType::FP32, 0, {1, 1, 8, 8}), a = tdesc(1, DType::FP32, 4096, {1, 1, 16, 8});
   run_model({w, a, ldw(0), mul(1, 8)});
@@ -253,9 +296,9 @@ TEST_CASE("every check of an operand faults") {
     illegal({w, a, ldw(0), mul(1, 9)}, 6);
     illegal({w, a, ldw(0), mul(1, 8, false, 241)}, 8);
     illegal({w, a, ldw(0), mul(1, 8, true, 0)}, 8);
-    illegal({w, a, ldw(0), mul(1, 8, false, 0, 5, 1)}, 4);
+    illegal({w, a, ldw(0), mul(1, 8, false, 0, 5, 1)}, 12);
     illegal({w, a, ldw(0), mul(1, 8, false, 0, 2, 1)}, 2);
-    illegal({w, a, ldw(0, 1, 2), mul(1, 8, false, 0, 1, 1)}, 4);
+    illegal({w, a, ldw(0, 1, 2), mul(1, 8, false, 0, 1, 1)}, 12);
     illegal({w, tdesc(1, DType::BF16, 4096, {1, 1, 16, 8}), ldw(0), mul(1, 8)}, 2);
     illegal({w, tdesc(1, DType::FP16, 4096, {1, 1, 16, 7}), ldw(0), mul(1, 8)}, 2);
     illegal({w, tdesc(1, DType::FP16, 4096, {1, 1, 16, 9}), ldw(0), mul(1, 8)}, 2);
@@ -271,7 +314,7 @@ TEST_CASE("every check of an operand faults") {
       illegal({w, a, tdesc(2, type, 8192, {1, 1, 16, 8}), ldw(0), mul(1, 8), drain(2)}, 2);
     }
     illegal({w, a, tdesc(2, DType::FP32, 8192, {1, 1, 16, 9}), ldw(0), mul(1, 8), drain(2)}, 2);
-    illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 5, 1)}, 6);
+    illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 5, 1)}, 20);
     illegal({w, a, out, ldw(0), mul(1, 8), drain(2, 0, 1, 1, 9)}, 9);
     const isa::Inst seven = tdesc(3, DType::FP32, 0, {1, 1, 1, 7}), half = tdesc(3, DType::FP16, 0, {1, 1, 1, 8});
     illegal({w, a, out, seven, ldw(0), mul(1, 8), drain(2, 0, 1, 1, 3)}, 3);

@@ -203,7 +203,7 @@ TEST_CASE("checks of packed formats, block scales and output-stationary passes")
     illegal({tdesc(0, kE4m3, 0, {1, 2, 20, 8}), rows8, mul_os(1, 0)}, 3);
     illegal({tdesc(0, kE4m3, 0, {1, 1, 40, 9}), rows8, mul_os(1, 0)}, 3);
     illegal({tdesc(0, kE4m3, 0, {1, 1, 40, 17}), rows8, mul_os(1, 0, false, 0, 1, 2)}, 3);
-    illegal({b, rows8, mul_os(1, 0, false, 0, 5, 1)}, 4);
+    illegal({b, rows8, mul_os(1, 0, false, 0, 5, 1)}, 12);
     illegal({b, rows8, mul_os(1, 0, false, 57)}, 8);
     illegal({b, rows8, mul_os(1, 0, true)}, 8);
     illegal({tdesc(0, kE4m3, 0, {1, 1, 40, 7}), b, rows8, tdesc(2, kE4m3, 0, {1, 1, 40, 7}), mul_os(1, 2),

@@ -52,7 +52,7 @@ Bench &bench() {
 
 // ---- instructions ----
 
-isa::Inst lda(uint8_t a, uint8_t m_split = 1, uint8_t n_split = 1) {
+isa::Inst lda(uint8_t a, uint16_t m_split = 1, uint16_t n_split = 1) {
   isa::SpLda in;
   in.a = a;
   in.m_split = m_split;
@@ -498,10 +498,10 @@ TEST_CASE("one fault for every check of an operand") {
   e.illegal(10);
   e = Example();
   e.multiply.m_split = 2;
-  e.illegal(4);
+  e.illegal(28);
   e = Example();
   e.multiply.n_split = 5;
-  e.illegal(4);
+  e.illegal(28);
   e = Example();
   e.multiply.dtype = isa::DType::FP16;
   e.illegal(2);
@@ -536,7 +536,7 @@ TEST_CASE("one fault for every check of an operand") {
   };
   isa::SpDrain in = drain(3);
   in.m_split = 5;
-  bad_drain(out, in, 6);
+  bad_drain(out, in, 20);
   in = drain(3);
   in.acc_row = 1;  // the last row of these holds nothing
   bad_drain(out, in, 8);
