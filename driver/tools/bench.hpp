@@ -5,6 +5,7 @@
 
 namespace cx::tools {
 
+void add_bench_claims(CLI::App &bench, Invocation &invocation);
 void add_bench_layers(CLI::App &bench, Invocation &invocation);
 void add_bench_operators(CLI::App &bench, Invocation &invocation);
 void add_bench_spmm(CLI::App &bench, Invocation &invocation);

@@ -377,6 +377,7 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   speed->add_flag("--json", tile_options->json, "JSON instead of a table");
   speed->callback([tile_options, &invocation] { invocation.action = [tile_options] { return tile(*tile_options); }; });
 
+  add_bench_claims(*command, invocation);
   add_bench_layers(*command, invocation);
   add_bench_operators(*command, invocation);
   add_bench_spmm(*command, invocation);

@@ -8,6 +8,7 @@
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/program.hpp"
 #include "driver/tools/command.hpp"
+#include "driver/tools/peak.hpp"
 #include "driver/tools/report_table.hpp"
 #include "hw/common/port/cx_port.h"
 #include "hw/regs/gen/isa.hpp"
@@ -41,18 +42,6 @@ int config_help(const std::string &key) {
   const int result = cx_config_help(key.empty() ? nullptr : key.c_str(), &text);
   fmt::print("{}\n", take_text(result, text));
   return kDone;
-}
-
-/// 10^12 operations a second of the dense unit at its peak, two for each product.
-double peak_tops(const Target &t, isa::DType format) {
-  const bool packed = format == isa::DType::FP8_E4M3 || format == isa::DType::FP8_E5M2 || format == isa::DType::INT8;
-  const double pack = packed ? t.tile_pack : 1;
-  return 2e-9 * pack * t.tiles * t.tile_rows * t.tile_cols * t.clock_khz;
-}
-
-/// 10^12 operations a joule at full rate; what takes the least does the most.
-Estimate tops_per_watt(double tops, const Estimate &watts) {
-  return {tops / watts.value, tops / watts.most, tops / watts.least};
 }
 
 Json estimate_json(const Estimate &e) { return {{"value", e.value}, {"least", e.least}, {"most", e.most}}; }
@@ -93,13 +82,9 @@ int info(const ChipOptions &chip, bool json) {
   const Target &t = device->target();
   const std::string version =
       fmt::format("{}.{}.{}", d.firmware_version >> 24, d.firmware_version >> 16 & 0xFF, d.firmware_version & 0xFFFF);
-  std::vector<isa::DType> types;
+  const std::vector<isa::DType> types = formats_of(t);
   std::vector<std::string> formats;
-  for (unsigned n = 0; n < isa::kDTypeCount; ++n) {
-    if ((t.formats >> n & 1U) == 0) continue;
-    types.push_back(static_cast<isa::DType>(n));
-    formats.emplace_back(isa::to_string(types.back()));
-  }
+  for (const isa::DType type : types) formats.emplace_back(isa::to_string(type));
   const Die die = device->die();
   if (json) {
     Json out = {{"vendor_id", d.vendor_id},
