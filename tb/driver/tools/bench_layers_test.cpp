@@ -118,7 +118,7 @@ TEST_CASE("wrong arguments of cx bench layers are usage errors") {
   CHECK_THAT(run_cx("bench layers " + layers).text, Catch::Contains("layers.csv:2:7: K: 'x', expected"));
   CHECK(run_cx("bench layers " + layers).status == 2);
   std::ofstream(layers) << "Layer,M,N,K\na,8,8,65536\n";
-  for (const char *array : {"32", "0x8", "8x129", "8x8x8", "axb"}) {
+  for (const char *array : {"32", "0x8", "8x257", "8x8x8", "axb"}) {
     const Result result = run_cx("bench layers " + layers + " --array " + array);
     CHECK(result.status == 2);
     CHECK_THAT(result.text, Catch::Contains("expected ROWSxCOLS"));
