@@ -450,9 +450,8 @@ boundary:
       tval = pc;
       goto raise;
     }
-    Decoded &entry = cache[(pc >> 2) & (kCacheEntries - 1)];
-    if (entry.word != word) entry = decode(word);
-    const Decoded d = entry;
+    Decoded &d = cache[(pc >> 2) & (kCacheEntries - 1)];
+    if (d.word != word) d = decode(word);
     const uint32_t a = x[d.rs1];
     const uint32_t b = x[d.rs2];
     const uint32_t imm = static_cast<uint32_t>(d.imm);
