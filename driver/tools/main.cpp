@@ -65,6 +65,7 @@ int main(int argc, char **argv) {
   add_device(app, invocation);
   add_fault(app, invocation);
   add_disasm(app, invocation);
+  add_report(app, invocation);
   add_sweep(app, invocation);
   add_firmware(app, invocation);
   try {
