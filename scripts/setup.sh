@@ -11,6 +11,7 @@ PACKAGES=(
   libonnx-dev libprotobuf-dev protobuf-compiler libonnx-testdata
   nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
   libunicorn-dev gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf
+  chromium fonts-liberation
   clang-format clang-tidy gcovr pciutils
 )
 

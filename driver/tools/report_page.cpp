@@ -121,7 +121,8 @@ std::string fill_report(const std::string &page, const std::vector<ProfileText> 
   std::string title;
   std::string scripts;
   for (const ProfileText &document : documents) {
-    for (const nlohmann::json &run : parsed(document).at("runs")) {
+    const nlohmann::json profile = parsed(document);
+    for (const nlohmann::json &run : profile.at("runs")) {
       title += fmt::format("{}{} on {}", title.empty() ? "" : ", ", run.at("model").get<std::string>(),
                            run.at("config").get<std::string>());
     }

@@ -2,7 +2,8 @@
 
 function significant(value: number, digits = 3): string {
   if (value === 0) return '0';
-  const magnitude = Math.floor(Math.log10(Math.abs(value)));
+  // Rounded first: 0.9999 has the digits of 1.
+  const magnitude = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(digits)))));
   return value.toFixed(Math.min(12, Math.max(0, digits - 1 - magnitude)));
 }
 

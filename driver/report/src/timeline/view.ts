@@ -175,6 +175,7 @@ export class TimelineView {
     const length = this.t1 - this.t0;
     const wanted = Math.min(Math.max(length * factor, kSmallestView), (this.end - this.begin) * 1.04);
     const f = wanted / length;
+    if (Math.abs(f - 1) < 1e-12) return;
     this.show(around - (around - this.t0) * f, around + (this.t1 - around) * f);
   }
 
