@@ -5,12 +5,14 @@
   networks.py mlp FILE [--batch 200] [--layers 5] [--width 2048] [--int8] [--seed 1]
   networks.py encoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
   networks.py decoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
+  networks.py gpt2 FILE [--capacity 128] [--vocabulary 50257] [--layers 12] [--width 768] [--heads 12] [--seed 1]
 
 resnet50: the layers of ResNet-50 (He et al. 2015, table 1; strides in the 3x3 convolutions), batch normalisation folded.
 mlp: square layers with ReLU; as it stands about MLP0 of Jouppi et al., ISCA 2017, table 1 (5 layers, 20 M weights, batch 200).
 --int8: weights and what goes from layer to layer are int8 with one scale each (QuantizeLinear, DequantizeLinear).
 encoder: a stack of BERT blocks (Devlin et al. 2018; base: 12 blocks of width 768 with 12 heads) on embedded tokens.
 decoder: a stack of GPT-2 blocks (Radford et al. 2019), causal, as it runs over a prompt.
+gpt2: the whole model with a cache of `capacity` tokens, for cx generate; as it stands 124 million parameters (GPT-2 small).
 
 The same arguments give the same bytes. Needs python3-numpy and python3-onnx.
 """
@@ -61,14 +63,15 @@ class Network:
         return self.node("DequantizeLinear", [self.constant(np.rint(values / scale), np.int8), self.constant(scale),
                                               self.constant(0, np.int8)])
 
-    def save(self, path, inputs, outputs, dtype=TensorProto.FLOAT):
+    def save(self, path, inputs, outputs, dtype=TensorProto.FLOAT, opset=13):
+        """inputs, outputs: (name, shape), or (name, shape, type) where it is not dtype."""
         def values(list_):
-            return [helper.make_tensor_value_info(n, dtype, shape) for n, shape in list_]
+            return [helper.make_tensor_value_info(n, kind[0] if kind else dtype, shape) for n, shape, *kind in list_]
 
-        for produced, (name, _) in zip(self.outputs, outputs):
+        for produced, (name, *_) in zip(self.outputs, outputs):
             self.nodes.append(helper.make_node("Identity", [produced], [name], name=name))
         graph = helper.make_graph(self.nodes, self.name, values(inputs), values(outputs), self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="networks.py")
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="networks.py")
         model.ir_version = 8
         onnx.save(model, path)
 
@@ -182,10 +185,69 @@ def transformer(arguments, causal):
     net.save(arguments.file, [("embedded", shape)], [("hidden", shape)])
 
 
+def gpt2(arguments):
+    net = Network("gpt2", arguments.seed)
+    width, heads, capacity, vocabulary = arguments.width, arguments.heads, arguments.capacity, arguments.vocabulary
+    depth = width // heads
+
+    def integers(*values):
+        return net.constant(values, np.int64)
+
+    def linear(x, inputs, outputs):
+        return net.node("Add", [net.node("MatMul", [x, net.weights((inputs, outputs), inputs)]), net.small(outputs)])
+
+    def normalise(x):
+        centred = net.node("Sub", [x, net.node("ReduceMean", [x], axes=[-1], keepdims=1)])
+        variance = net.node("ReduceMean", [net.node("Mul", [centred, centred])], axes=[-1], keepdims=1)
+        deviation = net.node("Sqrt", [net.node("Add", [variance, net.constant(1e-5)])])
+        return net.node("Add", [net.node("Mul", [net.node("Div", [centred, deviation]), net.constant(np.ones(width))]), net.small(width)])
+
+    def by_head(x, perm):
+        return net.node("Transpose", [net.node("Reshape", [x, integers(0, 0, heads, depth)])], perm=perm)
+
+    places = net.node("Unsqueeze", ["positions", integers(2)])  # [1, S, 1]
+    length = net.node("Shape", ["tokens"], start=1)
+    where = net.node("Expand", [places, net.node("Concat", [integers(1), length, integers(width)], axis=0)])
+    slots = net.constant(np.arange(capacity).reshape(1, 1, capacity), np.int64)
+    visible = net.node("Unsqueeze", [net.node("LessOrEqual", [slots, places]), integers(1)])  # [1, 1, S, C]
+    presents = []
+
+    def cached(entries, name):
+        present = net.node("ScatterElements", [f"past_{name}", where, entries], axis=1)
+        presents.append((present, f"present_{name}"))
+        return present
+
+    def attention(x, layer):
+        q = by_head(linear(x, width, width), [0, 2, 1, 3])
+        k = by_head(cached(linear(x, width, width), f"key.{layer}"), [0, 2, 3, 1])
+        v = by_head(cached(linear(x, width, width), f"value.{layer}"), [0, 2, 1, 3])
+        scores = net.node("Mul", [net.node("MatMul", [q, k]), net.constant(1 / np.sqrt(depth))])
+        shares = net.node("Softmax", [net.node("Where", [visible, scores, net.constant(-1e4)])], axis=-1)
+        mixed = net.node("Transpose", [net.node("MatMul", [shares, v])], perm=[0, 2, 1, 3])
+        return linear(net.node("Reshape", [mixed, integers(0, 0, width)]), width, width)
+
+    def gelu(x):
+        erf = net.node("Erf", [net.node("Div", [x, net.constant(np.sqrt(2.0))])])
+        return net.node("Mul", [net.node("Mul", [x, net.node("Add", [erf, net.constant(1.0)])]), net.constant(0.5)])
+
+    embedding = net.weights((vocabulary, width), width)
+    position = net.node("Gather", [net.weights((capacity, width), width), "positions"])
+    x = net.node("Add", [net.node("Gather", [embedding, "tokens"]), position])
+    for layer in range(arguments.layers):
+        x = net.node("Add", [x, attention(normalise(x), layer)])
+        x = net.node("Add", [x, linear(gelu(linear(normalise(x), width, 4 * width)), 4 * width, width)])
+    scores = net.node("MatMul", [normalise(x), net.node("Transpose", [embedding], perm=[1, 0])])
+    cache = [1, capacity, width]
+    net.outputs = [scores] + [produced for produced, _ in presents]
+    inputs = [(name, [1, "S"], TensorProto.INT64) for name in ("tokens", "positions")]
+    inputs += [(name.replace("present", "past"), cache) for _, name in presents]
+    net.save(arguments.file, inputs, [("logits", [1, "S", vocabulary])] + [(name, cache) for _, name in presents], opset=15)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ["resnet50", "mlp", "encoder", "decoder"]:
+    for kind in ["resnet50", "mlp", "encoder", "decoder", "gpt2"]:
         one = kinds.add_parser(kind)
         one.add_argument("file")
         one.add_argument("--seed", type=int, default=1)
@@ -199,7 +261,11 @@ def main():
             one.add_argument("--layers", type=int, default=5)
             one.add_argument("--width", type=int, default=2048)
             continue
-        one.add_argument("--tokens", type=int, default=128)
+        if kind == "gpt2":
+            one.add_argument("--capacity", type=int, default=128)
+            one.add_argument("--vocabulary", type=int, default=50257)
+        else:
+            one.add_argument("--tokens", type=int, default=128)
         one.add_argument("--layers", type=int, default=12)
         one.add_argument("--width", type=int, default=768)
         one.add_argument("--heads", type=int, default=12)
@@ -211,7 +277,10 @@ def main():
     else:
         if arguments.width % arguments.heads != 0:
             parser.error("--width must be a multiple of --heads")
-        transformer(arguments, arguments.kind == "decoder")
+        if arguments.kind == "gpt2":
+            gpt2(arguments)
+        else:
+            transformer(arguments, arguments.kind == "decoder")
 
 
 if __name__ == "__main__":

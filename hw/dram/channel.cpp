@@ -528,6 +528,38 @@ DramChannel::Placed DramChannel::place(Direction direction, Ticks earliest, std:
   return placed;
 }
 
+// Whether one of the strip's bursts from i on may fit between known ones; its rows are open. True when in doubt.
+bool DramChannel::fits_between(Direction direction, const DramStrip &strip, std::uint32_t i, Ticks earliest) const {
+  if (cas_.falling != 0) return true;
+  const auto banks = static_cast<std::uint32_t>(pattern_.size());
+  for (std::uint32_t k = 0; k < banks; ++k) {
+    const std::uint32_t bank = bank_of(strip, i + k);
+    const std::uint32_t group = group_of(bank);
+    const Ticks from = std::max({earliest, cas_floor_, banks_[bank].now.cas_ready[direction]});
+    const std::uint32_t first = cas_.behind(from);
+    if (first == cas_.size) continue;
+    if (first == 0) return true;
+    for (std::uint64_t gaps = ~cas_.marks & ~std::uint64_t{0} << first; gaps != 0; gaps &= gaps - 1) {
+      const auto position = static_cast<std::uint32_t>(std::countr_zero(gaps));
+      if (position >= cas_.size) break;
+      const Command &left = cas_[position - 1];
+      const Command &right = cas_[position];
+      Ticks at = std::max(from, left.at);
+      for (std::uint32_t j = position; j > 0 && cas_[j - 1].at + widest_ > at; --j) {
+        const Command &before = cas_[j - 1];
+        at = std::max(
+            at, before.at + (before.direction == direction ? same_way(direction, before.group, group) : nearest_));
+      }
+      const bool turns =
+          left.direction != direction && (right.direction == direction || right.reason == DramLoss::bank_group);
+      if (turns) at = std::max(at, left.at + turned(left.direction, left.group, group));
+      // Beyond the last: it is no turn of the bus there, but the search has come so far.
+      if (at < right.at || at > cas_.back().at + ccd_s_[direction]) return true;
+    }
+  }
+  return false;
+}
+
 // Places bursts [i, i + result) of a strip whose rows are all open and whose bursts follow one another at ccd_s.
 // `until` as in place_strip.
 std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std::uint32_t i, std::uint32_t limit,
@@ -543,7 +575,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
     if (state.row != strip.row || state.cas_ready[direction] > last + step) return 0;
     soonest = std::min(soonest, state.cas_ready[direction]);
   }
-  if (std::max({soonest, earliest, cas_floor_}) < dense_from_) return 0;
+  if (std::max({soonest, earliest, cas_floor_}) < dense_from_ && fits_between(direction, strip, i, earliest)) return 0;
   // The first round of the bank groups; later ones follow at turn_ * step.
   for (std::uint32_t k = 0; k < turn_; ++k) {
     const Ticks group_last = group_last_[direction][group_of(bank_of(strip, i + k))];

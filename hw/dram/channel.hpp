@@ -180,6 +180,7 @@ class DramChannel {
   void put_activate(const Slot &slot, std::uint32_t group);
   void refresh_up_to(Ticks time);
   void one_refresh();
+  bool fits_between(Direction direction, const DramStrip &strip, std::uint32_t i, Ticks earliest) const;
   std::uint32_t run(Direction direction, const DramStrip &strip, std::uint32_t i, std::uint32_t limit, Ticks earliest,
                     Ticks until);
   Ticks place_strip(Direction direction, DramStrip &strip, Ticks arrival, std::uint32_t limit, Ticks until);
