@@ -285,8 +285,7 @@ Sdma::Fault Sdma::move(unsigned channel, const Transfer &transfer, const Piece &
     if (fault.status != CX_STATUS_OK) return fault;
     if (!transfer.dst_host) write_memory(dst, bytes);
     if (transfer.fill) {
-      std::byte *to = device_memory(dst, bytes);
-      for (std::uint64_t at = 0; at < bytes; at += 4) std::memcpy(to + at, &transfer.pattern, 4);
+      std::fill_n(reinterpret_cast<std::uint32_t *>(device_memory(dst, bytes)), bytes / 4, transfer.pattern);
     } else if (transfer.src_host) {
       std::byte *to = device_memory(dst, bytes);
       if (!host.read(src, to, bytes)) return {CX_STATUS_IOMMU_FAULT, src};
