@@ -16,19 +16,21 @@ for (const argument of documents) {
   for (const id of ['overview', 'timeline']) {
     await showPanel(page, id);
     if (id === 'timeline') {
-      // The longest span of an engine that something caused, among its neighbours.
+      // The largest product that something caused, among its neighbours.
       await page.evaluate(() => {
         const timeline = window.cxReport.timeline();
         const {spans, tracks} = timeline.run;
         let best = -1;
         for (let i = 0; i < spans.count; ++i) {
-          const shown = tracks[spans.track[i]].group === 'engines' && spans.cause[i] >= 0;
-          if (shown && (best < 0 || spans.duration[i] > spans.duration[best])) best = i;
+          const shown = tracks[spans.track[i]].name === 'dmmu' && spans.cause[i] >= 0;
+          if (shown && (best < 0 || spans.operations[i] > spans.operations[best])) best = i;
         }
         if (best < 0) return;
         timeline.select(best);
+        const [from, to] = timeline.deviceTime;
         const middle = spans.start[best] + spans.duration[best] / 2;
-        timeline.show(middle - spans.duration[best] * 6, middle + spans.duration[best] * 6);
+        const half = Math.max(spans.duration[best] * 3, (to - from) / 60);
+        timeline.show(middle - half, middle + half);
       });
       await settled(page);
     }

@@ -24,6 +24,8 @@ export function overTimePanel(context: Context): Panel {
   if (engines.length > 0) charts.push({title: 'Engines: share of time busy', series: engines, share: true});
   const groups = new Map<string, Series[]>();
   for (const counter of run.counters) {
+    // Spans tell the same, as closely as one looks.
+    if (counter.group === 'utilisation' && engines.some((e) => e.name === counter.name)) continue;
     const key = `${counter.group}, ${counter.unit}`;
     groups.set(key, [...(groups.get(key) ?? []), new StepSeries(counter, view.end)]);
   }

@@ -3,13 +3,13 @@ import * as format from '../format.ts';
 import {reasonBar, reasonLegend, sharesOf, valueBar} from '../bars.ts';
 import {h} from '../dom.ts';
 import {reasonColour, seriesColour} from '../palette.ts';
-import type {Run} from '../document.ts';
+import type {Run, WhatIf} from '../document.ts';
 import type {Context, Panel} from './context.ts';
 
 const kReasonText: Record<string, string> = {
   compute: 'the arithmetic of the engines',
-  dram: 'DRAM',
-  scratchpad: 'scratchpad ports',
+  dram: 'waiting for DRAM',
+  scratchpad: 'waiting for scratchpad ports',
   noc: 'the network on chip',
   pcie: 'the PCIe link',
   launch: 'launching: packets, firmware, interrupts',
@@ -45,7 +45,7 @@ function figures(run: Run): HTMLElement {
     figure('array utilisation', format.percent(s.mac_utilisation), `${format.count(s.macs)} MACs, peak ${format.rate(chip.peak_macs_per_s, 'MAC')}`),
     figure('DRAM', format.bytes(memory), `${format.rate(memory / (s.launch_us * 1e-6 || 1), 'B')} of ${format.rate(chip.dram_bytes_per_s, 'B')}`),
     figure('energy', format.energy(s.energy_uj), `${s.average_w.toFixed(2)} W on average`),
-    figure('firmware', `${format.count(s.firmware_cycles)} cycles`, `${s.packets} packets, ${s.interrupts} interrupts`),
+    figure('firmware', `${format.count(s.firmware_cycles)} cycles`, `packets ${s.packets}, interrupts ${s.interrupts}`),
     figure('this computer', format.time(s.wall_s * 1e9), `compile ${format.time(s.compile_s * 1e9)}`));
 }
 
@@ -55,17 +55,18 @@ function whatIf(run: Run): HTMLElement {
     card.append(h('p', {class: 'faint'}, 'This profile has no such measurements.'));
     return card;
   }
-  const most = Math.max(1, ...run.what_if.map((w) => w.speedup ?? 0));
+  const saved = (w: WhatIf) => Math.max(0, 1 - 1 / (w.speedup || 1));
+  const most = Math.max(0.05, ...run.what_if.map(saved));
   const rows = [...run.what_if].sort((a, b) => (b.speedup ?? -1) - (a.speedup ?? -1));
   const list = h('div', {class: 'lines'});
   for (const w of rows) {
     const measured = w.speedup !== undefined && w.error === undefined;
-    list.append(h('div', {class: 'line', title: w.sets.join(' ')}, h('span', {}, w.name),
-      measured ? valueBar(w.speedup!, most, seriesColour(2)) : h('span', {class: 'faint'}, w.error ?? 'no figure'),
+    list.append(h('div', {class: 'line', title: [w.name, w.sets.join(' '), w.error ?? ''].filter((t) => t !== '').join('\n')}, h('span', {}, w.name),
+      measured ? valueBar(saved(w), most, seriesColour(2)) : h('span', {class: 'faint one-line'}, w.error ?? 'no figure'),
       h('b', {}, measured ? format.ratio(w.speedup!) : '–'),
       h('small', {}, measured && w.latency_us !== undefined ? format.time(w.latency_us * 1e3) : '')));
   }
-  card.append(list, h('p', {class: 'faint'}, 'Measured: each line is the same program simulated on the chip so changed.'));
+  card.append(list, h('p', {class: 'faint'}, 'Measured: the model simulated on each chip so changed. Bars: time saved.'));
   return card;
 }
 

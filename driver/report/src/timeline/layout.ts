@@ -8,7 +8,7 @@ export interface TrackRows {
 }
 
 /** Order in which groups show: from what asks for work to what does it. Others come after, in the order of the document. */
-const kGroupOrder = ['host', 'packets', 'firmware', 'engines', 'scratchpad', 'dram', 'noc', 'pcie'];
+const kGroupOrder = ['host', 'packets', 'engines', 'firmware', 'dram', 'scratchpad', 'pcie', 'noc'];
 
 export function groupsInOrder(tracks: Track[]): string[] {
   const groups = [...new Set(tracks.map((t) => t.group))];

@@ -101,7 +101,11 @@ export function trackLabel(run: Run, track: number): string {
 
 /** How busy each engine is, of its spans, so that it can be looked at as closely as they are. */
 export function engineSeries(run: Run, tracks: TrackRows[], begin: number, end: number): Series[] {
-  return tracks.filter((t) => run.tracks[t.track].group === 'engines').map((t) => {
+  // The group may hold tracks of waits and streams beside those of the engines' work.
+  const named = new Set(run.nodes.flatMap((n) => [n.engine, ...Object.keys(n.engines)]));
+  const engines = tracks.filter((t) => run.tracks[t.track].group === 'engines');
+  const work = engines.filter((t) => named.has(run.tracks[t.track].name));
+  return (work.length > 0 ? work : engines).map((t) => {
     const label = trackLabel(run, t.track);
     if (t.rows.length <= 1) return new BusySeries(label, t.rows[0] ?? {covered: () => 0}, begin, end);
     const {start, duration} = unionOf(t.rows);

@@ -799,7 +799,7 @@ export class TimelineView {
 
 /** Text cut to a width in pixels, by an average width of letters: measuring each would cost more than drawing it. */
 function clipped(text: string, width: number): string {
-  const letters = Math.floor(width / 6.1);
+  const letters = Math.floor(width / 6.8);
   if (text.length <= letters) return text;
   return letters < 3 ? '' : `${text.slice(0, letters - 1)}…`;
 }
