@@ -129,6 +129,20 @@ void DramChannel::Releases::push(Ticks time) {
   times[(begin + i) & mask] = time;
 }
 
+void DramChannel::Releases::push(Ticks first, Ticks step, Ticks count) {
+  const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, capacity));
+  Ticks time = first + (count - kept) * step;
+  if (time < last()) {
+    for (std::uint32_t i = 0; i < kept; ++i, time += step) push(time);
+    return;
+  }
+  const std::uint32_t gone = size + kept > capacity ? size + kept - capacity : 0;
+  begin += gone;
+  size -= gone;
+  for (std::uint32_t i = 0; i < kept; ++i, time += step) times[(begin + size + i) & mask] = time;
+  size += kept;
+}
+
 DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry, const DramScheduling &scheduling,
                          std::vector<std::uint32_t> pattern)
     : timing_(checked(timing, geometry, scheduling)),
@@ -597,14 +611,18 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, kMemory));
   Command *command = cas_.append(kept);
   for (Ticks k = count - kept; k < count; ++k) *command++ = {at(k), group_of(bank_at(k)), direction, reason};
-  mark_cas(cas_.size - kept, cas_.size);
+  const std::uint32_t begin = cas_.size - kept;
+  mark_cas(begin, begin + 1);
+  if (kept > 1) {
+    const std::uint64_t others = (~std::uint64_t{0} >> (64 - (kept - 1))) << (begin + 1);
+    cas_.marks = step == nearest_ && reason == DramLoss::idle ? cas_.marks | others : cas_.marks & ~others;
+    cas_.falling &= ~others;
+  }
   if (step > nearest_) dense_from_ = at(count - 1);
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   Releases &releases = direction == reading ? reads_ : writes_;
   const Ticks overtaken = direction == reading ? 0 : overtaken_;
-  for (Ticks k = count > releases.capacity ? count - releases.capacity : 0; k < count; ++k) {
-    releases.push(at(k) - overtaken);
-  }
+  releases.push(at(0) - overtaken, step, count);
   for (Ticks k = count > banks ? count - banks : 0; k < count; ++k) {
     const std::uint32_t bank = bank_at(k);
     Row &state = banks_[bank].now;

@@ -136,6 +136,8 @@ class DramChannel {
     Ticks free_at(std::uint32_t held) const;
     Ticks last() const { return size == 0 ? 0 : times[(begin + size - 1) & mask]; }
     void push(Ticks time);
+    // The same for `count` times, `step` apart.
+    void push(Ticks first, Ticks step, Ticks count);
   };
   struct Placed {
     Ticks cas = 0;
