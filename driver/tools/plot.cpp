@@ -109,7 +109,9 @@ std::string drawn(const Series &series, const char *colour, const Axis &x, const
 
 std::string to_svg(const Plot &plot) {
   double right = 0, top = 0;
+  bool empty = true;
   for (const Series &series : plot.series) {
+    empty = empty && series.points.empty();
     for (const auto &[x, y] : series.points) {
       if (!(x >= 0) || !(y >= 0) || !std::isfinite(x) || !std::isfinite(y)) {
         throw UsageError(fmt::format("plot {}: a point of {} is negative or not finite", plot.title, series.name));
@@ -118,7 +120,10 @@ std::string to_svg(const Plot &plot) {
       top = std::max(top, y);
     }
   }
-  if (right == 0 || top == 0) throw UsageError("plot " + plot.title + ": nothing to draw");
+  if (empty) throw UsageError("plot " + plot.title + ": nothing to draw");
+  // An axis on which everything is at 0 goes to 1.
+  if (right == 0) right = 1;
+  if (top == 0) top = 1;
   const Axis x(kLeft, kRight, right), y(kBottom, kTop, top);
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "

@@ -429,4 +429,8 @@ TEST_CASE("reports name the front and every reason") {
   CHECK_THAT(to_html(spec, results), Catch::Contains("infeasible: a &lt; b") && Catch::Contains("<svg"));
   results.erase(results.begin(), results.begin() + 4);
   CHECK(pareto_svg(spec, results).empty());
+  // One objective and a single point, which has number 0.
+  const SweepSpec one = file.load(kGrid);
+  const std::vector<SweepResult> alone = {result_of({0, {"1", "64"}}, {{"cycles", 9.}, {"energy_uj", 1.}})};
+  CHECK_THAT(pareto_svg(one, alone), Catch::Contains("1 points, 1 on the front"));
 }
