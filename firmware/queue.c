@@ -57,6 +57,8 @@ static bool started_are_complete(const struct source *source) { return source->h
 
 void queue_wake_all(void) { ready = ~0u; }
 
+void queue_wake(uint32_t some) { ready |= some; }
+
 static void write_state(const struct queue *queue, uint32_t state, uint32_t error) {
   mmio_write(QUEUE(STATE, queue->number),
              (state << CX_QUEUE_STATE_STATE_SHIFT) | (error << CX_QUEUE_STATE_ERROR_SHIFT));

@@ -101,6 +101,9 @@ uint32_t queue_waiting(void);
 /* Something changed that a blocked queue may be waiting for. */
 void queue_wake_all(void);
 
+/* Bit n: queue n may have something to do again. */
+void queue_wake(uint32_t some);
+
 /* Bit n: queue n is enabled and of this level or served before it. */
 uint32_t queue_up_to_level(uint32_t level);
 

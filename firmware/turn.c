@@ -20,6 +20,8 @@ bool turn_take(enum resource resource, const struct queue *queue, bool available
   }
   if (!available || another_is_first(resource, queue, tickets[resource][queue->number])) return false;
   wanted[resource] &= ~bit;
+  /* They may have been refused for this queue's sake alone, and it may not keep what it takes. */
+  queue_wake(wanted[resource]);
   return true;
 }
 

@@ -458,6 +458,30 @@ TEST_CASE("Queues of one level take turns at channels and engines") {
   }
 }
 
+TEST_CASE("A LAUNCH that is refused passes its turn on") {
+  for (const unsigned first : {0u, 1u}) {
+    const unsigned other = 1 - first;
+    INFO("queue " << first << " launches first");
+    Bench bench(2);
+    auto &chip = bench.chip;
+    Program program;
+    program.install(chip);
+    for (auto &plan : chip.plans) plan.cycles = 30'000;
+    for (const unsigned n : {0u, 1u}) bench.enable(n, 2);
+    auto nowhere = program.packet();
+    nowhere.program = 0;
+    bench.put(first, program.packet());
+    bench.put(first, nowhere);
+    bench.ring(first);
+    REQUIRE(chip.run_until([&] { return !chip.engine_starts.empty(); }));
+    // Gets in line behind the one whose program is nowhere.
+    bench.put(other, program.packet());
+    bench.ring(other);
+    CHECK(bench.wait(other, 0, 1'000'000).status == CX_STATUS_OK);
+    CHECK(bench.wait(first, 1, 1'000'000).status == CX_STATUS_BAD_ADDRESS);
+  }
+}
+
 TEST_CASE("A queue with one long copy does not keep others of its level from a channel") {
   Bench bench(4, 2);
   bench.chip.map_host(kBig, kBigBytes);
