@@ -368,8 +368,10 @@ TEST_CASE("a shape that is not built says how to build it") {
   CHECK_THROWS_WITH(make_tile({8, 8, 255}, true), Catch::Contains("CX_RTL_TILES"));
   CHECK_THROWS_WITH(make_tile({8, 8, 256, 4, 4, 1u << 5}, true),
                     Catch::Contains("8x8x256/pack=4/stages=4/formats=INT8"));
-  for (const TileShape &shape : {TileShape{0, 8, 255}, TileShape{8, 129, 255}, TileShape{8, 8, 0},
-                                 TileShape{8, 8, 256, 3}, TileShape{8, 8, 256, 1, 5}}) {
+  for (const TileShape &shape : {TileShape{0, 8, 255}, TileShape{8, 257, 255}, TileShape{257, 8, 255},
+                                 TileShape{8, 8, 0}, TileShape{8, 8, 256, 3}, TileShape{8, 8, 256, 1, 5}}) {
     CHECK_THROWS_AS(make_tile(shape, false), std::invalid_argument);
   }
+  CHECK_NOTHROW(make_tile({256, 256, 255}, false));
+  CHECK_THROWS_WITH(make_tile({8, 129, 255}, true), Catch::Contains("no RTL tile"));
 }
