@@ -34,6 +34,7 @@ boundary "umd below runtime" driver/umd 'driver/(runtime|compiler|session|python
 boundary "runtime below compiler" driver/runtime 'driver/(compiler|session|python|tools)/'
 boundary "compiler below session" driver/compiler 'driver/(session|python|tools)/'
 boundary "session below tools" driver/session 'driver/(python|tools)/'
+boundary "collective below tools" driver/collective 'driver/(python|tools|session|compiler|runtime)/'
 boundary "tools below python" driver/tools 'driver/python/'
 
 out=$(for f in scripts/*.sh .ci/run; do bash -n "$f" 2>&1 || true; done)

@@ -48,6 +48,7 @@ struct Invocation {
 void add_input_options(CLI::App &command, InputOptions &options);
 
 void add_run(CLI::App &app, Invocation &invocation);
+void add_collective(CLI::App &app, Invocation &invocation);
 void add_convert(CLI::App &app, Invocation &invocation);
 void add_ocr(CLI::App &app, Invocation &invocation);
 void add_conformance(CLI::App &app, Invocation &invocation);

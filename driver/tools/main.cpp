@@ -67,6 +67,7 @@ int main(int argc, char **argv) {
   add_disasm(app, invocation);
   add_report(app, invocation);
   add_sweep(app, invocation);
+  add_collective(app, invocation);
   add_firmware(app, invocation);
   try {
     app.parse(argc, argv);

@@ -22,7 +22,9 @@ class PacketCluster final : EventQueue::Handler {
 
   EventQueue &queue() { return queue_; }
   Nic &nic(std::uint32_t rank) { return *nics_.at(rank); }
+  const Nic &nic(std::uint32_t rank) const { return *nics_.at(rank); }
   Link &link(std::uint32_t link) { return *links_.at(link); }
+  const Link &link(std::uint32_t link) const { return *links_.at(link); }
   const Switch *switch_at(std::uint32_t vertex) const { return switches_.at(vertex).get(); }
   const Topology &topology() const { return topology_; }
 

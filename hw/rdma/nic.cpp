@@ -50,6 +50,7 @@ struct Nic::QueuePair {
   Nic *peer = nullptr;
   std::uint32_t peer_qp = 0, flow = 0, port = 0;
   bool failed = false;
+  std::uint64_t lost = 0;  // bytes of requests that failed with it
 
   // Requests in the order of posting; the first is number `first_request`.
   struct Request {
@@ -219,6 +220,7 @@ QueuePairState Nic::state(std::uint32_t number) const {
   QueuePairState state;
   state.peer = qp.peer == nullptr ? endpoint_ : qp.peer->endpoint_;
   state.failed = qp.failed;
+  state.bytes_outstanding = qp.lost;
   state.receives = qp.receives.size();
   for (std::size_t i = 0; i < qp.requests.size(); ++i) {
     const auto &request = qp.requests[i];
@@ -668,6 +670,7 @@ void Nic::finish_requests(QueuePair &qp) {
 
 void Nic::fail(QueuePair &qp, std::uint64_t request, Status status) {
   if (qp.failed) return;
+  qp.lost = state(qp.number).bytes_outstanding;
   qp.failed = true;
   for (const QueuePair::Request &entry : qp.requests) {
     const Status what = qp.first_request == request ? status : entry.done ? Status::success : Status::flushed;

@@ -114,7 +114,7 @@ struct NicCounters {
 // What a queue pair waits for, for people who look for the reason of a hang.
 struct QueuePairState {
   std::uint32_t peer = 0;               // endpoint
-  std::uint64_t bytes_outstanding = 0;  // of sends that are not complete
+  std::uint64_t bytes_outstanding = 0;  // of sends that are not complete, or failed with the queue pair
   std::uint64_t bytes_unsent = 0;       // of these, not handed to the wire yet
   std::size_t sends = 0, receives = 0;  // that are not complete
   bool waits_for_receive = false;       // the next send finds no receive at the other end

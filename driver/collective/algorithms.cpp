@@ -1,0 +1,330 @@
+#include "driver/collective/algorithms.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace cx::collective {
+namespace {
+
+using Kind = Phase::Kind;
+using Algorithm = Phase::Algorithm;
+using Groups = std::vector<std::vector<uint32_t>>;
+
+constexpr uint32_t kChunkChoices[] = {1, 2, 4, 8};
+/// Chunks below that many bytes are not worth a command.
+constexpr uint64_t kLeastChunk = 4096;
+/// An all-to-all inside of a group needs a scratch slot and a message for each pair.
+constexpr uint32_t kMostDirect = 64;
+
+const char *name_of(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kRing:
+      return "ring";
+    case Algorithm::kHalving:
+      return "halving";
+    case Algorithm::kDirect:
+      return "direct";
+    case Algorithm::kDoubling:
+      return "doubling";
+    case Algorithm::kTree:
+      return "tree";
+  }
+  return "?";
+}
+
+Groups everyone(uint32_t ranks) {
+  Groups groups(1);
+  for (uint32_t r = 0; r < ranks; ++r) groups[0].push_back(r);
+  return groups;
+}
+
+/// Ranks that differ in one digit: of `size` values, `stride` apart.
+Groups digit(uint32_t ranks, uint32_t stride, uint32_t size) {
+  Groups groups;
+  for (uint32_t base = 0; base < ranks; ++base) {
+    if (base / stride % size != 0) continue;
+    groups.emplace_back();
+    for (uint32_t j = 0; j < size; ++j) groups.back().push_back(base + j * stride);
+  }
+  return groups;
+}
+
+Phase phase(Kind kind, Algorithm algorithm, Groups groups) {
+  Phase out{kind, algorithm, std::move(groups)};
+  return out;
+}
+
+/// An all-reduce among the members of groups.
+std::vector<Phase> all_reduce(Algorithm algorithm, const Groups &groups) {
+  const bool whole = std::has_single_bit(groups.front().size());
+  std::vector<Phase> phases;
+  const auto folded = [&](Phase middle) {
+    if (!whole) phases.push_back(phase(Kind::kFold, Algorithm::kDirect, groups));
+    phases.push_back(std::move(middle));
+  };
+  switch (algorithm) {
+    case Algorithm::kRing:
+    case Algorithm::kDirect:
+      return {phase(Kind::kReduceScatter, algorithm, groups), phase(Kind::kAllGather, algorithm, groups)};
+    case Algorithm::kTree:
+      return {phase(Kind::kReduce, algorithm, groups), phase(Kind::kBroadcast, algorithm, groups)};
+    case Algorithm::kHalving:
+      folded(phase(Kind::kReduceScatter, algorithm, groups));
+      phases.push_back(phase(Kind::kAllGather, algorithm, groups));
+      break;
+    case Algorithm::kDoubling:
+      folded(phase(Kind::kAllReduce, algorithm, groups));
+      break;
+  }
+  if (!whole) phases.push_back(phase(Kind::kUnfold, Algorithm::kDirect, groups));
+  return phases;
+}
+
+/// Reduce-scatter along each dimension in turn, and gathers back: as many parts as dimensions, each begins with another
+/// one, so that all links are in use.
+Plan torus(const Cluster &cluster) {
+  const uint32_t ranks = cluster.ranks();
+  std::vector<uint32_t> dims;
+  std::string shape;
+  const cx_cluster_shape &of = cluster.shape();
+  if (of.dim_count >= 2) {
+    for (uint32_t d = 0; d < of.dim_count; ++d) dims.push_back(of.dims[d]);
+    const uint32_t per_port = ranks / (of.nodes * of.ports_per_node);
+    if (per_port > 1) dims.insert(dims.begin(), per_port);
+  } else {
+    uint32_t x = static_cast<uint32_t>(std::sqrt(static_cast<double>(ranks)));
+    while (ranks % x != 0) --x;
+    dims = {ranks / x, x};
+  }
+  std::vector<uint32_t> strides{1};
+  for (const uint32_t length : dims) {
+    shape += (shape.empty() ? "" : " x ") + std::to_string(length);
+    strides.push_back(strides.back() * length);
+  }
+  Plan plan{"torus " + shape, {}, 1};
+  for (std::size_t first = 0; first < dims.size(); ++first) {
+    std::vector<Phase> phases;
+    for (std::size_t i = 0; i < dims.size(); ++i) {
+      const std::size_t d = (first + i) % dims.size();
+      phases.push_back(phase(Kind::kReduceScatter, Algorithm::kRing, digit(ranks, strides[d], dims[d])));
+    }
+    for (std::size_t i = dims.size(); i-- > 0;) {
+      Phase back = phases[i];
+      back.kind = Kind::kAllGather;
+      phases.push_back(back);
+    }
+    plan.parts.push_back(std::move(phases));
+  }
+  return plan;
+}
+
+std::vector<Algorithm> level_choices(uint32_t size) {
+  std::vector<Algorithm> out{Algorithm::kRing};
+  if (std::has_single_bit(size)) out.push_back(Algorithm::kHalving);
+  if (size <= kMostDirect) out.push_back(Algorithm::kDirect);
+  return out;
+}
+
+/// All ways to carry out the levels: reduce-scatters inwards out, an all-reduce at the top, gathers back; or whole
+/// ranges by doubling on every level, which has the least steps for small messages.
+std::vector<Plan> hierarchical(const Cluster &cluster) {
+  const std::vector<uint32_t> sizes = levels(cluster);
+  const uint32_t ranks = cluster.ranks();
+  std::vector<Plan> plans;
+  const std::size_t top = sizes.size() - 1;
+  std::vector<std::vector<Algorithm>> choices;
+  for (std::size_t l = 0; l < sizes.size(); ++l) {
+    choices.push_back(level_choices(sizes[l]));
+    if (l == top) choices.back().push_back(Algorithm::kDoubling);
+  }
+  std::vector<std::size_t> at(sizes.size(), 0);
+  for (;;) {
+    Plan plan{"hcp (", {{}}, 1};
+    std::vector<Phase> inwards;
+    uint32_t stride = 1;
+    for (std::size_t l = 0; l < sizes.size(); ++l) {
+      const Algorithm algorithm = choices[l][at[l]];
+      plan.name += fmt::format("{}{} {}", l > 0 ? ", " : "", sizes[l], name_of(algorithm));
+      const Groups groups = digit(ranks, stride, sizes[l]);
+      stride *= sizes[l];
+      if (l < top) {
+        inwards.push_back(phase(Kind::kReduceScatter, algorithm, groups));
+        plan.parts[0].push_back(inwards.back());
+      } else {
+        for (Phase &p : all_reduce(algorithm, groups)) plan.parts[0].push_back(std::move(p));
+      }
+    }
+    for (std::size_t l = inwards.size(); l-- > 0;) {
+      inwards[l].kind = Kind::kAllGather;
+      plan.parts[0].push_back(inwards[l]);
+    }
+    plan.name += ")";
+    plans.push_back(std::move(plan));
+    std::size_t l = 0;
+    while (l < at.size() && ++at[l] == choices[l].size()) at[l++] = 0;
+    if (l == at.size()) break;
+  }
+  Plan small{"hcp (", {{}}, 1};
+  uint32_t stride = 1;
+  for (std::size_t l = 0; l < sizes.size(); ++l) {
+    small.name += fmt::format("{}{} doubling", l > 0 ? ", " : "", sizes[l]);
+    for (Phase &p : all_reduce(Algorithm::kDoubling, digit(ranks, stride, sizes[l]))) {
+      small.parts[0].push_back(std::move(p));
+    }
+    stride *= sizes[l];
+  }
+  small.name += ")";
+  plans.push_back(std::move(small));
+  return plans;
+}
+
+[[noreturn]] void refuse(Operation operation, const std::string &algorithm, const std::string &why) {
+  throw UnsupportedError(to_string(operation), fmt::format("{} by {}: {}", to_string(operation), algorithm, why));
+}
+
+/// Everything that an algorithm's name stands for, one chunk each.
+std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const std::string &algorithm, uint32_t root) {
+  const uint32_t ranks = cluster.ranks();
+  const std::vector<std::string> known = algorithms(operation);
+  if (std::find(known.begin(), known.end(), algorithm) == known.end()) {
+    std::string list;
+    for (const std::string &name : known) list += (list.empty() ? "" : ", ") + name;
+    if (algorithm != "ring" && algorithm != "tree" && algorithm != "halving" && algorithm != "doubling" &&
+        algorithm != "direct" && algorithm != "torus" && algorithm != "hcp") {
+      throw UsageError(fmt::format("there is no algorithm '{}', expected {}", algorithm, list));
+    }
+    refuse(operation, algorithm, "is not offered, expected " + list);
+  }
+  const Groups all = everyone(ranks);
+  const auto single = [&](std::vector<Phase> phases) { return std::vector<Plan>{{algorithm, {std::move(phases)}, 1}}; };
+  const Algorithm flat = algorithm == "ring"       ? Algorithm::kRing
+                         : algorithm == "halving"  ? Algorithm::kHalving
+                         : algorithm == "doubling" ? Algorithm::kDoubling
+                         : algorithm == "direct"   ? Algorithm::kDirect
+                                                   : Algorithm::kTree;
+  switch (operation) {
+    case Operation::kAllReduce:
+      if (algorithm == "torus") return {torus(cluster)};
+      if (algorithm == "hcp") return hierarchical(cluster);
+      if (algorithm == "tree") {
+        std::vector<Plan> plans = {{algorithm, {all_reduce(flat, all)}, 1},
+                                   {algorithm + ", serial", {all_reduce(flat, all)}, 1}};
+        plans[1].parts[0][1].serial = true;
+        return plans;
+      }
+      return single(all_reduce(flat, all));
+    case Operation::kReduceScatter:
+    case Operation::kAllGather: {
+      Phase only = phase(operation == Operation::kReduceScatter ? Kind::kReduceScatter : Kind::kAllGather, flat, all);
+      only.in_order = true;
+      if (flat == Algorithm::kHalving && !std::has_single_bit(ranks)) {
+        refuse(operation, algorithm, fmt::format("{} ranks are no power of two", ranks));
+      }
+      return single({only});
+    }
+    case Operation::kBroadcast: {
+      Phase only = phase(Kind::kBroadcast, flat, all);
+      only.root = root;
+      std::vector<Plan> plans = single({only});
+      only.serial = true;
+      if (algorithm == "tree") plans.push_back({algorithm + ", serial", {{only}}, 1});
+      return plans;
+    }
+    case Operation::kAllToAll:
+      return single({phase(Kind::kAllToAll, Algorithm::kDirect, all)});
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::string> algorithms(Operation operation) {
+  switch (operation) {
+    case Operation::kAllReduce:
+      return {"ring", "tree", "halving", "doubling", "direct", "torus", "hcp"};
+    case Operation::kReduceScatter:
+    case Operation::kAllGather:
+      return {"ring", "halving", "direct"};
+    case Operation::kBroadcast:
+      return {"tree", "ring"};
+    case Operation::kAllToAll:
+      return {"direct"};
+  }
+  return {};
+}
+
+std::vector<uint32_t> levels(const Cluster &cluster) {
+  std::vector<uint32_t> sizes;  // ranks of a group, rising
+  for (const Cluster::Cut &cut : cluster.cuts()) {
+    if (cut.level == "card" || cut.level == "half") continue;
+    if (std::find(sizes.begin(), sizes.end(), cut.count) == sizes.end()) sizes.push_back(cut.count);
+  }
+  std::sort(sizes.begin(), sizes.end());
+  std::vector<uint32_t> factors;
+  uint32_t inside = 1;
+  const cx_cluster_shape &shape = cluster.shape();
+  if (shape.dim_count >= 2) {
+    // A torus has its dimensions, and the cards that share a port.
+    const uint32_t per_port = shape.ranks / (shape.nodes * shape.ports_per_node);
+    if (per_port > 1) factors.push_back(per_port);
+    for (uint32_t d = 0; d < shape.dim_count; ++d) {
+      if (shape.dims[d] > 1) factors.push_back(shape.dims[d]);
+    }
+    return factors;
+  }
+  sizes.push_back(cluster.ranks());
+  for (const uint32_t size : sizes) {
+    if (size <= inside || size % inside != 0 || cluster.ranks() % size != 0) continue;
+    factors.push_back(size / inside);
+    inside = size;
+  }
+  if (factors.empty()) factors.push_back(cluster.ranks());
+  return factors;
+}
+
+Choice choose(const Cluster &cluster, Operation operation, const std::string &algorithm, uint64_t count,
+              ElementType type, uint32_t chunks, uint32_t root) {
+  std::vector<Plan> plans;
+  if (algorithm == "auto") {
+    for (const std::string &name : algorithms(operation)) {
+      if (name == "direct" && cluster.ranks() > kMostDirect && operation != Operation::kAllToAll) continue;
+      try {
+        for (Plan &plan : candidates(cluster, operation, name, root)) plans.push_back(std::move(plan));
+      } catch (const UnsupportedError &) {
+        // Not for this number of ranks.
+      }
+    }
+  } else {
+    plans = candidates(cluster, operation, algorithm, root);
+  }
+  const uint64_t bytes = count * bytes_of(type);
+  const bool whole =
+      operation == Operation::kReduceScatter || operation == Operation::kAllGather || operation == Operation::kAllToAll;
+  if (whole && chunks > 1) {
+    throw UsageError(std::string(to_string(operation)) + ": a rank's part is one piece, expected 1 chunk");
+  }
+  Choice best;
+  for (const Plan &plan : plans) {
+    for (const uint32_t choice : kChunkChoices) {
+      const bool fixed = chunks != 0 || whole;
+      Plan tried = plan;
+      tried.chunks = fixed ? std::max(1u, chunks) : choice;
+      if (!fixed && choice > 1 && bytes / cluster.ranks() / choice < kLeastChunk) break;
+      const double time = estimate(cluster, tried, count, type);
+      if (best.plan.parts.empty() || time < best.estimate_s) best = {tried, time};
+      if (fixed) break;
+    }
+  }
+  if (best.plan.chunks > 1) best.plan.name += fmt::format(", {} chunks", best.plan.chunks);
+  return best;
+}
+
+Plan make_plan(const Cluster &cluster, Operation operation, const std::string &algorithm, uint64_t count,
+               ElementType type, uint32_t chunks, uint32_t root) {
+  return choose(cluster, operation, algorithm, count, type, chunks, root).plan;
+}
+
+}  // namespace cx::collective

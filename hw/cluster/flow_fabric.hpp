@@ -1,0 +1,117 @@
+// Messages as flows that share links max-min fairly: for clusters of a thousand cards. Rule: README.md.
+#ifndef HW_CLUSTER_FLOW_FABRIC_HPP
+#define HW_CLUSTER_FLOW_FABRIC_HPP
+
+#include <unordered_map>
+#include <vector>
+
+#include "hw/cluster/cluster_faults.hpp"
+#include "hw/cluster/fifo.hpp"
+#include "hw/cluster/topology.hpp"
+#include "hw/comm/fabric.hpp"
+
+namespace cx::hw::net {
+
+// What a message takes on an idle way besides its bytes over the narrowest link.
+struct PathTime {
+  Ps forth = 0;                      // from the last byte's departure at the narrowest link to its arrival
+  Ps back = 0;                       // of an acknowledgement
+  double wire_per_byte[2] = {1, 1};  // by Framing::Kind
+  double narrowest = 0;              // payload bytes per second
+};
+// Of a message of `bytes`; `path` is not empty.
+PathTime path_time(const Topology &topology, const std::vector<std::uint32_t> &path, std::uint64_t bytes);
+
+class FlowFabric final : public Fabric, EventQueue::Handler {
+ public:
+  explicit FlowFabric(Topology &topology);
+
+  // Throws ClusterFaultError for lossy links: flows know no packets.
+  void inject(const ClusterFault &fault);
+
+  EventQueue &queue() override { return queue_; }
+  void listen(Listener &listener) override { listener_ = &listener; }
+  void send(const Connection &connection, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
+            std::uint64_t tag) override;
+  void receive(const Connection &connection, std::byte *target, std::uint64_t bytes, std::uint64_t tag,
+               bool announced) override;
+  State state(const Connection &connection) override;
+  FabricCounters counters() const override { return {}; }
+  std::vector<double> wire_bytes() const override;
+
+ private:
+  struct Message {
+    std::uint64_t bytes;
+    const std::byte *data;
+    std::uint64_t tag;
+    Ps eligible;
+    std::uint32_t digest;
+  };
+  struct Receive {
+    std::byte *target;
+    std::uint64_t bytes, tag;
+  };
+  struct Use {
+    std::uint32_t link;
+    std::uint32_t place;  // in the link's list while active
+    std::uint8_t framing;
+  };
+  // One direction between two ranks on one channel: one message at a time.
+  struct Stream {
+    Connection connection;
+    std::vector<Use> uses;
+    PathTime full;  // of a message of whole packets
+    Fifo<Message> waiting;
+    Fifo<Ps> credits;  // when the sender knows of each receive that it has not used
+    Fifo<Receive> receives;
+    Fifo<Message> flying;  // left, not arrived
+    Fifo<Message> unacknowledged;
+    bool active = false, dead = false;
+    Message now{};
+    PathTime now_time;
+    double left = 0, rate = 0, cap = 0;  // payload bytes, per second
+    Ps since = 0, last_arrival = 0;
+    std::uint32_t version = 0, mark = 0;
+    bool frozen = false;
+  };
+  struct LinkState {
+    double capacity = 0;  // wire bytes per second
+    double carried = 0;
+    std::vector<std::uint64_t> active;  // stream and use
+    bool dirty = false;
+    std::uint32_t mark = 0;
+    double left = 0, load = 0;  // while rates are computed
+  };
+  enum What : std::uint32_t { kStart, kDrained, kArrived, kAcknowledged, kSolve, kFault, kFaultEnds, kReroute, kLost };
+
+  void on_event(std::uint32_t what, std::uint64_t argument) override;
+  std::uint32_t stream_of(const Connection &connection);
+  void route(Stream &stream);
+  void try_start(std::uint32_t number);
+  void begin(std::uint32_t number);
+  void end(std::uint32_t number);
+  void touch(std::uint32_t link);
+  void settle(Stream &stream);
+  void solve();
+  void share(const std::vector<std::uint32_t> &streams, const std::vector<std::uint32_t> &links);
+  void set_rate(std::uint32_t number, double rate);
+  void drained(std::uint32_t number);
+  void arrived(std::uint32_t number);
+  void fault(std::size_t number, bool begins);
+
+  Topology &topology_;
+  EventQueue queue_;
+  std::vector<Stream> streams_;
+  std::vector<std::unordered_map<std::uint64_t, std::uint32_t>> numbers_;  // by rank
+  std::vector<LinkState> links_;
+  std::vector<std::uint32_t> dirty_;
+  bool solving_ = false;
+  std::uint32_t mark_ = 0;
+  std::vector<ClusterFault> faults_;
+  std::vector<bool> dead_;  // nodes
+  Listener *listener_ = nullptr;
+};
+
+}  // namespace cx::hw::net
+
+#endif

@@ -1,0 +1,95 @@
+// The communication engines of all cards: run command lists over a fabric. Rule: README.md.
+#ifndef HW_COMM_COMM_ENGINE_HPP
+#define HW_COMM_COMM_ENGINE_HPP
+
+#include <cstdint>
+#include <deque>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "hw/comm/fabric.hpp"
+#include "hw/common/port/cx_cluster.h"
+
+namespace cx::hw::net {
+
+struct CommTiming {
+  double reduce_bytes_per_s = 400e9;
+  Ps command_time = 0;
+  Ps watchdog = 0;  // without progress
+};
+
+// A command that cannot be run: rank, index and what is wrong with it.
+class CommProgramError : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+struct CommOutcome {
+  int status = CX_COMM_DONE;
+  std::uint32_t rank = 0, peer = 0, qp = 0;
+  std::uint64_t bytes_outstanding = 0;
+  Ps time = 0;
+  std::string message;
+  std::vector<Ps> rank_end;
+  std::uint64_t payload_bytes = 0;
+};
+
+class CommEngine final : Fabric::Listener, EventQueue::Handler {
+ public:
+  // Commands and memory have to live as long as the engine. Throws CommProgramError.
+  CommEngine(Fabric &fabric, const cx_comm_program *programs, std::size_t ranks, int type, const CommTiming &timing);
+
+  // Until every command is complete or one has failed.
+  CommOutcome run();
+
+ private:
+  struct Rank {
+    const cx_comm_program *program = nullptr;
+    std::vector<std::uint8_t> waits;          // commands (and a predecessor) that have to come first
+    std::vector<std::uint32_t> begin, after;  // who waits for a command: after[begin[c]] .. after[begin[c + 1] - 1]
+    std::vector<std::uint32_t> follower;      // next SEND or RECV of the same connection; CX_COMM_NONE
+    std::vector<bool> issued, done;
+    std::size_t left = 0;
+    std::deque<std::uint32_t> local;  // REDUCE and the like that wait for the engine
+    bool busy = false;
+    Ps end = 0;
+  };
+  enum What : std::uint32_t { kLocalDone, kWatchdog };
+
+  void load(std::uint32_t rank);
+  void check(std::uint32_t rank, std::size_t index) const;
+  void issue(std::uint32_t rank, std::uint32_t index);
+  void satisfied(std::uint32_t rank, std::uint32_t index);
+  void complete(std::uint32_t rank, std::uint32_t index);
+  void start_local(std::uint32_t rank);
+  void execute(std::uint32_t rank, const cx_comm_command &command);
+  std::byte *memory(std::uint32_t rank, std::uint64_t offset) const;
+  void stop(int status, std::uint32_t rank, std::uint32_t peer, std::uint32_t qp, std::uint64_t bytes, std::string why);
+  void report_stall(bool idle);
+
+  void on_event(std::uint32_t what, std::uint64_t argument) override;
+  void sent(std::uint32_t rank, std::uint64_t tag) override;
+  void received(std::uint32_t rank, std::uint64_t tag, std::uint64_t bytes, std::uint32_t digest) override;
+  void failed(const Fabric::Connection &connection, std::uint32_t qp, Status status) override;
+
+  Fabric &fabric_;
+  int type_;
+  CommTiming timing_;
+  std::vector<Rank> ranks_;
+  std::size_t ranks_left_ = 0;
+  std::uint64_t progress_ = 0, progress_seen_ = 0;
+  bool starting_ = true, stopped_ = false;
+  CommOutcome outcome_;
+};
+
+// Local commands on memory, as the engine executes them. Element counts, not bytes.
+void reduce_elements(int type, const std::byte *source, std::byte *target, std::size_t count);
+void select_largest(const float *source, float *residual, std::size_t count, std::size_t k, std::byte *pairs);
+void scatter_add(const std::byte *pairs, std::size_t k, float *target);
+std::size_t element_bytes(int type);
+
+}  // namespace cx::hw::net
+
+#endif

@@ -1,0 +1,226 @@
+/* The sockets that the cards of a simulated cluster sit in: what a driver may ask of the network, and nothing else.
+ *
+ * driver/rdma and driver/collective call these functions; hw/cluster implements them. A handle is used by one thread at
+ * a time; different handles may be used by different threads. Simulated time advances in cx_verbs_advance() and
+ * cx_cluster_run().
+ */
+#ifndef CX_CLUSTER_H
+#define CX_CLUSTER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cx_cluster cx_cluster;
+
+enum {
+  CX_CLUSTER_OK = 0,
+  CX_CLUSTER_BAD_CONFIG = -1,   /* cx_cluster_error() names file, line, column, key and expectation */
+  CX_CLUSTER_BAD_ARGUMENT = -2, /* cx_cluster_error() says which */
+  CX_CLUSTER_UNREACHABLE = -3,  /* two ranks have no way to each other */
+  CX_CLUSTER_INTERNAL = -4
+};
+
+/* A cluster from a YAML file (docs/reference/cluster.md). sets: "key=value" overrides in order. NULL on failure: see
+ * cx_cluster_error(NULL) of the same thread. */
+cx_cluster *cx_cluster_open(const char *yaml_path, const char *const *sets, size_t set_count);
+void cx_cluster_close(cx_cluster *cluster);
+const char *cx_cluster_error(const cx_cluster *cluster);
+
+/* Text of the resolved configuration as YAML, or about a key, a section, or all (NULL); for the caller to free(). */
+int cx_cluster_show(const cx_cluster *cluster, char **text);
+int cx_cluster_help(const char *key_or_null, char **text);
+
+/* ---- shape ---- */
+
+typedef struct cx_cluster_shape {
+  const char *name; /* lives as long as the cluster, as does kind */
+  const char *kind; /* topology.kind */
+  uint32_t ranks, nodes, cards_per_node;
+  uint32_t ports_per_node;     /* network ports */
+  uint32_t dims[3], dim_count; /* torus and ring: lengths in network ports */
+  uint32_t mtu;
+  double reduce_bytes_per_s, command_s; /* REDUCE engine of a card */
+  double message_s, completion_s;       /* of a message, at the sender and at the receiver */
+  double watchdog_s;
+  double detection_s; /* within which a peer that does not answer is reported: retries and their time */
+} cx_cluster_shape;
+void cx_cluster_get_shape(const cx_cluster *cluster, cx_cluster_shape *shape);
+
+typedef struct cx_cluster_link {
+  const char *name;           /* lives as long as the cluster */
+  double bytes_per_s;         /* raw */
+  double payload_bytes_per_s; /* at full packets */
+  int is_pcie;
+} cx_cluster_link;
+size_t cx_cluster_link_count(const cx_cluster *cluster);
+void cx_cluster_get_link(const cx_cluster *cluster, size_t link, cx_cluster_link *info);
+
+/* Links of the way that channel `channel` of two ranks takes: at most `capacity`, *count as many as there are.
+ * latency_s: time of a message of `bytes` on an idle network beyond bytes over the slowest link's payload rate. */
+int cx_cluster_path(cx_cluster *cluster, uint32_t source, uint32_t target, uint32_t channel, uint64_t bytes,
+                    uint32_t *links, size_t capacity, size_t *count, double *latency_s);
+
+/* Ranks first .. first + count - 1 against all others; cuts of one level are disjoint and of equal size. */
+typedef struct cx_cluster_cut {
+  const char *level, *name; /* live as long as the cluster */
+  uint32_t first, count;
+  double out_bytes_per_s, in_bytes_per_s; /* payload that crosses at most */
+} cx_cluster_cut;
+size_t cx_cluster_cut_count(const cx_cluster *cluster);
+void cx_cluster_get_cut(const cx_cluster *cluster, size_t cut, cx_cluster_cut *info);
+
+/* ---- communication programs ----
+ * Every card's communication engine runs a list of commands. A command begins when those that it names in `after` are
+ * complete and, for SEND and RECV, when the one before it to or from the same peer on the same channel has begun. SENDs
+ * and RECVs of a pair and channel match in the order of their lists. REDUCE, COPY, FILL, TOPK and SCATTER_ADD of a card
+ * run one at a time.
+ */
+enum {
+  CX_COMM_SEND = 0,    /* bytes at source to peer; complete when acknowledged */
+  CX_COMM_RECV,        /* at most bytes from peer to target */
+  CX_COMM_REDUCE,      /* target[i] = target[i] + source[i], elements of the job's type, one rounding each */
+  CX_COMM_COPY,        /* bytes from source to target */
+  CX_COMM_FILL,        /* zeros to target */
+  CX_COMM_TOPK,        /* see below */
+  CX_COMM_SCATTER_ADD, /* for each pair {u32 index, f32 value} at source: target[index] += value, in order */
+  CX_COMM_JOIN         /* nothing, at once: complete when what it names in `after` is */
+};
+/* TOPK (FP32): y = source + residual, element by element; the `peer` elements of largest magnitude (of equal ones those
+ * of lower index; NaN counts as largest) become pairs {u32 index, f32 value} at target, ascending by index; residual =
+ * y with these set to zero. bytes: of source. */
+
+#define CX_COMM_NONE 0xffffffffu
+
+typedef struct cx_comm_command {
+  uint8_t op;
+  uint8_t channel; /* SEND, RECV: connections of different channels are independent and may take different ways */
+  uint16_t reserved;
+  uint32_t peer;                     /* SEND, RECV: rank; TOPK: count */
+  uint32_t after[2];                 /* indices of earlier commands of the list, or CX_COMM_NONE */
+  uint64_t target, source, residual; /* offsets in the card's memory */
+  uint64_t bytes;
+} cx_comm_command;
+
+enum { CX_COMM_FP32 = 0, CX_COMM_INT32, CX_COMM_FP16, CX_COMM_BF16 };
+
+typedef struct cx_comm_program {
+  const cx_comm_command *commands;
+  size_t count;
+  void *memory; /* NULL for all ranks: only time is computed */
+  uint64_t memory_bytes;
+  uint32_t digest; /* travels with every message; a receiver whose own differs stops: the ranks do not run the same */
+} cx_comm_program;
+
+enum { CX_CLUSTER_PACKET = 0, CX_CLUSTER_FLOW = 1 };
+
+typedef struct cx_comm_job {
+  int fidelity;
+  int type;
+  const cx_comm_program *programs; /* one a rank */
+  size_t ranks;
+  const char *const *faults; /* see hw/cluster/cluster_faults.hpp */
+  size_t fault_count;
+} cx_comm_job;
+
+enum {
+  CX_COMM_DONE = 0,
+  CX_COMM_MISMATCH,  /* `rank` got a message of another operation from `peer` */
+  CX_COMM_LENGTH,    /* `rank` got a longer message from `peer` than it expected */
+  CX_COMM_PEER_LOST, /* `peer` does not answer `rank` */
+  CX_COMM_WATCHDOG,  /* no progress: `rank` waits for `peer` on queue pair `qp`, bytes_outstanding of it */
+  CX_COMM_NO_ROUTE,  /* there is no way between `rank` and `peer` */
+  CX_COMM_FAILED     /* another error of a queue pair */
+};
+
+typedef struct cx_comm_report {
+  int status;
+  uint32_t rank, peer, qp; /* of an error */
+  uint64_t bytes_outstanding;
+  double time_s;   /* simulated: end of the last command, or when the error was seen */
+  uint64_t events; /* of the simulation */
+  uint64_t data_packets, retransmitted, dropped, marked, pauses, notifications, timeouts; /* packet level */
+  uint64_t payload_bytes;                                                                 /* of all SENDs */
+  uint64_t network_bytes;  /* payload that left nodes or network ports, once a message */
+  double *link_wire_bytes; /* one a link; cx_comm_report_free() */
+  double *rank_end_s;      /* one a rank */
+  char *message;           /* of an error: everything known about it */
+} cx_comm_report;
+
+/* Runs one job on an idle cluster from time 0; routes that faults have changed are restored afterwards. An error of the
+ * job is in the report and the result is CX_CLUSTER_OK; an error of its description is the result. */
+int cx_cluster_run(cx_cluster *cluster, const cx_comm_job *job, cx_comm_report *report);
+void cx_comm_report_free(cx_comm_report *report);
+
+/* ---- verbs, packet level ---- */
+
+typedef struct cx_verbs cx_verbs;
+
+enum { CX_VERBS_LOCAL_WRITE = 1, CX_VERBS_REMOTE_READ = 2, CX_VERBS_REMOTE_WRITE = 4, CX_VERBS_REMOTE_ATOMIC = 8 };
+enum { CX_VERBS_SEND = 0, CX_VERBS_WRITE, CX_VERBS_READ, CX_VERBS_FETCH_ADD, CX_VERBS_COMPARE_SWAP };
+enum {
+  CX_VERBS_SUCCESS = 0,
+  CX_VERBS_LOCAL_LENGTH,
+  CX_VERBS_LOCAL_PROTECTION,
+  CX_VERBS_REMOTE_ACCESS,
+  CX_VERBS_REMOTE_INVALID,
+  CX_VERBS_RETRY_EXCEEDED,
+  CX_VERBS_FLUSHED
+};
+
+typedef struct cx_verbs_send {
+  uint64_t id;
+  int verb;
+  uint32_t key; /* local */
+  uint64_t address, bytes;
+  uint64_t remote_address;
+  uint32_t remote_key;
+  uint32_t immediate;
+  int has_immediate;
+  uint64_t operand, compare;
+} cx_verbs_send;
+
+typedef struct cx_verbs_completion {
+  uint64_t id, bytes;
+  int status;
+  int is_receive, has_immediate;
+  uint32_t qp, immediate;
+} cx_verbs_completion;
+
+typedef struct cx_verbs_state {
+  uint32_t peer;
+  uint64_t bytes_outstanding, bytes_unsent;
+  size_t sends, receives;
+  int waits_for_receive, failed;
+} cx_verbs_state;
+
+/* The cluster, idle at time 0, for as long as both are open; a cluster has one of these at a time. */
+cx_verbs *cx_verbs_open(cx_cluster *cluster);
+void cx_verbs_close(cx_verbs *verbs);
+const char *cx_verbs_error(const cx_verbs *verbs);
+int cx_verbs_register(cx_verbs *verbs, uint32_t rank, void *memory, uint64_t address, uint64_t bytes, unsigned access,
+                      uint32_t *key);
+int cx_verbs_deregister(cx_verbs *verbs, uint32_t rank, uint32_t key);
+int cx_verbs_create_cq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t *cq);
+int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq, uint32_t *qp);
+/* Both ends. */
+int cx_verbs_connect(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint32_t peer, uint32_t peer_qp);
+int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_verbs_send *send);
+int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t id, uint32_t key, uint64_t address,
+                          uint64_t bytes);
+/* 1: a completion, 0: none. */
+int cx_verbs_poll(cx_verbs *verbs, uint32_t rank, uint32_t cq, cx_verbs_completion *completion);
+int cx_verbs_get_state(cx_verbs *verbs, uint32_t rank, uint32_t qp, cx_verbs_state *state);
+int cx_verbs_inject(cx_verbs *verbs, const char *fault);
+/* Until a completion comes (1), nothing is scheduled any more (0), or `limit_ps` have passed (2). */
+int cx_verbs_advance(cx_verbs *verbs, uint64_t limit_ps);
+uint64_t cx_verbs_time_ps(const cx_verbs *verbs);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
