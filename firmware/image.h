@@ -9,6 +9,9 @@ extern "C" {
 extern const unsigned char cx_firmware_image[];
 extern const unsigned int cx_firmware_image_size; /* bytes */
 
+/* Its functions as text, rising by address: "80000000 T _start" and so on, a line each. For traces. */
+extern const char cx_firmware_symbols[];
+
 #ifdef __cplusplus
 }
 #endif

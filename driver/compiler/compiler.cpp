@@ -16,6 +16,7 @@
 #include "driver/compiler/backend/sparse_product.hpp"
 #include "driver/compiler/calibration.hpp"
 #include "driver/include/cx/error.hpp"
+#include "driver/umd/host_trace.hpp"
 
 namespace cx::compiler {
 
@@ -293,6 +294,29 @@ std::vector<uint32_t> splits_to_weigh(const Target &target) {
   return {splits.begin(), splits.end()};
 }
 
+std::vector<PlannedBuffer> planned_buffers(const Graph &graph, const Layout &layout, const Residency &residency) {
+  std::vector<std::string> names(layout.storages().size());
+  for (std::size_t id = 0; id < graph.tensors.size(); ++id) {
+    const auto tensor = static_cast<TensorId>(id);
+    if (!layout.has_memory(tensor)) continue;
+    std::string &name = names[static_cast<std::size_t>(layout.value(tensor).storage)];
+    if (name.empty()) name = graph[tensor].name;
+  }
+  std::vector<PlannedBuffer> buffers;
+  for (std::size_t s = 0; s < names.size(); ++s) {
+    const Storage &storage = layout.storages()[s];
+    if (storage.place != Place::workspace || storage.first_use < 0) continue;
+    buffers.push_back({names[s], false, static_cast<uint64_t>(storage.offset), static_cast<uint64_t>(storage.bytes),
+                       static_cast<uint32_t>(storage.first_use), static_cast<uint32_t>(storage.last_use)});
+  }
+  for (const Resident &resident : residency.residents) {
+    buffers.push_back({names[resident.storage], true, static_cast<uint64_t>(resident.region.begin),
+                       static_cast<uint64_t>(resident.region.size()), static_cast<uint32_t>(resident.first_use),
+                       static_cast<uint32_t>(resident.last_use)});
+  }
+  return buffers;
+}
+
 /// `most`: bytes of the scratchpad that tensors may take between groups. Throws NeedsMacTiles only if not
 /// `mac_tiles`.
 Program emit_program(const Graph &graph, const std::vector<Group> &groups, const Updates &updates, const Target &target,
@@ -361,6 +385,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     program.constants_bytes = options.constants->bytes().size();
   }
   program.macs = count_macs(graph);
+  const HostSpan span("encode", program.name);
   const uint64_t instructions = emitter.finish(target, image, program.debug);
   program.image = image.finish(target.arch_hash, segments, target.shared_array ? target.sca_tiles : 0);
   if (wants_steps(options.observer)) {
@@ -378,6 +403,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
     statistics->dma_load_bytes = emitter.load_bytes();
     statistics->dma_store_bytes = emitter.store_bytes();
     statistics->details = details_of(graph, groups, context);
+    statistics->buffers = planned_buffers(graph, layout, residency);
     statistics->sca_tiles = target.sca_tiles;
     for (const GroupStatistics &detail : statistics->details) {
       statistics->minimum_bytes += detail.minimum_bytes;

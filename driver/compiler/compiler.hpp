@@ -87,6 +87,17 @@ struct SplitEstimate {
   bool operator==(const SplitEstimate &) const = default;
 };
 
+/// Memory that intermediate tensors have, from the first to the last group that uses it (places in
+/// CompileStatistics::details). Buffers of tiles while a group runs are not among them.
+struct PlannedBuffer {
+  std::string tensor;       ///< one of those that lie there
+  bool scratchpad = false;  ///< else in the workspace
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  uint32_t first_group = 0;
+  uint32_t last_group = 0;
+};
+
 /// What the compiler did, for reports.
 struct CompileStatistics {
   uint64_t groups = 0;        ///< fused groups of nodes
@@ -106,6 +117,7 @@ struct CompileStatistics {
   uint64_t minimum_bytes = 0;
   uint64_t estimated_cycles = 0;         ///< from the first instruction to the end of the last, by the cost model
   std::vector<GroupStatistics> details;  ///< of the groups
+  std::vector<PlannedBuffer> buffers;    ///< of one program
   uint32_t sca_tiles = 0;                ///< sparse tiles of the program: of a shared array the split that it is for
   std::vector<SplitEstimate> splits;     ///< of a shared array, those that were weighed
 };

@@ -303,7 +303,7 @@ py::object profile(Session &self, const py::dict &feed) {
   const cx::Target &target = self.device->device->target();
   const nlohmann::json json = in_turn([&] {
     cx::tools::start_trace();
-    std::vector<cx_port_trace_record> trace;
+    std::vector<cx_trace_record> trace;
     try {
       self.session->run(inputs);
       trace = cx::tools::finish_trace();

@@ -7,6 +7,7 @@
 
 #include "driver/runtime/image_builder.hpp"
 #include "driver/umd/command_buffer.hpp"
+#include "driver/umd/host_trace.hpp"
 #include "driver/umd/stream.hpp"
 #include "hw/regs/gen/packets.h"
 
@@ -42,6 +43,7 @@ Executable::Executable(Device &device, Program program, const ExecutableOptions 
     throw InputError("program '" + program_.name + "' is compiled for architecture " + hex(program_.arch_hash) +
                      ", this device is " + hex(device.target().arch_hash));
   }
+  const HostSpan span("load program", program_.name, &device);
   image_ = device.allocate(program_.image.size(), ImageBuilder::kMaxAlign);
   device.upload(image_.address(), program_.image);
 
@@ -237,6 +239,8 @@ std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs, std:
 
 std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs, const std::vector<Slot *> &wanted) {
   const auto wall_start = std::chrono::steady_clock::now();
+  const HostSpan span("run", program_.name, &device_);
+  HostTrace *const trace = host_trace.load(std::memory_order_relaxed);
   check_memory();
   stage_inputs(inputs);
   for (Slot *slot : wanted) {
@@ -244,6 +248,7 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   }
   const bool new_table = update_segment_table();
   const Counters before = device_.counters();
+  if (trace != nullptr) trace->counters(false);
   device_.mark_energy(Device::EnergyMark::begin);
 
   Queue &queue = device_.queue();
@@ -286,7 +291,10 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   for (const Slot &slot : outputs_) {
     if (slot.bound) report.resident_bytes += slot.binding->bytes;
   }
-  fences.back().wait_status(options_.wait_limit_us);
+  {
+    const HostSpan waiting("wait", {}, &device_);
+    fences.back().wait_status(options_.wait_limit_us);
+  }
   std::optional<size_t> failed;
   for (size_t i = 0; i < fences.size(); ++i) {
     fences[i].wait_status(options_.wait_limit_us);
@@ -313,6 +321,7 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
     report.reconfigurations = 1;
     report.reconfiguration_cycles = change.end - change.start;
   }
+  if (trace != nullptr) trace->counters(true);
   report.counters = device_.counters_since(before);
   report.energy = device_.energy_between_marks();
   report.point = device_.operating_point();

@@ -75,6 +75,9 @@ class Executable {
   /// The same, recorded. Returns the index of the launch in the list. Bindings must not change before the last run.
   uint32_t record(CommandBuffer &commands, bool barrier = true);
 
+  /// Where the program's segments are on the device, by number.
+  std::span<const cx_segment> segments() const { return segments_; }
+
   /// Of the last run that succeeded.
   const RunReport &report() const { return report_; }
 

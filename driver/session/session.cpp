@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "driver/include/cx/error.hpp"
+#include "driver/umd/host_trace.hpp"
 
 namespace cx {
 
@@ -218,6 +219,7 @@ void Session::fix(const compiler::ValueNeededError &error, const Values &values,
 }
 
 compiler::Graph Session::import(const Values &values, const std::vector<std::string> &wanted, Entry &entry) {
+  const HostSpan span("import");
   compiler::ImportOptions import;
   import.wanted = wanted;
   import.observer = options_.observer;
@@ -246,6 +248,7 @@ compiler::Graph Session::import(const Values &values, const std::vector<std::str
 }
 
 Session::Entry Session::compile(const Values &values, const std::vector<std::string> &wanted) {
+  const HostSpan span("compile", model_.path().filename());
   const auto begin = std::chrono::steady_clock::now();
   Entry entry;
   compiler::Graph graph = import(values, wanted, entry);
@@ -332,7 +335,7 @@ std::vector<HostTensor> Session::launch(Entry &entry, const Values &values, cons
     for (const std::string &name : bound_outputs) executable.bind_output(name, {});
   };
   try {
-    if (options_.launches != nullptr) options_.launches->before();
+    if (options_.launches != nullptr) options_.launches->before(executable.program());
     std::vector<HostTensor> results = outputs != nullptr ? executable.run(given, *outputs) : executable.run(given);
     release();
     if (options_.launches != nullptr) {
@@ -350,6 +353,7 @@ std::vector<HostTensor> Session::launch(Entry &entry, const Values &values, cons
 }
 
 void Session::run_host_node(const compiler::HostNode &node, Run &run) {
+  const HostSpan span("host operator", node.op);
   std::map<std::string, compiler::Tensor> values;
   for (const std::string &name : node.inputs) {
     if (const auto bound = bound_inputs_.find(name); bound != bound_inputs_.end() && !run.has(name)) {

@@ -23,7 +23,7 @@ namespace cx {
 class LaunchObserver {
  public:
   virtual ~LaunchObserver() = default;
-  virtual void before() = 0;
+  virtual void before(const Program &program) = 0;
   /// Of a launch that has ended without an error.
   virtual void after(const Program &program, const compiler::CompileStatistics &statistics,
                      const RunReport &report) = 0;

@@ -8,9 +8,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/command.hpp"
+#include "driver/tools/trace/trace_file.hpp"
 #include "hw/common/port/cx_serve.h"
 
 namespace cx::tools {
@@ -18,26 +20,35 @@ namespace {
 
 struct DeviceCommand {
   ChipOptions chip;
-  std::string socket;
+  std::string socket, trace;
   unsigned count = 1;
 };
 
 /// The sockets of this process, for the signal handler.
 char socket_of_process[108];
-char door_of_process[sizeof socket_of_process + 8];  // the fault door's, if there is one
+char faults_of_process[sizeof socket_of_process + 8];  // of the door for faults, if there is one
+char registers_of_process[sizeof socket_of_process + 16];
 
 void leave(int) {
   unlink(socket_of_process);
-  unlink(door_of_process);
+  unlink(faults_of_process);
+  unlink(registers_of_process);
   _exit(kDone);
 }
 
-int serve(const DeviceCommand &options, const std::string &path) {
+int serve(const DeviceCommand &options, const std::string &path, const std::string &trace_path) {
   const std::string yaml = options.chip.path();
   std::vector<const char *> sets;
   for (const std::string &set : options.chip.sets) sets.push_back(set.c_str());
   std::strncpy(socket_of_process, path.c_str(), sizeof socket_of_process - 1);
-  std::snprintf(door_of_process, sizeof door_of_process, "%s.faults", socket_of_process);
+  std::optional<TraceSignals> signals;
+  std::optional<TraceFile> trace;
+  if (!trace_path.empty()) {
+    signals.emplace([] { leave(0); });
+    signals->watch(&trace.emplace(trace_path, false));
+  }
+  std::snprintf(faults_of_process, sizeof faults_of_process, "%s.faults", socket_of_process);
+  std::snprintf(registers_of_process, sizeof registers_of_process, "%s.registers", socket_of_process);
   const auto ready = [](void *context) {
     std::signal(SIGTERM, leave);
     std::signal(SIGINT, leave);
@@ -60,7 +71,8 @@ int serve_all(const DeviceCommand &options) {
     if (child == 0) {
       prctl(PR_SET_PDEATHSIG, SIGTERM);
       try {
-        serve(options, options.socket + "." + std::to_string(n));
+        const std::string number = "." + std::to_string(n);
+        serve(options, options.socket + number, options.trace.empty() ? "" : options.trace + number);
       } catch (const std::exception &error) {
         fmt::print(stderr, "cx: {}\n", error.what());
       }
@@ -80,7 +92,7 @@ int serve_all(const DeviceCommand &options) {
 }
 
 int device(const DeviceCommand &options) {
-  if (options.count == 1) return serve(options, options.socket);
+  if (options.count == 1) return serve(options, options.socket, options.trace);
   return serve_all(options);
 }
 
@@ -95,6 +107,9 @@ void add_device(CLI::App &app, Invocation &invocation) {
   command->add_option("--count", options->count, "Cards to serve, each in a process")
       ->check(CLI::Range(1U, 64U))
       ->capture_default_str();
+  command->add_option("--trace", options->trace,
+                      "File for a timeline of what the card does, complete when the process is ended by a signal; with "
+                      "--count N: FILE.0 to FILE.N-1");
   command->callback([options, &invocation] { invocation.action = [options] { return device(*options); }; });
 }
 

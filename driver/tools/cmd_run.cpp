@@ -17,6 +17,7 @@
 #include "driver/tools/step_files.hpp"
 #include "driver/tools/task.hpp"
 #include "driver/tools/tensor_file.hpp"
+#include "driver/tools/trace/trace_file.hpp"
 #include "driver/tools/waves.hpp"
 
 namespace cx::tools {
@@ -29,7 +30,7 @@ struct RunOptions {
   ScaArguments sca;
   InputOptions from;
   std::string model, precision = "fp32", task, labels, report, output, check = "values";
-  std::string ranges, save_ranges;
+  std::string ranges, save_ranges, trace;
   std::vector<std::string> samples, waves, faults;
   double rtol = 1e-3, atol = 1e-7, largest_tol = 0;
   bool timing_only = false, json = false;
@@ -143,6 +144,17 @@ void check_timing_only(const RunOptions &options) {
   }
 }
 
+/// Tells a trace which program is launched.
+class ProgramNames : public LaunchObserver {
+ public:
+  explicit ProgramNames(TraceFile &trace) : trace_(trace) {}
+  void before(const Program &program) override { trace_.set_program(program); }
+  void after(const Program &, const compiler::CompileStatistics &, const RunReport &) override {}
+
+ private:
+  TraceFile &trace_;
+};
+
 int run(RunOptions options) {
   const auto begin = std::chrono::steady_clock::now();
   if (options.timing_only) {
@@ -156,6 +168,11 @@ int run(RunOptions options) {
   const std::vector<HostTensor> values = input_values(model, options.from, task.get());
   check_values(values);
 
+  if (!options.trace.empty() && options.chip.device.starts_with("vfio-user:")) {
+    throw UsageError("--trace: that card is in another process, which can trace it: cx device --trace FILE");
+  }
+  std::optional<TraceSignals> signals;
+  if (!options.trace.empty()) signals.emplace();
   std::optional<WavesRequest> waves;
   if (!options.waves.empty()) {
     waves = parse_waves(options.waves.at(0), options.waves.at(1));
@@ -179,6 +196,13 @@ int run(RunOptions options) {
   progress("compiling " + options.model);
   StepFiles steps({}, progress);
   how.observer = &steps;
+  std::optional<TraceFile> trace;
+  std::optional<ProgramNames> names;
+  if (!options.trace.empty()) {
+    trace.emplace(options.trace, true);
+    signals->watch(&*trace);
+    how.launches = &names.emplace(*trace);
+  }
   Session session(*device, model, how);
   if (waves) start_waves(*waves);
   device->on_event([](const DeviceEvent &event) { fmt::print(stderr, "cx: event: {}\n", describe(event)); });
@@ -186,6 +210,11 @@ int run(RunOptions options) {
   const std::vector<HostTensor> outputs = session.run(values);
   const auto end = std::chrono::steady_clock::now();
   const uint64_t recorded = waves ? finish_waves() : 0;
+  std::optional<TraceFile::Summary> traced;
+  if (trace) {
+    signals->watch(nullptr);
+    traced = trace->finish();
+  }
 
   if (!options.output.empty()) {
     std::filesystem::create_directories(options.output);
@@ -219,6 +248,10 @@ int run(RunOptions options) {
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
   if (waves) json["waves"] = {{"tile", waves->tile}, {"file", waves->path}, {"cycles", recorded}};
+  if (traced) {
+    json["trace"] = {
+        {"file", options.trace}, {"records", traced->records}, {"packets", traced->packets}, {"bytes", traced->bytes}};
+  }
   json["wall_s"] = wall_s;
   if (!options.report.empty()) {
     std::ofstream out(options.report);
@@ -237,6 +270,10 @@ int run(RunOptions options) {
                  name);
     }
     if (calibration) fmt::print("products in {}, {}\n", options.precision, calibration->text());
+    if (traced) {
+      fmt::print("trace: {} records in {}, {} bytes; open it at https://ui.perfetto.dev\n", grouped(traced->records),
+                 options.trace, grouped(traced->bytes));
+    }
     if (waves) {
       fmt::print("waves of tile {}: {} cycles in {}{}\n", waves->tile, recorded, waves->path,
                  recorded == 0 ? "; the tile had nothing to do in that time" : "");
@@ -428,6 +465,8 @@ void add_run(CLI::App &app, Invocation &invocation) {
       ->capture_default_str();
   command->add_option("--output", options->output,
                       "Folder to write input_K.pb and output_K.pb into: a --reference for later runs");
+  command->add_option("--trace", options->trace,
+                      "File for a timeline of card and host, which https://ui.perfetto.dev opens");
   command
       ->add_option("--waves", options->waves,
                    "tile=3,from=10us,to=12us FILE.fst: records a DMMU tile, which runs as RTL; times count from the "

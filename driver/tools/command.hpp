@@ -62,6 +62,7 @@ void add_device(CLI::App &app, Invocation &invocation);
 void add_fault(CLI::App &app, Invocation &invocation);
 void add_disasm(CLI::App &app, Invocation &invocation);
 void add_report(CLI::App &app, Invocation &invocation);
+void add_top(CLI::App &app, Invocation &invocation);
 void add_sweep(CLI::App &app, Invocation &invocation);
 void add_firmware(CLI::App &app, Invocation &invocation);
 

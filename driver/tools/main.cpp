@@ -66,6 +66,7 @@ int main(int argc, char **argv) {
   add_fault(app, invocation);
   add_disasm(app, invocation);
   add_report(app, invocation);
+  add_top(app, invocation);
   add_sweep(app, invocation);
   add_collective(app, invocation);
   add_firmware(app, invocation);

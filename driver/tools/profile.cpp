@@ -12,32 +12,6 @@
 namespace cx::tools {
 namespace {
 
-/// Finds the group of an instruction by the program's debug map.
-class GroupFinder {
- public:
-  GroupFinder(const Program &program, const std::vector<compiler::GroupStatistics> &groups) {
-    std::map<std::string, std::size_t> by_name;
-    for (std::size_t g = 0; g < groups.size(); ++g) by_name.emplace(groups[g].name, g);
-    for (const DebugEntry &entry : program.debug) {
-      const auto found = by_name.find(entry.node);
-      if (found == by_name.end()) throw Error("the debug map names " + entry.node + ", which is no group");
-      ranges_[{entry.engine, entry.first}] = {entry.first + entry.count, found->second};
-    }
-  }
-
-  std::size_t operator()(uint32_t engine, uint32_t pc) const {
-    auto it = ranges_.upper_bound({engine, pc});
-    if (it != ranges_.begin()) {
-      --it;
-      if (it->first.first == engine && pc < it->second.first) return it->second.second;
-    }
-    throw Error(fmt::format("the trace has instruction {} of engine {}, which the program lacks", pc, engine));
-  }
-
- private:
-  std::map<std::pair<uint32_t, uint32_t>, std::pair<uint32_t, std::size_t>> ranges_;
-};
-
 double dram_bytes_per_cycle(const Target &target) {
   return static_cast<double>(target.dram_mbps) * 1e3 / static_cast<double>(target.clock_khz);
 }
@@ -63,14 +37,14 @@ struct Wait {
 };
 
 /// Fills GroupProfile::sparse but for the limit. Cycles are those of the trace, `origin` its first.
-void attribute_sparse(std::span<const cx_port_trace_record> trace, const GroupFinder &group_of, uint64_t origin,
+void attribute_sparse(std::span<const TracedInstruction> trace, const GroupFinder &group_of, uint64_t origin,
                       std::vector<GroupProfile> &groups) {
   std::vector<Wait> waits;    // rising, disjoint
   std::vector<Wait> pending;  // since the last product
   uint64_t reached = origin;  // all before is attributed
   uint64_t end = origin;
   std::size_t last = 0;
-  for (const cx_port_trace_record &record : trace) {
+  for (const TracedInstruction &record : trace) {
     if (record.engine != kSca) continue;
     last = group_of(record.engine, record.pc);
     end = std::max(end, record.complete);
@@ -95,7 +69,7 @@ void attribute_sparse(std::span<const cx_port_trace_record> trace, const GroupFi
   if (end > reached) groups[last].sparse.rest += end - reached;
 
   std::vector<std::array<uint64_t, kEngines>> busy(groups.size());
-  for (const cx_port_trace_record &record : trace) {
+  for (const TracedInstruction &record : trace) {
     if (record.engine == kSca) continue;
     auto wait = std::upper_bound(waits.begin(), waits.end(), record.issue,
                                  [](uint64_t cycle, const Wait &w) { return cycle < w.end; });
@@ -133,24 +107,72 @@ std::string sparse_table(const Profile &profile, const Target &target) {
 
 }  // namespace
 
+GroupFinder::GroupFinder(const Program &program, const std::vector<compiler::GroupStatistics> &groups) {
+  std::map<std::string, std::size_t> by_name;
+  for (std::size_t g = 0; g < groups.size(); ++g) by_name.emplace(groups[g].name, g);
+  for (const DebugEntry &entry : program.debug) {
+    const auto found = by_name.find(entry.node);
+    if (found == by_name.end()) throw Error("the debug map names " + entry.node + ", which is no group");
+    ranges_[{entry.engine, entry.first}] = {entry.first + entry.count, found->second};
+  }
+}
+
+std::size_t GroupFinder::operator()(uint32_t engine, uint32_t pc) const {
+  auto it = ranges_.upper_bound({engine, pc});
+  if (it != ranges_.begin()) {
+    --it;
+    if (it->first.first == engine && pc < it->second.first) return it->second.second;
+  }
+  throw Error(fmt::format("the trace has instruction {} of engine {}, which the program lacks", pc, engine));
+}
+
 bool GroupProfile::has_instructions() const {
   return std::any_of(std::begin(engines), std::end(engines),
                      [](const EngineShare &share) { return share.instructions != 0; });
 }
 
-Profile make_profile(std::span<const cx_port_trace_record> trace, const Program &program,
+std::vector<TracedInstruction> instructions_of(std::span<const cx_trace_record> trace, const Target &target) {
+  // The card's clock has a period of whole picoseconds.
+  const uint64_t period_ps = (1'000'000'000 + target.clock_khz / 2) / std::max(target.clock_khz, 1U);
+  uint64_t origin = UINT64_MAX;
+  for (const cx_trace_record &record : trace) {
+    if (record.kind == CX_TRACE_INSTRUCTION) origin = std::min(origin, record.begin);
+  }
+  std::vector<TracedInstruction> instructions;
+  for (const cx_trace_record &record : trace) {
+    if (record.kind != CX_TRACE_INSTRUCTION) continue;
+    if (record.unit >= kEngines) throw Error(fmt::format("the trace names engine {}", record.unit));
+    TracedInstruction instruction;
+    instruction.engine = record.unit;
+    instruction.pc = static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_PC]);
+    instruction.issue = (record.begin - origin) / period_ps;
+    instruction.accept = (record.values[CX_TRACE_INSTRUCTION_ACCEPT] - origin) / period_ps;
+    instruction.complete = (record.end - origin) / period_ps;
+    instruction.waited = record.values[CX_TRACE_INSTRUCTION_WAITED];
+    instruction.operations = record.values[CX_TRACE_INSTRUCTION_OPERATIONS];
+    instruction.bytes_read = record.values[CX_TRACE_INSTRUCTION_BYTES_READ];
+    instruction.bytes_written = record.values[CX_TRACE_INSTRUCTION_BYTES_WRITTEN];
+    instruction.memory_bytes = record.values[CX_TRACE_INSTRUCTION_MEMORY_BYTES];
+    instruction.id = record.id;
+    instruction.cause = record.cause;
+    instruction.limit = static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_LIMIT]);
+    instructions.push_back(instruction);
+  }
+  return instructions;
+}
+
+Profile make_profile(std::span<const TracedInstruction> trace, const Program &program,
                      const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target) {
   Profile profile;
   const GroupFinder group_of(program, statistics.details);
   for (const compiler::GroupStatistics &group : statistics.details) profile.groups.emplace_back().group = group;
 
   uint64_t origin = UINT64_MAX, end = 0;
-  for (const cx_port_trace_record &record : trace) {
+  for (const TracedInstruction &record : trace) {
     origin = std::min(origin, record.issue);
     end = std::max({end, record.accept, record.complete});
   }
-  for (const cx_port_trace_record &record : trace) {
-    if (record.engine >= kEngines) throw Error(fmt::format("the trace names engine {}", record.engine));
+  for (const TracedInstruction &record : trace) {
     GroupProfile &group = profile.groups[group_of(record.engine, record.pc)];
     const uint64_t issue = record.issue - origin;
     group.first_issue = group.has_instructions() ? std::min(group.first_issue, issue) : issue;
@@ -206,6 +228,12 @@ Profile make_profile(std::span<const cx_port_trace_record> trace, const Program 
   }
   profile.bound_cycles = work + static_cast<double>(profile.launch_cycles - profile.work_cycles);
   return profile;
+}
+
+Profile make_profile(std::span<const cx_trace_record> trace, const Program &program,
+                     const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target) {
+  return make_profile(std::span<const TracedInstruction>(instructions_of(trace, target)), program, statistics, report,
+                      target);
 }
 
 nlohmann::ordered_json profile_json(const Profile &profile, const Target &target) {

@@ -4,16 +4,18 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "driver/compiler/compiler.hpp"
 #include "driver/runtime/program.hpp"
 #include "driver/runtime/report.hpp"
 #include "driver/umd/target.hpp"
-#include "hw/common/port/cx_port.h"
+#include "hw/regs/gen/trace.h"
 
 namespace cx::tools {
 
@@ -24,6 +26,17 @@ struct EngineShare {
   uint64_t waited = 0;        ///< blocked on semaphores before them
   uint64_t operations = 0;
   uint64_t bytes_read = 0, bytes_written = 0;
+};
+
+/// Finds the group of an instruction by the program's debug map. Throws Error for a map that names no group, and for an
+/// instruction that it lacks.
+class GroupFinder {
+ public:
+  GroupFinder(const Program &program, const std::vector<compiler::GroupStatistics> &groups);
+  std::size_t operator()(uint32_t engine, uint32_t pc) const;
+
+ private:
+  std::map<std::pair<uint32_t, uint32_t>, std::pair<uint32_t, std::size_t>> ranges_;
 };
 
 /// Where the time of the sparse unit went for a group, in cycles from the end of the product before to that of its own
@@ -74,8 +87,23 @@ struct Profile {
   double ratio() const { return launch_cycles == 0 ? 0 : bound_cycles / static_cast<double>(launch_cycles); }
 };
 
+/// A data instruction of a trace. Cycles count from the first issue.
+struct TracedInstruction {
+  uint32_t engine = 0;
+  uint32_t pc = 0;
+  uint64_t issue = 0, accept = 0, complete = 0;
+  uint64_t waited = 0, operations = 0, bytes_read = 0, bytes_written = 0, memory_bytes = 0;
+  uint64_t id = 0, cause = 0;
+  uint32_t limit = 0;  ///< value `limit` of the record
+};
+
+/// The instructions of a trace, in the order in which they started. Throws Error when one is of no engine.
+std::vector<TracedInstruction> instructions_of(std::span<const cx_trace_record> trace, const Target &target);
+
 /// Attributes a trace of one launch. Throws cx::Error when the trace is not of this program.
-Profile make_profile(std::span<const cx_port_trace_record> trace, const Program &program,
+Profile make_profile(std::span<const TracedInstruction> trace, const Program &program,
+                     const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target);
+Profile make_profile(std::span<const cx_trace_record> trace, const Program &program,
                      const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target);
 
 nlohmann::ordered_json profile_json(const Profile &profile, const Target &target);

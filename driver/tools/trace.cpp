@@ -1,22 +1,39 @@
 #include "driver/tools/trace.hpp"
 
-#include <cstdlib>
+#include <utility>
 
 #include "driver/include/cx/error.hpp"
+#include "driver/tools/trace/trace_file.hpp"
+#include "hw/common/port/cx_port.h"
 
 namespace cx::tools {
 
-void start_trace() {
-  if (cx_port_trace_start() != CX_PORT_OK) throw Error("trace: no card is open in this process");
+namespace {
+
+std::vector<cx_trace_record> &collected() {
+  static std::vector<cx_trace_record> records;
+  return records;
 }
 
-std::vector<cx_port_trace_record> finish_trace() {
-  cx_port_trace_record *records = nullptr;
-  std::size_t count = 0;
-  if (cx_port_trace_stop(&records, &count) != CX_PORT_OK) throw Error("trace: no card is open in this process");
-  std::vector<cx_port_trace_record> result(records, records + count);
-  std::free(records);
-  return result;
+}  // namespace
+
+void start_trace(uint64_t kinds, uint64_t sample_ps) {
+  collected().clear();
+  static const FirmwareFunctions functions = firmware_functions();
+  cx_port_trace_options options{};
+  options.records = [](void *, const cx_trace_record *records, std::size_t count) {
+    collected().insert(collected().end(), records, records + count);
+  };
+  options.kinds = kinds;
+  options.sample_ps = sample_ps;
+  options.functions = functions.addresses.data();
+  options.function_count = functions.addresses.size();
+  if (cx_port_trace_start(&options) != CX_PORT_OK) throw Error("trace: something is traced already");
+}
+
+std::vector<cx_trace_record> finish_trace() {
+  if (cx_port_trace_stop() != CX_PORT_OK) throw Error("trace: nothing is traced");
+  return std::exchange(collected(), {});
 }
 
 }  // namespace cx::tools

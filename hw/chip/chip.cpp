@@ -6,10 +6,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "hw/chip/fault_injector.hpp"
 #include "hw/chip/perf.hpp"
+#include "hw/chip/trace_sampler.hpp"
 #include "hw/config/config.hpp"
 #include "hw/cp/control_processor.hpp"
 #include "hw/dev/dev.hpp"
@@ -35,6 +37,8 @@
 #include "hw/spm/spm.hpp"
 #include "hw/sync/clock.hpp"
 #include "hw/sync/semaphores.hpp"
+#include "hw/trace/packet_watch.hpp"
+#include "hw/trace/trace.hpp"
 #include "hw/vpu/vpu.hpp"
 
 namespace cx::hw {
@@ -113,6 +117,7 @@ PcieParams pcie_params(const config::Chip &config) {
 ControlProcessor::Config cp_config(const config::Chip &config) {
   ControlProcessor::Config params;
   params.tcm_bytes = config.cp.tcm_kib * 1024;
+  params.speed = config.cp.speed;
   return params;
 }
 
@@ -139,7 +144,11 @@ struct Chip::Blocks {
             {[this](bool asserted) { cp.set_reset(asserted); }, [&chip] { chip.reset(Reset::soft); },
              [this](bool level) { cp.set_line(CX_IRQ_HOST, level); }, [this] { return cp.cycles(); },
              [this] { return cp.instructions(); }, [this] { return pcie.refused_accesses(); },
-             [&chip] { chip.firmware_crashed(); }, [this](std::uint32_t) { injector.packet_completed(); }}),
+             [&chip] { chip.firmware_crashed(); },
+             [this](std::uint32_t) {
+               injector.packet_completed();
+               if (packets.watching()) packets.completed(clock.now());
+             }}),
         perf("perf", clock),
         prices(config),
         power("power", clock, prices.leakage()),
@@ -149,7 +158,17 @@ struct Chip::Blocks {
                for (Engine *engine : engines()) engine->set_tripped(tripped);
              }}),
         injector("injector", config.faults.plan.items, config.faults.seed,
-                 [&chip](const FaultSpec &spec, std::mt19937_64 &random) { chip.provoke(spec, random); }) {}
+                 [&chip](const FaultSpec &spec, std::mt19937_64 &random) { chip.provoke(spec, random); }),
+        packets([this](unsigned number) { return queue.ring(number); }) {}
+
+  TraceSampler::Counts counts() {
+    return [this] {
+      return std::array<std::uint64_t, CX_TRACE_VALUES>{
+          dram.bytes_read(),           dram.bytes_written(), spm.bytes_read(),
+          spm.bytes_written(),         noc.bytes_carried(),  pcie.link().bytes_to_device(),
+          pcie.link().bytes_to_host(), dmmu.array_cycles()};
+    };
+  }
 
   // Advanced error reporting knows errors of the device that are not its packets' fault.
   void report_internal(EventClass kind) {
@@ -179,6 +198,8 @@ struct Chip::Blocks {
   MemoryErrors memory_errors;
   Ras ras;
   FaultInjector injector;
+  PacketWatch packets;
+  std::optional<TraceSampler> sampler;
   sc_core::sc_event link_up, cool;
   std::array<sc_core::sc_signal<bool>, 5> engine_irq;
 
@@ -473,8 +494,55 @@ void Chip::log_line(const std::string &line) {
   if (log_.size() > kLogLines) log_.pop_front();
 }
 
-void Chip::trace(std::vector<InstructionRecord> *records) {
-  for (Engine *engine : blocks_->engines()) engine->trace(records);
+bool Chip::peek(std::uint64_t offset, std::uint32_t *value) {
+  return offset < CX_BAR0_SIZE && offset % sizeof *value == 0 &&
+         blocks_->noc.peek(CX_PERIPHERAL_BASE + offset, value, sizeof *value);
+}
+
+void Chip::set_trace(Trace *trace, std::uint64_t sample_ps) {
+  Blocks &b = *blocks_;
+  if (b.sampler) close_records();
+  const bool on = trace != nullptr;
+  for (Engine *engine : b.engines()) {
+    engine->set_trace(trace, on ? std::function<std::uint64_t(std::uint64_t)>(
+                                      [&b](std::uint64_t address) { return b.packets.launch_of(address); })
+                                : nullptr);
+  }
+  b.noc.set_trace(on && trace->wants(CX_TRACE_LINK) ? trace : nullptr);
+  b.dram.set_trace(on && trace->wants(CX_TRACE_DRAM) ? trace : nullptr);
+  b.packets.set_trace(trace);
+  b.sdma.set_trace(trace, &b.packets);
+  b.queue.set_trace(trace, &b.packets);
+  b.pcie.set_trace(trace, [&b] { return b.packets.last_completed(); });
+  b.cp.set_trace(trace);
+  b.sampler.reset();
+  if (on && sample_ps != 0) {
+    b.sampler.emplace(*trace, b.counts(), b.power, b.heat.get(), b.clock, sample_ps);
+    trace->set_sampler([&b](std::uint64_t now) { return b.sampler->sample(now); },
+                       sc_core::sc_time_stamp().value() + sample_ps);
+  }
+}
+
+void Chip::close_records() {
+  Blocks &b = *blocks_;
+  b.noc.close_records();
+  b.dram.close_records();
+  b.pcie.link().close_records();
+  if (b.sampler) b.sampler->sample(sc_core::sc_time_stamp().value());
+}
+
+std::string Chip::unit_name(unsigned kind, unsigned unit) const {
+  const Blocks &b = *blocks_;
+  switch (kind) {
+    case CX_TRACE_LINK: {
+      const std::vector<std::string> names = b.noc.link_names();
+      return unit < names.size() ? names[unit] : "";
+    }
+    case CX_TRACE_DRAM:
+      return unit < b.dram.stripes() ? "channel " + std::to_string(unit) : "";
+    default:
+      return "";
+  }
 }
 
 void Chip::reset(Reset kind) {

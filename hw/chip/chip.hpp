@@ -19,10 +19,10 @@ class Dram;
 class Engine;
 class Dmmu;
 struct FaultSpec;
-struct InstructionRecord;
 class PcieEndpoint;
 class Sca;
 class Spm;
+class Trace;
 
 class Chip : public sc_core::sc_module {
  public:
@@ -48,8 +48,17 @@ class Chip : public sc_core::sc_module {
   Dram &dram();
   Spm &spm();
 
-  // Engine::trace() of all engines.
-  void trace(std::vector<InstructionRecord> *records);
+  // A register of BAR0 as the host would read it, without time. False: there is none.
+  bool peek(std::uint64_t offset, std::uint32_t *value);
+
+  // Records what all blocks do from here on; nullptr ends it. Recording changes neither results nor time. Every
+  // `sample_ps`, or as soon as something happens after it, traffic, energy and temperature are recorded; the interval
+  // grows with the length of the trace, so that there are some thousands of samples.
+  void set_trace(Trace *trace, std::uint64_t sample_ps = 0);
+  // Appends what blocks have gathered, and a sample up to now.
+  void close_records();
+  // Of a record's unit, for a kind of record: "channel 3"; empty if there is none.
+  std::string unit_name(unsigned kind, unsigned unit) const;
 
   enum class Reset {
     soft,      // dev.RESET_CTRL.SOFT_RESET: engines, queues, system DMA, control processor

@@ -1,5 +1,6 @@
 // Implementation of hw/common/port/cx_port.h: the cards of this process, each with a kernel of its own.
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -7,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <systemc>
 #include <vector>
@@ -21,6 +23,7 @@
 #include "hw/pcie/endpoint.hpp"
 #include "hw/ras/fault_spec.hpp"
 #include "hw/sync/clock.hpp"
+#include "hw/trace/trace.hpp"
 
 // This file's archive member is always linked; it keeps sc_main with it.
 extern "C" int sc_main(int, char **);
@@ -54,7 +57,6 @@ struct cx_port {
   std::uint64_t origin_ps = 0;    // time of the platform at kernel time 0, modulo 2^64
   std::uint64_t opened = 0;       // counts openings of all cards
   std::unique_ptr<cx::hw::Chip> chip;
-  std::vector<cx::hw::InstructionRecord> trace;
   std::vector<std::unique_ptr<CallWindow>> windows;  // until the port is closed
   std::vector<std::unique_ptr<PeerMapping>> peers;
   bool shared = false;  // device memory lies in a file
@@ -101,6 +103,53 @@ cx_port *latest_open() {
     if (port->open && (latest == nullptr || port->opened > latest->opened)) latest = port;
   }
   return latest;
+}
+
+// Of the process: one card is traced at a time.
+struct Tracing {
+  bool on = false;
+  cx_port_trace_options options{};
+  std::vector<std::uint32_t> functions;
+  cx_port *port = nullptr;  // that is traced
+  std::mutex pointer;       // guards that `trace` is there, for flushes by other threads
+  std::unique_ptr<cx::hw::Trace> trace;
+};
+
+Tracing &tracing() {
+  static auto *state = new Tracing;
+  return *state;
+}
+
+void begin_trace(cx_port &port) {
+  Tracing &state = tracing();
+  const InKernel turn(port);
+  cx::hw::Trace::Options options;
+  options.sink = [sink = state.options](std::span<const cx_trace_record> records) {
+    sink.records(sink.context, records.data(), records.size());
+  };
+  if (state.options.kinds != 0) options.kinds = state.options.kinds;
+  options.period_ps = cx::hw::Clock(port.chip->config().chip.clock_mhz).period_ps();
+  options.origin_ps = std::uint64_t{0} - port.power_on_ps;
+  options.functions = state.functions;
+  auto trace = std::make_unique<cx::hw::Trace>(std::move(options));
+  port.chip->set_trace(trace.get(), state.options.sample_ps);
+  const std::lock_guard lock(state.pointer);
+  state.trace = std::move(trace);
+  state.port = &port;
+}
+
+// The card is open, or closes.
+void end_trace() {
+  Tracing &state = tracing();
+  if (state.port == nullptr) return;
+  {
+    const InKernel turn(*state.port);
+    state.port->chip->set_trace(nullptr);
+  }
+  state.trace->flush();
+  const std::lock_guard lock(state.pointer);
+  state.trace.reset();
+  state.port = nullptr;
 }
 
 // What cx_port_want_rtl_tile() asked of the next card.
@@ -345,6 +394,7 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
     port->origin_ps = now - port->power_on_ps;
     port->opened = ++openings();
     port->open = true;
+    if (tracing().on && tracing().port == nullptr) begin_trace(*port);
     return port;
   } catch (const sc_core::sc_report &report) {
     open_error() = text_of(report);
@@ -360,8 +410,7 @@ void cx_port_close(cx_port *port) {
   port->open = false;
   const InKernel kernel(*port);
   port->chip->dmmu().stop_recording();
-  port->chip->trace(nullptr);
-  port->trace = {};
+  if (tracing().port == port) end_trace();
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
   port->windows.clear();
@@ -401,35 +450,48 @@ uint64_t cx_port_stop_recording(void) {
   return port != nullptr ? port->chip->dmmu().stop_recording() : 0;
 }
 
-int cx_port_trace_start(void) {
-  cx_port *port = latest_open();
-  if (port == nullptr) return CX_PORT_BAD_ARGUMENT;
-  port->trace.clear();
-  port->chip->trace(&port->trace);
+int cx_port_trace_start(const cx_port_trace_options *options) {
+  if (options == nullptr || options->records == nullptr || (options->functions == nullptr && options->function_count))
+    return CX_PORT_BAD_ARGUMENT;
+  const Turn turn(kernels());
+  if (tracing().on) return CX_PORT_BAD_ARGUMENT;
+  tracing().on = true;
+  tracing().options = *options;
+  tracing().functions.assign(options->functions, options->functions + options->function_count);
+  if (cx_port *port = latest_open()) begin_trace(*port);
   return CX_PORT_OK;
 }
 
-int cx_port_trace_stop(cx_port_trace_record **records, size_t *count) {
-  cx_port *port = latest_open();
-  if (port == nullptr || records == nullptr || count == nullptr) return CX_PORT_BAD_ARGUMENT;
-  port->chip->trace(nullptr);
-  *count = port->trace.size();
-  *records = static_cast<cx_port_trace_record *>(std::calloc(std::max<size_t>(*count, 1), sizeof **records));
-  if (*records == nullptr) return CX_PORT_INTERNAL;
-  for (size_t i = 0; i < *count; ++i) {
-    const cx::hw::InstructionRecord &from = port->trace[i];
-    (*records)[i] = {from.issue,
-                     from.accept,
-                     from.complete,
-                     from.waited,
-                     from.operations,
-                     from.bytes_read,
-                     from.bytes_written,
-                     from.memory_bytes,
-                     static_cast<uint32_t>(from.engine),
-                     from.pc};
-  }
-  port->trace = {};
+void cx_port_trace_flush(void) {
+  const std::lock_guard lock(tracing().pointer);
+  if (tracing().trace) tracing().trace->flush();
+}
+
+void cx_port_trace_mark(uint32_t number) {
+  const Turn turn(kernels());
+  cx_port *port = tracing().port;
+  if (port == nullptr) return;
+  const InKernel kernel(*port);
+  port->chip->close_records();
+  cx::hw::Trace &trace = *tracing().trace;
+  const std::uint64_t now = trace.kernel_time(now_ps());
+  trace.append({now, now, trace.new_id(), 0, CX_TRACE_MARK, 0, number, {}});
+}
+
+int cx_port_trace_stop(void) {
+  const Turn turn(kernels());
+  if (!tracing().on) return CX_PORT_BAD_ARGUMENT;
+  end_trace();
+  tracing().on = false;
+  return CX_PORT_OK;
+}
+
+int cx_port_trace_unit(uint32_t kind, uint32_t unit, char *text, size_t size) {
+  const cx_port *port = tracing().port;
+  if (port == nullptr || text == nullptr) return CX_PORT_BAD_ARGUMENT;
+  const std::string name = port->chip->unit_name(kind, unit);
+  if (name.empty()) return CX_PORT_BAD_ARGUMENT;
+  std::snprintf(text, size, "%s", name.c_str());
   return CX_PORT_OK;
 }
 
@@ -463,6 +525,14 @@ int cx_port_read(cx_port *port, int bar, uint64_t offset, void *data, size_t siz
     PcieEndpoint::Read read{bar, offset, static_cast<std::byte *>(data), size, false, {}};
     endpoint.send_read(read);
     return complete(port, read);
+  });
+}
+
+int cx_port_peek(cx_port *port, uint64_t offset, uint32_t *value) {
+  return guarded(port, [&] {
+    if (value == nullptr) return fail(port, CX_PORT_BAD_ARGUMENT, "no buffer");
+    if (!port->chip->peek(offset, value)) return fail(port, CX_PORT_BAD_ACCESS, "no such register");
+    return int{CX_PORT_OK};
   });
 }
 

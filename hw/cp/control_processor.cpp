@@ -38,6 +38,7 @@ ControlProcessor::ControlProcessor(sc_core::sc_module_name name, const Clock &cl
       core_bus_(*this),
       core_({kTcmBase, config.tcm_bytes, tcm_.data()}, core_bus_, config.cycles),
       intc_(std::make_unique<regs::IntcRegs>()) {
+  if (config.speed == 0) throw std::invalid_argument("the control processor's speed is 0");
   if (config.quantum_cycles == 0) throw std::invalid_argument("the control processor's quantum is 0 cycles");
   tcm_socket.register_b_transport(this, &ControlProcessor::tcm_transport);
   tcm_socket.register_get_direct_mem_ptr(this, &ControlProcessor::tcm_dmi);
@@ -52,6 +53,10 @@ ControlProcessor::~ControlProcessor() = default;
 
 void ControlProcessor::set_line(unsigned line, bool level) {
   if (line >= 32) throw std::out_of_range("interrupt line " + std::to_string(line));
+  if (trace_ != nullptr && level && (lines_ >> line & 1) == 0) {
+    const uint64_t time = trace_->kernel_time(sc_core::sc_time_stamp().value());
+    trace_->append({time, time, trace_->new_id(), 0, CX_TRACE_LINE, static_cast<uint16_t>(line), 0, {}});
+  }
   lines_ = level ? lines_ | (1u << line) : lines_ & ~(1u << line);
   update_external();
 }
@@ -61,6 +66,7 @@ void ControlProcessor::set_reset(bool asserted) {
   reset_ = asserted;
   if (asserted) {
     ++resets_;
+    end_function_trace();
     core_.shorten_run(0);
     reset_intc();
     trace_line_.clear();
@@ -86,12 +92,14 @@ void ControlProcessor::run() {
       core_.reset(kTcmBase);
       synced_cycles_ = 0;
       synced_edge_ = clock_.now();
+      begin_function_trace();
     }
     const Cycles now = local_time();
     update_timer(now);
-    uint64_t limit = core_.cycles() + config_.quantum_cycles;
+    uint64_t limit = core_.cycles() + uint64_t{config_.quantum_cycles} * config_.speed;
     const uint64_t compare = intc_->get64(IntcReg::MTIMECMP_LO);
-    if (compare > now) limit = std::min(limit, core_.cycles() + std::min<uint64_t>(compare - now, uint64_t{1} << 32));
+    if (compare > now)
+      limit = std::min(limit, core_.cycles() + std::min<uint64_t>(compare - now, uint64_t{1} << 32) * config_.speed);
 
     const Rv32Stop stop = core_.run(limit);
     sync();
@@ -123,7 +131,32 @@ void ControlProcessor::damage_firmware(bool handler) {
   if (handler) damage(vector & ~3u);
 }
 
+void ControlProcessor::set_trace(Trace *trace) {
+  end_function_trace();
+  trace_ = trace;
+  if (!reset_ && !restart_) begin_function_trace();
+}
+
+void ControlProcessor::begin_function_trace() {
+  if (trace_ == nullptr || !trace_->wants(CX_TRACE_FUNCTION)) return;
+  // While the core sleeps its own time stands still.
+  if (sleeping_) synced_edge_ = clock_.now();
+  functions_ = std::make_unique<FunctionTrace>(
+      *trace_, core_.pc(), core_.cycles(), core_.instructions(),
+      [this](uint64_t cycles) { return trace_->time(synced_edge_ + (cycles - synced_cycles_) / config_.speed); });
+  core_.watch_calls(functions_.get());
+}
+
+void ControlProcessor::end_function_trace() {
+  if (!functions_) return;
+  if (sleeping_) synced_edge_ = clock_.now();
+  functions_->close(core_.cycles(), core_.instructions());
+  core_.watch_calls(nullptr);
+  functions_.reset();
+}
+
 void ControlProcessor::sleep() {
+  const Cycles begin = clock_.now();
   for (;;) {
     update_timer(clock_.now());
     if (core_.wakeup_pending() || reset_ || restart_) break;
@@ -141,14 +174,19 @@ void ControlProcessor::sleep() {
   sleeping_ = false;
   align_to_clock(sc_core::SC_ZERO_TIME);
   synced_edge_ = clock_.now();
+  if (trace_ != nullptr && synced_edge_ > begin) {
+    trace_->append({trace_->time(begin), trace_->time(synced_edge_), trace_->new_id(), 0, CX_TRACE_SLEEP, 0, 0, {}});
+    trace_->tick(sc_core::sc_time_stamp().value());
+  }
 }
 
 // Lets the kernel catch up with the core.
 void ControlProcessor::sync() {
   const Cycles edge = local_time();
   wait(clock_.until(edge));
+  // A part of a chip's cycle that the core has done counts with what follows.
+  synced_cycles_ += (edge - synced_edge_) * config_.speed;
   synced_edge_ = edge;
-  synced_cycles_ = core_.cycles();
 }
 
 // False: reset was asserted meanwhile. The access must not happen; the core stops right after it.
@@ -193,9 +231,9 @@ bool ControlProcessor::noc_access(tlm::tlm_command command, uint32_t address, un
   bus_socket->b_transport(payload, delay);
   align_to_clock(delay);
   const Cycles edge = clock_.now();
-  core_.add_cycles(edge - synced_edge_);
+  core_.add_cycles((edge - synced_edge_) * config_.speed);
+  synced_cycles_ += (edge - synced_edge_) * config_.speed;
   synced_edge_ = edge;
-  synced_cycles_ = core_.cycles();
   update_timer(edge);
   if (!payload.is_response_ok()) return false;
   if (command == tlm::TLM_READ_COMMAND) {

@@ -12,6 +12,7 @@
 #include <tlm>
 #include <vector>
 
+#include "hw/cp/function_trace.hpp"
 #include "hw/cp/rv32_core.hpp"
 #include "hw/noc/shared_memory.hpp"
 #include "hw/sync/clock.hpp"
@@ -28,6 +29,7 @@ class ControlProcessor : public sc_core::sc_module {
     uint32_t tcm_bytes = 256 * 1024;  ///< multiple of 4
     /// Longest time that the core runs ahead of the kernel, in cycles. An interrupt is seen at most this late.
     uint32_t quantum_cycles = 256;
+    uint32_t speed = 1;  ///< cycles of the core in one of the chip's (cp.speed); at least 1
     Rv32CycleModel cycles;
   };
 
@@ -67,6 +69,9 @@ class ControlProcessor : public sc_core::sc_module {
   uint64_t instructions() const { return core_.instructions(); }
   // Those of earlier starts included: never goes back.
   uint64_t instructions_ever() const { return before_restart_ + core_.instructions(); }
+  /// Records functions, sleep and interrupt lines from here on; nullptr ends it.
+  void set_trace(Trace *trace);
+
   /// Where and why the last trap was taken.
   Crash trap() const;
   /// Overwrites the next instruction with one that is illegal, with `handler` also the first of the trap handler.
@@ -103,7 +108,7 @@ class ControlProcessor : public sc_core::sc_module {
   bool sync_for_access();
   void align_to_clock(const sc_core::sc_time &delay);
   /// The core's own time, in core cycles: ahead of the kernel by at most a quantum.
-  Cycles local_time() const { return synced_edge_ + (core_.cycles() - synced_cycles_); }
+  Cycles local_time() const { return synced_edge_ + (core_.cycles() - synced_cycles_) / config_.speed; }
 
   bool noc_access(tlm::tlm_command command, uint32_t address, unsigned size, uint32_t &value);
   bool intc_access(tlm::tlm_command command, uint32_t offset, unsigned size, uint32_t &value);
@@ -135,6 +140,11 @@ class ControlProcessor : public sc_core::sc_module {
   uint64_t before_restart_ = 0;  // instructions of the starts before this one
   bool sleeping_ = false;
   bool core_accesses_intc_ = false;
+  void begin_function_trace();
+  void end_function_trace();
+
+  Trace *trace_ = nullptr;
+  std::unique_ptr<FunctionTrace> functions_;  // while the core is not in reset and traced
   std::string trace_line_;
   std::function<void(const std::string &)> trace_sink_;
   std::function<void(const Crash &)> crash_sink_;

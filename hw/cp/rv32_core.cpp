@@ -227,6 +227,18 @@ Rv32Core::Decoded Rv32Core::decode(uint32_t word) {
   return d;
 }
 
+// As the calling convention has it: calls link in ra, and a jump to ra is a return.
+void Rv32Core::report_jump(const Decoded &jump, uint32_t pc, uint32_t target, uint64_t cycles, uint64_t instructions) {
+  constexpr uint8_t kRa = 1;
+  if (jump.rd == kRa) {
+    calls_->called(target, pc + 4, cycles, instructions);
+  } else if (jump.op == kJalr && jump.rs1 == kRa && jump.rd == kDiscard) {
+    calls_->returned(target, cycles, instructions);
+  } else {
+    calls_->jumped(target, cycles, instructions);
+  }
+}
+
 void Rv32Core::enter_trap(uint32_t cause, uint32_t tval) {
   const bool interrupt = (cause >> 31) != 0;
   mepc_ = pc_;
@@ -236,6 +248,7 @@ void Rv32Core::enter_trap(uint32_t cause, uint32_t tval) {
   pc_ = mtvec_ & ~3u;
   if (interrupt && (mtvec_ & 1)) pc_ += 4 * (cause & 0x7fffffff);
   cycles_ += model_.trap;
+  if (calls_ != nullptr) calls_->jumped(pc_, cycles_, retired_);
 }
 
 void Rv32Core::take_exception(Rv32Cause cause, uint32_t tval) {
@@ -740,8 +753,9 @@ boundary:
 
   jump:
     cycles += model_.alu + model_.taken_penalty;
-    pc = target;
     ++retired;
+    if (__builtin_expect(calls_ != nullptr, 0)) report_jump(d, pc, target, cycles, retired);
+    pc = target;
     continue;
 
   not_taken:

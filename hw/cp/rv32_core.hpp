@@ -25,6 +25,17 @@ class Rv32Bus {
   virtual uint64_t time() = 0;
 };
 
+/// Told where control goes besides to the next instruction or a branch's target. Cycles and instructions are the totals
+/// of the core, the jump included.
+class Rv32CallWatch {
+ public:
+  virtual ~Rv32CallWatch() = default;
+  virtual void called(uint32_t target, uint32_t return_address, uint64_t cycles, uint64_t instructions) = 0;
+  virtual void returned(uint32_t target, uint64_t cycles, uint64_t instructions) = 0;
+  /// A jump that keeps no return address, or a trap.
+  virtual void jumped(uint32_t target, uint64_t cycles, uint64_t instructions) = 0;
+};
+
 /// Cycles of each instruction class. Stores take one cycle (write buffer), as do fences and wfi.
 struct Rv32CycleModel {
   uint32_t alu = 1;
@@ -112,6 +123,9 @@ class Rv32Core {
     watching_ = true;
   }
 
+  /// From here on; nullptr ends it. Costs a test a jump.
+  void watch_calls(Rv32CallWatch *watch) { calls_ = watch; }
+
   bool locked() const { return locked_; }
 
  private:
@@ -128,6 +142,7 @@ class Rv32Core {
   static constexpr unsigned kDiscard = 32;
 
   static Decoded decode(uint32_t word);
+  void report_jump(const Decoded &jump, uint32_t pc, uint32_t target, uint64_t cycles, uint64_t instructions);
   void enter_trap(uint32_t cause, uint32_t tval);
   void take_exception(Rv32Cause cause, uint32_t tval);
   bool take_interrupt();
@@ -161,6 +176,7 @@ class Rv32Core {
   bool asleep_ = false;
   bool locked_ = false;
   bool watching_ = false;
+  Rv32CallWatch *calls_ = nullptr;
   uint32_t watch_ = 0;
   std::unique_ptr<Decoded[]> cache_;
 };

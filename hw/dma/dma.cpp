@@ -191,6 +191,8 @@ Timing DmaEngine::price(Cycles begin, std::uint64_t runs, std::uint64_t scratchp
   const Cycles work_end = std::max({begin + std::max(generation, datapath), spm_end});
   Cycles accept = work_end;
   Cycles complete = work_end + spm_latency();
+  limited_by(spm_end >= work_end && spm_end > begin + std::max(generation, datapath) ? Limit::scratchpad
+                                                                                     : Limit::engine);
   if (memory) {
     // A store's data reach the NoC after the scratchpad's latency.
     const Cycles memory_begin = to_memory ? begin + spm_latency() : begin;
@@ -198,7 +200,9 @@ Timing DmaEngine::price(Cycles begin, std::uint64_t runs, std::uint64_t scratchp
     const Cycles latency = memory_latency(memory->address, to_memory);
     const Cycles tail = to_memory ? spm_latency() + latency : latency + spm_latency();
     accept = std::max(accept, memory_end - std::min(memory_end - memory_begin, latency));
-    complete = std::max(work_end + tail, to_memory ? memory_end : memory_end + spm_latency());
+    const Cycles moved = to_memory ? memory_end : memory_end + spm_latency();
+    if (moved >= work_end + tail) limited_by(memory_limit());
+    complete = std::max(work_end + tail, moved);
   }
   return {accept - now_cycles(), complete - now_cycles()};
 }

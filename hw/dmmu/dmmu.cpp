@@ -237,6 +237,7 @@ Timing Dmmu::load_weights(const isa::MmLdw &in) {
   if (computes_ && num::is_float(matrix.operand.dtype)) widen(matrix);
   const uint64_t rows = words_along_k(shape_, matrix.operand.dtype, k) + (scaled ? 1 : 0);
   const uint64_t stream = std::max(rows, cycles_until(start, read));
+  limited_by(stream > rows ? Limit::scratchpad : Limit::compute);
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, in.m_split, n, [&](Tile &tile, const Share &, const Share &columns) {
     complete = std::max<Cycles>(complete, tile.mac->load_weights(start, stream, matrix.part({0, k}, columns),
@@ -289,6 +290,7 @@ Timing Dmmu::multiply(const isa::MmMul &in) {
   if (computes_) widen(matrix);
   const Tile::Weights &weights = tiles_[0]->shadow.k != 0 ? tiles_[0]->shadow : tiles_[0]->active;
   count_products(matrix.operand, n, kind_of(weights) == Tile::RowKind::kInteger, in.accumulate != 0);
+  limited_by(cycles_until(start, read) > rows_per_tile(m, in.m_split) ? Limit::scratchpad : Limit::compute);
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (tile.shadow.k != 0) tile.active = tile.shadow;
@@ -345,7 +347,9 @@ Timing Dmmu::multiply_os(const isa::MmMulOs &in) {
   Matrix activations = computes_ ? gather(a_view) : size_of(a_view);
   if (computes_) widen(activations);
   count_products(activations.operand, n, kind == Tile::RowKind::kInteger, in.accumulate != 0);
-  const uint64_t stream = std::max(os_stream(shape_, words_along_k(shape_, dtype, k)), cycles_until(start, read));
+  const uint64_t own = os_stream(shape_, words_along_k(shape_, dtype, k)),
+                 stream = std::max(own, cycles_until(start, read));
+  limited_by(stream > own ? Limit::scratchpad : Limit::compute);
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, n, [&](Tile &tile, const Share &rows, const Share &columns) {
     if (in.accumulate == 0) {
@@ -395,6 +399,7 @@ Timing Dmmu::drain(const isa::MmDrain &in) {
   const Cycles leaving = std::max<Cycles>(port_cycles(bytes), rows_per_tile(m, in.m_split));
   const Cycles first_row = start + parameters + kDrainPipeline + 1;
   const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_row + leaving + spm_latency());
+  limited_by(written > first_row + leaving + spm_latency() ? Limit::scratchpad : Limit::compute);
 
   const std::vector<std::byte *> rows_at = computes_ ? row_addresses(view) : std::vector<std::byte *>();
   Cycles complete = written;

@@ -75,16 +75,27 @@ Cycles Dram::reserve(Cycles start, std::uint64_t offset, std::uint64_t span, std
   const std::uint64_t start_fine = start << BandwidthServer::kFraction;
   const std::uint64_t first_channel = first_piece % count;
   std::uint64_t end = start_fine;
+  std::uint64_t passed = 0, recorded = 0;
   for (std::uint64_t i = 0; i < std::min(pieces, count); ++i) {
     // Pieces first_piece + i, + i + count, ... are this channel's; only the range's first and last may be partial.
     std::uint64_t share = ((pieces - i + count - 1) / count) * grain;
     if (i == 0) share -= first - first_piece * grain;
     if ((pieces - 1) % count == i) share -= (last_piece + 1) * grain - last;
+    passed += share;
     if (moved != covered) {
       share = static_cast<std::uint64_t>(static_cast<unsigned __int128>(share) * moved / covered);
     }
-    BandwidthServer &channel = channels_[(first_channel + i) % count];
-    end = std::max(end, channel.reserve_fine(start_fine, share));
+    const std::uint64_t number = (first_channel + i) % count;
+    BandwidthServer &channel = channels_[number];
+    const std::uint64_t channel_end = channel.reserve_fine(start_fine, share);
+    end = std::max(end, channel_end);
+    if (trace_ != nullptr) {
+      // Shares are rounded down; the sum of what is recorded is what moved.
+      const auto upto = static_cast<std::uint64_t>(static_cast<unsigned __int128>(passed) * moved / covered);
+      record(static_cast<unsigned>(number), channel_end - channel.duration_fine(share), channel_end, upto - recorded,
+             write);
+      recorded = upto;
+    }
   }
   return BandwidthServer::ceil(end) + latency_cycles_;
 }
@@ -103,8 +114,15 @@ Cycles Dram::reserve_part(Cycles start, std::uint64_t offset, std::uint64_t span
   std::uint64_t bursts = 0;
   for (const AddressMapping::Part &part : parts_) {
     DramChannel &channel = part_channels_[part.channel];
-    end = std::max(end, (write ? channel.write(arrival, part.strip) : channel.read(arrival, part.strip)).done);
+    const Ticks done = (write ? channel.write(arrival, part.strip) : channel.read(arrival, part.strip)).done;
+    end = std::max(end, done);
     bursts += part.strip.bursts;
+    if (trace_ != nullptr) {
+      const auto fine = [&](Ticks ticks) { return (ticks * tick << BandwidthServer::kFraction) / clock_.period_ps(); };
+      const Ticks busy = part.strip.bursts * params_.part->timing.burst;
+      record(part.channel, fine(done - std::min(done, busy)), fine(done), part.strip.bursts * params_.burst_bytes,
+             write);
+    }
   }
   (write ? bytes_written_ : bytes_read_) += bursts * params_.burst_bytes;
   return cycles_of(end * tick) + controller_cycles();
@@ -161,6 +179,21 @@ bool Dram::get_direct_mem_ptr(tlm::tlm_generic_payload &, tlm::tlm_dmi &dmi) {
 
 unsigned Dram::transport_dbg(tlm::tlm_generic_payload &transaction) {
   return debug_memory(transaction, store_.data(), params_.bytes);
+}
+
+void Dram::set_trace(Trace *trace) {
+  close_records();
+  trace_ = trace;
+  bursts_.resize(trace != nullptr ? std::max(channels_.size(), part_channels_.size()) : 0);
+}
+
+void Dram::close_records() {
+  for (TraceBurst &burst : bursts_) burst.close(*trace_);
+}
+
+void Dram::record(unsigned channel, std::uint64_t begin_fine, std::uint64_t end_fine, std::uint64_t bytes, bool write) {
+  bursts_[channel].add(*trace_, CX_TRACE_DRAM, static_cast<std::uint16_t>(channel), trace_->fine_time(begin_fine),
+                       trace_->fine_time(end_fine), {write ? 0 : bytes, write ? bytes : 0, 1});
 }
 
 void Dram::reset() {

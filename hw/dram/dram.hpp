@@ -18,6 +18,7 @@
 #include "hw/noc/noc.hpp"
 #include "hw/noc/store.hpp"
 #include "hw/sync/clock.hpp"
+#include "hw/trace/trace.hpp"
 
 namespace cx::hw {
 
@@ -89,6 +90,11 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   std::uint64_t bytes_read() const { return bytes_read_; }
   std::uint64_t bytes_written() const { return bytes_written_; }
 
+  // Records what the channels move from here on; nullptr ends it. Of a part a request counts as on its channel's bus
+  // for the time of its bursts before its end.
+  void set_trace(Trace *trace);
+  void close_records();
+
   // Contents to zero (the pages return to the host), counters to zero, channels free.
   void reset();
 
@@ -99,6 +105,7 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
 
   Cycles cycles_of(std::uint64_t ps) const;  // rounded up
   Cycles controller_cycles() const;
+  void record(unsigned channel, std::uint64_t begin_fine, std::uint64_t end_fine, std::uint64_t bytes, bool write);
   Cycles reserve_part(Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write);
 
   Clock clock_;
@@ -111,6 +118,8 @@ class Dram : public sc_core::sc_module, public MemoryTiming {
   Store store_;
   std::uint64_t bytes_read_ = 0;
   std::uint64_t bytes_written_ = 0;
+  Trace *trace_ = nullptr;
+  std::vector<TraceBurst> bursts_;  // by channel
 };
 
 }  // namespace cx::hw

@@ -128,10 +128,72 @@ void Engine::set_tripped(bool tripped) {
   if (tripped && state_ == State::running) enter_fault(UnitFault(CX_STATUS_THERMAL_TRIP, 0), live_pc());
 }
 
+void Engine::set_trace(Trace *trace, std::function<std::uint64_t(std::uint64_t address)> packet) {
+  if (trace_ != nullptr && trace == nullptr && state_ == State::running) record_stream(0);
+  trace_ = trace;
+  packet_of_ = std::move(packet);
+  traced_stall_ = stall_cycles_;
+  stream_record_ = woken_by_ = last_complete_id_ = 0;
+}
+
+Engine::Counted Engine::counted() const {
+  return {live_instructions(), live_busy(), live_stall(), operations_, bytes_read_, bytes_written_, memory_bytes_};
+}
+
+// Of the stream that ran until now.
+void Engine::record_stream(std::uint32_t status) {
+  if (stream_record_ == 0) return;
+  const Counted now = counted();
+  Trace::Record record{trace_->time(stream_from_),
+                       trace_->time(std::max(stream_from_, context_.clock.now())),
+                       stream_record_,
+                       packet_of_ ? packet_of_(stream_base_) : 0,
+                       CX_TRACE_STREAM,
+                       static_cast<std::uint16_t>(id_),
+                       status,
+                       {}};
+  record.values[CX_TRACE_STREAM_INSTRUCTIONS] = now.instructions - stream_counted_.instructions;
+  record.values[CX_TRACE_STREAM_ADDRESS] = stream_base_;
+  record.values[CX_TRACE_STREAM_BUSY] = now.busy - stream_counted_.busy;
+  record.values[CX_TRACE_STREAM_STALL] = now.stall - stream_counted_.stall;
+  trace_->append(record);
+  stream_record_ = 0;
+}
+
+void Engine::record_instruction(const isa::Inst &inst, Cycles complete, std::uint64_t id, const Counted &before) {
+  Trace::Record record{trace_->time(issue_cycle_),
+                       trace_->time(complete),
+                       id,
+                       woken_by_ != 0 ? woken_by_ : stream_record_,
+                       CX_TRACE_INSTRUCTION,
+                       static_cast<std::uint16_t>(id_),
+                       static_cast<std::uint32_t>(isa::opcode_of(inst)),
+                       {}};
+  record.values[CX_TRACE_INSTRUCTION_PC] = pc_;
+  record.values[CX_TRACE_INSTRUCTION_ACCEPT] = trace_->time(unit_free_);
+  record.values[CX_TRACE_INSTRUCTION_WAITED] = stall_cycles_ - traced_stall_;
+  record.values[CX_TRACE_INSTRUCTION_OPERATIONS] = operations_ - before.operations;
+  record.values[CX_TRACE_INSTRUCTION_BYTES_READ] = bytes_read_ - before.read;
+  record.values[CX_TRACE_INSTRUCTION_BYTES_WRITTEN] = bytes_written_ - before.written;
+  record.values[CX_TRACE_INSTRUCTION_MEMORY_BYTES] = memory_bytes_ - before.memory;
+  record.values[CX_TRACE_INSTRUCTION_LIMIT] = static_cast<std::uint64_t>(limit_);
+  trace_->append(record);
+  traced_stall_ = stall_cycles_;
+  woken_by_ = 0;
+}
+
 void Engine::start(bool timing_only) {
   stop(State::running);
   timing_only_ = timing_only;
   front_ = context_.clock.ceil(sc_core::sc_time_stamp() + access_delay_);
+  stream_base_ = regs_->get64(EngineReg::STREAM_LO);
+  if (trace_ != nullptr) {
+    stream_record_ = trace_->new_id();
+    stream_from_ = front_;
+    stream_counted_ = counted();
+    traced_stall_ = stall_cycles_;
+    woken_by_ = last_complete_id_ = 0;
+  }
   unit_free_ = front_;
   complete_ = front_;
   reset_unit();
@@ -143,7 +205,8 @@ void Engine::start(bool timing_only) {
 }
 
 // Ends whatever runs, with the counters as of now, and goes to `next` with clean stream state.
-void Engine::stop(State next) {
+void Engine::stop(State next, std::uint32_t status) {
+  if (trace_ != nullptr) record_stream(next == State::idle ? std::uint32_t{CX_STATUS_ABORTED} : status);
   instructions_ = live_instructions();
   busy_cycles_ = live_busy();
   stall_cycles_ = live_stall();
@@ -172,7 +235,7 @@ std::uint32_t Engine::tiles_on(std::size_t tiles) const {
 }
 
 void Engine::enter_fault(const UnitFault &fault, std::uint32_t pc) {
-  stop(State::faulted);
+  stop(State::faulted, fault.status);
   pc_ = pc;
   regs_->set(EngineReg::FAULT_CODE, fault.status);
   regs_->set(EngineReg::FAULT_PC, pc);
@@ -291,7 +354,6 @@ void Engine::sync_to(Cycles cycle) {
 
 void Engine::locate_stream() {
   sync_to(front_);
-  stream_base_ = regs_->get64(EngineReg::STREAM_LO);
   stream_count_ = regs_->get(EngineReg::STREAM_COUNT);
   if (stream_base_ % isa::kInstructionBytes != 0) throw UnitFault(CX_STATUS_BAD_ALIGNMENT, stream_base_);
   if (stream_count_ == 0) return;
@@ -406,12 +468,16 @@ void Engine::issue_data(const isa::Inst &inst) {
     if (epoch_ != stream_epoch_) throw Stopped{};  // it was too hot
   }
   issue_cycle_ = front_;
-  const std::uint64_t operations = operations_, read = bytes_read_, written = bytes_written_, moved = memory_bytes_;
+  const std::uint64_t record = trace_ != nullptr ? trace_->new_id() : 0;
+  const Trace::Cause cause(trace_, record);
+  const Counted before = trace_ != nullptr ? counted() : Counted();
+  limit_ = Limit::engine;
   Timing timing = execute(inst);
   if (stretch_) timing = stretch_(timing);
   const Cycles accept = std::max<Cycles>(timing.accept_cycles, 1);
   unit_free_ = issue_cycle_ + accept;
   const Cycles complete = issue_cycle_ + std::max<Cycles>(timing.complete_cycles, 1);
+  if (complete >= complete_) last_complete_id_ = record;
   complete_ = std::max(complete_, complete);
   const Cycles busy_end = std::max(unit_free_, complete);
   const Cycles busy_from = std::max(issue_cycle_, busy_until_);
@@ -419,11 +485,9 @@ void Engine::issue_data(const isa::Inst &inst) {
     busy_cycles_ += busy_end - busy_from;
     busy_until_ = busy_end;
   }
-  if (records_ != nullptr) {
-    records_->push_back({id_, pc_, issue_cycle_, unit_free_, complete, stall_cycles_ - traced_stall_,
-                         operations_ - operations, bytes_read_ - read, bytes_written_ - written,
-                         memory_bytes_ - moved});
-    traced_stall_ = stall_cycles_;
+  if (trace_ != nullptr) {
+    record_instruction(inst, complete, record, before);
+    trace_->tick(sc_core::sc_time_stamp().value());
   }
   retire_instruction(issue_cycle_);
 }
@@ -457,6 +521,17 @@ void Engine::wait_semaphore(std::uint8_t sem, std::uint16_t count) {
     front_ = context_.clock.now();
     stall_cycles_ += front_ - wait_start_;
     waiting_ = false;
+    if (trace_ != nullptr) {
+      woken_by_ = context_.semaphores.last_post(sem);
+      trace_->append({trace_->time(wait_start_),
+                      trace_->time(front_),
+                      trace_->new_id(),
+                      woken_by_,
+                      CX_TRACE_WAIT,
+                      static_cast<std::uint16_t>(id_),
+                      sem,
+                      {pc_, count}});
+    }
   }
   retire_instruction(front_);
 }
@@ -466,7 +541,7 @@ void Engine::queue_post(std::uint8_t sem, std::uint16_t count) {
   // The queue may be full: the oldest of the last kMaxPosts has to leave first.
   if (posts_.size() >= kMaxPosts) front_ = std::max(front_, posts_[posts_.size() - kMaxPosts].due);
   const Cycles due = std::max(front_ + 1, complete_);
-  posts_.push_back({due, pc_, sem, count});
+  posts_.push_back({due, last_complete_id_, pc_, sem, count});
   if (posts_.size() == 1) retire_event_.notify(context_.clock.until(due));
   retire_instruction(front_);
 }
@@ -485,7 +560,7 @@ void Engine::retire_posts() {
   while (!posts_.empty() && posts_.front().due <= now) {
     const PendingPost post = posts_.front();
     posts_.pop_front();
-    if (!context_.semaphores.post(post.sem, post.count)) {
+    if (!context_.semaphores.post(post.sem, post.count, post.record)) {
       enter_fault(UnitFault(CX_STATUS_SEM_OVERFLOW, post.sem), post.pc);
       return;
     }

@@ -24,6 +24,7 @@
 #include "hw/spm/spm.hpp"
 #include "hw/sync/clock.hpp"
 #include "hw/sync/semaphores.hpp"
+#include "hw/trace/trace.hpp"
 
 namespace cx::regs {
 class EngineRegs;
@@ -74,19 +75,8 @@ struct Extent {
 Extent extent_of(std::int64_t base, const std::array<std::uint32_t, 4> &dims,
                  const std::array<std::int32_t, 4> &strides, std::uint32_t element_bytes);
 
-// What the trace unit sees of a data instruction.
-struct InstructionRecord {
-  isa::Engine engine;
-  std::uint32_t pc;
-  Cycles issue;
-  Cycles accept;    // the unit takes the next data instruction
-  Cycles complete;  // the results are there
-  Cycles waited;    // in SEM_WAIT since the data instruction before
-  std::uint64_t operations;
-  std::uint64_t bytes_read;
-  std::uint64_t bytes_written;
-  std::uint64_t memory_bytes;  // that device memory moved
-};
+// What took most of an instruction's time: numbers of value `limit` of trace records.
+enum class Limit : std::uint8_t { engine, compute, scratchpad, memory, network };
 
 // What an engine is connected to. All must outlive it.
 struct EngineContext {
@@ -112,14 +102,13 @@ class Engine : public sc_core::sc_module {
   // `keep_hang`: a hang that only a function-level reset cures stays.
   void reset(bool keep_hang = false);
 
-  // Appends every data instruction from here on to `records`, which must outlive the tracing; nullptr ends it. Tracing
-  // changes neither results nor time.
-  void trace(std::vector<InstructionRecord> *records) {
-    records_ = records;
-    traced_stall_ = stall_cycles_;
-  }
+  // Records streams, data instructions and waits from here on; nullptr ends it. `packet` says which packet launched the
+  // program whose stream lies at an address (0: not known).
+  void set_trace(Trace *trace, std::function<std::uint64_t(std::uint64_t address)> packet = {});
 
   bool busy() const { return state_ == State::running; }
+  // Where the stream that runs lies.
+  std::uint64_t stream_address() const { return stream_base_; }
   // Counter WR.
   std::uint64_t bytes_written() const { return bytes_written_; }
 
@@ -213,6 +202,11 @@ class Engine : public sc_core::sc_module {
     return context_.noc.latency(noc_initiator_, address, write);
   }
 
+  // What took most of the time of the instruction that executes; the engine itself unless something else is said.
+  void limited_by(Limit limit) { limit_ = limit; }
+  // Of the last reserve_memory().
+  Limit memory_limit() const { return context_.noc.last_limited_by_links() ? Limit::network : Limit::memory; }
+
   // Counters OPS, RD and WR. BUSY is counted by the base: cycles with at least one data instruction incomplete.
   void count_operations(std::uint64_t operations) { operations_ += operations; }
   void count_read(std::uint64_t bytes) { bytes_read_ += bytes; }
@@ -231,6 +225,7 @@ class Engine : public sc_core::sc_module {
 
   struct PendingPost {
     Cycles due;
+    std::uint64_t record;  // id of the instruction that it waits for
     std::uint32_t pc;
     std::uint8_t sem;
     std::uint16_t count;
@@ -245,7 +240,8 @@ class Engine : public sc_core::sc_module {
   void hang();
   void cure_hang(Cure by);
   void start(bool timing_only);
-  void stop(State next);
+  void record_stream(std::uint32_t status);
+  void stop(State next, std::uint32_t status = 0);
   void enter_fault(const UnitFault &fault, std::uint32_t pc);
   void drive_irq();
 
@@ -331,9 +327,24 @@ class Engine : public sc_core::sc_module {
   std::uint64_t bytes_read_ = 0;
   std::uint64_t bytes_written_ = 0;
 
-  std::vector<InstructionRecord> *records_ = nullptr;
-  std::uint64_t traced_stall_ = 0;  // STALL at the last record
+  Limit limit_ = Limit::engine;
   std::uint64_t memory_bytes_ = 0;  // since the engine exists
+
+  // Counters at one time.
+  struct Counted {
+    std::uint64_t instructions = 0, busy = 0, stall = 0, operations = 0, read = 0, written = 0, memory = 0;
+  };
+  Counted counted() const;
+  void record_instruction(const isa::Inst &inst, Cycles complete, std::uint64_t id, const Counted &before);
+
+  Trace *trace_ = nullptr;
+  std::function<std::uint64_t(std::uint64_t)> packet_of_;
+  std::uint64_t stream_record_ = 0;  // id of the stream that runs; 0: it began before tracing
+  Cycles stream_from_ = 0;
+  Counted stream_counted_;              // when it began
+  std::uint64_t traced_stall_ = 0;      // STALL at the last instruction's record
+  std::uint64_t woken_by_ = 0;          // id of the instruction whose post ended the last wait
+  std::uint64_t last_complete_id_ = 0;  // id of the instruction whose results come last
 };
 
 }  // namespace cx::hw

@@ -90,6 +90,11 @@ LinkCalendar::Interval LinkNetwork::take(unsigned link, std::uint64_t earliest, 
   use.busy += time;
   use.waited += held.end - time - earliest;
   byte_hops_ += bytes;
+  if (trace_ != nullptr) {
+    const std::uint64_t waited = held.end - time - earliest;
+    bursts_[link].add(*trace_, CX_TRACE_LINK, static_cast<std::uint16_t>(link), trace_->fine_time(held.begin),
+                      trace_->fine_time(held.end), {bytes, time, waited, 1});
+  }
   return held;
 }
 
@@ -174,6 +179,16 @@ std::uint64_t LinkNetwork::multicast(NodeId mover, NodeId from, std::span<const 
     end = std::max(end, way.last_arrival);
   }
   return end;
+}
+
+void LinkNetwork::set_trace(Trace *trace) {
+  close_records();
+  trace_ = trace;
+  bursts_.resize(trace != nullptr ? uses_.size() : 0);
+}
+
+void LinkNetwork::close_records() {
+  for (TraceBurst &burst : bursts_) burst.close(*trace_);
 }
 
 void LinkNetwork::reset() {

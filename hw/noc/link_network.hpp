@@ -11,6 +11,7 @@
 #include "hw/noc/link_calendar.hpp"
 #include "hw/noc/packet_network.hpp"
 #include "hw/noc/topology.hpp"
+#include "hw/trace/trace.hpp"
 
 namespace cx::hw {
 
@@ -75,6 +76,11 @@ class LinkNetwork {
   // Payload bytes times links between routers, and of nodes' own links.
   std::uint64_t byte_hops() const { return byte_hops_; }
 
+  // Records what holds the links from here on, with the places in uses() as units; nullptr ends it.
+  void set_trace(Trace *trace);
+  // Appends what has been gathered.
+  void close_records();
+
   // Links free, counters zero.
   void reset();
 
@@ -113,6 +119,8 @@ class LinkNetwork {
   std::vector<std::vector<std::unique_ptr<Path>>> paths_;
   std::uint64_t now_ = 0;
   std::uint64_t byte_hops_ = 0;
+  Trace *trace_ = nullptr;
+  std::vector<TraceBurst> bursts_;
 };
 
 }  // namespace cx::hw

@@ -16,6 +16,7 @@ struct Noc::Initiator : sc_core::sc_module {
   tlm_utils::simple_target_socket_tagged<Noc> socket;
   OriginExtension origin;
   BandwidthServer read, write;
+  std::size_t number = 0;
   LinkNetwork::NodeId node = 0;  // on a network
 };
 
@@ -29,6 +30,7 @@ struct Noc::Target : sc_core::sc_module {
   std::uint64_t size = 0;
   MemoryTiming *timing = nullptr;
   BandwidthServer read, write;
+  std::size_t number = 0;
   std::vector<LinkNetwork::NodeId> nodes;  // on a network: by port of the memory
 };
 
@@ -65,6 +67,7 @@ Noc::InitiatorId Noc::add_initiator(const std::string &name, tlm::tlm_initiator_
   auto &initiator = *initiators_.emplace_back(
       std::make_unique<Initiator>(("noc_from_" + name).c_str(), name, params_.bytes_per_cycle));
   initiator.origin.side = side;
+  initiator.number = id;
   if (network_) initiator.node = attach(name);
   const int tag = static_cast<int>(id);
   initiator.socket.register_b_transport(this, &Noc::b_transport, tag);
@@ -88,6 +91,7 @@ Noc::TargetId Noc::add_target(const std::string &name, std::uint64_t base, std::
   auto &target = *targets_.emplace_back(
       std::make_unique<Target>(("noc_to_" + name).c_str(), name, params_.bytes_per_cycle * lanes));
   target.base = base;
+  target.number = id;
   target.size = size;
   target.timing = timing;
   if (network_) {
@@ -129,6 +133,11 @@ Cycles Noc::hold_links(Initiator &initiator, Target &target, Cycles start, std::
   const std::uint64_t near_end = near.reserve_fine(begin, bytes);
   const std::uint64_t far_end = far.reserve_fine(begin, bytes);
   bytes_carried_ += bytes;
+  if (trace_ != nullptr) {
+    const std::uint64_t asked = start << BandwidthServer::kFraction;
+    record_link(2 * initiator.number + (write ? 1 : 0), asked, begin, near_end, bytes);
+    record_link(2 * (initiators_.size() + target.number) + (write ? 1 : 0), asked, begin, far_end, bytes);
+  }
   return BandwidthServer::ceil(std::max(near_end, far_end));
 }
 
@@ -149,9 +158,11 @@ Cycles Noc::reserve(InitiatorId initiator_id, Cycles start, std::uint64_t addres
       target->timing ? target->timing->reserve(arrival, address - target->base, span, bytes, write) : arrival;
   if (write) {
     const Cycles arrived = hold_links(initiator, *target, start, bytes, true) + one_way;
+    limited_by_links_ = arrived + latency > memory_end;
     return std::max(memory_end, arrived + latency);
   }
   const Cycles sent = hold_links(initiator, *target, arrival + latency, bytes, false);
+  limited_by_links_ = sent > memory_end;
   return std::max(memory_end, sent) + one_way;
 }
 
@@ -289,6 +300,7 @@ Cycles Noc::network_read(std::span<const InitiatorId> takers, Target &target, Cy
 
   const std::uint64_t latency = (target.timing ? target.timing->access_latency() : 0) << kFraction;
   std::uint64_t end = asked;
+  Cycles in_memory = 0, in_network = 0;
   std::vector<std::uint64_t> latest(takers.size(), asked), each;
   for (const Part &part : parts) {
     std::uint64_t arrival = ~std::uint64_t{0};
@@ -309,7 +321,10 @@ Cycles Noc::network_read(std::span<const InitiatorId> takers, Target &target, Cy
         for (std::size_t i = 0; i < each.size(); ++i) latest[i] = std::max(latest[i], each[i]);
       }
     }
+    in_memory = memory_end - reached;
+    in_network = BandwidthServer::ceil(end) - std::min(BandwidthServer::ceil(end), memory_end);
   }
+  limited_by_links_ = in_network > in_memory;
   if (arrivals) {
     arrivals->clear();
     for (const std::uint64_t time : latest) arrivals->push_back(BandwidthServer::ceil(nodes.size() == 1 ? end : time));
@@ -336,9 +351,12 @@ Cycles Noc::network_write(Initiator &initiator, Target &target, Cycles start, st
     }
     if (part.pieces.empty()) continue;
     end = std::max(end, BandwidthServer::ceil(last) + latency);
+    limited_by_links_ = true;
     if (target.timing) {
-      end =
-          std::max(end, target.timing->reserve(BandwidthServer::ceil(first), part.offset, part.span, part.bytes, true));
+      const Cycles stored =
+          target.timing->reserve(BandwidthServer::ceil(first), part.offset, part.span, part.bytes, true);
+      limited_by_links_ = stored <= end;
+      end = std::max(end, stored);
     }
   }
   bytes_carried_ += bytes;
@@ -439,6 +457,61 @@ void Noc::invalidate_direct_mem_ptr(int target_id, sc_dt::uint64 first, sc_dt::u
 
 MemoryErrors *Noc::memory_errors() const {
   return memory_errors_ != nullptr && !memory_errors_->empty() ? memory_errors_ : nullptr;
+}
+
+void Noc::record_link(std::size_t link, std::uint64_t asked, std::uint64_t begin, std::uint64_t end,
+                      std::uint64_t bytes) {
+  bursts_[link].add(*trace_, CX_TRACE_LINK, static_cast<std::uint16_t>(link), trace_->fine_time(begin),
+                    trace_->fine_time(end), {bytes, end - begin, begin - asked, 1});
+}
+
+void Noc::set_trace(Trace *trace) {
+  close_records();
+  trace_ = trace;
+  if (network_) {
+    network_->set_trace(trace);
+  } else {
+    bursts_.resize(trace != nullptr ? 2 * (initiators_.size() + targets_.size()) : 0);
+  }
+}
+
+void Noc::close_records() {
+  if (network_) network_->close_records();
+  for (TraceBurst &burst : bursts_) burst.close(*trace_);
+}
+
+std::vector<std::string> Noc::link_names() const {
+  std::vector<std::string> names;
+  if (network_) {
+    for (const LinkNetwork::LinkUse &use : network_->uses()) names.push_back(use.from + " > " + use.to);
+    return names;
+  }
+  const auto add = [&](const std::string &name) {
+    names.push_back(name + " reads");
+    names.push_back(name + " writes");
+  };
+  for (const auto &initiator : initiators_) add(initiator->label);
+  for (const auto &target : targets_) add(target->label);
+  return names;
+}
+
+bool Noc::peek(std::uint64_t address, void *to, unsigned bytes) {
+  Target *target = route(address, bytes);
+  if (!target) return false;
+  OriginExtension origin;
+  origin.side = regs::Side::host;
+  tlm::tlm_generic_payload transaction;
+  transaction.set_command(tlm::TLM_READ_COMMAND);
+  transaction.set_address(address - target->base);
+  transaction.set_data_ptr(static_cast<unsigned char *>(to));
+  transaction.set_data_length(bytes);
+  transaction.set_streaming_width(bytes);
+  transaction.set_response_status(tlm::TLM_INCOMPLETE_RESPONSE);
+  transaction.set_extension(&origin);
+  sc_core::sc_time delay = sc_core::SC_ZERO_TIME;
+  target->socket->b_transport(transaction, delay);
+  transaction.clear_extension(&origin);
+  return transaction.is_response_ok();
 }
 
 void Noc::reset() {

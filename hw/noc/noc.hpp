@@ -20,6 +20,7 @@
 #include "hw/noc/link_network.hpp"
 #include "hw/noc/origin.hpp"
 #include "hw/sync/clock.hpp"
+#include "hw/trace/trace.hpp"
 
 namespace cx::hw {
 
@@ -119,8 +120,20 @@ class Noc : public sc_core::sc_module {
   std::uint64_t byte_hops() const { return network_ ? network_->byte_hops() : kHopsOneWay * bytes_carried_; }
   // The network's links and their counters; nullptr for a crossbar.
   const LinkNetwork *network() const { return network_.get(); }
+  // Whether the last reserve() was held up by links rather than by the memory behind them.
+  bool last_limited_by_links() const { return limited_by_links_; }
+
+  // Records what holds the links from here on; nullptr ends it. Units: the network's links; of a crossbar the links of
+  // the initiators, then of the targets, each its reading one first.
+  void set_trace(Trace *trace);
+  void close_records();
+  std::vector<std::string> link_names() const;
+
   const Clock &clock() const { return clock_; }
   const NocParams &params() const { return params_; }
+
+  // What a target answers to a read by the host, without time or traffic. False: nothing is there, or it refuses.
+  bool peek(std::uint64_t address, void *to, unsigned bytes);
 
   // Counters to zero, links free.
   void reset();
@@ -136,6 +149,7 @@ class Noc : public sc_core::sc_module {
   unsigned transport_dbg(int initiator, tlm::tlm_generic_payload &transaction);
   void invalidate_direct_mem_ptr(int target, sc_dt::uint64 first, sc_dt::uint64 last);
   Cycles hold_links(Initiator &initiator, Target &target, Cycles start, std::uint64_t bytes, bool write);
+  void record_link(std::size_t link, std::uint64_t asked, std::uint64_t begin, std::uint64_t end, std::uint64_t bytes);
 
   // ---- the network's counterparts ----
   struct Piece;
@@ -161,6 +175,9 @@ class Noc : public sc_core::sc_module {
   std::vector<Target *> by_base_;
   std::uint64_t bytes_carried_ = 0;
   MemoryErrors *memory_errors_ = nullptr;
+  bool limited_by_links_ = false;
+  Trace *trace_ = nullptr;
+  std::vector<TraceBurst> bursts_;  // of a crossbar
 };
 
 }  // namespace cx::hw

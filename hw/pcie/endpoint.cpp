@@ -313,7 +313,23 @@ void PcieEndpoint::send(std::uint32_t vector) {
   set_pending(vector, false);
   regs_.set(MsixReg::SENT, regs_.get(MsixReg::SENT) + 1);
   messages_.push_back({link_.message(clock_.now()), vector});
+  if (trace_ != nullptr) {
+    trace_->append({trace_->time(clock_.now()),
+                    trace_->time(messages_.back().arrival),
+                    trace_->new_id(),
+                    message_cause_ ? message_cause_() : 0,
+                    CX_TRACE_INTERRUPT,
+                    static_cast<std::uint16_t>(vector),
+                    0,
+                    {}});
+  }
   if (messages_.size() == 1) message_event_.notify(clock_.until(messages_.front().arrival));
+}
+
+void PcieEndpoint::set_trace(Trace *trace, std::function<std::uint64_t()> cause) {
+  link_.set_trace(trace);
+  trace_ = trace;
+  message_cause_ = std::move(cause);
 }
 
 void PcieEndpoint::send_pending() {

@@ -114,6 +114,9 @@ class PcieEndpoint : public sc_core::sc_module {
       std::function<Cycles(Cycles, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool)>;
   void on_peer_access(MemoryPrice price) { memory_price_ = std::move(price); }
 
+  // Records messages and what passes on the link from here on; nullptr ends it. `cause`: of a message that is raised.
+  void set_trace(Trace *trace, std::function<std::uint64_t()> cause = {});
+
   // Raises a vector: sends its message, or keeps it pending while it is masked, MSI-X is off or the function may not
   // master the bus.
   void raise(std::uint32_t vector);
@@ -180,6 +183,8 @@ class PcieEndpoint : public sc_core::sc_module {
   bool error_ = false, announce_ = false;
   std::function<void()> function_reset_;
   MemoryPrice memory_price_;
+  Trace *trace_ = nullptr;
+  std::function<std::uint64_t()> message_cause_;
 };
 
 }  // namespace cx::hw

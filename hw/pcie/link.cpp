@@ -168,6 +168,23 @@ Cycles PcieLink::message(Cycles start) {
   return pass(up_, start, 4 + request_bytes()) + latency_;
 }
 
+void PcieLink::set_trace(Trace *trace) {
+  close_records();
+  trace_ = trace;
+}
+
+void PcieLink::close_records() {
+  if (trace_ == nullptr) return;
+  for (TraceBurst &burst : bursts_) burst.close(*trace_);
+}
+
+void PcieLink::record(const BandwidthServer &direction, std::uint64_t wire_bytes) {
+  const std::uint16_t unit = &direction == &down_ ? 0 : &direction == &up_ ? 1 : 2;
+  const std::uint64_t end = direction.busy_until_fine();
+  bursts_[unit].add(*trace_, CX_TRACE_PCIE, unit, trace_->fine_time(end - direction.duration_fine(wire_bytes)),
+                    trace_->fine_time(end), {wire_bytes, 1});
+}
+
 void PcieLink::reset() {
   down_.reset();
   host_down_.reset();

@@ -2,11 +2,13 @@
 #ifndef HW_PCIE_LINK_HPP
 #define HW_PCIE_LINK_HPP
 
+#include <array>
 #include <cstdint>
 #include <deque>
 
 #include "hw/noc/bandwidth.hpp"
 #include "hw/sync/clock.hpp"
+#include "hw/trace/trace.hpp"
 
 namespace cx::hw {
 
@@ -94,13 +96,20 @@ class PcieLink {
   // Everything that passed in both directions since reset: payload, headers, requests, acknowledgements.
   std::uint64_t bytes_on_wire() const { return on_wire_; }
 
+  // Records when the directions are taken from here on; nullptr ends it.
+  void set_trace(Trace *trace);
+  void close_records();
+
   void reset();
 
  private:
   Cycles pass(BandwidthServer &direction, Cycles start, std::uint64_t wire_bytes) {
     on_wire_ += wire_bytes;
-    return direction.reserve(start, wire_bytes);
+    const Cycles end = direction.reserve(start, wire_bytes);
+    if (trace_ != nullptr) record(direction, wire_bytes);
+    return end;
   }
+  void record(const BandwidthServer &direction, std::uint64_t wire_bytes);
 
   // Read requests under way whose tags are still taken; they come back evenly from `first` to `last`.
   struct Outstanding {
@@ -126,6 +135,8 @@ class PcieLink {
   std::uint64_t to_device_ = 0;
   std::uint64_t to_host_ = 0;
   std::uint64_t on_wire_ = 0;
+  Trace *trace_ = nullptr;
+  std::array<TraceBurst, 3> bursts_;  // by unit of the records
 };
 
 }  // namespace cx::hw

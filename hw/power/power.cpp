@@ -100,6 +100,15 @@ Power::Energy Power::energy(PowerDomain domain) const {
   return {femtojoules(sum.value), femtojoules(sum.least), femtojoules(sum.most)};
 }
 
+std::array<double, Power::kDomains> Power::femtojoules_by_domain() const {
+  constexpr double kPicojoule = 1000;
+  std::array<double, kDomains> sums{};
+  for (const Source &source : sources_) {
+    sums[static_cast<unsigned>(source.domain)] += kPicojoule * source.price.value * static_cast<double>(source.total());
+  }
+  return sums;
+}
+
 void Power::before_reset() {
   for (Source &source : sources_) {
     source.kept = source.total();

@@ -71,6 +71,8 @@ class Power : public sc_core::sc_module {
 
   // Since power-on.
   Energy energy(PowerDomain domain) const;
+  // Value of all domains, in femtojoules.
+  std::array<double, kDomains> femtojoules_by_domain() const;
 
   // Around a reset that takes some of the counts to zero and leaves others: energy stays as it is.
   void before_reset();

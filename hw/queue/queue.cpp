@@ -20,7 +20,14 @@ Queue::Queue(sc_core::sc_module_name name, const Clock &clock, unsigned rings)
 }
 
 void Queue::setup_registers() {
-  regs_.on_write(QueueReg::DOORBELL, [this](unsigned ring, std::uint32_t, std::uint32_t, std::uint32_t) {
+  regs_.on_write(QueueReg::READ_INDEX, [this](unsigned ring, std::uint32_t, std::uint32_t, std::uint32_t now) {
+    if (packets_ != nullptr) packets_->read_index(ring, now);
+  });
+  regs_.on_write(QueueReg::DOORBELL, [this](unsigned ring, std::uint32_t, std::uint32_t, std::uint32_t now) {
+    if (trace_ != nullptr) {
+      const std::uint64_t time = trace_->kernel_time(sc_core::sc_time_stamp().value());
+      trace_->append({time, time, trace_->new_id(), 0, CX_TRACE_DOORBELL, static_cast<std::uint16_t>(ring), 0, {now}});
+    }
     if (ring < rings_) set_pending(regs_.get(QueueReg::DB_PENDING) | 1u << ring);
   });
   regs_.on_write(QueueReg::DB_PENDING,
@@ -32,6 +39,17 @@ void Queue::setup_registers() {
       set_pending(regs_.get(QueueReg::DB_PENDING) & ~(1u << ring));
     }
   });
+}
+
+void Queue::set_trace(Trace *trace, PacketWatch *packets) {
+  trace_ = trace;
+  packets_ = trace != nullptr ? packets : nullptr;
+}
+
+PacketWatch::Ring Queue::ring(unsigned number) const {
+  if (number >= rings_ || regs_.get(QueueRegs::STATE_STATE, number) != QueueRegs::STATE_STATE_ENABLED) return {};
+  const std::uint64_t packets = std::uint64_t{1} << regs_.get(QueueRegs::SIZE_LOG2, number);
+  return {regs_.get64(QueueReg::BASE_LO, number), packets * CX_PACKET_BYTES};
 }
 
 void Queue::set_pending(std::uint32_t bits) {

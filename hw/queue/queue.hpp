@@ -11,6 +11,7 @@
 
 #include "hw/regs/gen/queue_regs.hpp"
 #include "hw/sync/clock.hpp"
+#include "hw/trace/packet_watch.hpp"
 
 namespace cx::hw {
 
@@ -24,6 +25,11 @@ class Queue : public sc_core::sc_module {
   // Level of interrupt line 'doorbell': any bit of DB_PENDING.
   void on_interrupt(std::function<void(bool)> callback) { interrupt_ = std::move(callback); }
 
+  // Records doorbells from here on, and shows READ_INDEX to `packets`; nullptr ends it.
+  void set_trace(Trace *trace, PacketWatch *packets);
+  // Of a ring that is enabled; else no bytes.
+  PacketWatch::Ring ring(unsigned number) const;
+
   const regs::QueueRegs &file() const { return regs_; }
   void reset();
 
@@ -36,6 +42,8 @@ class Queue : public sc_core::sc_module {
   unsigned rings_;
   regs::QueueRegs regs_;
   std::function<void(bool)> interrupt_;
+  Trace *trace_ = nullptr;
+  PacketWatch *packets_ = nullptr;
 };
 
 }  // namespace cx::hw

@@ -1005,6 +1005,72 @@ def isa_md(d):
     return "\n".join(out).rstrip() + "\n"
 
 
+# ---------------------------------------------------------------- trace
+
+TRACE_VALUES = 8
+
+
+def load_trace(path, d):
+    check_keys(path, d, ("version", "doc", "events"))
+    names, numbers = set(), set()
+    for event in d["events"]:
+        at = f"{path}: {event.get('name', '?')}"
+        check_keys(at, event, ("name", "number", "doc", "unit"), ("what", "values"))
+        check_name(at, event["name"])
+        if event["name"] in names or event["number"] in numbers:
+            fail(at, "name or number is used twice")
+        if not 1 <= event["number"] <= 0xFFFF:
+            fail(at, "number does not fit 16 bits, or is 0")
+        names.add(event["name"])
+        numbers.add(event["number"])
+        values = event.setdefault("values", [])
+        if len(values) > TRACE_VALUES:
+            fail(at, f"more than {TRACE_VALUES} values")
+        for value in values:
+            check_keys(at, value, ("name",), ("unit", "doc"))
+            check_name(at, value["name"])
+        if len({value["name"] for value in values}) != len(values):
+            fail(at, "a value's name is used twice")
+    d["events"].sort(key=lambda event: event["number"])
+    return d
+
+
+def trace_h(d, path):
+    out = [c_banner(path), "/* Records of the trace unit, see docs/reference/trace.md. */", "#ifndef CX_TRACE_H",
+           "#define CX_TRACE_H", "", "#include <stdint.h>", "", f"#define CX_TRACE_VERSION {d['version']}u",
+           f"#define CX_TRACE_VALUES {TRACE_VALUES}u", "", "typedef struct cx_trace_record {",
+           "  uint64_t begin, end; /* ps since power-on */", "  uint64_t id;", "  uint64_t cause; /* 0: none */",
+           "  uint16_t kind;       /* CX_TRACE_... */", "  uint16_t unit;", "  uint32_t what;",
+           "  uint64_t values[CX_TRACE_VALUES];", "} cx_trace_record;", "", "enum {"]
+    for event in d["events"]:
+        out.append(f"  CX_TRACE_{event['name'].upper()} = {event['number']},")
+    out += ["};", "", "/* Places in values[]. */", "enum {"]
+    for event in d["events"]:
+        for i, value in enumerate(event["values"]):
+            out.append(f"  CX_TRACE_{event['name'].upper()}_{value['name'].upper()} = {i},")
+    out += ["};", "", "typedef struct cx_trace_kind {", "  uint16_t number;", "  const char *name;",
+            "  unsigned value_count;", "  const char *values[CX_TRACE_VALUES];", "} cx_trace_kind;", "",
+            f"#define CX_TRACE_KINDS {len(d['events'])}u", "static const cx_trace_kind cx_trace_kinds[CX_TRACE_KINDS] = {"]
+    for event in d["events"]:
+        values = ", ".join(cstring(value["name"]) for value in event["values"]) or "0"
+        out.append(f"    {{{event['number']}, {cstring(event['name'])}, {len(event['values'])}, {{{values}}}}},")
+    out += ["};", "", "#endif", ""]
+    return "\n".join(out)
+
+
+def trace_md(d):
+    out = ["# Trace records", "", "Generated from `hw/trace/events.yaml`.", "", text(d["doc"]), ""]
+    for event in d["events"]:
+        out += [f"## {event['name']} ({event['number']})", "", text(event["doc"]), "",
+                f"Unit: {text(event['unit'])}." + (f" What: {text(event['what'])}." if event.get("what") else ""), ""]
+        if event["values"]:
+            out += ["| value | unit | what |", "|---|---|---|"]
+            for value in event["values"]:
+                out.append(f"| `{value['name']}` | {cell(value.get('unit'))} | {cell(value.get('doc'))} |")
+            out.append("")
+    return "\n".join(out).rstrip() + "\n"
+
+
 # ---------------------------------------------------------------- main
 
 
@@ -1039,6 +1105,9 @@ def generate():
     files[f"{GEN}/isa.hpp"] = isa_hpp(isa, "hw/isa/isa.yaml")
     files[f"{GEN}/isa.h"] = isa_h(isa, "hw/isa/isa.yaml")
     files[f"{DOC}/isa.md"] = isa_md(isa)
+    trace = load_trace("hw/trace/events.yaml", read("hw/trace/events.yaml"))
+    files[f"{GEN}/trace.h"] = trace_h(trace, "hw/trace/events.yaml")
+    files[f"{DOC}/trace.md"] = trace_md(trace)
     return files
 
 

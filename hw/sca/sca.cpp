@@ -203,6 +203,7 @@ Timing Sca::load(const isa::SpLda &in) {
   activity_.buffer_bits += 8 * bytes * in.n_split;
   if (num::is_float(matrix.operand.dtype)) widen(matrix);
   const uint64_t stream = std::max<uint64_t>(k, cycles_until(start, read));
+  limited_by(stream > k ? Limit::scratchpad : Limit::compute);
   Cycles complete = start;
   for_each_part(in.m_split, in.n_split, m, everywhere, [&](Tile &tile, const Share &rows, const Share &) {
     complete = std::max<Cycles>(complete, tile.unit->load(start, stream, matrix.part(rows, {0, k})));
@@ -326,6 +327,7 @@ Timing Sca::multiply(const isa::SpMul &in) {
   Cycles complete = start;
   std::vector<std::shared_ptr<const SparseColumns>> part_of(in.n_split);
   std::vector<ScaPlan> plan_of(in.n_split);
+  limited_by(Limit::compute);
   for (unsigned j = 0; j < in.n_split; ++j) {
     const Share columns = columns_of(j, in.n_split, in.n);
     if (columns.count == 0) continue;
@@ -391,6 +393,7 @@ Timing Sca::drain(const isa::SpDrain &in) {
   const Cycles leaving = std::max<Cycles>(port_cycles(bytes), longest);
   const Cycles first_column = start + kScaDrainPipeline + 1;
   const Cycles written = std::max<Cycles>(reserve_spm(now, bytes, true), first_column + leaving + spm_latency());
+  limited_by(written > first_column + leaving + spm_latency() ? Limit::scratchpad : Limit::compute);
 
   const std::vector<std::byte *> rows_at = row_addresses(view);
   Cycles complete = written;

@@ -119,10 +119,39 @@ void Sdma::thread(unsigned number) {
     transfer.dst_host = regs_.get(SdmaRegs::CTRL_DST_HOST, number) != 0;
     transfer.fill = regs_.get(SdmaRegs::CTRL_FILL, number) != 0;
     Fault fault;
+    const Cycles begin = clock_.now();
+    channel.record = trace_ != nullptr ? trace_->new_id() : 0;
     if (!run(number, epoch, transfer, fault)) continue;
     channel.busy = false;
+    if (channel.record != 0) record(number, transfer, begin, fault);
     finish(number, fault);
   }
+}
+
+void Sdma::set_trace(Trace *trace, PacketWatch *packets) {
+  trace_ = trace;
+  packets_ = trace != nullptr ? packets : nullptr;
+  for (Channel &channel : channel_) channel.record = 0;
+}
+
+void Sdma::record(unsigned number, const Transfer &transfer, Cycles begin, const Fault &fault) {
+  const std::uint32_t what = (transfer.src_host ? 1 : 0) | (transfer.dst_host ? 2 : 0) | (transfer.fill ? 4 : 0);
+  const std::uint64_t packet = packets_ != nullptr ? packets_->copy_of(transfer.src, transfer.dst) : 0;
+  Trace::Record record{trace_->time(begin),
+                       trace_->time(clock_.now()),
+                       channel_[number].record,
+                       packet,
+                       CX_TRACE_TRANSFER,
+                       static_cast<std::uint16_t>(number),
+                       what,
+                       {}};
+  record.values[CX_TRACE_TRANSFER_SOURCE] = transfer.fill ? 0 : transfer.src;
+  record.values[CX_TRACE_TRANSFER_TARGET] = transfer.dst;
+  record.values[CX_TRACE_TRANSFER_BYTES] = transfer.row_bytes * transfer.rows;
+  record.values[CX_TRACE_TRANSFER_ROWS] = transfer.rows;
+  record.values[CX_TRACE_TRANSFER_STATUS] = fault.status;
+  trace_->append(record);
+  trace_->tick(sc_core::sc_time_stamp().value());
 }
 
 bool Sdma::wait_until(unsigned number, std::uint64_t epoch, Cycles cycle) {
@@ -173,6 +202,7 @@ bool Sdma::run(unsigned number, std::uint64_t epoch, Transfer transfer, Fault &f
       piece.rows = std::min(kPieceBytes / transfer.row_bytes, transfer.rows - row);
       row += piece.rows;
     }
+    const Trace::Cause cause(trace_, channel_[number].record);
     last_end = std::max(last_end, price(transfer, piece, clock_.now()));
     piece.end = last_end;
     under_way.push_back(piece);
@@ -296,6 +326,10 @@ Sdma::Fault Sdma::move(unsigned channel, const Transfer &transfer, const Piece &
       std::memmove(device_memory(dst, bytes), device_memory(src, bytes), bytes);
     }
     bytes_moved_ += bytes;
+    if (packets_ != nullptr && channel == 0) {
+      if (transfer.src_host) packets_->read(src, {device_memory(dst, bytes), bytes}, clock_.now());
+      if (transfer.dst_host) packets_->wrote(dst, {device_memory(src, bytes), bytes});
+    }
   }
   return {};
 }

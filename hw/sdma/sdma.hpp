@@ -18,6 +18,7 @@
 #include "hw/pcie/endpoint.hpp"
 #include "hw/regs/gen/sdma_regs.hpp"
 #include "hw/sync/clock.hpp"
+#include "hw/trace/packet_watch.hpp"
 
 namespace cx::hw {
 
@@ -41,6 +42,9 @@ class Sdma : public sc_core::sc_module {
 
   // Bytes that transfers stored; no reset takes them back.
   std::uint64_t bytes_moved() const { return bytes_moved_; }
+
+  // Records transfers from here on, and shows the firmware's own to `packets`; nullptr ends it.
+  void set_trace(Trace *trace, PacketWatch *packets);
 
   // ---- faults that are provoked ----
 
@@ -77,6 +81,7 @@ class Sdma : public sc_core::sc_module {
     sc_core::sc_event stop;
     std::uint64_t epoch = 0;  // counts starts and stops
     bool busy = false;
+    std::uint64_t record = 0;  // id of the transfer's trace record
   };
 
   void setup_registers();
@@ -86,6 +91,7 @@ class Sdma : public sc_core::sc_module {
   void finish(unsigned channel, const Fault &fault);
   void update_interrupt();
 
+  void record(unsigned channel, const Transfer &transfer, Cycles begin, const Fault &fault);
   void thread(unsigned channel);
   // False when the channel was stopped meanwhile.
   bool run(unsigned channel, std::uint64_t epoch, Transfer transfer, Fault &fault);
@@ -109,6 +115,8 @@ class Sdma : public sc_core::sc_module {
   std::deque<Channel> channel_;
   std::vector<tlm::tlm_dmi> dmi_;
   std::function<void(bool)> interrupt_;
+  Trace *trace_ = nullptr;
+  PacketWatch *packets_ = nullptr;
   std::uint64_t bytes_moved_ = 0;
   unsigned lost_mappings_ = 0, damaged_packets_ = 0;
 };

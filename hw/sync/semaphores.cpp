@@ -8,14 +8,16 @@ namespace cx::hw {
 Semaphores::Semaphores(sc_core::sc_module_name name, unsigned count) : sc_module(name) {
   if (count < 1 || count > 256) throw std::invalid_argument("semaphores: the count must be 1 to 256");
   values_.resize(count);
+  last_posts_.resize(count);
   for (unsigned i = 0; i < count; ++i) events_.emplace_back(("posted_" + std::to_string(i)).c_str());
 }
 
-bool Semaphores::post(unsigned sem, std::uint16_t amount) {
+bool Semaphores::post(unsigned sem, std::uint16_t amount, std::uint64_t record) {
   std::uint16_t &value = values_.at(sem);
   if (std::uint32_t{value} + amount > kMaxValue) return false;
   if (amount == 0) return true;
   value = static_cast<std::uint16_t>(value + amount);
+  last_posts_[sem] = record;
   events_[sem].notify(sc_core::SC_ZERO_TIME);
   return true;
 }

@@ -22,8 +22,11 @@ class Semaphores : public sc_core::sc_module {
   // Present value. `sem` must be below count() here and in the functions that follow (std::out_of_range).
   std::uint16_t value(unsigned sem) const { return values_.at(sem); }
 
-  // Adds `amount` and wakes the waiters. False, and nothing changed, if the value would go above kMaxValue.
-  [[nodiscard]] bool post(unsigned sem, std::uint16_t amount);
+  // Adds `amount` and wakes the waiters. False, and nothing changed, if the value would go above kMaxValue. `record`:
+  // id of the trace record of what the post stands for.
+  [[nodiscard]] bool post(unsigned sem, std::uint16_t amount, std::uint64_t record = 0);
+  // Of the last post to `sem`.
+  std::uint64_t last_post(unsigned sem) const { return last_posts_.at(sem); }
 
   // Subtracts `amount` if the value is at least that.
   [[nodiscard]] bool try_take(unsigned sem, std::uint16_t amount);
@@ -39,6 +42,7 @@ class Semaphores : public sc_core::sc_module {
 
  private:
   std::vector<std::uint16_t> values_;
+  std::vector<std::uint64_t> last_posts_;
   std::deque<sc_core::sc_event> events_;
 };
 

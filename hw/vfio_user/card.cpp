@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -12,8 +13,8 @@
 #include "hw/common/port/cx_port.h"
 #include "hw/common/port/cx_serve.h"
 #include "hw/common/port/pci_id.h"
-#include "hw/vfio_user/fault_door.hpp"
 #include "hw/vfio_user/server.hpp"
+#include "hw/vfio_user/side_doors.hpp"
 
 namespace cx::hw::vfio {
 
@@ -74,6 +75,20 @@ class Card final : public Function {
   bool allows_faults() const override { return cx_port_fault_door(port_) != 0; }
   std::string inject(const std::string &fault) override {
     return cx_port_inject(port_, fault.c_str()) == CX_PORT_OK ? "" : cx_port_error(port_);
+  }
+
+  /// Registers of BAR0 at hexadecimal offsets: simulated time in ps and their values, in hexadecimal.
+  std::string peek(const std::string &line) const {
+    std::istringstream words(line);
+    std::ostringstream reply;
+    reply << std::hex << cx_port_time_ps(port_);
+    std::uint64_t offset = 0;
+    while (words >> std::hex >> offset) {
+      std::uint32_t value = 0;
+      if (cx_port_peek(port_, offset, &value) != CX_PORT_OK) return std::string("error: ") + cx_port_error(port_);
+      reply << ' ' << value;
+    }
+    return words.eof() ? reply.str() : "error: expected hexadecimal offsets";
   }
 
   void reset() override { cx_port_function_reset(port_); }
@@ -149,11 +164,18 @@ extern "C" int cx_serve(const char *yaml_path, const char *const *sets, size_t s
     cx::hw::vfio::Card card(yaml_path, sets, set_count);
     const cx::vfio::Fd listener = cx::vfio::listen_at(socket_path);
     cx::hw::vfio::Server server(card);
-    std::optional<cx::hw::vfio::FaultDoor> door;
-    if (card.allows_faults()) server.open_door(door.emplace(card, socket_path));
+    cx::hw::vfio::SideDoors doors;
+    doors.add(std::string(socket_path) + ".registers", [&card](const std::string &line) { return card.peek(line); });
+    if (card.allows_faults()) {
+      doors.add(std::string(socket_path) + ".faults", [&card](const std::string &line) {
+        const std::string problem = card.inject(line);
+        return problem.empty() ? std::string("ok") : "error: " + problem;
+      });
+    }
+    server.open_doors(doors);
     if (ready != nullptr) ready(context);
     for (;;) {
-      if (door && door->serve_until(listener.get())) continue;
+      if (doors.serve_until(listener.get())) continue;
       cx::vfio::Fd client(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
       if (client) {
         server.serve(std::move(client));

@@ -59,10 +59,10 @@ void Server::serve(wire::Fd connection) {
       const Function::Wake wake = function_.advance(kSlicePs);
       if (wake == Function::Wake::idle || wake == Function::Wake::broken) busy_ = false;
       deliver_interrupts();
-      if (door_ != nullptr) door_->serve();
+      if (doors_ != nullptr) doors_->serve();
       continue;
     }
-    if (door_ != nullptr && !channel_->readable(0) && door_->serve_until(channel_->fd())) {
+    if (doors_ != nullptr && !channel_->readable(0) && doors_->serve_until(channel_->fd())) {
       busy_ = true;
       continue;
     }
@@ -505,7 +505,15 @@ Server::Reply Server::advance(const wire::Message &message) {
   if (!owns_time_) return {ENOTSUP};
   const auto asked = message.as<wire::AdvanceRequest>();
   if (!asked) return {EINVAL};
-  const Function::Wake wake = function_.advance(asked->limit_ps);
+  // In slices, so that lookers-on are served while the client waits.
+  Function::Wake wake = Function::Wake::limit;
+  std::uint64_t done = 0;
+  do {
+    const std::uint64_t slice = doors_ != nullptr ? std::min(asked->limit_ps - done, kSlicePs) : asked->limit_ps;
+    wake = function_.advance(slice);
+    done += slice;
+    if (doors_ != nullptr) doors_->serve();
+  } while (wake == Function::Wake::limit && done < asked->limit_ps);
   if (wake == Function::Wake::broken) return {EIO};
   deliver_interrupts();
   const wire::AdvanceReply reply{function_.time_ps(), static_cast<std::uint32_t>(wake), 0};

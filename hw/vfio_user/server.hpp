@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "hw/common/vfio_user/channel.hpp"
-#include "hw/vfio_user/fault_door.hpp"
 #include "hw/vfio_user/function.hpp"
+#include "hw/vfio_user/side_doors.hpp"
 
 namespace cx::hw::vfio {
 
@@ -26,8 +26,8 @@ class Server final : public HostLink {
   explicit Server(Function &function) : function_(function) {}
   ~Server() { forget_client(); }
 
-  /// `door` is looked after while a client is served; it outlives the server's use.
-  void open_door(FaultDoor &door) { door_ = &door; }
+  /// The doors are looked after while a client is served; they outlive the server's use.
+  void open_doors(SideDoors &doors) { doors_ = &doors; }
 
   /// Serves a client until it is gone, then unmaps its memory, closes its descriptors and power-cycles the function.
   void serve(wire::Fd connection);
@@ -83,7 +83,7 @@ class Server final : public HostLink {
                                    std::span<const std::byte> data);
 
   Function &function_;
-  FaultDoor *door_ = nullptr;
+  SideDoors *doors_ = nullptr;
   std::optional<wire::Channel> channel_;
   bool gone_ = false;        ///< the client cannot be reached any more
   bool negotiated_ = false;  ///< VERSION was agreed

@@ -101,6 +101,7 @@ Timing Vpu::execute(const isa::Inst &inst) {
   const Cycles written = reserve_spm(now + params_.startup_cycles, work.bytes_written, true);
   const Cycles end = std::max({computed + scratchpad_.params().latency_cycles, read, written});
   const Cycles cycles = std::max<Cycles>(1, end - now);
+  limited_by(end > computed + scratchpad_.params().latency_cycles ? Limit::scratchpad : Limit::compute);
   return {cycles, cycles};
 }
 

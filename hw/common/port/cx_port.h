@@ -14,6 +14,7 @@ extern "C" {
 #endif
 
 typedef struct cx_port cx_port;
+struct cx_trace_record;
 
 enum {
   CX_PORT_OK = 0,
@@ -108,6 +109,10 @@ uint64_t cx_port_time_ps(const cx_port *port);
 
 /* ---- services of the platform that are not the card: for tools ---- */
 
+/* What a register of BAR0 holds, as a debugger sees it: no simulated time passes and the link does not know. Registers
+ * that reading changes are changed. */
+int cx_port_peek(cx_port *port, uint64_t offset, uint32_t *value);
+
 /* Texts are allocated by malloc; the caller frees them. Return CX_PORT_OK or an error with *text set to its message. */
 int cx_config_show(const char *yaml_path, const char *const *sets, size_t set_count, int json, char **text);
 int cx_config_help(const char *key_or_null, char **text);
@@ -128,26 +133,32 @@ int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const c
  * while it has something to do). */
 uint64_t cx_port_stop_recording(void);
 
-/* What the card's trace unit saw of a data instruction of an engine. Cycles count from an origin that all engines
- * share. */
-typedef struct cx_port_trace_record {
-  uint64_t issue;         /* cycle in which the instruction started */
-  uint64_t accept;        /* the engine took the next data instruction, at the earliest */
-  uint64_t complete;      /* its results were there */
-  uint64_t waited;        /* cycles blocked on semaphores since the engine's data instruction before */
-  uint64_t operations;    /* as the engine's counter OPS counts them */
-  uint64_t bytes_read;    /* counter RD */
-  uint64_t bytes_written; /* counter WR */
-  uint64_t memory_bytes;  /* that device memory moved, in whole bursts */
-  uint32_t engine;        /* number of the engine in the instruction set */
-  uint32_t pc;            /* index of the instruction in the engine's stream */
-} cx_port_trace_record;
+/* ---- the card's trace unit: records of hw/regs/gen/trace.h ---- */
 
-/* Records data instructions of the open card from now on; what was recorded before is dropped. Tracing changes neither
- * results nor time. */
-int cx_port_trace_start(void);
-/* Ends recording and gives all records, in the order in which instructions started. The caller frees *records. */
-int cx_port_trace_stop(cx_port_trace_record **records, size_t *count);
+typedef struct cx_port_trace_options {
+  /* Gets the records in pieces, in the order in which they became known, from the thread that drives the card or calls
+   * cx_port_trace_flush(); one call at a time. */
+  void (*records)(void *context, const struct cx_trace_record *records, size_t count);
+  void *context;
+  uint64_t kinds;     /* bit n: records of kind n; 0: all */
+  uint64_t sample_ps; /* interval of samples of counters to begin with; 0: none */
+  /* Entries of the firmware's functions, rising; NULL: functions are not told apart. Copied. */
+  const uint32_t *functions;
+  size_t function_count;
+} cx_port_trace_options;
+
+/* Records what the card that was opened last does from now on; of a card that closes, what the next one does that is
+ * opened. Tracing changes neither results nor time. CX_PORT_BAD_ARGUMENT without a sink, or while tracing is on. */
+int cx_port_trace_start(const cx_port_trace_options *options);
+/* Gives the sink what there is, from any thread; without bursts of traffic that are not over. */
+void cx_port_trace_flush(void);
+/* Records a mark, behind everything that was counted before. */
+void cx_port_trace_mark(uint32_t number);
+/* Ends recording; the sink has all records then. CX_PORT_BAD_ARGUMENT when tracing is not on. */
+int cx_port_trace_stop(void);
+/* Name of a record's unit on the card that is traced ("channel 3", "r5 > spm"), for the sink; CX_PORT_BAD_ARGUMENT if
+ * it has none. */
+int cx_port_trace_unit(uint32_t kind, uint32_t unit, char *text, size_t size);
 
 /* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `blocks` times `folds` passes
  * of m rows, each with weights of its own, and a drain, in `format` (FP32, ...). JSON result: macs, cycles, wall_s. */

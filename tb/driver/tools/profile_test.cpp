@@ -12,8 +12,8 @@ namespace {
 
 constexpr uint32_t kLoad = 0, kDmmu = 2;
 
-cx_port_trace_record record(uint32_t engine, uint32_t pc, uint64_t issue, uint64_t accept, uint64_t complete) {
-  cx_port_trace_record result{};
+TracedInstruction record(uint32_t engine, uint32_t pc, uint64_t issue, uint64_t accept, uint64_t complete) {
+  TracedInstruction result{};
   result.engine = engine;
   result.pc = pc;
   result.issue = issue;
@@ -28,7 +28,7 @@ struct Fixture {
   compiler::CompileStatistics statistics;
   RunReport report;
   Target target;
-  std::vector<cx_port_trace_record> trace;
+  std::vector<TracedInstruction> trace;
 
   Fixture() {
     program.debug = {
@@ -46,7 +46,9 @@ struct Fixture {
     trace[1].memory_bytes = 8192;
     trace[3].operations = 1000;
   }
-  Profile make() const { return make_profile(trace, program, statistics, report, target); }
+  Profile make() const {
+    return make_profile(std::span<const TracedInstruction>(trace), program, statistics, report, target);
+  }
 };
 
 }  // namespace
@@ -120,7 +122,7 @@ TEST_CASE("the sparse unit's time is split into products, waits and the rest") {
   constexpr uint64_t origin = 1000;  // the first load's issue
   const auto sparse = [&](uint32_t pc, uint64_t issue, uint64_t accept, uint64_t complete, uint64_t waited,
                           uint64_t operations) {
-    cx_port_trace_record made = record(kSca, pc, issue, accept, complete);
+    TracedInstruction made = record(kSca, pc, issue, accept, complete);
     made.waited = waited;
     made.operations = operations;
     fixture.trace.push_back(made);

@@ -21,7 +21,7 @@ tools::Profile timed_run(Device &device, const compiler::Graph &graph, const com
   tools::start_trace();
   std::vector<HostTensor> results = executable.run(inputs);
   if (outputs != nullptr) *outputs = std::move(results);
-  const std::vector<cx_port_trace_record> trace = tools::finish_trace();
+  const std::vector<cx_trace_record> trace = tools::finish_trace();
   return tools::make_profile(trace, executable.program(), statistics, executable.report(), device.target());
 }
 

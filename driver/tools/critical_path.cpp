@@ -1,0 +1,191 @@
+#include "driver/tools/critical_path.hpp"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <unordered_map>
+
+#include "driver/include/cx/error.hpp"
+
+namespace cx::tools {
+
+namespace {
+
+using Record = cx_trace_record;
+
+uint64_t accept_of(const Record &record) { return record.values[CX_TRACE_INSTRUCTION_ACCEPT]; }
+Reason reason_of(const Record &record) {
+  return reason_of_limit(static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_LIMIT]));
+}
+
+/// An engine's instructions and waits, each in order.
+struct EngineRecords {
+  std::vector<const Record *> instructions, waits;
+};
+
+class Walk {
+ public:
+  Walk(std::span<const Record> trace, const std::function<int(uint32_t, uint32_t)> &node_of) : node_of_(node_of) {
+    for (const Record &record : trace) {
+      if (record.kind == CX_TRACE_PACKET) packets_.push_back(&record);
+      if (record.kind == CX_TRACE_TRANSFER && record.cause != 0) copies_.push_back(&record);
+      if (record.unit >= kEngines) continue;
+      if (record.kind == CX_TRACE_WAIT) engines_[record.unit].waits.push_back(&record);
+      if (record.kind != CX_TRACE_INSTRUCTION) continue;
+      places_[record.id] = {record.unit, engines_[record.unit].instructions.size()};
+      engines_[record.unit].instructions.push_back(&record);
+      if (last_ == nullptr || record.end > last_->end) last_ = &record;
+    }
+    if (packets_.empty()) throw Error("the trace holds no packet");
+    if (last_ == nullptr) throw Error("the trace holds no instruction");
+    std::sort(copies_.begin(), copies_.end(), [](const Record *a, const Record *b) { return a->begin < b->begin; });
+  }
+
+  RunTimes times() {
+    RunTimes times;
+    times.begin = (*std::min_element(packets_.begin(), packets_.end(), [](const Record *a, const Record *b) {
+                    return a->begin < b->begin;
+                  }))->begin;
+    times.end = (*std::max_element(packets_.begin(), packets_.end(), [](const Record *a, const Record *b) {
+                  return a->end < b->end;
+                }))->end;
+    around(last_->end, times.end);
+    const uint64_t first = back_from(*last_);
+    around(times.begin, first);
+    times.path = std::move(path_);
+    std::erase_if(times.path, [](const PathSegment &segment) { return segment.end <= segment.begin; });
+    std::sort(times.path.begin(), times.path.end(),
+              [](const PathSegment &a, const PathSegment &b) { return a.begin < b.begin; });
+    times.stalls = stalls();
+    return times;
+  }
+
+ private:
+  int node(const Record &record) const {
+    return node_of_(record.unit, static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_PC]));
+  }
+  void add(uint64_t begin, uint64_t end, Reason reason, const Record *record) {
+    path_.push_back({begin, end, reason, record != nullptr ? node(*record) : -1, record != nullptr ? record->id : 0});
+  }
+
+  /// Outside of the program's work: copies while they go on, else what a launch costs.
+  void around(uint64_t begin, uint64_t end) {
+    uint64_t reached = begin;
+    for (const Record *copy : copies_) {
+      const uint64_t from = std::max(copy->begin, reached), to = std::min(copy->end, end);
+      if (from >= to) continue;
+      path_.push_back({reached, from, Reason::launch, -1, 0});
+      path_.push_back({from, to, Reason::pcie, -1, copy->id});
+      reached = to;
+    }
+    path_.push_back({reached, end, Reason::launch, -1, 0});
+  }
+
+  /// From the end of an instruction back to the first that nothing of the program held up; returns when it was issued.
+  uint64_t back_from(const Record &last) {
+    const Record *current = &last;
+    uint64_t until = last.end;
+    for (;;) {
+      add(current->begin, until, reason_of(*current), current);
+      until = current->begin;
+      const auto [unit, place] = places_.at(current->id);
+      const EngineRecords &engine = engines_[unit];
+      const Record *before = place != 0 ? engine.instructions[place - 1] : nullptr;
+      const uint64_t free = before != nullptr ? accept_of(*before) : 0;
+      const Record *poster = nullptr;
+      uint64_t woken = 0;
+      // The last wait between the two instructions.
+      auto wait = std::upper_bound(engine.waits.begin(), engine.waits.end(), current->begin,
+                                   [](uint64_t time, const Record *w) { return time < w->end; });
+      if (wait != engine.waits.begin() && (*--wait)->end >= free &&
+          (before == nullptr || (*wait)->begin >= before->begin)) {
+        woken = (*wait)->end;
+        if (const auto known = places_.find((*wait)->cause); known != places_.end()) {
+          poster = engines_[known->second.first].instructions[known->second.second];
+        }
+      }
+      if (poster != nullptr && woken >= free && poster->end <= until) {
+        // Instructions without data take a cycle each after the wait.
+        add(std::max(woken, poster->end), until, Reason::engine, current);
+        add(poster->end, std::max(woken, poster->end), Reason::dependency, current);
+        current = poster;
+        until = poster->end;
+        continue;
+      }
+      if (before == nullptr) return until;
+      add(free, until, Reason::engine, current);
+      current = before;
+      until = std::min(free, until);
+    }
+  }
+
+  std::vector<Stall> stalls() const {
+    std::map<std::tuple<uint32_t, int, int, Reason>, Stall> sums;
+    for (uint32_t unit = 0; unit < kEngines; ++unit) {
+      const auto &instructions = engines_[unit].instructions;
+      for (const Record *wait : engines_[unit].waits) {
+        const auto next = std::lower_bound(instructions.begin(), instructions.end(), wait->end,
+                                           [](const Record *i, uint64_t time) { return i->begin < time; });
+        Stall stall;
+        stall.engine = unit;
+        stall.node = next != instructions.end() ? node(**next) : -1;
+        stall.reason = Reason::dependency;
+        if (const auto known = places_.find(wait->cause); known != places_.end()) {
+          const Record &cause = *engines_[known->second.first].instructions[known->second.second];
+          stall.waiting_for = static_cast<int>(cause.unit);
+          stall.reason = reason_of(cause);
+        }
+        Stall &sum = sums.emplace(std::tuple(unit, stall.node, stall.waiting_for, stall.reason), stall).first->second;
+        sum.ps += wait->end - wait->begin;
+        ++sum.count;
+      }
+    }
+    std::vector<Stall> all;
+    for (const auto &[key, stall] : sums) all.push_back(stall);
+    std::stable_sort(all.begin(), all.end(), [](const Stall &a, const Stall &b) { return a.ps > b.ps; });
+    return all;
+  }
+
+  const std::function<int(uint32_t, uint32_t)> &node_of_;
+  std::vector<const Record *> packets_, copies_;
+  std::array<EngineRecords, kEngines> engines_;
+  std::unordered_map<uint64_t, std::pair<uint32_t, std::size_t>> places_;
+  const Record *last_ = nullptr;
+  std::vector<PathSegment> path_;
+};
+
+std::array<uint64_t, kReasons> sums_of(const std::vector<PathSegment> &path, const int *node) {
+  std::array<uint64_t, kReasons> sums{};
+  for (const PathSegment &segment : path) {
+    if (node == nullptr || segment.node == *node) {
+      sums[static_cast<std::size_t>(segment.reason)] += segment.end - segment.begin;
+    }
+  }
+  return sums;
+}
+
+}  // namespace
+
+Reason reason_of_limit(uint32_t limit) {
+  switch (limit) {
+    case 1:
+      return Reason::compute;
+    case 2:
+      return Reason::scratchpad;
+    case 3:
+      return Reason::dram;
+    case 4:
+      return Reason::noc;
+    default:
+      return Reason::engine;
+  }
+}
+
+std::array<uint64_t, kReasons> RunTimes::by_reason() const { return sums_of(path, nullptr); }
+std::array<uint64_t, kReasons> RunTimes::by_reason(int node) const { return sums_of(path, &node); }
+
+RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of) {
+  return Walk(trace, node_of).times();
+}
+
+}  // namespace cx::tools

@@ -1,0 +1,53 @@
+// Why a run took as long as it did: the chain of what waited for what, from its end to its begin, by a trace.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "driver/tools/profile.hpp"
+#include "hw/regs/gen/trace.h"
+
+namespace cx::tools {
+
+/// What time is spent on. `engine`: fixed times of an engine (setup, address generation, fetch of instructions).
+enum class Reason : uint8_t { compute, dram, scratchpad, noc, pcie, launch, dependency, engine };
+constexpr int kReasons = 8;
+constexpr std::array<const char *, kReasons> kReasonNames = {"compute", "dram",   "scratchpad", "noc",
+                                                             "pcie",    "launch", "dependency", "engine"};
+
+/// Of value `limit` of a record.
+Reason reason_of_limit(uint32_t limit);
+
+struct PathSegment {
+  uint64_t begin = 0, end = 0;  ///< ps since the card's power-on
+  Reason reason{};
+  int node = -1;        ///< group of the program; -1: none
+  uint64_t record = 0;  ///< id of the record; 0: none
+};
+
+/// Engine time that was lost in waits for another engine.
+struct Stall {
+  uint32_t engine = 0;
+  int node = -1;  ///< of the instruction that waited
+  int waiting_for = -1;
+  Reason reason{};  ///< of the instruction that was waited for
+  uint64_t ps = 0, count = 0;
+};
+
+struct RunTimes {
+  uint64_t begin = 0, end = 0;    ///< ps: first packet's begin, last packet's end
+  std::vector<PathSegment> path;  ///< by begin, without gaps from begin to end
+  std::vector<Stall> stalls;      ///< longest first
+  std::array<uint64_t, kReasons> by_reason() const;
+  /// The same of one group.
+  std::array<uint64_t, kReasons> by_reason(int node) const;
+};
+
+/// Of the records of one run with one launch. `node_of(engine, pc)` is the group of an instruction. Throws Error when
+/// the trace holds no packet or no instruction.
+RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of);
+
+}  // namespace cx::tools

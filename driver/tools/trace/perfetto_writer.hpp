@@ -1,0 +1,105 @@
+// A trace as a Perfetto file (https://ui.perfetto.dev): tracks, slices, counters, flows, written as they come.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cx::tools {
+
+/// Clocks of time stamps: the host's is the trace's, the card's is set against it by one snapshot.
+enum class TraceClock : uint32_t { host = 6, card = 128 };
+
+/// A value shown with a slice.
+struct Annotation {
+  uint64_t name = 0;  ///< of PerfettoWriter::annotation_name()
+  uint64_t number = 0;
+  std::string_view text;  ///< instead of the number, if it is not empty
+};
+
+/// Every call of flush() leaves a file that can be read. Not safe for threads. Throws InputError when the file cannot
+/// be written.
+class PerfettoWriter {
+ public:
+  using Track = uint64_t;
+  using Name = uint64_t;
+
+  explicit PerfettoWriter(const std::string &path);
+  ~PerfettoWriter();
+  PerfettoWriter(const PerfettoWriter &) = delete;
+  PerfettoWriter &operator=(const PerfettoWriter &) = delete;
+
+  /// The moment at which both clocks are set against each other, ns. Once, before events of the card.
+  void snapshot(uint64_t host_ns, uint64_t card_ns);
+
+  Track process(const std::string &name);
+  /// Shown among the tracks of `parent` in the order in which they are made.
+  Track track(Track parent, const std::string &name);
+  Track counter(Track parent, const std::string &name, const std::string &unit);
+
+  Name name(std::string_view text);
+  Name annotation_name(std::string_view text);
+
+  /// A slice from begin to end (ns). Slices of a track must nest. flows: numbers that it shares with what it causes, or
+  /// is caused by; 0 is none.
+  void slice(Track track, TraceClock clock, uint64_t begin, uint64_t end, Name name,
+             std::span<const Annotation> annotations = {}, std::span<const uint64_t> flows = {});
+  void begin(Track track, TraceClock clock, uint64_t time, Name name, std::span<const Annotation> annotations = {},
+             std::span<const uint64_t> flows = {});
+  void end(Track track, TraceClock clock, uint64_t time);
+  void instant(Track track, TraceClock clock, uint64_t time, Name name, std::span<const Annotation> annotations = {},
+               std::span<const uint64_t> flows = {});
+  void value(Track counter, TraceClock clock, uint64_t time, double value);
+
+  void flush();
+  uint64_t bytes() const { return bytes_; }
+  uint64_t packets() const { return packets_; }
+
+ private:
+  struct Packet;  // of protobuf, reused
+
+  void event(Track track, TraceClock clock, uint64_t time, int type, Name name, std::span<const Annotation> annotations,
+             std::span<const uint64_t> flows, const double *value);
+  void put();
+
+  std::string path_;
+  int file_ = -1;
+  std::string buffer_;
+  std::unique_ptr<Packet> packet_;
+  std::vector<uint8_t> event_;
+  uint64_t bytes_ = 0, packets_ = 0;
+  uint64_t next_track_ = 1;
+  int next_pid_ = 1;
+  std::map<Track, int> children_;
+  std::map<std::string, Name, std::less<>> names_, annotation_names_;
+};
+
+/// Rows of one track on which spans may lie that overlap: each row is a track.
+class Lanes {
+ public:
+  Lanes(PerfettoWriter &writer, PerfettoWriter::Track parent, std::string name)
+      : writer_(&writer), parent_(parent), name_(std::move(name)) {}
+
+  /// A row on which nothing overlaps [begin, end].
+  PerfettoWriter::Track find(uint64_t begin, uint64_t end);
+  /// The one row of spans that nest.
+  PerfettoWriter::Track only();
+
+ private:
+  struct Lane {
+    PerfettoWriter::Track track;
+    uint64_t floor = 0;                                // no span that is kept begins before it
+    std::vector<std::pair<uint64_t, uint64_t>> spans;  // the last ones, by begin
+  };
+  PerfettoWriter *writer_;
+  PerfettoWriter::Track parent_;
+  std::string name_;
+  std::vector<Lane> lanes_;
+};
+
+}  // namespace cx::tools

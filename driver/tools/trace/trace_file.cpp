@@ -1,0 +1,453 @@
+#include "driver/tools/trace/trace_file.hpp"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <sstream>
+
+#include "driver/include/cx/error.hpp"
+#include "driver/umd/counters.hpp"
+#include "driver/umd/energy.hpp"
+#include "firmware/image.h"
+#include "hw/common/port/cx_port.h"
+#include "hw/regs/gen/isa.hpp"
+#include "hw/regs/gen/map.h"
+#include "hw/regs/gen/packets.hpp"
+
+namespace cx::tools {
+
+namespace {
+
+/// Groups of tracks in the order in which they are shown, and the kinds of records in them.
+struct Group {
+  const char *name;
+  std::vector<uint16_t> kinds;
+};
+const std::vector<Group> &groups() {
+  static const std::vector<Group> all = {
+      {"queues", {CX_TRACE_PACKET, CX_TRACE_DOORBELL}},
+      {"firmware", {CX_TRACE_FUNCTION, CX_TRACE_SLEEP, CX_TRACE_LINE}},
+      {"engines", {CX_TRACE_STREAM, CX_TRACE_INSTRUCTION, CX_TRACE_WAIT}},
+      {"system DMA", {CX_TRACE_TRANSFER}},
+      {"PCIe", {CX_TRACE_PCIE, CX_TRACE_INTERRUPT}},
+      {"network on chip", {CX_TRACE_LINK}},
+      {"DRAM", {CX_TRACE_DRAM}},
+      {"counters", {CX_TRACE_TRAFFIC, CX_TRACE_ENERGY, CX_TRACE_TEMPERATURE, CX_TRACE_MARK}}};
+  return all;
+}
+
+constexpr const char *kLines[] = {"doorbell", "sdma", "load", "store", "dmmu", "vpu", "sca", "host"};
+constexpr uint32_t kLineNumbers[] = {CX_IRQ_DOORBELL, CX_IRQ_SDMA, CX_IRQ_LOAD, CX_IRQ_STORE,
+                                     CX_IRQ_DMMU,     CX_IRQ_VPU,  CX_IRQ_SCA,  CX_IRQ_HOST};
+
+uint64_t ns(uint64_t ps) { return ps / 1000; }
+
+bool is_instant(uint16_t kind) { return kind == CX_TRACE_LINE || kind == CX_TRACE_DOORBELL || kind == CX_TRACE_MARK; }
+
+uint64_t steady_ns() {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
+}
+
+}  // namespace
+
+FirmwareFunctions firmware_functions() {
+  FirmwareFunctions functions;
+  std::istringstream lines(cx_firmware_symbols);
+  std::string address, type, name;
+  while (lines >> address >> type >> name) {
+    if ((type != "t" && type != "T") || name.front() == '.') continue;
+    uint32_t value = 0;
+    std::from_chars(address.data(), address.data() + address.size(), value, 16);
+    if (!functions.addresses.empty() && functions.addresses.back() == value) continue;
+    functions.addresses.push_back(value);
+    functions.names.push_back(name);
+  }
+  return functions;
+}
+
+TraceFile::TraceFile(const std::string &path, bool host)
+    : writer_(path), host_(host), functions_(firmware_functions()) {
+  if (host_) host_process_ = writer_.process("host");
+  card_ = writer_.process("card, simulated time");
+  for (const Group &group : groups()) {
+    const Track track = writer_.track(card_, group.name);
+    for (const uint16_t kind : group.kinds) groups_[kind] = track;
+    counters_track_ = track;
+  }
+  for (const cx_trace_kind &kind : cx_trace_kinds) {
+    for (unsigned i = 0; i < kind.value_count; ++i) {
+      value_names_[kind.number].push_back(writer_.annotation_name(kind.values[i]));
+    }
+  }
+  id_name_ = writer_.annotation_name("id");
+  cause_name_ = writer_.annotation_name("cause");
+  node_name_ = writer_.annotation_name("node");
+  detail_name_ = writer_.annotation_name("of");
+  number_name_ = writer_.annotation_name("number");
+  writer_.flush();
+  cx_port_trace_options options{};
+  options.records = receive;
+  options.context = this;
+  options.sample_ps = kSamplePs;
+  options.functions = functions_.addresses.data();
+  options.function_count = functions_.addresses.size();
+  if (cx_port_trace_start(&options) != CX_PORT_OK) throw UsageError("trace: something is traced already");
+  on_ = true;
+  if (host_) cx::host_trace = this;
+}
+
+TraceFile::~TraceFile() { stop(); }
+
+void TraceFile::stop() {
+  if (!on_) return;
+  on_ = false;
+  if (host_) cx::host_trace = nullptr;
+  cx_port_trace_stop();
+}
+
+TraceFile::Summary TraceFile::finish() {
+  stop();
+  const std::lock_guard lock(mutex_);
+  close_open(host_ns());
+  writer_.flush();
+  if (!failure_.empty()) throw InputError(failure_);
+  return {records_, writer_.packets(), writer_.bytes()};
+}
+
+void TraceFile::interrupted() {
+  cx_port_trace_flush();
+  const std::lock_guard lock(mutex_);
+  try {
+    close_open(host_ns());
+    writer_.flush();
+  } catch (const InputError &) {
+    // The process ends; nothing is left to be told.
+  }
+}
+
+void TraceFile::set_program(const Program &program) {
+  const std::lock_guard lock(mutex_);
+  nodes_.assign(kEngines, {});
+  node_names_.assign(1, "");
+  std::map<std::string, uint32_t> numbers;
+  for (const DebugEntry &entry : program.debug) {
+    if (entry.engine >= kEngines) continue;
+    const auto [known, added] = numbers.emplace(entry.node, static_cast<uint32_t>(node_names_.size()));
+    if (added) node_names_.push_back(entry.node);
+    auto &nodes = nodes_[entry.engine];
+    nodes.resize(std::max<std::size_t>(nodes.size(), std::size_t{entry.first} + entry.count));
+    std::fill_n(nodes.begin() + entry.first, entry.count, known->second);
+  }
+}
+
+// ---- the card ----
+
+void TraceFile::receive(void *context, const cx_trace_record *records, std::size_t count) {
+  auto &file = *static_cast<TraceFile *>(context);
+  const std::lock_guard lock(file.mutex_);
+  if (!file.failure_.empty()) return;
+  try {
+    for (std::size_t i = 0; i < count; ++i) file.take(records[i]);
+    if (file.host_ && count != 0) {
+      const uint64_t card_us = file.card_reached_ns_ / 1000;
+      if (file.clock_track_ == 0) file.clock_track_ = file.writer_.counter(file.host_process_, "card's clock", "us");
+      file.writer_.value(file.clock_track_, TraceClock::host, file.host_ns(), static_cast<double>(card_us));
+    }
+    file.writer_.flush();
+  } catch (const InputError &error) {
+    file.failure_ = error.what();
+  }
+}
+
+std::string TraceFile::unit_name(const cx_trace_record &record) const {
+  const auto engine = [&] {
+    return std::string(record.unit < kEngines ? kEngineNames[record.unit] : "engine " + std::to_string(record.unit));
+  };
+  switch (record.kind) {
+    case CX_TRACE_PACKET:
+    case CX_TRACE_DOORBELL:
+      return "queue " + std::to_string(record.unit) + (record.kind == CX_TRACE_DOORBELL ? " doorbell" : "");
+    case CX_TRACE_STREAM:
+      return engine() + " stream";
+    case CX_TRACE_INSTRUCTION:
+      return engine();
+    case CX_TRACE_WAIT:
+      return engine() + " waits";
+    case CX_TRACE_TRANSFER:
+      return "channel " + std::to_string(record.unit);
+    case CX_TRACE_PCIE:
+      return record.unit == 0 ? "to the card" : record.unit == 1 ? "to the host" : "the host's accesses";
+    case CX_TRACE_FUNCTION:
+      return "functions";
+    case CX_TRACE_SLEEP:
+      return "sleep";
+    case CX_TRACE_INTERRUPT:
+      return "interrupts";
+    case CX_TRACE_LINE:
+      return "interrupt lines";
+    case CX_TRACE_TRAFFIC:
+      return "samples";
+    case CX_TRACE_MARK:
+      return "marks";
+    default: {
+      char text[64];
+      if (cx_port_trace_unit(record.kind, record.unit, text, sizeof text) == CX_PORT_OK) return text;
+      return "unit " + std::to_string(record.unit);
+    }
+  }
+}
+
+PerfettoWriter::Name TraceFile::name_of(const cx_trace_record &record) {
+  // Of these the name depends on nothing but `what`.
+  const bool by_what = record.kind == CX_TRACE_INSTRUCTION || record.kind == CX_TRACE_FUNCTION ||
+                       record.kind == CX_TRACE_WAIT || record.kind == CX_TRACE_LINK || record.kind == CX_TRACE_PCIE ||
+                       record.kind == CX_TRACE_SLEEP;
+  if (!by_what) return make_name(record);
+  const auto [known, added] = known_names_.try_emplace(uint64_t{record.kind} << 32 | record.what, 0);
+  if (added) known->second = make_name(record);
+  return known->second;
+}
+
+PerfettoWriter::Name TraceFile::make_name(const cx_trace_record &record) {
+  const auto unknown = [&](const char *kind) { return writer_.name(kind + std::to_string(record.what)); };
+  switch (record.kind) {
+    case CX_TRACE_PACKET:
+      return writer_.name(packets::type_name(static_cast<uint8_t>(record.what)));
+    case CX_TRACE_INSTRUCTION:
+      return writer_.name(isa::to_string(static_cast<isa::Opcode>(record.what)));
+    case CX_TRACE_WAIT:
+      return unknown("semaphore ");
+    case CX_TRACE_TRANSFER: {
+      static constexpr const char *kNames[] = {"device to device", "host to device", "device to host", "", "fill"};
+      return writer_.name(record.what < std::size(kNames) ? kNames[record.what] : "transfer");
+    }
+    case CX_TRACE_FUNCTION:
+      return record.what < functions_.names.size() ? writer_.name(functions_.names[record.what])
+                                                   : writer_.name("unknown function");
+    case CX_TRACE_DRAM: {
+      const bool read = record.values[CX_TRACE_DRAM_READ] != 0, written = record.values[CX_TRACE_DRAM_WRITTEN] != 0;
+      return writer_.name(read && written ? "reads and writes" : written ? "writes" : "reads");
+    }
+    case CX_TRACE_INTERRUPT:
+      return writer_.name("vector " + std::to_string(record.unit));
+    case CX_TRACE_LINE: {
+      const auto *line = std::find(std::begin(kLineNumbers), std::end(kLineNumbers), record.unit);
+      return line != std::end(kLineNumbers) ? writer_.name(kLines[line - std::begin(kLineNumbers)])
+                                            : writer_.name("line " + std::to_string(record.unit));
+    }
+    case CX_TRACE_MARK:
+      return unknown("mark ");
+    default:
+      for (const cx_trace_kind &kind : cx_trace_kinds) {
+        if (kind.number == record.kind) return writer_.name(kind.name);
+      }
+      return writer_.name("unknown");
+  }
+}
+
+TraceFile::Track TraceFile::track_of(const cx_trace_record &record, uint64_t begin, uint64_t end) {
+  // Functions nest: they lie on one row whatever the order in which they end.
+  const bool one_row = record.kind == CX_TRACE_INTERRUPT || record.kind == CX_TRACE_LINE;
+  const std::pair<uint16_t, uint16_t> place(record.kind, one_row ? 0 : record.unit);
+  auto known = lanes_.find(place);
+  if (known == lanes_.end()) {
+    known = lanes_.emplace(place, Lanes(writer_, groups_.at(record.kind), unit_name(record))).first;
+  }
+  return record.kind == CX_TRACE_FUNCTION ? known->second.only() : known->second.find(begin, end);
+}
+
+void TraceFile::take(const cx_trace_record &record) {
+  ++records_;
+  const uint64_t begin = ns(record.begin), end = ns(record.end);
+  reach(record.begin);
+  if (record.kind == CX_TRACE_ENERGY || record.kind == CX_TRACE_TEMPERATURE) {
+    sample(record);
+    return;
+  }
+  if (record.kind == CX_TRACE_TRAFFIC) sample(record);
+  const auto names = value_names_.find(record.kind);
+  if (names == value_names_.end() && !is_instant(record.kind) && groups_.count(record.kind) == 0) return;
+  annotations_.clear();
+  std::vector<Annotation> &annotations = annotations_;
+  annotations.push_back({id_name_, record.id, {}});
+  if (record.cause != 0) annotations.push_back({cause_name_, record.cause, {}});
+  if (names != value_names_.end()) {
+    for (std::size_t i = 0; i < names->second.size(); ++i) {
+      if (record.values[i] != 0) annotations.push_back({names->second[i], record.values[i], {}});
+    }
+  }
+  if (record.kind == CX_TRACE_MARK) annotations.push_back({number_name_, record.what, {}});
+  if (record.kind == CX_TRACE_INSTRUCTION && record.unit < nodes_.size()) {
+    const auto &nodes = nodes_[record.unit];
+    const uint64_t pc = record.values[CX_TRACE_INSTRUCTION_PC];
+    if (pc < nodes.size() && nodes[pc] != 0) annotations.push_back({node_name_, 0, node_names_[nodes[pc]]});
+  }
+  // What other records may name as their cause has a flow of its own number.
+  const bool causes = record.kind == CX_TRACE_PACKET || record.kind == CX_TRACE_STREAM ||
+                      record.kind == CX_TRACE_INSTRUCTION || record.kind == CX_TRACE_TRANSFER;
+  // A wait is shown with its cause by the instruction that follows it.
+  const uint64_t flows[] = {causes ? record.id : 0, record.kind == CX_TRACE_WAIT ? 0 : record.cause};
+  const PerfettoWriter::Name name = name_of(record);
+  const Track track = track_of(record, begin, end);
+  if (is_instant(record.kind)) {
+    writer_.instant(track, TraceClock::card, begin, name, annotations, flows);
+  } else {
+    writer_.slice(track, TraceClock::card, begin, end, name, annotations, flows);
+  }
+}
+
+void TraceFile::set_counter(const std::string &name, const std::string &unit, uint64_t time, double value) {
+  auto known = values_.find(name);
+  if (known == values_.end()) {
+    known = values_.emplace(name, std::pair(writer_.counter(counters_track_, name, unit), -1.0)).first;
+  }
+  if (known->second.second == value) return;
+  known->second.second = value;
+  writer_.value(known->second.first, TraceClock::card, time, value);
+}
+
+void TraceFile::sample(const cx_trace_record &record) {
+  const uint64_t time = ns(record.begin);
+  const auto ps = static_cast<double>(record.end - record.begin);
+  if (record.end == record.begin) return;
+  if (record.kind == CX_TRACE_TRAFFIC) {
+    static constexpr std::pair<unsigned, const char *> kRates[] = {
+        {CX_TRACE_TRAFFIC_DRAM_READ, "DRAM read"},          {CX_TRACE_TRAFFIC_DRAM_WRITTEN, "DRAM written"},
+        {CX_TRACE_TRAFFIC_SPM_READ, "scratchpad read"},     {CX_TRACE_TRAFFIC_SPM_WRITTEN, "scratchpad written"},
+        {CX_TRACE_TRAFFIC_NOC, "network on chip"},          {CX_TRACE_TRAFFIC_PCIE_TO_DEVICE, "PCIe to the card"},
+        {CX_TRACE_TRAFFIC_PCIE_TO_HOST, "PCIe to the host"}};
+    constexpr double kBytesPerNs = 1e3;  // of bytes a ps: 10^9 bytes a second
+    for (const auto &[place, name] : kRates) {
+      set_counter(name, "GB/s", time, kBytesPerNs * static_cast<double>(record.values[place]) / ps);
+    }
+    if (sample_watts_ > 0) set_counter("power", "W", ns(sample_begin_), sample_watts_);
+    sample_begin_ = record.begin;
+    sample_watts_ = 0;
+  } else if (record.kind == CX_TRACE_ENERGY) {
+    constexpr double kWatts = 1e-3;  // a femtojoule a picosecond
+    const double watts = kWatts * static_cast<double>(record.values[CX_TRACE_ENERGY_FEMTOJOULES]) / ps;
+    sample_watts_ += watts;
+    const char *domain = record.unit < kEnergyDomains ? kEnergyDomainNames[record.unit] : "other";
+    set_counter(std::string("power of ") + domain, "W", time, watts);
+  } else {
+    constexpr double kDegrees = 1e-3;
+    const auto junction = static_cast<int64_t>(record.values[CX_TRACE_TEMPERATURE_JUNCTION]);
+    set_counter("junction", "Celsius", ns(record.end), kDegrees * static_cast<double>(junction));
+  }
+}
+
+// ---- the host ----
+
+// The card's clock shows this time now, as far as is known.
+void TraceFile::reach(uint64_t card_ps) {
+  if (!snapshot_) writer_.snapshot(host_ns(), ns(card_ps));
+  snapshot_ = true;
+  card_reached_ns_ = std::max(card_reached_ns_, ns(card_ps));
+}
+
+uint64_t TraceFile::host_ns() const { return steady_ns(); }
+
+TraceFile::HostThread &TraceFile::host_thread() {
+  const auto [known, added] = threads_.emplace(std::this_thread::get_id(), HostThread());
+  HostThread &thread = known->second;
+  if (added) {
+    const std::string number = threads_.size() == 1 ? "" : " " + std::to_string(threads_.size());
+    thread.wall = writer_.track(host_process_, "host" + number + ", wall time");
+    thread.simulated = writer_.track(host_process_, "host" + number + ", simulated time");
+  }
+  return thread;
+}
+
+void TraceFile::begin(const char *name, const std::string &detail, const uint64_t *device_ps) {
+  const std::lock_guard lock(mutex_);
+  if (!failure_.empty()) return;
+  HostThread &thread = host_thread();
+  thread.open.emplace_back(name, device_ps != nullptr);
+  std::vector<Annotation> annotations;
+  if (!detail.empty()) annotations.push_back({detail_name_, 0, detail});
+  writer_.begin(thread.wall, TraceClock::host, host_ns(), writer_.name(name), annotations);
+  if (device_ps == nullptr) return;
+  reach(*device_ps);
+  writer_.begin(thread.simulated, TraceClock::card, ns(*device_ps), writer_.name(name));
+}
+
+void TraceFile::end(const char *name, const uint64_t *device_ps) {
+  const std::lock_guard lock(mutex_);
+  HostThread &thread = host_thread();
+  // Those that began before the trace did are not in it.
+  if (!failure_.empty() || thread.open.empty() || thread.open.back().first != name) return;
+  thread.open.pop_back();
+  writer_.end(thread.wall, TraceClock::host, host_ns());
+  if (device_ps == nullptr) return;
+  reach(*device_ps);
+  writer_.end(thread.simulated, TraceClock::card, ns(*device_ps));
+}
+
+void TraceFile::counters(bool after) { cx_port_trace_mark(after ? 2 : 1); }
+
+void TraceFile::close_open(uint64_t now) {
+  for (auto &[id, thread] : threads_) {
+    for (; !thread.open.empty(); thread.open.pop_back()) {
+      writer_.end(thread.wall, TraceClock::host, now);
+      if (thread.open.back().second) writer_.end(thread.simulated, TraceClock::card, card_reached_ns_);
+    }
+  }
+}
+
+// ---- signals ----
+
+namespace {
+
+sigset_t watched_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+}  // namespace
+
+TraceSignals::TraceSignals(std::function<void()> then) : then_(std::move(then)) {
+  const sigset_t set = watched_signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  thread_ = std::thread([this] { wait(); });
+}
+
+TraceSignals::~TraceSignals() {
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
+  pthread_kill(thread_.native_handle(), SIGTERM);
+  thread_.join();
+  const sigset_t set = watched_signals();
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+void TraceSignals::watch(TraceFile *file) {
+  const std::lock_guard lock(mutex_);
+  file_ = file;
+}
+
+void TraceSignals::wait() {
+  const sigset_t set = watched_signals();
+  int signal = 0;
+  sigwait(&set, &signal);
+  const std::lock_guard lock(mutex_);
+  if (done_) return;
+  if (file_ != nullptr) file_->interrupted();
+  if (then_) then_();
+  std::signal(signal, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  raise(signal);
+}
+
+}  // namespace cx::tools

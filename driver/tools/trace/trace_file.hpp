@@ -1,0 +1,124 @@
+// cx run --trace and cx device --trace: what the card and the host do, in a file for ui.perfetto.dev.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "driver/runtime/program.hpp"
+#include "driver/tools/trace/perfetto_writer.hpp"
+#include "driver/umd/host_trace.hpp"
+#include "hw/regs/gen/trace.h"
+
+namespace cx::tools {
+
+/// Functions of the firmware in this build, rising by address.
+struct FirmwareFunctions {
+  std::vector<uint32_t> addresses;
+  std::vector<std::string> names;
+};
+FirmwareFunctions firmware_functions();
+
+/// Traces the card of this process (the one that is open, or the next that opens) and, where wanted, the host, from its
+/// construction until finish(). One at a time.
+class TraceFile final : public HostTrace {
+ public:
+  struct Summary {
+    uint64_t records = 0;  ///< of the card
+    uint64_t packets = 0;  ///< of the file
+    uint64_t bytes = 0;
+  };
+  /// Samples of counters begin at this interval.
+  static constexpr uint64_t kSamplePs = 1'000'000;
+
+  /// Throws InputError when the file cannot be written, UsageError when something is traced already.
+  TraceFile(const std::string &path, bool host);
+  ~TraceFile() override;
+
+  /// Instructions from here on are of this program: they get the names of their nodes.
+  void set_program(const Program &program);
+
+  /// Ends tracing; the file is complete. Throws InputError when it could not be written.
+  Summary finish();
+  /// The same as far as it goes while other threads run on: what is known is in the file.
+  void interrupted();
+
+  void begin(const char *name, const std::string &detail, const uint64_t *device_ps) override;
+  void end(const char *name, const uint64_t *device_ps) override;
+  void counters(bool after) override;
+
+ private:
+  using Track = PerfettoWriter::Track;
+  struct HostThread {
+    Track wall = 0, simulated = 0;
+    std::vector<std::pair<std::string, bool>> open;  // names, and whether they are in simulated time too
+  };
+
+  static void receive(void *context, const cx_trace_record *records, std::size_t count);
+  void take(const cx_trace_record &record);
+  PerfettoWriter::Name name_of(const cx_trace_record &record);
+  PerfettoWriter::Name make_name(const cx_trace_record &record);
+  Track track_of(const cx_trace_record &record, uint64_t begin, uint64_t end);
+  std::string unit_name(const cx_trace_record &record) const;
+  void sample(const cx_trace_record &record);
+  void set_counter(const std::string &name, const std::string &unit, uint64_t time, double value);
+  HostThread &host_thread();
+  void reach(uint64_t card_ps);
+  uint64_t host_ns() const;
+  void close_open(uint64_t now);
+  void stop();
+
+  std::mutex mutex_;
+  PerfettoWriter writer_;
+  bool host_, on_ = false;
+  std::string failure_;  // of a write; the rest is dropped
+  uint64_t records_ = 0;
+  FirmwareFunctions functions_;
+  Track card_ = 0, host_process_ = 0, counters_track_ = 0, clock_track_ = 0;
+  std::map<uint16_t, Track> groups_;
+  std::map<std::pair<uint16_t, uint16_t>, Lanes> lanes_;
+  std::map<uint16_t, std::vector<PerfettoWriter::Name>> value_names_;
+  PerfettoWriter::Name id_name_, cause_name_, node_name_, detail_name_, number_name_;
+  std::map<std::string, std::pair<Track, double>> values_;  // counters and what they show
+  std::unordered_map<uint64_t, PerfettoWriter::Name> known_names_;
+  std::vector<Annotation> annotations_;  // of the record that is being taken
+  uint64_t sample_begin_ = 0;
+  double sample_watts_ = 0;
+  bool snapshot_ = false;
+  uint64_t card_reached_ns_ = 0;
+  std::map<std::thread::id, HostThread> threads_;
+  /// Nodes of instructions, by engine and index.
+  std::vector<std::vector<uint32_t>> nodes_;
+  std::vector<std::string> node_names_;
+};
+
+/// While it lives, SIGINT and SIGTERM end the process only after `file` has been completed as far as it goes and `then`
+/// was called. Construct it before there are other threads.
+class TraceSignals {
+ public:
+  explicit TraceSignals(std::function<void()> then = {});
+  ~TraceSignals();
+  TraceSignals(const TraceSignals &) = delete;
+  TraceSignals &operator=(const TraceSignals &) = delete;
+
+  void watch(TraceFile *file);
+
+ private:
+  void wait();
+
+  std::mutex mutex_;
+  TraceFile *file_ = nullptr;
+  std::function<void()> then_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+}  // namespace cx::tools

@@ -1,0 +1,104 @@
+// The chain from a run's end to its begin, by records that are made by hand.
+#include "driver/tools/critical_path.hpp"
+
+#include <catch2/catch.hpp>
+#include <numeric>
+
+#include "driver/include/cx/error.hpp"
+
+using namespace cx;
+using namespace cx::tools;
+
+namespace {
+
+constexpr uint16_t kLoad = 0, kDmmu = 2;
+enum Limit : uint64_t { engine, compute, scratchpad, memory, network };
+
+cx_trace_record instruction(uint64_t id, uint16_t unit, uint64_t pc, uint64_t begin, uint64_t accept, uint64_t end,
+                            Limit limit) {
+  cx_trace_record record{begin, end, id, 0, CX_TRACE_INSTRUCTION, unit, 0, {}};
+  record.values[CX_TRACE_INSTRUCTION_PC] = pc;
+  record.values[CX_TRACE_INSTRUCTION_ACCEPT] = accept;
+  record.values[CX_TRACE_INSTRUCTION_LIMIT] = limit;
+  return record;
+}
+cx_trace_record wait_record(uint64_t id, uint16_t unit, uint64_t begin, uint64_t end, uint64_t cause) {
+  return {begin, end, id, cause, CX_TRACE_WAIT, unit, 0, {}};
+}
+cx_trace_record packet(uint64_t id, uint64_t begin, uint64_t end) {
+  return {begin, end, id, 0, CX_TRACE_PACKET, 0, 0, {}};
+}
+cx_trace_record transfer(uint64_t id, uint64_t begin, uint64_t end, uint64_t cause) {
+  return {begin, end, id, cause, CX_TRACE_TRANSFER, 1, 1, {}};
+}
+
+/// A copy, then a launch: two loads, of which the second is memory's, and a product that waits for it, twice over.
+std::vector<cx_trace_record> records() {
+  return {transfer(1, 110, 190, 2),
+          packet(2, 100, 200),
+          instruction(10, kLoad, 0, 300, 310, 330, engine),
+          instruction(11, kLoad, 1, 310, 400, 420, memory),
+          wait_record(12, kDmmu, 290, 420, 11),
+          instruction(13, kDmmu, 0, 425, 500, 520, compute),
+          instruction(14, kDmmu, 1, 500, 600, 640, scratchpad),
+          packet(15, 200, 700)};
+}
+
+int node_of(uint32_t, uint32_t pc) { return static_cast<int>(pc); }
+
+uint64_t of(const RunTimes &times, Reason reason) { return times.by_reason()[static_cast<std::size_t>(reason)]; }
+
+}  // namespace
+
+TEST_CASE("the path goes by what each waited for, without a gap") {
+  const RunTimes times = run_times(records(), node_of);
+  CHECK(times.begin == 100);
+  CHECK(times.end == 700);
+  uint64_t reached = times.begin;
+  for (const PathSegment &segment : times.path) {
+    CHECK(segment.begin == reached);
+    CHECK(segment.end > segment.begin);
+    reached = segment.end;
+  }
+  CHECK(reached == times.end);
+  CHECK(of(times, Reason::pcie) == 80);
+  CHECK(of(times, Reason::scratchpad) == 140);  // 500 to 640
+  CHECK(of(times, Reason::compute) == 75);      // 425 to 500: its successor did not wait for its results
+  CHECK(of(times, Reason::engine) == 5 + 10);   // after the wait; the first load
+  CHECK(of(times, Reason::dram) == 110);        // 310 to 420
+  CHECK(of(times, Reason::launch) == 10 + 10 + 100 + 60);
+  CHECK(of(times, Reason::dependency) == 0);
+  const auto second = times.by_reason(1);
+  CHECK(second[static_cast<std::size_t>(Reason::scratchpad)] == 140);
+  CHECK(second[static_cast<std::size_t>(Reason::dram)] == 110);
+}
+
+TEST_CASE("a post that takes effect late is a handing over") {
+  auto trace = records();
+  trace[4].end = 424;  // woken after the load's end
+  const RunTimes times = run_times(trace, node_of);
+  CHECK(of(times, Reason::dependency) == 4);
+  CHECK(of(times, Reason::engine) == 1 + 10);
+}
+
+TEST_CASE("stalls are summed by who waited for whom") {
+  auto trace = records();
+  trace.push_back(wait_record(20, kDmmu, 600, 610, 11));
+  const RunTimes times = run_times(trace, node_of);
+  REQUIRE(times.stalls.size() == 2);
+  CHECK(times.stalls[0].engine == kDmmu);
+  CHECK(times.stalls[0].node == 0);
+  CHECK(times.stalls[0].waiting_for == kLoad);
+  CHECK(times.stalls[0].reason == Reason::dram);
+  CHECK(times.stalls[0].ps == 130);
+  CHECK(times.stalls[0].count == 1);
+  CHECK(times.stalls[1].node == -1);  // nothing followed
+}
+
+TEST_CASE("limits are reasons, and a trace without packets or instructions is refused") {
+  CHECK(reason_of_limit(network) == Reason::noc);
+  CHECK(reason_of_limit(memory) == Reason::dram);
+  CHECK(reason_of_limit(engine) == Reason::engine);
+  CHECK_THROWS_AS(run_times(std::vector{packet(1, 0, 1)}, node_of), Error);
+  CHECK_THROWS_AS(run_times(std::vector{instruction(1, 0, 0, 0, 1, 2, compute)}, node_of), Error);
+}

@@ -1,0 +1,147 @@
+// cx profile --document, --what-if and two chips: the document adds up and agrees with the run's report.
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "driver/tools/profile_schema.hpp"
+#include "tb/common/data.hpp"
+#include "tb/driver/tools/cx_process.hpp"
+
+namespace fs = std::filesystem;
+using cx::tb::Folder;
+using cx::tb::run_cx;
+using nlohmann::json;
+
+namespace {
+
+std::string mnist() { return (cx::tb::data_dir() / "models/mnist/mnist.onnx").string(); }
+
+bool present() {
+  if (fs::exists(mnist())) return true;
+  WARN("no models: skipped");
+  return false;
+}
+
+json document_of(const std::string &arguments) {
+  const Folder folder;
+  const std::string file = folder / "profile.json";
+  const auto result = run_cx("profile " + arguments + " --document " + file);
+  INFO(result.text);
+  REQUIRE(result.status == 0);
+  std::ifstream in(file);
+  json document = json::parse(in);
+  CHECK_NOTHROW(cx::tools::check_profile_document(document, file));
+  return document;
+}
+
+double sum(const json &values) {
+  double total = 0;
+  for (const json &value : values) total += value.get<double>();
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE("a profile document adds up and agrees with the report of the same run") {
+  if (!present()) return;
+  const json document = document_of(mnist() + " --config tiny --seed 1");
+  CHECK_FALSE(document.contains("comparison"));
+  REQUIRE(document["runs"].size() == 1);
+  const json &run = document["runs"][0];
+  const json report = json::parse(run_cx("run " + mnist() + " --config tiny --seed 1 --precision fp16 --json").text);
+  const json &summary = run["summary"];
+  CHECK(summary["latency_us"] == report["latency_us"]);
+  CHECK(summary["cycles"] == report["cycles"]);
+  CHECK(summary["macs"] == report["macs"]);
+  CHECK(summary["packets"] == report["packets"]);
+  CHECK(summary["energy_uj"] == report["energy_uj"]["total"]);
+  for (const auto &[key, value] : summary["bytes"].items()) CHECK(value == report["bytes"][key]);
+
+  // The path has no gap and is as long as the run.
+  const json &path = run["critical_path"];
+  double reached = 0;
+  for (std::size_t i = 0; i < path["start"].size(); ++i) {
+    CHECK(path["start"][i].get<double>() == Approx(reached).margin(1e-3));
+    reached = path["start"][i].get<double>() + path["duration"][i].get<double>();
+  }
+  CHECK(reached == Approx(1e3 * summary["latency_us"].get<double>()).epsilon(1e-9));
+  double by_reason = 0;
+  for (const auto &[reason, ns] : path["by_reason"].items()) by_reason += ns.get<double>();
+  CHECK(by_reason == Approx(reached));
+
+  // Nodes: their times are the work, their engines the counters.
+  double times = 0, energy = 0;
+  std::map<std::string, uint64_t> operations;
+  for (const json &node : run["nodes"]) {
+    times += node["time"].get<double>();
+    energy += node["energy_uj"].get<double>();
+    for (const auto &[engine, share] : node["engines"].items())
+      operations[engine] += share["operations"].get<uint64_t>();
+  }
+  CHECK(times == Approx(1e3 * summary["work_us"].get<double>()).epsilon(1e-9));
+  for (const auto &[engine, count] : operations) CHECK(count == report["engines"][engine]["ops"]);
+  CHECK(energy > 0);
+  CHECK(energy < report["energy_uj"]["total"]);
+  CHECK(sum(run["roofline"]["points"]["macs"]) == report["macs"]);
+
+  // Traffic over time is what was counted.
+  for (const json &counter : run["counters"]) {
+    if (counter["name"] != "DRAM read") continue;
+    double bytes = 0;
+    for (std::size_t i = 0; i + 1 < counter["time"].size(); ++i) {
+      bytes += counter["value"][i].get<double>() * 1e-9 *
+               (counter["time"][i + 1].get<double>() - counter["time"][i].get<double>());
+    }
+    CHECK(bytes <= report["bytes"]["dram_read"].get<double>() * 1.000001);
+    CHECK(bytes > 0.5 * report["bytes"]["dram_read"].get<double>());
+  }
+}
+
+TEST_CASE("what-if runs are runs of the changed chip") {
+  if (!present()) return;
+  const json run = document_of(mnist() + " --config tiny --seed 1 --what-if")["runs"][0];
+  REQUIRE(run["what_if"].size() >= 6);
+  for (const json &variation : run["what_if"]) {
+    INFO(variation.dump());
+    std::string sets;
+    for (const json &set : variation["sets"]) sets += " --set " + set.get<std::string>();
+    const auto changed = run_cx("profile " + mnist() + " --config tiny --seed 1 --json" + sets);
+    if (variation.contains("error")) {
+      CHECK(changed.status != 0);
+      continue;
+    }
+    REQUIRE(changed.status == 0);
+    CHECK(json::parse(changed.text)["latency_us"] == variation["latency_us"]);
+  }
+}
+
+TEST_CASE("two chips: the first lines say what makes the difference") {
+  if (!present()) return;
+  const json document = document_of(mnist() + " --config tiny --config cx3210 --seed 1");
+  REQUIRE(document["runs"].size() == 2);
+  const auto lines = document["comparison"].get<std::vector<std::string>>();
+  REQUIRE(lines.size() >= 3);
+  CHECK(lines[0].find("tiny takes") == 0);
+  CHECK(lines[0].find("cx3210") != std::string::npos);
+  // The second names the reason whose time changed most.
+  double most = 0;
+  for (const auto &[reason, ns] : document["runs"][0]["critical_path"]["by_reason"].items()) {
+    most = std::max(
+        most, std::abs(ns.get<double>() - document["runs"][1]["critical_path"]["by_reason"][reason].get<double>()));
+  }
+  CHECK(std::abs(std::stod(lines[1])) == Approx(most / 1e3).margin(0.006));
+  const auto text = run_cx("profile " + mnist() + " --config tiny --config cx3210 --seed 1");
+  CHECK(text.status == 0);
+  CHECK(text.text.rfind(lines[0] + "\n" + lines[1], 0) == 0);
+}
+
+TEST_CASE("documents that cannot be are refused") {
+  if (!present()) return;
+  const std::string command = "profile " + mnist() + " --seed 1 --config tiny";
+  const auto path = run_cx(command + " --document /nowhere/profile.json");
+  CHECK(path.status == 2);
+  CHECK(path.text.find("/nowhere/profile.json: cannot be written") != std::string::npos);
+  CHECK(run_cx(command + " --config tiny --config tiny").status == 2);
+  CHECK(run_cx("profile " + mnist() + " --seed 1 --config nothing").status == 2);
+}
