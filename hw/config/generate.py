@@ -7,7 +7,6 @@ usage: generate.py [--check]
 With --check nothing is written and the exit status is 1 when a committed file is stale.
 """
 
-import importlib.util
 import os
 import re
 import sys
@@ -15,11 +14,11 @@ import sys
 import yaml
 
 sys.dont_write_bytecode = True
-HERE = os.path.dirname(os.path.abspath(__file__))
-SPEC = importlib.util.spec_from_file_location("cx_generate", os.path.join(HERE, "../regs/generate.py"))
-BASE = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(BASE)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../regs"))
+from description import (KEY_TABLE_HEAD, ROOT, allowed_arrays, banner, camel, cell, check_key, check_keys, cstring, fail,
+                         key_row, read, run, text, value_text)
 
+SCRIPT = "hw/config/generate.py"
 SOURCE = "hw/config/schema.yaml"
 ENERGY = "hw/config/energy.yaml"
 TABLES = "configs/energy"
@@ -34,34 +33,33 @@ OPTIONAL = ("unit", "min", "max", "power_of_two", "multiple_of", "allowed", "kno
 
 
 def load(description):
-    BASE.check_keys(SOURCE, description, ("keys",))
+    check_keys(SOURCE, description, ("keys",))
     keys = []
     for key, entry in description["keys"].items():
         at = f"{SOURCE}: {key}"
-        BASE.check_keys(at, entry, ("type", "doc"), OPTIONAL)
-        if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", key):
-            BASE.fail(at, "is not a dotted path of lower-case names")
+        check_keys(at, entry, ("type", "doc"), OPTIONAL)
+        check_key(at, key)
         if entry["type"] not in KINDS:
-            BASE.fail(at, f"type '{entry['type']}' is not one of {', '.join(KINDS)}")
+            fail(at, f"type '{entry['type']}' is not one of {', '.join(KINDS)}")
         if entry["type"] in ("int", "float"):
             for bound in ("min", "max"):
                 if bound not in entry:
-                    BASE.fail(at, f"numbers need {bound}")
+                    fail(at, f"numbers need {bound}")
             if entry["min"] > entry["max"]:
-                BASE.fail(at, "min is above max")
+                fail(at, "min is above max")
             if not entry["min"] <= entry.get("default", entry["min"]) <= entry["max"]:
-                BASE.fail(at, "the default is out of range")
+                fail(at, "the default is out of range")
         if entry["type"] in ("enum", "enum_list"):
             chosen = entry.get("default", [])
             for value in chosen if isinstance(chosen, list) else [chosen]:
                 if value not in entry["allowed"]:
-                    BASE.fail(at, f"the default {value} is not allowed")
-        keys.append(dict(entry, key=key, doc=BASE.text(entry["doc"])))
+                    fail(at, f"the default {value} is not allowed")
+        keys.append(dict(entry, key=key, doc=text(entry["doc"])))
     names = [k["key"] for k in keys]
     for name in names:
         for other in names:
             if other.startswith(name + "."):
-                BASE.fail(f"{SOURCE}: {name}", f"is a key and a section ({other})")
+                fail(f"{SOURCE}: {name}", f"is a key and a section ({other})")
     closed = []
     for name, following in zip(names, names[1:]):
         left = name.split(".")[:-1]
@@ -71,21 +69,14 @@ def load(description):
                 closed.append(section)
         for section in closed:
             if following.split(".")[:len(section)] == section:
-                BASE.fail(f"{SOURCE}: {following}", f"section {'.'.join(section)} was left before")
+                fail(f"{SOURCE}: {following}", f"section {'.'.join(section)} was left before")
     return keys
 
 
 def default_text(entry):
     if "default" not in entry:
         return ""
-    value = entry["default"]
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(str(v) for v in value) + "]"
-    if entry["key"].endswith("_id"):
-        return hex(value)
-    return str(value)
+    return hex(entry["default"]) if entry["key"].endswith("_id") else value_text(entry["default"])
 
 
 def constraint_text(entry):
@@ -144,15 +135,15 @@ def members(node, indent):
             unit = f" [{child['unit']}]" if "unit" in child else ""
             out.append(f"{pad}{KINDS[child['type']]} {name}{initial(child)};  // {child['doc']}{unit}")
         else:
-            out.append(f"{pad}struct {BASE.camel(name)}Section {{")
+            out.append(f"{pad}struct {camel(name)}Section {{")
             out += members(child, indent + 1)
-            out.append(f"{pad}  bool operator==(const {BASE.camel(name)}Section &) const = default;")
+            out.append(f"{pad}  bool operator==(const {camel(name)}Section &) const = default;")
             out.append(f"{pad}}} {name};")
     return out
 
 
 def chip_hpp(keys):
-    out = [BASE.banner(SOURCE) + "// clang-format off", "// The resolved configuration of a chip.",
+    out = [banner(SCRIPT, SOURCE) + "// clang-format off", "// The resolved configuration of a chip.",
            "#ifndef CX_GEN_CHIP_HPP", "#define CX_GEN_CHIP_HPP", "", "#include <algorithm>", "#include <cstdint>",
            "#include <string>", "#include <vector>", "", "namespace cx::config {", "",
            "// A choice among the tiles of the DMMU.", "struct TileSet {", "  bool all = false;",
@@ -180,7 +171,7 @@ def chip_hpp(keys):
 
 
 def schema_hpp(keys):
-    out = [BASE.banner(SOURCE) + "// clang-format off", "// Description of every key, in the order of the schema.",
+    out = [banner(SCRIPT, SOURCE) + "// clang-format off", "// Description of every key, in the order of the schema.",
            "#ifndef CX_GEN_SCHEMA_HPP", "#define CX_GEN_SCHEMA_HPP", "", "#include <array>", "#include <cstdint>",
            "#include <span>", "", "namespace cx::config {", "",
            "enum class KeyType : uint8_t { " + ", ".join(f"{k}_" for k in KINDS) + " };", "",
@@ -192,10 +183,8 @@ def schema_hpp(keys):
            "  bool required;", "  const char *default_text;   // empty when required",
            "  const char *constraint;     // for people", "  bool program;               // part of the architecture hash",
            "  const char *doc;", "};", "", "namespace schema_detail {"]
+    out += allowed_arrays(keys)
     for index, entry in enumerate(keys):
-        if "allowed" in entry:
-            values = ", ".join(f'"{v}"' for v in entry["allowed"])
-            out.append(f"inline constexpr std::array<const char *, {len(entry['allowed'])}> allowed_{index}{{{{{values}}}}};")
         if "known" in entry:
             values = ", ".join(f'{{"{k}", "{v}"}}' for k, v in entry["known"].items())
             out.append(f"inline constexpr std::array<KnownValue, {len(entry['known'])}> known_{index}{{{{{values}}}}};")
@@ -203,11 +192,11 @@ def schema_hpp(keys):
     for index, entry in enumerate(keys):
         allowed = f"schema_detail::allowed_{index}" if "allowed" in entry else "{}"
         known = f"schema_detail::known_{index}" if "known" in entry else "{}"
-        out.append(f"    {{\"{entry['key']}\", KeyType::{entry['type']}_, {BASE.cstring(entry.get('unit', ''))}, "
+        out.append(f"    {{\"{entry['key']}\", KeyType::{entry['type']}_, {cstring(entry.get('unit', ''))}, "
                    f"{entry.get('min', 0)}, {entry.get('max', 0)}, {str(entry.get('power_of_two', False)).lower()}, "
                    f"{entry.get('multiple_of', 1)}, {allowed}, {known}, {str('default' not in entry).lower()}, "
-                   f"{BASE.cstring(default_text(entry))}, {BASE.cstring(constraint_text(entry))}, "
-                   f"{str(entry.get('program', False)).lower()}, {BASE.cstring(entry['doc'])}}},")
+                   f"{cstring(default_text(entry))}, {cstring(constraint_text(entry))}, "
+                   f"{str(entry.get('program', False)).lower()}, {cstring(entry['doc'])}}},")
     out += ["}};", "", "}  // namespace cx::config", "", "#endif"]
     return "\n".join(out) + "\n"
 
@@ -218,33 +207,32 @@ def config_md(keys):
            "other files first; keys of the file itself override them, and `--set key=value` overrides both. "
            "`cx config show FILE` prints the resolved whole, `cx config --help KEY` a key. Keys marked *program* enter the "
            "architecture hash: a program compiled for one value does not load on another.", "",
-           "| key | type | unit | values | default | description |", "|---|---|---|---|---|---|"]
+           *KEY_TABLE_HEAD]
     for entry in keys:
         doc = entry["doc"] + (" *program*" if entry.get("program") else "")
         for value, meaning in entry.get("known", {}).items():
             doc += f" {value} ({meaning}) is refused: not modelled."
         default = default_text(entry) if "default" in entry else "required"
-        out.append(f"| {entry['key']} | {DOC_TYPES.get(entry['type'], entry['type'])} "
-                   f"| {entry.get('unit', '')} | {constraint_text(entry)} | {default} | {BASE.cell(doc)} |")
+        out.append(key_row(entry, DOC_TYPES.get(entry["type"], entry["type"]), constraint_text(entry), default, doc))
     return "\n".join(out) + "\n"
 
 
 def load_quantities(description):
-    BASE.check_keys(ENERGY, description, ("quantities",))
+    check_keys(ENERGY, description, ("quantities",))
     quantities = []
     for name, entry in description["quantities"].items():
         at = f"{ENERGY}: {name}"
-        BASE.check_keys(at, entry, ("unit", "max", "scales", "doc"))
+        check_keys(at, entry, ("unit", "max", "scales", "doc"))
         if entry["scales"] not in FACTORS:
-            BASE.fail(at, f"scales is not one of {', '.join(FACTORS)}")
+            fail(at, f"scales is not one of {', '.join(FACTORS)}")
         if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z0-9][a-z0-9_]*", name):
-            BASE.fail(at, "is not a dotted pair of lower-case names")
-        quantities.append(dict(entry, name=name, doc=BASE.text(entry["doc"])))
+            fail(at, "is not a dotted pair of lower-case names")
+        quantities.append(dict(entry, name=name, doc=text(entry["doc"])))
     return quantities
 
 
 def load_tables():
-    folder = os.path.join(BASE.ROOT, TABLES)
+    folder = os.path.join(ROOT, TABLES)
     tables = []
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), encoding="utf-8") as file:
@@ -253,22 +241,22 @@ def load_tables():
 
 
 def energy_hpp(quantities, tables):
-    out = [BASE.banner(ENERGY) + "// clang-format off", "// Quantities of an energy table, and the tables that ship.",
+    out = [banner(SCRIPT, ENERGY) + "// clang-format off", "// Quantities of an energy table, and the tables that ship.",
            "#ifndef CX_GEN_ENERGY_HPP", "#define CX_GEN_ENERGY_HPP", "", "#include <array>", "#include <cstdint>", "",
            "namespace cx::config {", "", "enum class Quantity : uint8_t {"]
     out += [f"  {q['name'].replace('.', '_')},  // {q['doc']} [{q['unit']}]" for q in quantities]
     out += ["};", "", "// The keys of a table with a base that multiply its quantities.",
             "enum class Factor : uint8_t { " + ", ".join(FACTORS) + " };",
             f"inline constexpr std::array<const char *, {len(FACTORS)}> kFactorKeys{{" +
-            ", ".join(BASE.cstring(key) for key in FACTORS.values()) + "};", "",
+            ", ".join(cstring(key) for key in FACTORS.values()) + "};", "",
             "struct QuantityInfo {", "  const char *name;", "  const char *unit;", "  double max;",
             "  Factor scales;  // by what a table that has a base multiplies it", "  const char *doc;", "};", "",
             f"inline constexpr std::array<QuantityInfo, {len(quantities)}> kQuantities{{{{"]
-    out += [f"    {{{BASE.cstring(q['name'])}, {BASE.cstring(q['unit'])}, {q['max']}, Factor::{q['scales']}, "
-            f"{BASE.cstring(q['doc'])}}}," for q in quantities]
+    out += [f"    {{{cstring(q['name'])}, {cstring(q['unit'])}, {q['max']}, Factor::{q['scales']}, "
+            f"{cstring(q['doc'])}}}," for q in quantities]
     out += ["}};", "", "struct ShippedTable {", "  const char *name;", "  const char *path;  // in the repository, for messages",
             "  const char *text;", "};", "", f"inline constexpr std::array<ShippedTable, {len(tables)}> kShippedTables{{{{"]
-    out += [f"    {{{BASE.cstring(t['name'])}, {BASE.cstring(t['path'])}, R\"table({t['text']})table\"}}," for t in tables]
+    out += [f"    {{{cstring(t['name'])}, {cstring(t['path'])}, R\"table({t['text']})table\"}}," for t in tables]
     out += ["}};", "", "}  // namespace cx::config", "", "#endif"]
     return "\n".join(out) + "\n"
 
@@ -290,7 +278,7 @@ def energy_md(quantities, tables):
            "An entry has `value`, `source`, `grade` (A: published, of the source's own table or measurement; B: published, at second hand; "
            "C: estimated or derived), `range` (least and most; without it the value alone), `formula`, `note`. Grade C must have range and "
            "formula.", "", "## Quantities", "", "| quantity | unit | scales | meaning |", "|---|---|---|---|"]
-    out += [f"| {q['name']} | {q['unit']} | {'' if q['scales'] == 'none' else q['scales']} | {BASE.cell(q['doc'])} |" for q in quantities]
+    out += [f"| {q['name']} | {q['unit']} | {'' if q['scales'] == 'none' else q['scales']} | {cell(q['doc'])} |" for q in quantities]
     for table in tables:
         content = yaml.safe_load(table["text"])
         out += ["", f"## {table['name']}", ""]
@@ -303,35 +291,27 @@ def energy_md(quantities, tables):
                 factor = content[key]
                 limits = " to ".join(number_text(v) for v in factor.get("range", []))
                 out.append(f"| {kind} | {number_text(factor['value'])} | {limits} | {factor['grade']} | {factor['source']} | "
-                           f"{BASE.cell(factor.get('formula', ''))} |")
+                           f"{cell(factor.get('formula', ''))} |")
             out += [""]
         if content.get("values"):
             out += ["| quantity | value | range | grade | source | formula, note |", "|---|---:|---|---|---|---|"]
         for name, entry in content.get("values", {}).items():
             limits = " to ".join(number_text(v) for v in entry.get("range", []))
             remarks = "; ".join(entry[key] for key in ("formula", "note") if key in entry)
-            out.append(f"| {name} | {number_text(entry['value'])} | {limits} | {entry['grade']} | {entry['source']} | {BASE.cell(remarks)} |")
+            out.append(f"| {name} | {number_text(entry['value'])} | {limits} | {entry['grade']} | {entry['source']} | {cell(remarks)} |")
         out += [""] if content.get("values") else []
         out += [f"- {name}: {reference}" for name, reference in content["sources"].items()]
     return "\n".join(out) + "\n"
 
 
-def main(arguments):
-    if arguments not in ([], ["--check"]):
-        print(__doc__, file=sys.stderr)
-        return 2
-    try:
-        keys = load(BASE.read(SOURCE))
-        quantities = load_quantities(BASE.read(ENERGY))
-        tables = load_tables()
-        files = {"hw/config/gen/chip.hpp": chip_hpp(keys), "hw/config/gen/schema.hpp": schema_hpp(keys),
-                 "docs/reference/config.md": config_md(keys), "hw/config/gen/energy.hpp": energy_hpp(quantities, tables),
-                 "docs/reference/energy.md": energy_md(quantities, tables)}
-        return BASE.emit(files, bool(arguments))
-    except BASE.DescriptionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def generate():
+    keys = load(read(SOURCE))
+    quantities = load_quantities(read(ENERGY))
+    tables = load_tables()
+    return {"hw/config/gen/chip.hpp": chip_hpp(keys), "hw/config/gen/schema.hpp": schema_hpp(keys),
+            "docs/reference/config.md": config_md(keys), "hw/config/gen/energy.hpp": energy_hpp(quantities, tables),
+            "docs/reference/energy.md": energy_md(quantities, tables)}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], __doc__, generate))
