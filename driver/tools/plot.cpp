@@ -1,4 +1,5 @@
 #include "driver/tools/plot.hpp"
+#include "driver/tools/xml_text.hpp"
 
 #include <fmt/core.h>
 
@@ -18,26 +19,6 @@ constexpr double kLine = 18;
 /// Colours that stay apart for the colour-blind (Okabe and Ito).
 constexpr std::array<const char *, 7> kColours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                                   "#E69F00", "#56B4E9", "#000000"};
-
-std::string escaped(const std::string &text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
 
 /// 1, 2 or 5 times a power of ten, so that at most eight steps reach `largest`.
 double tick_step(double largest) {
@@ -61,7 +42,7 @@ struct Axis {
 
 std::string text(double x, double y, const char *anchor, const std::string &what, const std::string &more = "") {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", x, y, anchor, more,
-                     escaped(what));
+                     xml_text(what));
 }
 
 std::string line(double x1, double y1, double x2, double y2, const char *colour, const char *more = "") {

@@ -10,6 +10,7 @@
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/profile_schema.hpp"
+#include "driver/tools/xml_text.hpp"
 #include "driver/umd/shipped_files.hpp"
 
 namespace cx::tools {
@@ -17,30 +18,6 @@ namespace {
 
 constexpr char kTitle[] = "<!--cx:title-->";
 constexpr char kDocuments[] = "<!--cx:documents-->";
-
-/// Text for HTML, also between double quotes.
-std::string escaped(const std::string &text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
 
 std::string gzip(const std::string &text) {
   z_stream stream{};
@@ -127,13 +104,13 @@ std::string fill_report(const std::string &page, const std::vector<ProfileText> 
                            run.at("config").get<std::string>());
     }
     scripts += fmt::format("<script type=\"application/gzip\" class=\"cx-document\" data-file=\"{}\">{}</script>\n",
-                           escaped(document.name), base64(gzip(document.json)));
+                           xml_text(document.name), base64(gzip(document.json)));
   }
   const std::size_t title_place = only_place(page, kTitle);
   const std::size_t documents_place = only_place(page, kDocuments);
   if (title_place > documents_place) throw InputError("the report's template has its title after its documents");
   const std::size_t after_title = title_place + sizeof(kTitle) - 1;
-  return page.substr(0, title_place) + escaped(title) + page.substr(after_title, documents_place - after_title) +
+  return page.substr(0, title_place) + xml_text(title) + page.substr(after_title, documents_place - after_title) +
          scripts + page.substr(documents_place + sizeof(kDocuments) - 1);
 }
 

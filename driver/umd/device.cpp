@@ -523,31 +523,29 @@ void Device::host_command(uint32_t op, uint32_t queue) {
 
 // ---- registers, counters ----
 
-uint32_t Device::read_register(uint64_t offset) {
-  const std::lock_guard lock(lock_);
-  uint32_t value = 0;
+template <class Access>
+void Device::access_register(Access &&access) {
   try {
-    transport_->read(0, offset, &value, sizeof value);
+    access();
   } catch (const DeviceLostError &) {
     throw;
   } catch (const DeviceFault &) {
     if (!dead_) check_link();
     throw;
   }
+}
+
+uint32_t Device::read_register(uint64_t offset) {
+  const std::lock_guard lock(lock_);
+  uint32_t value = 0;
+  access_register([&] { transport_->read(0, offset, &value, sizeof value); });
   if (value == ~0u) check_link();  // what a host reads when nobody answers
   return value;
 }
 
 void Device::write_register(uint64_t offset, uint32_t value) {
   const std::lock_guard lock(lock_);
-  try {
-    transport_->write(0, offset, &value, sizeof value);
-  } catch (const DeviceLostError &) {
-    throw;
-  } catch (const DeviceFault &) {
-    if (!dead_) check_link();
-    throw;
-  }
+  access_register([&] { transport_->write(0, offset, &value, sizeof value); });
 }
 
 uint64_t Device::read_register64(uint64_t offset_lo) {

@@ -326,6 +326,9 @@ class Device {
   bool firmware_crashed();
   /// Throws LinkDownError when the link is down.
   void check_link();
+  /// A refused access on a link that is down is that, and no fault of the device.
+  template <class Access>
+  void access_register(Access &&access);
   /// Finds out whether the card has stopped as a whole.
   void check_health();
   void require_alive() const;

@@ -111,6 +111,14 @@ struct Stream::State {
             .memory = memory};
   }
 
+  /// Puts a transfer of pinned memory on the queue, in parts. copy(offset, bytes) queues one of them.
+  template <class Copy>
+  void start_copies(uint64_t bytes, Copy &&copy) {
+    for (uint64_t at = 0; at < bytes; at += kLargestCopy) {
+      running.push_back({copy(at, std::min(kLargestCopy, bytes - at))});
+    }
+  }
+
   /// Does the oldest item if it is ready.
   bool step() {
     reap();
@@ -204,10 +212,9 @@ void Stream::upload(uint64_t dst, std::span<const std::byte> src) {
   state.put(state.copy_item(src, [&state, &device, dst, src]() -> Transfer {
     const auto pinned = device.pinned_address(src.data(), src.size());
     if (!pinned) return device.upload_async(state.queue(), dst, src);
-    for (uint64_t at = 0; at < src.size(); at += kLargestCopy) {
-      const uint64_t bytes = std::min(kLargestCopy, src.size() - at);
-      state.running.push_back({state.queue().copy_to_device(dst + at, *pinned + at, bytes)});
-    }
+    state.start_copies(src.size(), [&](uint64_t at, uint64_t bytes) {
+      return state.queue().copy_to_device(dst + at, *pinned + at, bytes);
+    });
     return {};
   }));
 }
@@ -219,10 +226,9 @@ void Stream::download(std::span<std::byte> dst, uint64_t src) {
   state.put(state.copy_item(dst, [&state, &device, dst, src]() -> Transfer {
     const auto pinned = device.pinned_address(dst.data(), dst.size());
     if (!pinned) return device.download_async(state.queue(), dst, src);
-    for (uint64_t at = 0; at < dst.size(); at += kLargestCopy) {
-      const uint64_t bytes = std::min(kLargestCopy, dst.size() - at);
-      state.running.push_back({state.queue().copy_to_host(*pinned + at, src + at, bytes)});
-    }
+    state.start_copies(dst.size(), [&](uint64_t at, uint64_t bytes) {
+      return state.queue().copy_to_host(*pinned + at, src + at, bytes);
+    });
     return {};
   }));
 }
@@ -256,12 +262,10 @@ void Stream::copy_peer(Device &dst_device, uint64_t dst, uint64_t src, uint64_t 
   }
   state.put({{}, [=, &state] {
                require_target();
-               for (uint64_t at = 0; at < bytes; at += kLargestCopy) {
-                 const uint64_t part = std::min(kLargestCopy, bytes - at);
-                 Queue &queue = state.queue();
-                 state.running.push_back({inside ? queue.copy_on_device(to + at, src + at, part)
-                                                 : queue.copy_to_host(to + at, src + at, part, {.interrupt = true})});
-               }
+               state.start_copies(bytes, [&](uint64_t at, uint64_t part) {
+                 return inside ? state.queue().copy_on_device(to + at, src + at, part)
+                               : state.queue().copy_to_host(to + at, src + at, part, {.interrupt = true});
+               });
              }});
   if (inside || !dst_device.transport().counts_peer_traffic()) return;
   state.put({[=, &dst_device] {

@@ -29,36 +29,13 @@ struct Written {
   std::string file;
 };
 
-const ClusterKey *find_key(std::string_view key) {
-  for (const ClusterKey &info : kClusterKeys) {
-    if (key == info.key) return &info;
-  }
-  return nullptr;
-}
-
-bool is_section(std::string_view name) {
-  return std::any_of(kClusterKeys.begin(), kClusterKeys.end(), [&](const ClusterKey &info) {
-    const std::string_view key = info.key;
-    return key.size() > name.size() && key.starts_with(name) && key[name.size()] == '.';
-  });
-}
+const ClusterKey *find_key(std::string_view key) { return config::find_key(kClusterKeys, key); }
+bool is_section(std::string_view name) { return config::is_section(kClusterKeys, name); }
 
 std::string unknown(std::string_view key) {
-  std::string best;
-  size_t least = key.size() / 2 + 1;
-  for (const ClusterKey &info : kClusterKeys) {
-    const size_t distance = config::edit_distance(key, info.key);
-    if (distance >= least) continue;
-    least = distance;
-    best = info.key;
-  }
-  return "unknown key, expected a key of a cluster" + (best.empty() ? "" : "; the nearest known one is '" + best + "'");
-}
-
-std::string number(double value) {
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, value);
-  return {text, end.ptr};
+  config::NearestName nearest(key);
+  for (const ClusterKey &info : kClusterKeys) nearest.consider(info.key);
+  return "unknown key, expected a key of a cluster" + nearest.hint();
 }
 
 // Collects the keys of a file, of what it includes, and of overrides.
@@ -274,7 +251,7 @@ ClusterConfig resolved(Reader &reader, const std::string &name, std::span<const 
 }
 
 std::string text_of(uint32_t value) { return std::to_string(value); }
-std::string text_of(double value) { return number(value); }
+std::string text_of(double value) { return config::number_text(value); }
 std::string text_of(bool value) { return value ? "true" : "false"; }
 std::string text_of(const std::string &value) { return value; }
 std::string text_of(const std::vector<uint32_t> &values) {

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <span>
 #include <sstream>
 #include <type_traits>
 #include <utility>
@@ -39,30 +40,32 @@ std::string message_of(const std::string &file, int line, int column, const std:
   return out + message;
 }
 
-const KeyInfo *find_key(std::string_view key) {
+const KeyInfo *find_key(std::string_view key) { return find_key(kSchema, key); }
+bool is_section(std::string_view path) { return is_section(kSchema, path); }
+
+NearestName nearest_to(std::string_view key) {
+  NearestName nearest(key);
+  const auto consider = [&](std::string_view candidate) {
+    size_t distance = edit_distance(key, candidate);
+    // A right name in a wrong or missing section is near, too.
+    const auto leaf = [](std::string_view path) { return path.substr(path.rfind('.') + 1); };
+    const auto top = [](std::string_view path) { return path.substr(0, path.find('.')); };
+    if (candidate.find('.') != std::string_view::npos) {
+      distance = std::min(distance, edit_distance(leaf(key), leaf(candidate)) + (top(key) == top(candidate) ? 1 : 2));
+    }
+    nearest.consider(candidate, distance);
+  };
   for (const KeyInfo &info : kSchema) {
-    if (key == info.key) return &info;
+    const std::string_view path = info.key;
+    for (size_t dot = path.find('.'); dot != std::string_view::npos; dot = path.find('.', dot + 1)) {
+      consider(path.substr(0, dot));
+    }
+    consider(path);
   }
-  return nullptr;
+  return nearest;
 }
 
-bool is_section(std::string_view path) {
-  return std::any_of(kSchema.begin(), kSchema.end(), [&](const KeyInfo &info) {
-    const std::string_view key = info.key;
-    return key.size() > path.size() && key.starts_with(path) && key[path.size()] == '.';
-  });
-}
-
-std::string unknown_key(std::string_view key) {
-  const std::string near = nearest_key(key);
-  return "unknown key" + (near.empty() ? std::string() : "; the nearest known one is '" + near + "'");
-}
-
-std::string number(double value) {
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, value);
-  return std::string(text, end.ptr);
-}
+std::string unknown_key(std::string_view key) { return "unknown key" + nearest_to(key).hint(); }
 
 std::string json_string(std::string_view text) {
   std::string out = "\"";
@@ -90,31 +93,7 @@ ConfigError::ConfigError(std::string file, int line, int column, std::string key
       column_(column),
       key_(std::move(key)) {}
 
-std::string nearest_key(std::string_view key) {
-  std::string best;
-  size_t best_distance = key.size() / 2 + 1;
-  const auto consider = [&](std::string_view candidate) {
-    size_t distance = edit_distance(key, candidate);
-    // A right name in a wrong or missing section is near, too.
-    const auto leaf = [](std::string_view path) { return path.substr(path.rfind('.') + 1); };
-    const auto top = [](std::string_view path) { return path.substr(0, path.find('.')); };
-    if (candidate.find('.') != std::string_view::npos) {
-      distance = std::min(distance, edit_distance(leaf(key), leaf(candidate)) + (top(key) == top(candidate) ? 1 : 2));
-    }
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
-  };
-  for (const KeyInfo &info : kSchema) {
-    const std::string_view path = info.key;
-    for (size_t dot = path.find('.'); dot != std::string_view::npos; dot = path.find('.', dot + 1)) {
-      consider(path.substr(0, dot));
-    }
-    consider(path);
-  }
-  return best;
-}
+std::string nearest_key(std::string_view key) { return nearest_to(key).name(); }
 
 // Walks YAML documents into a Parsed.
 class Reader {
@@ -429,13 +408,16 @@ class Resolver {
     }
   }
 
+  // What stands in a list; the word none is an empty one.
+  std::span<const RawScalar> listed() const {
+    if (raw_->is_list) return raw_->items;
+    if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
+    return {};
+  }
+
   void convert(FaultPlan &member) const {
     member = {};
-    if (!raw_->is_list) {
-      if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
-      return;
-    }
-    for (const RawScalar &item : raw_->items) {
+    for (const RawScalar &item : listed()) {
       try {
         hw::parse_fault(item.text);
       } catch (const hw::FaultSpecError &error) {
@@ -448,11 +430,7 @@ class Resolver {
   // The form only; whether it fits the network is a relation with other keys.
   void convert(Placement &member) const {
     member = {};
-    if (!raw_->is_list) {
-      if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
-      return;
-    }
-    for (const RawScalar &item : raw_->items) {
+    for (const RawScalar &item : listed()) {
       const auto at = item.text.find('@'), colon = item.text.find(':');
       if (at == 0 || at == std::string::npos || colon == std::string::npos || colon < at) bad_value(item);
       member.items.push_back(item.text);
@@ -463,16 +441,12 @@ class Resolver {
     constexpr double kMaxMhz = 10000, kMaxVolts = 5;
     constexpr size_t kMaxPoints = 8;
     member = {};
-    if (!raw_->is_list) {
-      if (raw_->items[0].text != "none") bad_value(raw_->items[0]);
-      return;
-    }
-    for (const RawScalar &item : raw_->items) {
+    for (const RawScalar &item : listed()) {
       const auto number = [&](std::string_view text, const char *name, double least, double most) {
         double value = 0;
         const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
         if (end.ec != std::errc() || end.ptr != text.data() + text.size() || !(value >= least && value <= most)) {
-          fail(std::string(name) + ": expected a number (" + config::number(least) + " to " + config::number(most) +
+          fail(std::string(name) + ": expected a number (" + number_text(least) + " to " + number_text(most) +
                    "), got '" + std::string(text) + "'",
                &item);
         }
@@ -484,10 +458,10 @@ class Resolver {
       const OperatingPoint point{number(text.substr(0, at), "mhz", 1, kMaxMhz),
                                  number(text.substr(at + 1), "volts", 0, kMaxVolts)};
       if (!member.items.empty() && point.mhz <= member.items.back().mhz) {
-        fail("mhz: expected more than " + config::number(member.items.back().mhz) + " of the point before", &item);
+        fail("mhz: expected more than " + number_text(member.items.back().mhz) + " of the point before", &item);
       }
       if (!member.items.empty() && point.volts < member.items.back().volts) {
-        fail("volts: expected at least " + config::number(member.items.back().volts) + " of the point before", &item);
+        fail("volts: expected at least " + number_text(member.items.back().volts) + " of the point before", &item);
       }
       member.items.push_back(point);
     }
@@ -558,9 +532,9 @@ void check_relations(const Chip &chip, const Parsed &parsed) {
               std::to_string(chip.power.points.items.size()));
   if (chip.thermal.model) {
     require(chip.thermal.throttle_c > chip.thermal.ambient_c, {"thermal.throttle_c", "thermal.ambient_c"},
-            "expected more than thermal.ambient_c, " + number(chip.thermal.ambient_c));
+            "expected more than thermal.ambient_c, " + number_text(chip.thermal.ambient_c));
     require(chip.thermal.trip_c > chip.thermal.throttle_c, {"thermal.trip_c", "thermal.throttle_c"},
-            "expected more than thermal.throttle_c, " + number(chip.thermal.throttle_c));
+            "expected more than thermal.throttle_c, " + number_text(chip.thermal.throttle_c));
   }
   const uint64_t spm_bytes = uint64_t{chip.spm.kib} * 1024;
   require(spm_bytes % chip.spm.banks == 0, {"spm.banks", "spm.kib"},
@@ -616,7 +590,7 @@ struct Format {
     }
     return std::to_string(value);
   }
-  std::string operator()(double value) const { return number(value); }
+  std::string operator()(double value) const { return number_text(value); }
   std::string operator()(bool value) const { return value ? "true" : "false"; }
   std::string operator()(const std::string &value) const {
     return json || info->type == KeyType::string_ ? json_string(value) : value;
@@ -632,7 +606,7 @@ struct Format {
     if (points.items.empty()) return json ? "\"none\"" : "none";
     std::string out = "[";
     for (const OperatingPoint &point : points.items) {
-      out += (out.size() > 1 ? ", " : "") + json_string(number(point.mhz) + "@" + number(point.volts));
+      out += (out.size() > 1 ? ", " : "") + json_string(number_text(point.mhz) + "@" + number_text(point.volts));
     }
     return out + "]";
   }
@@ -720,8 +694,8 @@ void check_voltages(const Chip &chip, const Parsed &parsed, const EnergyTable &t
     if (volts >= least && volts <= most) continue;
     const RawValue &given = parsed.values().at("power.points");
     throw ConfigError(given.file, given.items[i].line, given.items[i].column, "power.points",
-                      "volts: expected " + number(least) + " to " + number(most) + " of energy table " + table.node +
-                          ", got " + number(volts));
+                      "volts: expected " + number_text(least) + " to " + number_text(most) + " of energy table " + table.node +
+                          ", got " + number_text(volts));
   }
 }
 

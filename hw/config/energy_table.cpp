@@ -40,12 +40,6 @@ std::string nearest_quantity(const std::string &name) {
   return std::min_element(kQuantities.begin(), kQuantities.end(), nearer)->name;
 }
 
-std::string text_of(double value) {
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, value);
-  return {text, end.ptr};
-}
-
 // Reads one file. `above` are the files that have it as their base.
 class TableReader {
  public:
@@ -111,7 +105,7 @@ class TableReader {
   }
 
   double number(const YAML::Node &node, const std::string &key, double max) const {
-    const std::string expected = "expected a number (0 to " + text_of(max) + ")";
+    const std::string expected = "expected a number (0 to " + number_text(max) + ")";
     if (!node.IsScalar()) fail_at(node, file_, key, expected);
     const std::string &given = node.Scalar();
     double value = 0;
@@ -164,7 +158,7 @@ class TableReader {
       result.least = number(range[0], key + ".range", max);
       result.most = number(range[1], key + ".range", max);
       if (result.least > result.value || result.value > result.most) {
-        fail_at(range, file_, key + ".range", "expected a range with the value " + text_of(result.value) + " in it");
+        fail_at(range, file_, key + ".range", "expected a range with the value " + number_text(result.value) + " in it");
       }
     }
     if (result.grade == 'C') {
@@ -229,7 +223,7 @@ void TableReader::multiply(EnergyTable &table, Factor kind, const EnergyValue &b
   for (size_t i = 0; i < kQuantities.size(); ++i) {
     if (kQuantities[i].scales != kind) continue;
     EnergyValue &value = table.values[i];
-    value.formula = text_of(value.value) + " * " + text_of(by.value) + " (" + by.formula + ")" +
+    value.formula = number_text(value.value) + " * " + number_text(by.value) + " (" + by.formula + ")" +
                     (value.formula.empty() ? "" : "; base: " + value.formula);
     value.value *= by.value;
     value.least *= by.least;

@@ -9,18 +9,12 @@
 
 namespace fs = std::filesystem;
 using cx::tb::Folder;
+using cx::tb::json_of;
 using cx::tb::Result;
 using cx::tb::run_cx;
 using nlohmann::json;
 
 namespace {
-
-json json_of(const std::string &arguments, int status = 0) {
-  const Result result = run_cx(arguments + " --json");
-  INFO(result.text);
-  REQUIRE(result.status == status);
-  return json::parse(result.text);
-}
 
 /// SCALE-Sim v3's own rule for folds that follow each other, checked against its runs in the data set.
 uint64_t scale_sim_cycles(const std::string &dataflow, uint64_t rows, uint64_t cols, uint64_t m, uint64_t n,

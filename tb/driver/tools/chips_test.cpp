@@ -11,18 +11,11 @@
 #include "tb/driver/tools/cx_process.hpp"
 
 using cx::tb::Folder;
-using cx::tb::Result;
+using cx::tb::json_of;
 using cx::tb::run_cx;
 using nlohmann::json;
 
 namespace {
-
-json json_of(const std::string &arguments) {
-  const Result result = run_cx(arguments + " --json");
-  INFO(arguments << "\n" << result.text);
-  REQUIRE(result.status == 0);
-  return json::parse(result.text);
-}
 
 bool has_generator() {
   if (std::system("/usr/bin/python3 -c 'import numpy, onnx' 2>/dev/null") == 0) return true;

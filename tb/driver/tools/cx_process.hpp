@@ -7,6 +7,7 @@
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "tb/driver/tools/temporary_folder.hpp"
@@ -27,6 +28,14 @@ inline Result run_cx(const std::string &arguments) {
   const int code = pclose(pipe);
   result.status = WIFEXITED(code) ? WEXITSTATUS(code) : -1;
   return result;
+}
+
+/// What a command with --json prints; it has to end with this exit status.
+inline nlohmann::json json_of(const std::string &arguments, int status = 0) {
+  const Result result = run_cx(arguments + " --json");
+  INFO(arguments << "\n" << result.text);
+  REQUIRE(result.status == status);
+  return nlohmann::json::parse(result.text);
 }
 
 }  // namespace cx::tb

@@ -15,18 +15,12 @@
 
 namespace fs = std::filesystem;
 using cx::tb::Folder;
+using cx::tb::json_of;
 using cx::tb::Result;
 using cx::tb::run_cx;
 using nlohmann::json;
 
 namespace {
-
-json json_of(const std::string &arguments) {
-  const Result result = run_cx(arguments + " --json");
-  INFO(result.text);
-  REQUIRE(result.status == 0);
-  return json::parse(result.text);
-}
 
 void write(const std::string &path, const std::string &text) { std::ofstream(path) << text; }
 

@@ -89,6 +89,20 @@ std::size_t stored_points(const std::string &folder) {
   return got == 1 ? count : 0;
 }
 
+/// Processes that work on a share of the points of an output folder.
+std::vector<pid_t> workers_of(const std::string &folder) {
+  std::vector<pid_t> workers;
+  for (const auto &entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string words = text_of((entry.path() / "cmdline").string());
+    if (words.find("--worker") != std::string::npos && words.find(folder) != std::string::npos) {
+      workers.push_back(static_cast<pid_t>(std::stol(name)));
+    }
+  }
+  return workers;
+}
+
 bool has_command(const std::string &name) { return std::system(("command -v " + name + " >/dev/null").c_str()) == 0; }
 
 }  // namespace
@@ -222,4 +236,19 @@ TEST_CASE("a Slurm job array gives the same rows, also when its coordinator is k
   kill(pid, SIGKILL);
   wait_for(pid);
   CHECK(local == rows_of(folder, "killed", "--executor slurm --points-per-job 12"));
+  // A worker with its points: what it had begun is tried again, what it had not is given out again.
+  const pid_t coordinator = start_cx(
+      {"sweep", folder / "s.yaml", "--output", folder / "worker", "--executor", "slurm", "--points-per-job", "12"});
+  std::size_t killed = 0;
+  for (int i = 0; i < 3000 && killed == 0 && kill(coordinator, 0) == 0; ++i) {
+    for (const pid_t worker : workers_of(folder / "worker")) {
+      if (worker != coordinator && kill(worker, SIGKILL) == 0) ++killed;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  CHECK(killed > 0);
+  const int status = wait_for(coordinator);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(local == text_of(folder / "worker/points.csv"));
 }

@@ -9,18 +9,12 @@
 
 namespace fs = std::filesystem;
 using cx::tb::Folder;
+using cx::tb::json_of;
 using cx::tb::Result;
 using cx::tb::run_cx;
 using nlohmann::json;
 
 namespace {
-
-json json_of(const std::string &arguments) {
-  const Result result = run_cx(arguments + " --json");
-  INFO(result.text);
-  REQUIRE(result.status == 0);
-  return json::parse(result.text);
-}
 
 /// What must be the same: everything simulated but energy, which does not know of gated zeros.
 json timing_of(const json &report) {
