@@ -1,5 +1,4 @@
 #include "driver/tools/plot.hpp"
-#include "driver/tools/xml_text.hpp"
 
 #include <fmt/core.h>
 
@@ -8,6 +7,7 @@
 #include <cmath>
 
 #include "driver/include/cx/error.hpp"
+#include "driver/tools/xml_text.hpp"
 
 namespace cx::tools {
 namespace {

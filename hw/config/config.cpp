@@ -694,8 +694,8 @@ void check_voltages(const Chip &chip, const Parsed &parsed, const EnergyTable &t
     if (volts >= least && volts <= most) continue;
     const RawValue &given = parsed.values().at("power.points");
     throw ConfigError(given.file, given.items[i].line, given.items[i].column, "power.points",
-                      "volts: expected " + number_text(least) + " to " + number_text(most) + " of energy table " + table.node +
-                          ", got " + number_text(volts));
+                      "volts: expected " + number_text(least) + " to " + number_text(most) + " of energy table " +
+                          table.node + ", got " + number_text(volts));
   }
 }
 

@@ -158,7 +158,8 @@ class TableReader {
       result.least = number(range[0], key + ".range", max);
       result.most = number(range[1], key + ".range", max);
       if (result.least > result.value || result.value > result.most) {
-        fail_at(range, file_, key + ".range", "expected a range with the value " + number_text(result.value) + " in it");
+        fail_at(range, file_, key + ".range",
+                "expected a range with the value " + number_text(result.value) + " in it");
       }
     }
     if (result.grade == 'C') {
