@@ -12,6 +12,7 @@ PACKAGES=(
   nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libstb-dev zlib1g-dev libzip-dev liblzma-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
   libunicorn-dev gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf
   chromium fonts-liberation
+  sqlite3 slurm-wlm munge openmpi-bin
   clang-format clang-tidy gcovr pciutils
 )
 

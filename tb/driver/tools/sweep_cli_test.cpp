@@ -220,11 +220,7 @@ TEST_CASE("ranks of mpirun give the same rows") {
   CHECK(rows_of(folder, "local") == rows_of(folder, "mpi", "--executor mpi --jobs 2"));
 }
 
-TEST_CASE("a Slurm job array gives the same rows, also when its coordinator is killed") {
-  if (!has_command("sbatch") || std::system("timeout 5 sinfo >/dev/null 2>&1") != 0) {
-    WARN("no Slurm that answers (scripts/slurm-local.sh): skipped");
-    return;
-  }
+TEST_CASE("a Slurm job array gives the same rows, also when its coordinator or a worker is killed", "[slurm]") {
   const Folder folder;
   write_sweep(folder);
   const std::string local = rows_of(folder, "local");
