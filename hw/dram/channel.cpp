@@ -16,6 +16,7 @@ DramTiming checked(const DramTiming &timing, const DramGeometry &geometry, const
   check(timing);
   check(geometry);
   check(scheduling);
+  check_refresh(timing, geometry, scheduling);
   return timing;
 }
 
@@ -165,12 +166,34 @@ DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry,
       activate_floor_(geometry.ranks, 0),
       reads_(scheduling.read_window),
       writes_(scheduling.write_window),
-      next_refresh_(timing.refi == 0 ? kNever : timing.refi) {
+      refreshes_(scheduling.refresh == DramRefresh::per_bank ? geometry.bank_refreshes() : 1) {
   if (!std::has_single_bit(pattern_.size())) throw std::invalid_argument("dram: the pattern is no power of two");
   for (const std::uint32_t bank : pattern_) {
     if (bank >= banks_.size()) throw std::invalid_argument("dram: the pattern names a bank that does not exist");
   }
   turn_ = turn_of_groups(pattern_, bank_shift_, group_shift_);
+  if (scheduling.refresh == DramRefresh::per_bank) {
+    refresh_interval_ = timing.refi_pb;
+    refresh_period_ = refresh_interval_ * refreshes_.size();
+    refresh_time_ = timing.rfc_pb;
+    refresh_close_ = timing.rp;
+  } else {
+    refresh_period_ = timing.refi;
+    refresh_time_ = timing.rfc;
+    refresh_close_ = timing.rp_all;
+  }
+  const std::uint32_t own_groups = geometry.bank_groups / geometry.refresh_groups;
+  for (std::uint32_t bank = 0; bank < banks_.size(); ++bank) {
+    std::uint32_t &refresh = banks_[bank].refresh;
+    if (refreshes_.size() > 1) {
+      refresh = group_of(bank) % own_groups * geometry.banks + bank % geometry.banks;
+    }
+    refreshes_[refresh].banks.push_back(bank);
+  }
+  const bool off = scheduling.refresh == DramRefresh::none || refresh_period_ == 0;
+  for (std::size_t i = 0; i < refreshes_.size(); ++i) {
+    refreshes_[i].next = off ? kNever : refreshes_.size() == 1 ? refresh_period_ : (i + 1) * refresh_interval_;
+  }
   for (auto &last : group_last_) last.assign(geometry.ranks * geometry.bank_groups, 0);
   for (auto &last : rank_last_) last.assign(geometry.ranks, 0);
 }
@@ -452,40 +475,55 @@ void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t g
   note(direction, group, slot.at);
 }
 
-void DramChannel::one_refresh() {
-  Ticks closed = next_refresh_;
+void DramChannel::one_refresh(Refresh &refresh) {
+  Ticks closed = refresh.next;
   bool open = false;
-  for (const Bank &bank : banks_) {
-    if (bank.now.row < 0) continue;
+  for (const std::uint32_t index : refresh.banks) {
+    const Row &row = banks_[index].now;
+    if (row.row < 0) continue;
     open = true;
-    closed = std::max(closed, bank.now.close_ready);
+    closed = std::max(closed, row.close_ready);
   }
-  Ticks start = closed + (open ? timing_.rp_all : 0);
-  for (const Bank &bank : banks_) {
-    start = std::max(start, bank.now.row < 0 ? bank.now.open_ready : bank.now.activated + timing_.rc);
+  Ticks start = closed + (open ? refresh_close_ : 0);
+  for (const std::uint32_t index : refresh.banks) {
+    const Row &row = banks_[index].now;
+    start = std::max(start, row.row < 0 ? row.open_ready : row.activated + timing_.rc);
   }
-  refreshed_ = start + timing_.rfc;
-  for (Bank &bank : banks_) {
+  refresh.ended = start + refresh_time_;
+  for (const std::uint32_t index : refresh.banks) {
+    Bank &bank = banks_[index];
     bank.before = bank.now;
     bank.now.row = -1;
-    bank.now.open_ready = refreshed_;
+    bank.now.open_ready = refresh.ended;
   }
-  last_refresh_ = next_refresh_;
-  closed_by_ = closed;
-  next_refresh_ += timing_.refi;
-  ++counts_.refreshes;
+  refresh.last = refresh.next;
+  refresh.closed_by = closed;
+  refresh.next += refresh_period_;
+  if (refresh_interval_ == 0) ++counts_.refreshes;
 }
 
-void DramChannel::refresh_up_to(Ticks time) {
-  while (next_refresh_ <= time) {
-    one_refresh();
+void DramChannel::refresh_up_to(Refresh &refresh, Ticks time) {
+  while (refresh.next <= time) {
+    one_refresh(refresh);
     // Those of a long idle time change nothing but their number.
-    if (next_refresh_ <= time && refreshed_ <= next_refresh_) {
-      const Ticks idle = (time - next_refresh_) / timing_.refi;
-      next_refresh_ += idle * timing_.refi;
-      counts_.refreshes += idle;
+    if (refresh.next <= time && refresh.ended <= refresh.next) {
+      const Ticks idle = (time - refresh.next) / refresh_period_;
+      refresh.next += idle * refresh_period_;
+      if (refresh_interval_ == 0) counts_.refreshes += idle;
     }
   }
+}
+
+// Refreshes of single banks are known by their time alone, whether or not their banks are used.
+void DramChannel::count_refreshes(Ticks time) {
+  if (refresh_interval_ > 0) counts_.refreshes = std::max<std::uint64_t>(counts_.refreshes, time / refresh_interval_);
+}
+
+// No bank is opened for `rrefd` behind a refresh of another; the refresh counts from when it is due.
+Ticks DramChannel::behind_refreshes(Ticks activate) const {
+  if (refresh_interval_ == 0 || activate < refresh_interval_) return activate;
+  const Ticks since = activate % refresh_interval_;
+  return since < timing_.rrefd ? activate + timing_.rrefd - since : activate;
 }
 
 // Places a burst if its first command comes before `end` and its row can be closed by `closed_by`.
@@ -506,10 +544,12 @@ bool DramChannel::try_place(Direction direction, Ticks earliest, std::uint32_t b
   const Ticks ready = closed
                           ? std::max(earliest, state.open_ready)
                           : std::max(std::max(earliest, state.close_ready) + timing_.rp, state.activated + timing_.rc);
-  const Slot activate = find_activate(ready, group);
+  Slot activate = find_activate(ready, group);
+  for (Ticks later; (later = behind_refreshes(activate.at)) != activate.at;) activate = find_activate(later, group);
   if (activate.at >= end || activate.at + timing_.ras > closed_by) return false;
   if (activate.at > ready) reason = DramLoss::activate;
-  if (closed && activate.at == ready && ready == refreshed_ && ready > earliest) reason = DramLoss::refresh;
+  if (closed && activate.at == ready && ready == refreshes_[banks_[bank_index].refresh].ended && ready > earliest)
+    reason = DramLoss::refresh;
   const Ticks cas_ready = activate.at + (direction == reading ? timing_.rcd_rd : timing_.rcd_wr);
   const Slot slot = find_cas(direction, cas_ready, group, reason);
   if (closed_by != kNever && slot.at + held(direction) > closed_by) return false;
@@ -527,18 +567,20 @@ bool DramChannel::try_place(Direction direction, Ticks earliest, std::uint32_t b
 DramChannel::Placed DramChannel::place(Direction direction, Ticks earliest, std::uint32_t bank_index,
                                        std::uint32_t row) {
   Bank &bank = banks_[bank_index];
+  Refresh &refresh = refreshes_[bank.refresh];
   Placed placed;
   // No burst goes before those that are forgotten.
-  if (earliest < last_refresh_ && cas_floor_ < closed_by_ &&
-      try_place(direction, earliest, bank_index, row, bank.before, last_refresh_, closed_by_, false, placed)) {
+  if (earliest < refresh.last && cas_floor_ < refresh.closed_by &&
+      try_place(direction, earliest, bank_index, row, bank.before, refresh.last, refresh.closed_by, false, placed)) {
     return placed;
   }
   bool refreshed = false;
-  while (!try_place(direction, earliest, bank_index, row, bank.now, next_refresh_, kNever, refreshed, placed)) {
-    one_refresh();
-    refresh_up_to(earliest);
+  while (!try_place(direction, earliest, bank_index, row, bank.now, refresh.next, kNever, refreshed, placed)) {
+    one_refresh(refresh);
+    refresh_up_to(refresh, earliest);
     refreshed = true;
   }
+  count_refreshes(placed.cas);
   return placed;
 }
 
@@ -581,11 +623,16 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const auto banks = static_cast<std::uint32_t>(pattern_.size());
   const Ticks step = ccd_s_[direction];
   const Ticks last = cas_.back().at;
-  if (earliest > last || (earliest < last_refresh_ && cas_floor_ < closed_by_) || last >= next_refresh_) return 0;
+  if (earliest > last) return 0;
   if (cas_.back().direction != direction) return 0;
   Ticks soonest = kNever;
+  Ticks refreshed = kNever;  // the first bank that is
   for (std::uint32_t k = 0; k < banks; ++k) {
-    const Row &state = banks_[bank_of(strip, i + k)].now;
+    const Bank &bank = banks_[bank_of(strip, i + k)];
+    const Row &state = bank.now;
+    const Refresh &refresh = refreshes_[bank.refresh];
+    if ((earliest < refresh.last && cas_floor_ < refresh.closed_by) || last >= refresh.next) return 0;
+    refreshed = std::min(refreshed, refresh.next);
     if (state.row != strip.row || state.cas_ready[direction] > last + step) return 0;
     soonest = std::min(soonest, state.cas_ready[direction]);
   }
@@ -599,7 +646,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   for (std::uint32_t r = 0; r < rank_last_[direction].size(); ++r) {
     if (r != rank && rank_last_[direction][r] + other_rank_ > last + step + 1) return 0;
   }
-  Ticks end = next_refresh_ - 1;
+  Ticks end = refreshed - 1;
   if (until != kNever) end = std::min(end, until - 1 - std::min<Ticks>(until - 1, timing_.burst) + step);
   if (end <= last) return 0;
   const Ticks count = std::min<Ticks>((end - last) / step, limit);
@@ -634,6 +681,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   counts_.busy += count * timing_.burst;
   counts_[DramLoss::bank_group] += static_cast<std::int64_t>(count * (step - timing_.burst));
   bus_end_ = at(count - 1) + timing_.burst;
+  count_refreshes(at(count - 1));
   return static_cast<std::uint32_t>(count);
 }
 

@@ -89,7 +89,16 @@ class DramChannel {
   };
   struct Bank {
     Row now;
-    Row before;  // as it was when the last refresh closed it
+    Row before;                 // as it was when the last refresh closed it
+    std::uint32_t refresh = 0;  // of refreshes_
+  };
+  // Banks that are refreshed together: all, or those of one refresh of single banks.
+  struct Refresh {
+    std::vector<std::uint32_t> banks;
+    Ticks next = 0;       // when the next is due
+    Ticks last = 0;       // when the last was due
+    Ticks closed_by = 0;  // when the last closed the banks
+    Ticks ended = 0;
   };
   struct Command {
     Ticks at = 0;
@@ -180,8 +189,10 @@ class DramChannel {
   void mark_activates(Ring &ring, std::uint32_t from, std::uint32_t to) const;
   void skip_plain(Direction direction, std::uint32_t group, Slot &slot) const;
   void put_activate(const Slot &slot, std::uint32_t group);
-  void refresh_up_to(Ticks time);
-  void one_refresh();
+  void refresh_up_to(Refresh &refresh, Ticks time);
+  void one_refresh(Refresh &refresh);
+  Ticks behind_refreshes(Ticks activate) const;
+  void count_refreshes(Ticks time);
   bool fits_between(Direction direction, const DramStrip &strip, std::uint32_t i, Ticks earliest) const;
   std::uint32_t run(Direction direction, const DramStrip &strip, std::uint32_t i, std::uint32_t limit, Ticks earliest,
                     Ticks until);
@@ -215,10 +226,11 @@ class DramChannel {
   Ticks bus_end_ = 0;  // end of the last burst, counted as if data came with the command
   Releases reads_;
   Releases writes_;
-  Ticks next_refresh_;
-  Ticks last_refresh_ = 0;  // when it was due
-  Ticks closed_by_ = 0;     // when it closed the banks
-  Ticks refreshed_ = 0;     // when it ended
+  std::vector<Refresh> refreshes_;
+  Ticks refresh_period_ = 0;    // of the same banks
+  Ticks refresh_interval_ = 0;  // of single banks: from one to the next; 0: all banks at once
+  Ticks refresh_time_ = 0;
+  Ticks refresh_close_ = 0;  // from the closing of the banks to the refresh
   std::deque<Pending> pending_;
   std::uint32_t pending_bursts_ = 0;
   bool write_mode_ = false;

@@ -19,6 +19,7 @@ void refuse_without_preset(const config::Chip &chip) {
   same(d.controller_ns, plain.controller_ns, "controller_ns");
   same(d.page, plain.page, "page");
   same(d.ecc, plain.ecc, "ecc");
+  same(d.refresh, plain.refresh, "refresh");
   same(d.read_window, plain.read_window, "read_window");
   same(d.write_window, plain.write_window, "write_window");
   same(d.write_high, plain.write_high, "write_high");
@@ -33,6 +34,7 @@ void refuse_without_preset(const config::Chip &chip) {
   CX_SAME(geometry, row_bytes);
   CX_SAME(geometry, bus_bits);
   CX_SAME(geometry, burst_length);
+  CX_SAME(geometry, refresh_groups);
   CX_SAME(timing, tick_ps);
   CX_SAME(timing, burst);
   CX_SAME(timing, cl);
@@ -58,6 +60,9 @@ void refuse_without_preset(const config::Chip &chip) {
   CX_SAME(timing, cs);
   CX_SAME(timing, rfc);
   CX_SAME(timing, refi);
+  CX_SAME(timing, rfc_pb);
+  CX_SAME(timing, refi_pb);
+  CX_SAME(timing, rrefd);
 #undef CX_SAME
 }
 
@@ -112,12 +117,16 @@ std::optional<DramModelParams> dram_model(const config::Chip &chip) {
   take(model.timing.cs, t.cs);
   take(model.timing.rfc, t.rfc);
   take(model.timing.refi, t.refi);
+  take(model.timing.rfc_pb, t.rfc_pb);
+  take(model.timing.refi_pb, t.refi_pb);
+  take(model.timing.rrefd, t.rrefd);
   model.geometry.channels = chip.dram.channels;
   take(model.geometry.pseudo_channels, g.pseudo_channels);
   take(model.geometry.ranks, g.ranks);
   take(model.geometry.bank_groups, g.bank_groups);
   take(model.geometry.banks, g.banks);
   take(model.geometry.row_bytes, g.row_bytes);
+  take(model.geometry.refresh_groups, g.refresh_groups);
   model.geometry.burst_bytes = bus_bits * burst_length / 8;
   model.scheduling.read_window = chip.dram.read_window;
   model.scheduling.write_window = chip.dram.write_window;
@@ -127,9 +136,14 @@ std::optional<DramModelParams> dram_model(const config::Chip &chip) {
   model.scheduling.ecc = chip.dram.ecc == "inline" ? DramEcc::inline_row
                          : chip.dram.ecc == "none" ? DramEcc::off
                                                    : DramEcc::sideband;
+  model.scheduling.refresh = chip.dram.refresh == "all_bank"   ? DramRefresh::all_bank
+                             : chip.dram.refresh == "per_bank" ? DramRefresh::per_bank
+                             : chip.dram.refresh == "none"     ? DramRefresh::none
+                                                               : preset->refresh;
   check(model.timing);
   check(model.geometry);
   check(model.scheduling);
+  check_refresh(model.timing, model.geometry, model.scheduling);
   model.mapping = chip.dram.mapping == "preset" ? std::string(preset->mapping) : chip.dram.mapping;
   model.hash = chip.dram.hash == "preset" ? std::string(preset->hash) : chip.dram.hash == "none" ? "" : chip.dram.hash;
   try {

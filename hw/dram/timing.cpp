@@ -48,7 +48,8 @@ constexpr std::array kPresets = {
                64,
                8,
                "ro ra ba co ch co:2 bg",
-               "bg ba ch ra"},
+               "bg ba ch ra",
+               DramRefresh::all_bank},
     DramPreset{"ddr5_4800",
                "JEDEC JESD79-5B, DDR5-4800B (40-39-39), 16 Gb x8, two 32-bit channels of a DIMM",
                {.tick_ps = 416,
@@ -75,18 +76,23 @@ constexpr std::array kPresets = {
                 .rtw = 14,
                 .cs = 2,
                 .rfc = 710,
-                .refi = 9375},
+                .refi = 9375,
+                .rfc_pb = 313,
+                .refi_pb = 1171,
+                .rrefd = 73},
                {.channels = 2,
                 .pseudo_channels = 1,
                 .ranks = 1,
                 .bank_groups = 8,
                 .banks = 4,
                 .row_bytes = 4096,
-                .burst_bytes = 64},
+                .burst_bytes = 64,
+                .refresh_groups = 8},
                32,
                16,
                "ro ra ba co ch co:1 bg",
-               "bg ba ch ra"},
+               "bg ba ch ra",
+               DramRefresh::all_bank},
     DramPreset{"lpddr4_4266",
                "JEDEC JESD209-4C, LPDDR4-4266, 8 Gb a channel, 16-bit channel, no bank groups",
                {.tick_ps = 469,
@@ -113,7 +119,10 @@ constexpr std::array kPresets = {
                 .rtw = 36,
                 .cs = 4,
                 .rfc = 598,
-                .refi = 8325},
+                .refi = 8325,
+                .rfc_pb = 299,
+                .refi_pb = 1040,
+                .rrefd = 16},
                {.channels = 4,
                 .pseudo_channels = 1,
                 .ranks = 1,
@@ -124,7 +133,8 @@ constexpr std::array kPresets = {
                16,
                16,
                "ro ra ba co ch co:5",
-               "ba ch ra"},
+               "ba ch ra",
+               DramRefresh::per_bank},
     DramPreset{"lpddr5_6400",
                "JEDEC JESD209-5B, LPDDR5-6400, 16 Gb, 16-bit channel, bank-group mode, CK 800 MHz, WCK always on",
                {.tick_ps = 1250,
@@ -151,18 +161,23 @@ constexpr std::array kPresets = {
                 .rtw = 12,
                 .cs = 2,
                 .rfc = 224,
-                .refi = 3125},
+                .refi = 3125,
+                .rfc_pb = 112,
+                .refi_pb = 390,
+                .rrefd = 6},
                {.channels = 4,
                 .pseudo_channels = 1,
                 .ranks = 1,
                 .bank_groups = 4,
                 .banks = 4,
                 .row_bytes = 2048,
-                .burst_bytes = 32},
+                .burst_bytes = 32,
+                .refresh_groups = 2},
                16,
                16,
                "ro ra ba co ch co:3 bg",
-               "bg ba ch ra"},
+               "bg ba ch ra",
+               DramRefresh::per_bank},
     DramPreset{
         "hbm2e_3200",
         "JEDEC JESD235D at 3.2 GT/s, 8 Gb a channel; times that it leaves to the maker as of HBM2 at 2.4 GT/s, in ns",
@@ -190,7 +205,10 @@ constexpr std::array kPresets = {
          .rtw = 19,
          .cs = 2,
          .rfc = 560,
-         .refi = 6240},
+         .refi = 6240,
+         .rfc_pb = 256,
+         .refi_pb = 390,
+         .rrefd = 13},
         {.channels = 8,
          .pseudo_channels = 2,
          .ranks = 1,
@@ -201,7 +219,8 @@ constexpr std::array kPresets = {
         64,
         4,
         "ro ra ba co ch pc co:1 bg",
-        "bg ba ch pc ra"},
+        "bg ba ch pc ra",
+        DramRefresh::per_bank},
     DramPreset{"hbm3_6400",
                "JEDEC JESD238 at 6.4 GT/s, 8 Gb a channel, 8-high stack",
                {.tick_ps = 625,
@@ -228,7 +247,10 @@ constexpr std::array kPresets = {
                 .rtw = 20,
                 .cs = 1,
                 .rfc = 560,
-                .refi = 6240},
+                .refi = 6240,
+                .rfc_pb = 320,
+                .refi_pb = 390,
+                .rrefd = 13},
                {.channels = 16,
                 .pseudo_channels = 2,
                 .ranks = 1,
@@ -239,7 +261,8 @@ constexpr std::array kPresets = {
                32,
                8,
                "ro ra ba co ch pc co:1 bg",
-               "bg ba ch pc ra"},
+               "bg ba ch pc ra",
+               DramRefresh::per_bank},
 };
 
 void require(bool condition, const char *key, const char *message) {
@@ -287,6 +310,9 @@ void check(const DramTiming &t) {
   require(t.rtw >= t.burst, "timing.rtw", "must not be below timing.burst");
   require(t.refi == 0 || t.refi > Ticks{t.rfc} + t.rp_all + t.rc + t.wr + t.cwl + t.burst, "timing.rfc",
           "a refresh and the closing of rows before it must be shorter than timing.refi");
+  require((t.rfc_pb == 0) == (t.refi_pb == 0), t.rfc_pb == 0 ? "timing.rfc_pb" : "timing.refi_pb",
+          "is needed for refreshes of single banks, as the other of timing.rfc_pb and timing.refi_pb is given");
+  require(t.rrefd <= t.refi_pb, "timing.rrefd", "must not be above timing.refi_pb");
 }
 
 void check(const DramGeometry &g) {
@@ -299,6 +325,8 @@ void check(const DramGeometry &g) {
           "bus and burst length must make a power of two of bytes up to 1024");
   require(power_up_to(g.row_bytes, 1u << 20) && g.row_bytes >= g.burst_bytes, "geometry.row_bytes",
           "must be a power of two, at least a burst and at most 1 MiB");
+  require(power_up_to(g.refresh_groups, g.bank_groups), "geometry.refresh_groups",
+          "must be a power of two up to geometry.bank_groups");
 }
 
 void check(const DramScheduling &s) {
@@ -306,6 +334,13 @@ void check(const DramScheduling &s) {
   require(s.write_window >= 1 && s.write_window <= 1024, "write_window", "must be 1 to 1024");
   require(s.write_high >= 1 && s.write_high <= s.write_window, "write_high", "must be 1 to dram.write_window");
   require(s.write_low < s.write_high, "write_low", "must be below dram.write_high");
+}
+
+void check_refresh(const DramTiming &t, const DramGeometry &g, const DramScheduling &s) {
+  if (s.refresh != DramRefresh::per_bank) return;
+  require(t.rfc_pb > 0, "refresh", "the part has no refresh of single banks: timing.rfc_pb and timing.refi_pb are 0");
+  require(Ticks{t.refi_pb} * g.bank_refreshes() > Ticks{t.rfc_pb} + t.rp + t.rc + t.wr + t.cwl + t.burst,
+          "timing.rfc_pb", "a bank's refresh and its closing before must be shorter than the time until its next");
 }
 
 }  // namespace cx::hw

@@ -39,7 +39,10 @@ struct DramTiming {
   std::uint32_t rtw = 0;       // read to write command
   std::uint32_t cs = 0;        // idle data bus between bursts of two ranks
   std::uint32_t rfc = 0;       // refresh of all banks
-  std::uint32_t refi = 0;      // refresh to refresh; 0: none
+  std::uint32_t refi = 0;      // refresh to refresh of all banks; 0: none
+  std::uint32_t rfc_pb = 0;    // refresh of single banks (tRFCpb, tRFCsb); 0: the part has none
+  std::uint32_t refi_pb = 0;   // refresh to refresh of single banks (tREFIpb): each takes the next banks
+  std::uint32_t rrefd = 0;     // refresh of single banks to ACT of another bank (tRREFD, tpbR2act, tREFSBRD)
 
   friend bool operator==(const DramTiming &, const DramTiming &) = default;
 };
@@ -53,15 +56,19 @@ struct DramGeometry {
   std::uint32_t banks = 1;            // of a bank group
   std::uint32_t row_bytes = 0;        // of a bank of a pseudo channel
   std::uint32_t burst_bytes = 0;      // data bus bits / 8 * burst length
+  std::uint32_t refresh_groups = 1;   // bank groups of which a refresh of single banks takes one bank each
 
   std::uint32_t all_channels() const { return channels * pseudo_channels; }
   std::uint32_t all_banks() const { return ranks * bank_groups * banks; }  // of a pseudo channel
+  // Refreshes of single banks until each bank had one; all ranks have theirs at once.
+  std::uint32_t bank_refreshes() const { return bank_groups / refresh_groups * banks; }
 
   friend bool operator==(const DramGeometry &, const DramGeometry &) = default;
 };
 
 enum class DramPage : std::uint8_t { open, closed };
 enum class DramEcc : std::uint8_t { sideband, inline_row, off };
+enum class DramRefresh : std::uint8_t { all_bank, per_bank, none };
 
 struct DramScheduling {
   std::uint32_t read_window = 32;   // reads that wait for their first command at once
@@ -70,6 +77,7 @@ struct DramScheduling {
   std::uint32_t write_low = 6;      // until no more than these are left
   DramPage page = DramPage::open;
   DramEcc ecc = DramEcc::sideband;
+  DramRefresh refresh = DramRefresh::all_bank;
 
   friend bool operator==(const DramScheduling &, const DramScheduling &) = default;
 };
@@ -83,6 +91,7 @@ struct DramPreset {
   std::uint32_t burst_length;
   std::string_view mapping;  // see AddressMapping
   std::string_view hash;
+  DramRefresh refresh;  // as systems with this part do it
 };
 
 std::span<const DramPreset> dram_presets();
@@ -107,6 +116,8 @@ class DramParamError : public std::invalid_argument {
 void check(const DramTiming &timing);
 void check(const DramGeometry &geometry);
 void check(const DramScheduling &scheduling);
+// Whether the part has the refresh that is asked for; parts that are consistent by themselves.
+void check_refresh(const DramTiming &timing, const DramGeometry &geometry, const DramScheduling &scheduling);
 
 }  // namespace cx::hw
 

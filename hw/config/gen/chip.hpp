@@ -84,6 +84,7 @@ struct Chip {
     double controller_ns = 30;  // Of a preset: from the NoC through controller and PHY to the part, and back. [ns]
     std::string page = "open";  // Of a preset: whether a row stays open after a request.
     std::string ecc = "sideband";  // Of a preset: where the code is. sideband: pins of its own. inline: bursts in the rows of the data. none: takes no time either; faults of memory are found all the same.
+    std::string refresh = "preset";  // Of a preset: how rows are refreshed. all_bank: all banks of a rank at once, every timing.refi. per_bank: geometry.refresh_groups banks every timing.refi_pb, in turn, while the others work. none: not at all. preset: as systems with the part do it, per_bank for LPDDR, else all_bank.
     uint32_t read_window = 32;  // Of a preset: reads that a channel's controller chooses from.
     uint32_t write_window = 32;  // Of a preset: writes that a channel's controller accepts before it carries them out.
     uint32_t write_high = 26;  // Of a preset: so many waiting writes go before reads.
@@ -98,6 +99,7 @@ struct Chip {
       uint32_t row_bytes = 0;  // Row of a bank, all parts of a channel together. [bytes]
       uint32_t bus_bits = 0;  // Data bus of a (pseudo) channel. [bits]
       uint32_t burst_length = 0;  // Transfers of a burst; timing.burst follows unless it is given.
+      uint32_t refresh_groups = 0;  // Bank groups of which a refresh of single banks takes one bank each: 1 a bank alone, 2 the pairs of LPDDR5, all of them the same-bank refresh of DDR5.
       bool operator==(const GeometrySection &) const = default;
     } geometry;
     struct TimingSection {
@@ -126,6 +128,9 @@ struct Chip {
       uint32_t cs = 0;  // Idle bus between ranks. [ticks]
       uint32_t rfc = 0;  // Refresh of all banks. [ticks]
       uint32_t refi = 0;  // Refresh to refresh. [ticks]
+      uint32_t rfc_pb = 0;  // Refresh of single banks (tRFCpb, tRFCsb). [ticks]
+      uint32_t refi_pb = 0;  // Refresh to refresh of single banks (tREFIpb). [ticks]
+      uint32_t rrefd = 0;  // Refresh of single banks to ACT of another bank (tRREFD, tpbR2act, tREFSBRD). [ticks]
       bool operator==(const TimingSection &) const = default;
     } timing;
     bool operator==(const DramSection &) const = default;
@@ -264,110 +269,115 @@ void visit(ChipType &chip, F &&f) {
   f(16u, chip.dram.controller_ns);
   f(17u, chip.dram.page);
   f(18u, chip.dram.ecc);
-  f(19u, chip.dram.read_window);
-  f(20u, chip.dram.write_window);
-  f(21u, chip.dram.write_high);
-  f(22u, chip.dram.write_low);
-  f(23u, chip.dram.mapping);
-  f(24u, chip.dram.hash);
-  f(25u, chip.dram.geometry.pseudo_channels);
-  f(26u, chip.dram.geometry.ranks);
-  f(27u, chip.dram.geometry.bank_groups);
-  f(28u, chip.dram.geometry.banks);
-  f(29u, chip.dram.geometry.row_bytes);
-  f(30u, chip.dram.geometry.bus_bits);
-  f(31u, chip.dram.geometry.burst_length);
-  f(32u, chip.dram.timing.tick_ps);
-  f(33u, chip.dram.timing.burst);
-  f(34u, chip.dram.timing.cl);
-  f(35u, chip.dram.timing.cwl);
-  f(36u, chip.dram.timing.rcd_rd);
-  f(37u, chip.dram.timing.rcd_wr);
-  f(38u, chip.dram.timing.rp);
-  f(39u, chip.dram.timing.rp_all);
-  f(40u, chip.dram.timing.ras);
-  f(41u, chip.dram.timing.rc);
-  f(42u, chip.dram.timing.rtp);
-  f(43u, chip.dram.timing.wr);
-  f(44u, chip.dram.timing.ccd_s);
-  f(45u, chip.dram.timing.ccd_l);
-  f(46u, chip.dram.timing.ccd_s_wr);
-  f(47u, chip.dram.timing.ccd_l_wr);
-  f(48u, chip.dram.timing.rrd_s);
-  f(49u, chip.dram.timing.rrd_l);
-  f(50u, chip.dram.timing.faw);
-  f(51u, chip.dram.timing.wtr_s);
-  f(52u, chip.dram.timing.wtr_l);
-  f(53u, chip.dram.timing.rtw);
-  f(54u, chip.dram.timing.cs);
-  f(55u, chip.dram.timing.rfc);
-  f(56u, chip.dram.timing.refi);
-  f(57u, chip.noc.topology);
-  f(58u, chip.noc.bytes_per_cycle);
-  f(59u, chip.noc.hop_cycles);
-  f(60u, chip.noc.columns);
-  f(61u, chip.noc.rows);
-  f(62u, chip.noc.clock_mhz);
-  f(63u, chip.noc.router_cycles);
-  f(64u, chip.noc.link_cycles);
-  f(65u, chip.noc.vcs);
-  f(66u, chip.noc.vc_buffer_flits);
-  f(67u, chip.noc.packet_bytes);
-  f(68u, chip.noc.placement);
-  f(69u, chip.dma.setup_cycles);
-  f(70u, chip.dma.bytes_per_cycle);
-  f(71u, chip.dma.element_cycles);
-  f(72u, chip.sdma.channels);
-  f(73u, chip.dmmu.tiles);
-  f(74u, chip.dmmu.tile.rows);
-  f(75u, chip.dmmu.tile.cols);
-  f(76u, chip.dmmu.tile.acc_rows);
-  f(77u, chip.dmmu.tile.pack);
-  f(78u, chip.dmmu.tile.stages);
-  f(79u, chip.dmmu.rtl_tiles);
-  f(80u, chip.dmmu.dataflow);
-  f(81u, chip.dmmu.overlap_folds);
-  f(82u, chip.dmmu.formats);
-  f(83u, chip.sca.tiles);
-  f(84u, chip.sca.tile.rows);
-  f(85u, chip.sca.tile.cols);
-  f(86u, chip.sca.tile.acc_rows);
-  f(87u, chip.sca.tile.depth);
-  f(88u, chip.sca.tile.window);
-  f(89u, chip.sca.tile.queue);
-  f(90u, chip.sca.rtl_tiles);
-  f(91u, chip.array.shared);
-  f(92u, chip.array.sca_tiles);
-  f(93u, chip.array.switch_cycles);
-  f(94u, chip.vpu.lanes);
-  f(95u, chip.vpu.startup_cycles);
-  f(96u, chip.vpu.special_cycles);
-  f(97u, chip.pcie.gen);
-  f(98u, chip.pcie.width);
-  f(99u, chip.pcie.mps);
-  f(100u, chip.pcie.mrrs);
-  f(101u, chip.pcie.tags);
-  f(102u, chip.pcie.rcb);
-  f(103u, chip.pcie.latency_ns);
-  f(104u, chip.pcie.vendor_id);
-  f(105u, chip.pcie.device_id);
-  f(106u, chip.faults.door);
-  f(107u, chip.faults.seed);
-  f(108u, chip.faults.plan);
-  f(109u, chip.energy.table);
-  f(110u, chip.energy.dram);
-  f(111u, chip.energy.hop_mm);
-  f(112u, chip.power.points);
-  f(113u, chip.power.point);
-  f(114u, chip.thermal.model);
-  f(115u, chip.thermal.ambient_c);
-  f(116u, chip.thermal.r_junction_c_per_w);
-  f(117u, chip.thermal.c_junction_j_per_c);
-  f(118u, chip.thermal.r_sink_c_per_w);
-  f(119u, chip.thermal.c_sink_j_per_c);
-  f(120u, chip.thermal.window_us);
-  f(121u, chip.thermal.throttle_c);
-  f(122u, chip.thermal.trip_c);
+  f(19u, chip.dram.refresh);
+  f(20u, chip.dram.read_window);
+  f(21u, chip.dram.write_window);
+  f(22u, chip.dram.write_high);
+  f(23u, chip.dram.write_low);
+  f(24u, chip.dram.mapping);
+  f(25u, chip.dram.hash);
+  f(26u, chip.dram.geometry.pseudo_channels);
+  f(27u, chip.dram.geometry.ranks);
+  f(28u, chip.dram.geometry.bank_groups);
+  f(29u, chip.dram.geometry.banks);
+  f(30u, chip.dram.geometry.row_bytes);
+  f(31u, chip.dram.geometry.bus_bits);
+  f(32u, chip.dram.geometry.burst_length);
+  f(33u, chip.dram.geometry.refresh_groups);
+  f(34u, chip.dram.timing.tick_ps);
+  f(35u, chip.dram.timing.burst);
+  f(36u, chip.dram.timing.cl);
+  f(37u, chip.dram.timing.cwl);
+  f(38u, chip.dram.timing.rcd_rd);
+  f(39u, chip.dram.timing.rcd_wr);
+  f(40u, chip.dram.timing.rp);
+  f(41u, chip.dram.timing.rp_all);
+  f(42u, chip.dram.timing.ras);
+  f(43u, chip.dram.timing.rc);
+  f(44u, chip.dram.timing.rtp);
+  f(45u, chip.dram.timing.wr);
+  f(46u, chip.dram.timing.ccd_s);
+  f(47u, chip.dram.timing.ccd_l);
+  f(48u, chip.dram.timing.ccd_s_wr);
+  f(49u, chip.dram.timing.ccd_l_wr);
+  f(50u, chip.dram.timing.rrd_s);
+  f(51u, chip.dram.timing.rrd_l);
+  f(52u, chip.dram.timing.faw);
+  f(53u, chip.dram.timing.wtr_s);
+  f(54u, chip.dram.timing.wtr_l);
+  f(55u, chip.dram.timing.rtw);
+  f(56u, chip.dram.timing.cs);
+  f(57u, chip.dram.timing.rfc);
+  f(58u, chip.dram.timing.refi);
+  f(59u, chip.dram.timing.rfc_pb);
+  f(60u, chip.dram.timing.refi_pb);
+  f(61u, chip.dram.timing.rrefd);
+  f(62u, chip.noc.topology);
+  f(63u, chip.noc.bytes_per_cycle);
+  f(64u, chip.noc.hop_cycles);
+  f(65u, chip.noc.columns);
+  f(66u, chip.noc.rows);
+  f(67u, chip.noc.clock_mhz);
+  f(68u, chip.noc.router_cycles);
+  f(69u, chip.noc.link_cycles);
+  f(70u, chip.noc.vcs);
+  f(71u, chip.noc.vc_buffer_flits);
+  f(72u, chip.noc.packet_bytes);
+  f(73u, chip.noc.placement);
+  f(74u, chip.dma.setup_cycles);
+  f(75u, chip.dma.bytes_per_cycle);
+  f(76u, chip.dma.element_cycles);
+  f(77u, chip.sdma.channels);
+  f(78u, chip.dmmu.tiles);
+  f(79u, chip.dmmu.tile.rows);
+  f(80u, chip.dmmu.tile.cols);
+  f(81u, chip.dmmu.tile.acc_rows);
+  f(82u, chip.dmmu.tile.pack);
+  f(83u, chip.dmmu.tile.stages);
+  f(84u, chip.dmmu.rtl_tiles);
+  f(85u, chip.dmmu.dataflow);
+  f(86u, chip.dmmu.overlap_folds);
+  f(87u, chip.dmmu.formats);
+  f(88u, chip.sca.tiles);
+  f(89u, chip.sca.tile.rows);
+  f(90u, chip.sca.tile.cols);
+  f(91u, chip.sca.tile.acc_rows);
+  f(92u, chip.sca.tile.depth);
+  f(93u, chip.sca.tile.window);
+  f(94u, chip.sca.tile.queue);
+  f(95u, chip.sca.rtl_tiles);
+  f(96u, chip.array.shared);
+  f(97u, chip.array.sca_tiles);
+  f(98u, chip.array.switch_cycles);
+  f(99u, chip.vpu.lanes);
+  f(100u, chip.vpu.startup_cycles);
+  f(101u, chip.vpu.special_cycles);
+  f(102u, chip.pcie.gen);
+  f(103u, chip.pcie.width);
+  f(104u, chip.pcie.mps);
+  f(105u, chip.pcie.mrrs);
+  f(106u, chip.pcie.tags);
+  f(107u, chip.pcie.rcb);
+  f(108u, chip.pcie.latency_ns);
+  f(109u, chip.pcie.vendor_id);
+  f(110u, chip.pcie.device_id);
+  f(111u, chip.faults.door);
+  f(112u, chip.faults.seed);
+  f(113u, chip.faults.plan);
+  f(114u, chip.energy.table);
+  f(115u, chip.energy.dram);
+  f(116u, chip.energy.hop_mm);
+  f(117u, chip.power.points);
+  f(118u, chip.power.point);
+  f(119u, chip.thermal.model);
+  f(120u, chip.thermal.ambient_c);
+  f(121u, chip.thermal.r_junction_c_per_w);
+  f(122u, chip.thermal.c_junction_j_per_c);
+  f(123u, chip.thermal.r_sink_c_per_w);
+  f(124u, chip.thermal.c_sink_j_per_c);
+  f(125u, chip.thermal.window_us);
+  f(126u, chip.thermal.throttle_c);
+  f(127u, chip.thermal.trip_c);
 }
 
 }  // namespace cx::config

@@ -415,6 +415,11 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
                                                                {"dram.geometry.row_bytes", "8192"},
                                                                {"dram.geometry.bus_bits", "64"},
                                                                {"dram.geometry.burst_length", "8"},
+                                                               {"dram.geometry.refresh_groups", "2"},
+                                                               {"dram.refresh", "none"},
+                                                               {"dram.timing.rfc_pb", "300"},
+                                                               {"dram.timing.refi_pb", "1000"},
+                                                               {"dram.timing.rrefd", "5"},
                                                                {"dram.timing.burst", "4"},
                                                                {"dram.timing.rc", "80"},
                                                                {"dram.timing.ras", "53"},
@@ -434,6 +439,12 @@ TEST_CASE("the architecture hash changes with program keys and with nothing else
     if (std::string(info.key) == "spm.banks") parsed.set("spm.banks=16");
     if (std::string(info.key) == "spm.kib") parsed.set("spm.kib=4096");
     if (std::string(info.key) == "dram.mib") parsed.set("dram.mib=512");
+    if (std::string(info.key).ends_with("fc_pb") || std::string(info.key) == "dram.timing.rrefd") {
+      parsed.set("dram.timing.refi_pb=1000");
+    }
+    if (std::string(info.key) == "dram.timing.refi_pb" || std::string(info.key) == "dram.timing.rrefd") {
+      parsed.set("dram.timing.rfc_pb=300");
+    }
     if (std::string(info.key) == "dram.channels") parsed.set("dram.channels=8");
     INFO(info.key);
     const Chip chip = resolve(parsed);
@@ -507,6 +518,18 @@ TEST_CASE("a part of DRAM gives its peak and latency, and its keys are checked t
   relation("timing: {rtw: 1}", "dram.timing.rtw", "below timing.burst");
   relation("timing: {rfc: 3100}", "dram.timing.rfc", "shorter than timing.refi");
   relation("timing: {refi: 200}", "dram.timing.rfc", "shorter than timing.refi");
+  relation("timing: {rrefd: 391}", "dram.timing.rrefd", "must not be above timing.refi_pb");
+  relation("timing: {rfc_pb: 3100}", "dram.timing.rfc_pb", "shorter than the time until its next");
+  relation("timing: {refi_pb: 16}", "dram.timing.rfc_pb", "shorter than the time until its next");
+  relation("geometry: {refresh_groups: 3}", "dram.geometry.refresh_groups", "power of two up to");
+  relation("geometry: {refresh_groups: 8}", "dram.geometry.refresh_groups", "power of two up to");
+  const auto of_ddr4 = [&](const std::string &lines) {
+    return error_in(kName + "dram:\n  preset: ddr4_3200\n" + lines);
+  };
+  CHECK(of_ddr4("  refresh: per_bank\n").key() == "dram.refresh");
+  CHECK(says(of_ddr4("  refresh: per_bank\n"), "has no refresh of single banks"));
+  CHECK(of_ddr4("  timing: {rfc_pb: 100}\n").key() == "dram.timing.refi_pb");
+  CHECK(of_ddr4("  timing: {refi_pb: 1000}\n").key() == "dram.timing.rfc_pb");
   CHECK(error_in(kName + "dram: {preset: lpddr5_6400, channels: 3, mib: 768, interleave_bytes: 1024}\n").key() ==
         "dram.channels");
   for (const KeyInfo &info : kSchema) {

@@ -156,6 +156,75 @@ TEST_CASE("a channel loses about tRFC in tREFI to refreshes, also while idle") {
   }
 }
 
+// The banks' refreshes as the standards state them: of bank b of groups g, g + own groups, ... every refi_pb in turn.
+TEST_CASE("a refresh of single banks stops its own banks only") {
+  unsigned parts = 0;
+  for (const DramPreset &preset : dram_presets()) {
+    const DramTiming &t = preset.timing;
+    if (t.rfc_pb == 0) continue;
+    ++parts;
+    const DramGeometry g = one_channel(preset);
+    DramScheduling scheduling;
+    scheduling.refresh = DramRefresh::per_bank;
+    const std::uint32_t own_groups = g.bank_groups / g.refresh_groups;
+    for (std::uint32_t number = 0; number < g.bank_refreshes(); ++number) {
+      const Ticks due = Ticks{t.refi_pb} * (2 * g.bank_refreshes() + number + 1);
+      for (std::uint32_t bank = 0; bank < g.all_banks(); ++bank) {
+        INFO(preset.name << " refresh " << number << " bank " << bank);
+        const bool own = bank / g.banks % own_groups == number / g.banks && bank % g.banks == number % g.banks;
+        DramChannel channel(t, g, scheduling, {0});
+        const Ticks first = cas_of(t, channel.read(due + 1, {0, bank, 0, 1}));
+        // Another bank is opened rrefd after the refresh has begun.
+        CHECK(first == (own ? due + t.rfc_pb : std::max<Ticks>(due + 1, due + t.rrefd)) + t.rcd_rd);
+        CHECK(channel.counts().refreshes == first / t.refi_pb);
+        // Rows that are open before are closed for it, and those of the others stay open.
+        DramChannel open(t, g, scheduling, {0});
+        open.read(due - 200, {0, bank, 0, 1});
+        CHECK(cas_of(t, open.read(due + t.rrefd, {0, bank, 0, 1})) ==
+              (own ? due + t.rp + t.rfc_pb + t.rcd_rd : due + t.rrefd));
+      }
+    }
+  }
+  CHECK(parts == 5);
+}
+
+TEST_CASE("refreshes of single banks cost a stream no more than if it waited for each") {
+  for (const DramPreset &preset : dram_presets()) {
+    const DramTiming &t = preset.timing;
+    if (t.rfc_pb == 0) continue;
+    INFO(preset.name);
+    const AddressMapping mapping(preset.mapping, preset.hash, preset.geometry);
+    const auto reached = [&](DramRefresh refresh) {
+      DramScheduling scheduling;
+      scheduling.refresh = refresh;
+      DramChannel channel(t, one_channel(preset), scheduling, mapping.pattern());
+      std::vector<AddressMapping::Part> parts;
+      std::uint64_t bursts = 0;
+      Ticks end = 0;
+      for (std::uint64_t at = 0; bursts < 1u << 17; at += 4096) {
+        mapping.parts(at, 4096, 4096, parts);
+        for (const auto &part : parts) {
+          if (part.channel != 0) continue;
+          end = std::max(end, channel.read(0, part.strip).done);
+          bursts += part.strip.bursts;
+        }
+      }
+      CHECK((channel.counts().refreshes > 0) == (refresh != DramRefresh::none));
+      return static_cast<double>(bursts * t.burst) / static_cast<double>(end);
+    };
+    const double none = reached(DramRefresh::none);
+    const double all = reached(DramRefresh::all_bank);
+    const double single = reached(DramRefresh::per_bank);
+    INFO("none " << none << ", all banks " << all << ", single " << single);
+    CHECK(none > 0.98);
+    CHECK(all < none);
+    CHECK(single < none);
+    CHECK(single > 1 - static_cast<double>(t.rfc_pb + t.rp + t.rcd_rd) / t.refi_pb);
+    // Two bank groups are left at work, and the window holds what waits for the others.
+    if (preset.name == "lpddr5_6400") CHECK(single > all);
+  }
+}
+
 TEST_CASE("what arrives during a refresh waits for its end") {
   const DramTiming t = preset_of("ddr5_4800").timing;
   DramChannel channel(t, one_channel(preset_of("ddr5_4800")), {}, {0});
@@ -168,11 +237,12 @@ TEST_CASE("whole strips take exactly as long as their bursts one by one") {
   std::mt19937 random(seed);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
   for (const DramPreset &preset : dram_presets()) {
-    for (unsigned trial = 0; trial < 12; ++trial) {
+    for (unsigned trial = 0; trial < 24; ++trial) {
       INFO(preset.name << " trial " << trial);
       DramGeometry g = one_channel(preset);
       if (trial % 3 == 2) g.ranks = 2;
       DramScheduling scheduling;
+      if (trial % 2 == 1 && preset.timing.rfc_pb > 0) scheduling.refresh = DramRefresh::per_bank;
       scheduling.read_window = 1 + below(64);
       scheduling.write_window = 4 + below(60);
       scheduling.write_high = 2 + below(scheduling.write_window - 2);
@@ -186,7 +256,7 @@ TEST_CASE("whole strips take exactly as long as their bursts one by one") {
       DramChannel single(preset.timing, g, scheduling, pattern);
       Ticks now = 0;
       const std::uint32_t write_percent = below(3) * 40;
-      const std::uint32_t longest = trial % 2 == 0 ? 20 : 600;
+      const std::uint32_t longest = trial % 4 < 2 ? 20 : 600;
       for (unsigned i = 0; i < 300; ++i) {
         if (below(3) == 0) now += below(4) == 0 ? below(3 * preset.timing.refi) : below(300);
         const DramStrip strip{below(4), below(g.all_banks()), below(8), 1 + below(longest)};
@@ -430,6 +500,13 @@ TEST_CASE("every preset is consistent, and every field is checked") {
   CX_REFUSED("timing.wtr_l", t.wtr_l = t.wtr_s - 1);
   CX_REFUSED("timing.rtw", t.rtw = t.burst - 1);
   CX_REFUSED("timing.rfc", t.rfc = t.refi);
+  CX_REFUSED("timing.rfc_pb", t.refi_pb = 1000);
+  CX_REFUSED("timing.refi_pb", t.rfc_pb = 100);
+  CX_REFUSED("timing.rrefd", t.rrefd = 1);
+  CX_REFUSED("timing.rfc_pb", t.rfc_pb = t.refi_pb = 40; s.refresh = DramRefresh::per_bank;
+             g.banks = g.bank_groups = 1);
+  CX_REFUSED("refresh", s.refresh = DramRefresh::per_bank);
+  CX_REFUSED("geometry.refresh_groups", g.refresh_groups = 2 * g.bank_groups);
   CX_REFUSED("channels", g.channels = 3);
   CX_REFUSED("geometry.pseudo_channels", g.pseudo_channels = 3);
   CX_REFUSED("geometry.ranks", g.ranks = 0);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <map>
 #include <string>
 
 #include "hw/dram/configured.hpp"
@@ -11,10 +12,11 @@ using namespace cx::hw;
 
 namespace {
 
-DramParams with_part(const std::string &preset, unsigned channels) {
+DramParams with_part(const std::string &preset, unsigned channels, const std::string &refresh) {
   cx::config::Chip chip;
   chip.dram.preset = preset;
   chip.dram.channels = channels;
+  chip.dram.refresh = refresh;
   DramParams params;
   params.bytes = std::uint64_t{256} << 20;
   params.part = dram_model(chip);
@@ -25,7 +27,7 @@ DramParams with_part(const std::string &preset, unsigned channels) {
 
 TEST_CASE("a memory with the timing of a part") {
   const Clock clock(1000);
-  Dram dram("dram", clock, with_part("lpddr5_6400", 8));
+  Dram dram("dram", clock, with_part("lpddr5_6400", 8, "all_bank"));
   const auto &part = *dram.params().part;
   const DramTiming &t = part.timing;
   CHECK(dram.params().burst_bytes == 32);
@@ -88,6 +90,27 @@ TEST_CASE("a memory with the timing of a part") {
     const AddressMapping mapping(part.mapping, part.hash, part.geometry);
     for (std::uint64_t at = 0; at < 1 << 20; at += 999) CHECK(dram.channel_of(at) == mapping.place(at).channel);
   }
+}
+
+TEST_CASE("the refresh of a memory is the configured one") {
+  const Clock clock(1000);
+  std::map<std::string, double> gbps;
+  for (const std::string refresh : {"preset", "per_bank", "all_bank", "none"}) {
+    Dram dram(("dram_" + refresh).c_str(), clock, with_part("lpddr5_6400", 8, refresh));
+    const DramTiming &t = dram.params().part->timing;
+    const std::uint64_t bytes = std::uint64_t{8} << 20;
+    Cycles end = 0;
+    for (std::uint64_t at = 0; at < bytes; at += 4096) end = std::max(end, dram.reserve(0, at, 4096, false));
+    gbps[refresh] = static_cast<double>(bytes) / static_cast<double>(end);
+    const std::uint64_t every = refresh == "all_bank" ? t.refi : t.refi_pb;
+    const double due =
+        refresh == "none" ? 0 : 8 * static_cast<double>(end * 1000 / t.tick_ps) / static_cast<double>(every);
+    INFO(refresh << ' ' << gbps[refresh]);
+    CHECK(static_cast<double>(dram.activity().refreshes) == Approx(due).margin(8));
+  }
+  CHECK(gbps["preset"] == gbps["per_bank"]);
+  CHECK(gbps["all_bank"] < gbps["per_bank"]);
+  CHECK(gbps["per_bank"] < gbps["none"]);
 }
 
 TEST_CASE("without a part there is no activity of rows") {
