@@ -59,7 +59,7 @@ std::optional<TileProduct> measure_tile(Device &device) {
   product.layer.m = std::min(target.tile_rows, target.tile_acc_rows);
   product.layer.n = target.tile_cols;
   product.layer.k = target.tile_rows;
-  Executable executable(device, layer_program(product.layer, target));
+  Executable executable(device, layer_program(product.layer, target, Operands::at_hand));
   executable.run({});
   const Counters &counters = executable.report().counters;
   product.cycles = counters.engines[2].busy_cycles;

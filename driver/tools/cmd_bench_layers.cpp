@@ -27,7 +27,7 @@ using Json = nlohmann::ordered_json;
 struct LayersOptions {
   ChipOptions chip;
   std::vector<std::string> files, arrays = {"32x32", "128x128"}, dataflows = {"ws", "os"};
-  std::string reference;
+  std::string reference, dram;
   bool timing_only = false, json = false;
 };
 
@@ -109,16 +109,16 @@ struct LayerCycles {
   uint64_t compute = 0;  ///< number of the last cycle in which the array was filled or multiplied
   uint64_t tile = 0;     ///< from the first command until the last drain is complete
   uint64_t folds = 0;
+  uint64_t launch = 0;                         ///< of the whole launch
+  uint64_t read_bytes = 0, written_bytes = 0;  ///< of DRAM
 };
 
-/// One tile whose operands are always at hand: only the array's own time counts.
-std::vector<LayerCycles> run_layers(const LayersOptions &options, const std::vector<Layer> &layers, const Array &array,
-                                    const std::string &dataflow, bool overlap) {
-  int64_t deepest = 4 * int64_t{array.rows}, longest = 1;
-  for (const Layer &layer : layers) {
-    deepest = std::max(deepest, layer.m);
-    longest = std::max(longest, layer.k);
-  }
+/// The chip whose tile runs the layers. Whatever is not the tile or the DRAM is wide enough not to count, unless --set
+/// says otherwise.
+ChipOptions chip_of(const LayersOptions &options, const std::vector<Layer> &layers, const Array &array,
+                    const std::string &dataflow, bool overlap) {
+  int64_t deepest = 4 * int64_t{array.rows};
+  for (const Layer &layer : layers) deepest = std::max(deepest, layer.m);
   ChipOptions chip = options.chip;
   chip.sets = {"spm.bytes_per_cycle=65536",
                "spm.latency_cycles=0",
@@ -126,22 +126,69 @@ std::vector<LayerCycles> run_layers(const LayersOptions &options, const std::vec
                "spm.kib=4096",
                "sca.tiles=0",
                fmt::format("dmmu.tile.acc_rows={}", std::min<int64_t>(deepest, 32768))};
+  if (!options.dram.empty()) {
+    chip.sets.insert(chip.sets.end(), {"spm.kib=16384", "dram.mib=4096", "noc.bytes_per_cycle=4096",
+                                       "dma.bytes_per_cycle=4096", "dram.preset=" + options.dram});
+  }
   chip.sets.insert(chip.sets.end(), options.chip.sets.begin(), options.chip.sets.end());
   chip.sets.insert(chip.sets.end(), {"dmmu.tiles=1", fmt::format("dmmu.tile.rows={}", array.rows),
                                      fmt::format("dmmu.tile.cols={}", array.cols), "dmmu.dataflow=" + dataflow,
                                      fmt::format("dmmu.overlap_folds={}", overlap)});
-  const std::unique_ptr<Device> device = chip.open();
+  return chip;
+}
+
+std::vector<LayerCycles> run_layers(const LayersOptions &options, Device &device, const std::vector<Layer> &layers,
+                                    Operands operands) {
   std::vector<LayerCycles> result;
   for (const Layer &layer : layers) {
     // No launch of a layer takes longer than this watchdog allows.
-    Executable executable(*device, layer_program(layer, device->target()),
+    Executable executable(device, layer_program(layer, device.target(), operands),
                           {.timeout_kcycles = 1u << 30, .timing_only = options.timing_only});
     executable.run({});
-    const Counters &counters = executable.report().counters;
-    result.push_back(
-        {last_cycle(counters.array_cycles), counters.engines[2].busy_cycles, folds_of(layer, device->target())});
+    const RunReport &report = executable.report();
+    const Counters &counters = report.counters;
+    result.push_back({last_cycle(counters.array_cycles), counters.engines[2].busy_cycles,
+                      folds_of(layer, device.target()), report.launch_cycles, counters.dram_read,
+                      counters.dram_written});
   }
   return result;
+}
+
+/// A layer whose operands come from DRAM beside the same with data at hand: what it waits for them.
+struct MemoryTime {
+  uint64_t cycles = 0, stalls = 0;
+  uint64_t read_bytes = 0, written_bytes = 0;
+};
+
+MemoryTime memory_time(const LayerCycles &at_hand, const LayerCycles &in_memory) {
+  const uint64_t stalls = in_memory.launch - std::min(in_memory.launch, at_hand.launch);
+  // Of the tile's own time and the wait: a launch has the firmware's besides.
+  return {at_hand.tile + stalls, stalls, in_memory.read_bytes - std::min(in_memory.read_bytes, at_hand.read_bytes),
+          in_memory.written_bytes - std::min(in_memory.written_bytes, at_hand.written_bytes)};
+}
+
+void print_memory(const LayersOptions &options, const std::vector<Layer> &layers,
+                  const std::vector<LayerCycles> &at_hand, const std::vector<LayerCycles> &in_memory,
+                  const Target &target) {
+  fmt::print("  operands and results in {}, peak {:.1f} GB/s\n", options.dram, target.dram_mbps / 1000.0);
+  fmt::print("  {:<18}{:>14}{:>14}{:>9}{:>14}{:>14}{:>9}\n", "layer", "cycles", "stalls", "", "bytes read", "written",
+             "GB/s");
+  MemoryTime all;
+  const auto line = [&](const std::string &name, const MemoryTime &time) {
+    const double seconds = static_cast<double>(time.cycles) / (1e3 * target.clock_khz);
+    fmt::print("  {:<18}{:>14}{:>14}{:>8.1f}%{:>14}{:>14}{:>9.1f}\n", name, grouped(time.cycles), grouped(time.stalls),
+               100.0 * static_cast<double>(time.stalls) / static_cast<double>(std::max<uint64_t>(time.cycles, 1)),
+               grouped(time.read_bytes), grouped(time.written_bytes),
+               static_cast<double>(time.read_bytes + time.written_bytes) / std::max(seconds, 1e-12) / 1e9);
+  };
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const MemoryTime time = memory_time(at_hand[i], in_memory[i]);
+    line(layers[i].name, time);
+    all = {all.cycles + time.cycles, all.stalls + time.stalls, all.read_bytes + time.read_bytes,
+           all.written_bytes + time.written_bytes};
+  }
+  line("all", all);
+  fmt::print("\n");
 }
 
 double gain(uint64_t serial, uint64_t overlapped) {
@@ -165,11 +212,16 @@ int bench_layers(const LayersOptions &options) {
     for (const std::string &dataflow : options.dataflows) {
       progress(fmt::format("bench layers: {} {}", name, dataflow));
       const auto begin = std::chrono::steady_clock::now();
-      const std::vector<LayerCycles> serial = run_layers(options, layers, array, dataflow, false);
-      const std::vector<LayerCycles> overlapped = run_layers(options, layers, array, dataflow, true);
+      const auto device = chip_of(options, layers, array, dataflow, true).open();
+      const std::vector<LayerCycles> serial =
+          run_layers(options, *chip_of(options, layers, array, dataflow, false).open(), layers, Operands::at_hand);
+      const std::vector<LayerCycles> overlapped = run_layers(options, *device, layers, Operands::at_hand);
+      std::vector<LayerCycles> with_memory;
+      if (!options.dram.empty()) with_memory = run_layers(options, *device, layers, Operands::in_memory);
       const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       Json rows = Json::array();
       uint64_t totals[5] = {};
+      MemoryTime in_memory;
       if (!options.json) {
         fmt::print("{} array, {} stationary\n", name, dataflow == "ws" ? "weight" : "output");
         fmt::print("  {:<18}{:>9}{:>7}{:>7}{:>8}{:>14}{:>12}{:>14}{:>7}{:>14}{:>14}{:>7}\n", "layer", "M", "N", "K",
@@ -199,6 +251,17 @@ int bench_layers(const LayersOptions &options) {
                         {"tile_cycles", serial[i].tile},
                         {"overlap_tile_cycles", overlapped[i].tile},
                         {"tile_gain", gain(serial[i].tile, overlapped[i].tile)}});
+        if (!with_memory.empty()) {
+          const MemoryTime memory = memory_time(overlapped[i], with_memory[i]);
+          rows.back()["memory"] = {{"cycles", memory.cycles},
+                                   {"stall_cycles", memory.stalls},
+                                   {"read_bytes", memory.read_bytes},
+                                   {"written_bytes", memory.written_bytes}};
+          in_memory.cycles += memory.cycles;
+          in_memory.stalls += memory.stalls;
+          in_memory.read_bytes += memory.read_bytes;
+          in_memory.written_bytes += memory.written_bytes;
+        }
         if (options.json) continue;
         fmt::print("  {:<18}{:>9}{:>7}{:>7}{:>8}{:>14}{:>12}{:>14}{:>7.2f}{:>14}{:>14}{:>7.2f}\n", layer.name, layer.m,
                    layer.n, layer.k, serial[i].folds, grouped(serial[i].compute), expected ? grouped(*expected) : "",
@@ -209,6 +272,7 @@ int bench_layers(const LayersOptions &options) {
         fmt::print("  {:<18}{:>31}{:>14}{:>12}{:>14}{:>7.2f}{:>14}{:>14}{:>7.2f}\n\n", "all", "", grouped(totals[1]),
                    "", grouped(totals[2]), gain(totals[1], totals[2]), grouped(totals[3]), grouped(totals[4]),
                    gain(totals[3], totals[4]));
+        if (!with_memory.empty()) print_memory(options, layers, overlapped, with_memory, device->target());
       }
       results.push_back({{"array", {{"rows", array.rows}, {"cols", array.cols}}},
                          {"dataflow", dataflow},
@@ -219,6 +283,14 @@ int bench_layers(const LayersOptions &options) {
                          {"overlap_tile_cycles", totals[4]},
                          {"wall_s", wall_s},
                          {"layers", std::move(rows)}});
+      if (!with_memory.empty()) {
+        results.back()["memory"] = {{"part", options.dram},
+                                    {"peak_gbps", device->target().dram_mbps / 1000.0},
+                                    {"cycles", in_memory.cycles},
+                                    {"stall_cycles", in_memory.stalls},
+                                    {"read_bytes", in_memory.read_bytes},
+                                    {"written_bytes", in_memory.written_bytes}};
+      }
     }
   }
   if (!reference.path().empty() && compared == 0) {
@@ -234,6 +306,11 @@ int bench_layers(const LayersOptions &options) {
     fmt::print(
         "fold by fold, overlapped: last cycle (from 0) in which weights enter the array or an element multiplies, "
         "without and with dmmu.overlap_folds\ntile: from the first command until the last result is out\n");
+    if (!options.dram.empty()) {
+      fmt::print(
+          "operands and results in DRAM: the tile's overlapped cycles and its stalls, by which a launch is longer than "
+          "with operands at hand\n");
+    }
     if (!reference.path().empty()) {
       fmt::print("{} of {} layers differ from {}\n", differences, compared, reference.path());
     }
@@ -263,6 +340,9 @@ void add_bench_layers(CLI::App &bench, Invocation &invocation) {
       "--reference", options->reference,
       "CSV with dataflow, array, layer, M, N, K and compute_cycles; exit status 1 when a layer's cycles "
       "differ");
+  command->add_option("--dram", options->dram,
+                      "Part whose timing is modelled (dram.preset; none: bandwidth and latency alone): also runs the "
+                      "layers with operands and results in it, folds overlapped, and says what they wait");
   options->chip.add_to(*command, false);
   command->add_flag("--timing-only", options->timing_only, "Same cycles, without moving and multiplying data");
   command->add_flag("--json", options->json, "JSON instead of a table");

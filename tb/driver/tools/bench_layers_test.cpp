@@ -1,6 +1,8 @@
 // cx bench layers, conv and attention as a user runs them. Cycles of layers against figures of SCALE-Sim v3.
+#include <array>
 #include <catch2/catch.hpp>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -83,6 +85,75 @@ TEST_CASE("layers of the data set take the cycles that SCALE-Sim v3 took") {
   const json report = json_of("bench layers " + files + "--reference " + (data / "scalesim_v3_layers.csv").string());
   CHECK(report["reference"]["different"] == 0);
   CHECK(report["reference"]["compared"] == 292);
+}
+
+TEST_CASE("layers with operands in DRAM move what they have to, and wait no less than the bus lets them") {
+  const Folder folder;
+  // 100 points of 144 taps, 32 filters: 64 bytes a row of results, whole bursts. A product of 300 x 64 x 256.
+  std::ofstream(folder / "conv.csv") << "Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num "
+                                        "Filter,Strides\nc,12,12,3,3,16,32,1\ns,9,7,1,1,8,32,2\n";
+  std::ofstream(folder / "product.csv") << "Layer,M,N,K\np,300,64,256\n";
+  const std::string command =
+      "bench layers " + (folder / "conv.csv") + " " + (folder / "product.csv") + " --array 32x32 --dram ";
+  struct Bytes {
+    uint64_t map, weights, results;
+  };
+  // Weights lie in folds of the whole array (weight stationary), or of all K (output stationary).
+  const std::map<std::string, std::array<Bytes, 3>> least = {{"ws",
+                                                              {{{12 * 12 * 16 * 2, 5 * 32 * 32 * 2, 100 * 64},
+                                                                {9 * 7 * 8 * 2, 32 * 32 * 2, 20 * 64},
+                                                                {300 * 256 * 2, 256 * 64 * 2, 300 * 128}}}},
+                                                             {"os",
+                                                              {{{12 * 12 * 16 * 2, 144 * 32 * 2, 100 * 64},
+                                                                {9 * 7 * 8 * 2, 8 * 32 * 2, 20 * 64},
+                                                                {300 * 256 * 2, 256 * 64 * 2, 300 * 128}}}}};
+  // Instructions are fetched too: 32 bytes each, fewer than 8 a fold on the way in and 8 on the way out.
+  const auto instructions = [](const json &layer) { return 32 * (64 + 24 * layer["folds"].get<uint64_t>()); };
+  const json narrow = json_of(command + "lpddr5_6400 --set dram.channels=1");
+  const json wide = json_of(command + "lpddr5_6400 --set dram.channels=8");
+  const json timing_only = json_of(command + "lpddr5_6400 --set dram.channels=8 --timing-only");
+  const json at_hand =
+      json_of("bench layers " + (folder / "conv.csv") + " " + (folder / "product.csv") + " --array 32x32");
+  for (std::size_t r = 0; r < 2; ++r) {
+    const json &result = wide["results"][r];
+    CHECK(result["memory"]["part"] == "lpddr5_6400");
+    CHECK(result["memory"]["peak_gbps"] == Approx(102.4));
+    uint64_t cycles = 0;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const json &layer = result["layers"][i];
+      const Bytes &bytes = least.at(result["dataflow"])[i];
+      INFO(result["dataflow"] << " " << layer);
+      const json &memory = layer["memory"], &slower = narrow["results"][r]["layers"][i]["memory"];
+      const uint64_t read = memory["read_bytes"], written = memory["written_bytes"];
+      CHECK(read >= bytes.map * (i == 1 ? 5 : 9) / 9);  // a stride of 2 leaves rows out
+      CHECK(read >= bytes.weights);
+      CHECK(read <= bytes.map + bytes.weights + instructions(layer));
+      CHECK(written == bytes.results);
+      CHECK(memory["cycles"] == layer["overlap_tile_cycles"].get<uint64_t>() + memory["stall_cycles"].get<uint64_t>());
+      // 25.6 bytes a cycle of 2 ns on one channel.
+      CHECK(slower["cycles"].get<double>() > static_cast<double>(bytes.weights + written) / 25.6);
+      CHECK(memory["stall_cycles"] < slower["stall_cycles"]);
+      CHECK(memory["stall_cycles"] > 0);
+      CHECK(memory == timing_only["results"][r]["layers"][i]["memory"]);
+      json plain = layer;
+      plain.erase("memory");
+      json expected = at_hand["results"][r]["layers"][i];
+      CHECK(plain["overlap_compute_cycles"] == expected["overlap_compute_cycles"]);
+      cycles += memory["cycles"].get<uint64_t>();
+    }
+    CHECK(result["memory"]["cycles"] == cycles);
+  }
+  // A product whose rows the scratchpad does not hold is read for each 32 columns.
+  const json again = json_of("bench layers " + (folder / "product.csv") +
+                             " --array 32x32 --dataflow ws --dram lpddr5_6400 --set spm.kib=128 --set spm.banks=8");
+  const uint64_t read = again["results"][0]["layers"][0]["memory"]["read_bytes"];
+  CHECK(read >= 2 * 300 * 256 * 2 + 256 * 64 * 2);
+  CHECK(read <= 2 * 300 * 256 * 2 + 256 * 64 * 2 + instructions(again["results"][0]["layers"][0]));
+  const std::string small = "bench layers " + (folder / "product.csv") + " --array 32x32 --set spm.banks=4 --dram ";
+  CHECK_THAT(run_cx(small + "lpddr5_6400 --set spm.kib=64").text,
+             Catch::Contains("layer p: two folds take") && Catch::Contains("bytes of scratchpad, there are 65536"));
+  CHECK_THAT(run_cx(command + "sdram").text, Catch::Contains("dram.preset"));
+  CHECK(run_cx(command + "sdram").status == 2);
 }
 
 TEST_CASE("a reference that differs fails, one without the layers is an error") {
