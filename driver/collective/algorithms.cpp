@@ -19,68 +19,15 @@ constexpr uint64_t kLeastChunk = 4096;
 /// An all-to-all inside of a group needs a scratch slot and a message for each pair.
 constexpr uint32_t kMostDirect = 64;
 
-const char *name_of(Algorithm algorithm) {
-  switch (algorithm) {
-    case Algorithm::kRing:
-      return "ring";
-    case Algorithm::kHalving:
-      return "halving";
-    case Algorithm::kDirect:
-      return "direct";
-    case Algorithm::kDoubling:
-      return "doubling";
-    case Algorithm::kTree:
-      return "tree";
-  }
-  return "?";
-}
-
 Groups everyone(uint32_t ranks) {
   Groups groups(1);
   for (uint32_t r = 0; r < ranks; ++r) groups[0].push_back(r);
   return groups;
 }
 
-/// Ranks that differ in one digit: of `size` values, `stride` apart.
-Groups digit(uint32_t ranks, uint32_t stride, uint32_t size) {
-  Groups groups;
-  for (uint32_t base = 0; base < ranks; ++base) {
-    if (base / stride % size != 0) continue;
-    groups.emplace_back();
-    for (uint32_t j = 0; j < size; ++j) groups.back().push_back(base + j * stride);
-  }
-  return groups;
-}
-
 Phase phase(Kind kind, Algorithm algorithm, Groups groups) {
   Phase out{kind, algorithm, std::move(groups)};
   return out;
-}
-
-/// An all-reduce among the members of groups.
-std::vector<Phase> all_reduce(Algorithm algorithm, const Groups &groups) {
-  const bool whole = std::has_single_bit(groups.front().size());
-  std::vector<Phase> phases;
-  const auto folded = [&](Phase middle) {
-    if (!whole) phases.push_back(phase(Kind::kFold, Algorithm::kDirect, groups));
-    phases.push_back(std::move(middle));
-  };
-  switch (algorithm) {
-    case Algorithm::kRing:
-    case Algorithm::kDirect:
-      return {phase(Kind::kReduceScatter, algorithm, groups), phase(Kind::kAllGather, algorithm, groups)};
-    case Algorithm::kTree:
-      return {phase(Kind::kReduce, algorithm, groups), phase(Kind::kBroadcast, algorithm, groups)};
-    case Algorithm::kHalving:
-      folded(phase(Kind::kReduceScatter, algorithm, groups));
-      phases.push_back(phase(Kind::kAllGather, algorithm, groups));
-      break;
-    case Algorithm::kDoubling:
-      folded(phase(Kind::kAllReduce, algorithm, groups));
-      break;
-  }
-  if (!whole) phases.push_back(phase(Kind::kUnfold, Algorithm::kDirect, groups));
-  return phases;
 }
 
 /// Reduce-scatter along each dimension in turn, and gathers back: as many parts as dimensions, each begins with another
@@ -109,7 +56,7 @@ Plan torus(const Cluster &cluster) {
     std::vector<Phase> phases;
     for (std::size_t i = 0; i < dims.size(); ++i) {
       const std::size_t d = (first + i) % dims.size();
-      phases.push_back(phase(Kind::kReduceScatter, Algorithm::kRing, digit(ranks, strides[d], dims[d])));
+      phases.push_back(phase(Kind::kReduceScatter, Algorithm::kRing, digit_groups(ranks, strides[d], dims[d])));
     }
     for (std::size_t i = dims.size(); i-- > 0;) {
       Phase back = phases[i];
@@ -147,8 +94,8 @@ std::vector<Plan> hierarchical(const Cluster &cluster) {
     uint32_t stride = 1;
     for (std::size_t l = 0; l < sizes.size(); ++l) {
       const Algorithm algorithm = choices[l][at[l]];
-      plan.name += fmt::format("{}{} {}", l > 0 ? ", " : "", sizes[l], name_of(algorithm));
-      const Groups groups = digit(ranks, stride, sizes[l]);
+      plan.name += fmt::format("{}{} {}", l > 0 ? ", " : "", sizes[l], to_string(algorithm));
+      const Groups groups = digit_groups(ranks, stride, sizes[l]);
       stride *= sizes[l];
       if (l < top) {
         inwards.push_back(phase(Kind::kReduceScatter, algorithm, groups));
@@ -171,7 +118,7 @@ std::vector<Plan> hierarchical(const Cluster &cluster) {
   uint32_t stride = 1;
   for (std::size_t l = 0; l < sizes.size(); ++l) {
     small.name += fmt::format("{}{} doubling", l > 0 ? ", " : "", sizes[l]);
-    for (Phase &p : all_reduce(Algorithm::kDoubling, digit(ranks, stride, sizes[l]))) {
+    for (Phase &p : all_reduce(Algorithm::kDoubling, digit_groups(ranks, stride, sizes[l]))) {
       small.parts[0].push_back(std::move(p));
     }
     stride *= sizes[l];
@@ -240,6 +187,72 @@ std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const 
 }
 
 }  // namespace
+
+const char *to_string(Phase::Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kRing:
+      return "ring";
+    case Algorithm::kHalving:
+      return "halving";
+    case Algorithm::kDirect:
+      return "direct";
+    case Algorithm::kDoubling:
+      return "doubling";
+    case Algorithm::kTree:
+      return "tree";
+  }
+  return "?";
+}
+
+std::vector<std::vector<uint32_t>> digit_groups(uint32_t ranks, uint32_t stride, uint32_t size) {
+  Groups groups;
+  for (uint32_t base = 0; base < ranks; ++base) {
+    if (base / stride % size != 0) continue;
+    groups.emplace_back();
+    for (uint32_t j = 0; j < size; ++j) groups.back().push_back(base + j * stride);
+  }
+  return groups;
+}
+
+std::vector<Phase> all_reduce(Phase::Algorithm algorithm, const Groups &groups) {
+  const bool whole = std::has_single_bit(groups.front().size());
+  std::vector<Phase> phases;
+  const auto folded = [&](Phase middle) {
+    if (!whole) phases.push_back(phase(Kind::kFold, Algorithm::kDirect, groups));
+    phases.push_back(std::move(middle));
+  };
+  switch (algorithm) {
+    case Algorithm::kRing:
+    case Algorithm::kDirect:
+      return {phase(Kind::kReduceScatter, algorithm, groups), phase(Kind::kAllGather, algorithm, groups)};
+    case Algorithm::kTree:
+      return {phase(Kind::kReduce, algorithm, groups), phase(Kind::kBroadcast, algorithm, groups)};
+    case Algorithm::kHalving:
+      folded(phase(Kind::kReduceScatter, algorithm, groups));
+      phases.push_back(phase(Kind::kAllGather, algorithm, groups));
+      break;
+    case Algorithm::kDoubling:
+      folded(phase(Kind::kAllReduce, algorithm, groups));
+      break;
+  }
+  if (!whole) phases.push_back(phase(Kind::kUnfold, Algorithm::kDirect, groups));
+  return phases;
+}
+
+Phase::Algorithm best_scatter(const Cluster &cluster, const std::vector<std::vector<uint32_t>> &groups, uint64_t count,
+                              ElementType type) {
+  Algorithm best = Algorithm::kRing;
+  double least = 0;
+  for (const Algorithm algorithm : level_choices(static_cast<uint32_t>(groups.front().size()))) {
+    const Plan plan{"", {{phase(Kind::kReduceScatter, algorithm, groups), phase(Kind::kAllGather, algorithm, groups)}}};
+    const double time = estimate(cluster, plan, count, type);
+    if (least == 0 || time < least) {
+      least = time;
+      best = algorithm;
+    }
+  }
+  return best;
+}
 
 std::vector<std::string> algorithms(Operation operation) {
   switch (operation) {

@@ -27,6 +27,17 @@ struct Choice {
 Choice choose(const Cluster &cluster, Operation operation, const std::string &algorithm, uint64_t count,
               ElementType type, uint32_t chunks, uint32_t root = 0);
 
+/// Phases of an all-reduce among the members of groups, for any number of members (halving and doubling fold first).
+std::vector<Phase> all_reduce(Phase::Algorithm algorithm, const std::vector<std::vector<uint32_t>> &groups);
+
+/// Ranks that differ in one digit: of `size` values, `stride` apart. `ranks` is a multiple of stride * size.
+std::vector<std::vector<uint32_t>> digit_groups(uint32_t ranks, uint32_t stride, uint32_t size);
+
+/// The algorithm of a reduce-scatter and a gather back among groups that takes least by estimate, for `count` elements.
+Phase::Algorithm best_scatter(const Cluster &cluster, const std::vector<std::vector<uint32_t>> &groups, uint64_t count,
+                              ElementType type);
+const char *to_string(Phase::Algorithm algorithm);
+
 /// Sizes of the groups that the topology has, from the inside out: cards of a node, nodes of a leaf, ... Their product
 /// is the number of ranks.
 std::vector<uint32_t> levels(const Cluster &cluster);

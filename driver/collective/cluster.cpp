@@ -125,6 +125,8 @@ JobReport Cluster::run(const std::vector<cx_comm_program> &programs, ElementType
   report.network_bytes = raw.network_bytes;
   report.link_wire_bytes.assign(raw.link_wire_bytes, raw.link_wire_bytes + links_.size());
   report.rank_end_s.assign(raw.rank_end_s, raw.rank_end_s + programs.size());
+  report.rank_sent_bytes.assign(raw.rank_sent_bytes, raw.rank_sent_bytes + programs.size());
+  report.rank_received_bytes.assign(raw.rank_received_bytes, raw.rank_received_bytes + programs.size());
   return report;
 }
 

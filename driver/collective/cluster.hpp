@@ -43,6 +43,7 @@ struct JobReport {
   uint64_t payload_bytes = 0;  ///< of all messages
   uint64_t network_bytes = 0;  ///< of messages between nodes
   std::vector<double> link_wire_bytes, rank_end_s;
+  std::vector<uint64_t> rank_sent_bytes, rank_received_bytes;  ///< payload
 };
 
 class Cluster {

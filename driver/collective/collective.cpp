@@ -24,35 +24,12 @@ void check(const Cluster &cluster, const Spec &spec) {
 uint32_t digest(const Spec &spec, const Plan &plan, uint32_t ranks) {
   const std::string text = fmt::format("{} {} {} {} {} {} {}", static_cast<int>(spec.operation), plan.name, spec.count,
                                        static_cast<int>(spec.type), spec.root, plan.chunks, ranks);
-  uint64_t hash = 14695981039346656037ull;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return static_cast<uint32_t>(hash ^ (hash >> 32));
+  return digest_of(text);
 }
 
 bool same(const Spec &a, const Spec &b) {
   return a.operation == b.operation && a.algorithm == b.algorithm && a.count == b.count && a.type == b.type &&
          a.root == b.root && a.chunks == b.chunks;
-}
-
-std::vector<cx_comm_program> programs(const Schedule &schedule, uint32_t digest, Memory *memory) {
-  std::vector<cx_comm_program> out;
-  for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
-    cx_comm_program program{};
-    program.commands = schedule.ranks[rank].data();
-    program.count = schedule.ranks[rank].size();
-    program.memory_bytes = schedule.memory_bytes[rank];
-    program.digest = digest;
-    if (memory != nullptr) {
-      auto &own = memory->at(rank);
-      if (own.size() < program.memory_bytes) {
-        throw UsageError(
-            fmt::format("memory of rank {}: {} bytes, expected {} or more", rank, own.size(), program.memory_bytes));
-      }
-      program.memory = own.data();
-    }
-    out.push_back(program);
-  }
-  return out;
 }
 
 Outcome finish(const Cluster &cluster, const Spec &spec, const Choice &choice, JobReport job) {
@@ -98,6 +75,33 @@ void put(ElementType type, std::byte *at, int value) {
 }
 
 }  // namespace
+
+uint32_t digest_of(const std::string &text) {
+  uint64_t hash = 14695981039346656037ull;  // FNV-1a
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return static_cast<uint32_t>(hash ^ (hash >> 32));
+}
+
+std::vector<cx_comm_program> programs(const Schedule &schedule, uint32_t digest, Memory *memory) {
+  std::vector<cx_comm_program> out;
+  for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    cx_comm_program program{};
+    program.commands = schedule.ranks[rank].data();
+    program.count = schedule.ranks[rank].size();
+    program.memory_bytes = schedule.memory_bytes[rank];
+    program.digest = digest;
+    if (memory != nullptr) {
+      auto &own = memory->at(rank);
+      if (own.size() < program.memory_bytes) {
+        throw UsageError(
+            fmt::format("memory of rank {}: {} bytes, expected {} or more", rank, own.size(), program.memory_bytes));
+      }
+      program.memory = own.data();
+    }
+    out.push_back(program);
+  }
+  return out;
+}
 
 std::vector<uint64_t> memory_needed(const Cluster &cluster, const Spec &spec) {
   check(cluster, spec);

@@ -63,4 +63,10 @@ struct Utilisation {
 };
 Utilisation utilisation(const Cluster &cluster, const JobReport &job);
 
+/// What the ranks of an operation have to agree on, as its messages carry it.
+uint32_t digest_of(const std::string &text);
+
+/// Programs of a schedule. memory: as for run(). Throws UsageError when a rank has too little.
+std::vector<cx_comm_program> programs(const Schedule &schedule, uint32_t digest, Memory *memory);
+
 }  // namespace cx::collective

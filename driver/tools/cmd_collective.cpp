@@ -12,6 +12,7 @@
 #include "driver/collective/collective.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
+#include "driver/tools/sparse_collective.hpp"
 
 namespace cx::tools {
 namespace {
@@ -21,6 +22,8 @@ using namespace cx::collective;
 struct CollectiveOptions {
   std::string operation = "allreduce", cluster = "cx-trainer-16", algorithm = "auto", fidelity = "packet",
               type = "fp32", bytes = "1MiB..1GiB";
+  std::string sparse = "oktopk";
+  double density = 0.05;
   std::vector<std::string> sets, faults;
   uint32_t chunks = 0, root = 0;
   uint64_t seed = 1, check_mib = 4096;
@@ -37,6 +40,8 @@ const std::vector<std::pair<std::string, ElementType>> kTypes = {{"fp32", Elemen
                                                                  {"int32", ElementType::kInt32},
                                                                  {"fp16", ElementType::kFp16},
                                                                  {"bf16", ElementType::kBf16}};
+
+constexpr const char *kSparse = "sparse-allreduce";
 
 template <class Value>
 Value named(const std::vector<std::pair<std::string, Value>> &all, const std::string &name) {
@@ -76,16 +81,6 @@ std::vector<uint64_t> parse_sizes(const std::string &text) {
     at = comma + 1;
   }
   return sizes;
-}
-
-std::string size_text(uint64_t bytes) {
-  static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB"};
-  unsigned unit = 0;
-  while (unit < 3 && bytes % 1024 == 0 && bytes != 0) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return fmt::format("{} {}", bytes, kUnits[unit]);
 }
 
 struct Row {
@@ -238,7 +233,36 @@ int collective(const CollectiveOptions &options) {
   return failed ? kDeviceFault : kDone;
 }
 
+int sparse(const CollectiveOptions &options) {
+  if (options.type != "fp32") {
+    throw UsageError(fmt::format("{} of {}, expected fp32", kSparse, options.type));
+  }
+  SparseCollectiveOptions sparse;
+  sparse.cluster = options.cluster;
+  sparse.fidelity = options.fidelity;
+  sparse.method = options.sparse;
+  sparse.density = options.density;
+  sparse.sets = options.sets;
+  sparse.faults = options.faults;
+  sparse.sizes = parse_sizes(options.bytes);
+  sparse.seed = options.seed;
+  sparse.check_mib = options.check_mib;
+  sparse.jobs = options.jobs;
+  sparse.json = options.json;
+  return sparse_allreduce(sparse);
+}
+
 }  // namespace
+
+std::string size_text(uint64_t bytes) {
+  static constexpr const char *kUnits[] = {"B", "KiB", "MiB", "GiB"};
+  unsigned unit = 0;
+  while (unit < 3 && bytes % 1024 == 0 && bytes != 0) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return fmt::format("{} {}", bytes, kUnits[unit]);
+}
 
 void add_collective(CLI::App &app, Invocation &invocation) {
   auto options = std::make_shared<CollectiveOptions>();
@@ -246,6 +270,7 @@ void add_collective(CLI::App &app, Invocation &invocation) {
       app.add_subcommand("collective", "Collective operations of a simulated cluster (docs/network.md)");
   std::vector<std::string> operations, types;
   for (const auto &[name, operation] : kOperations) operations.push_back(name);
+  operations.emplace_back(kSparse);
   for (const auto &[name, type] : kTypes) types.push_back(name);
   command->add_option("operation", options->operation, "What the cards do together")
       ->check(CLI::IsMember(operations))
@@ -280,8 +305,17 @@ void add_collective(CLI::App &app, Invocation &invocation) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the data")->capture_default_str();
   command->add_option("-j,--jobs", options->jobs, "Rows at a time; 0: one a core")->capture_default_str();
+  command
+      ->add_option("--sparse", options->sparse,
+                   "sparse-allreduce: gather, oktopk; inter-node, inter-node-gather, inter-node-oktopk: dense in the "
+                   "node, sparse between nodes")
+      ->capture_default_str();
+  command->add_option("--density", options->density, "sparse-allreduce: share of the elements that a rank sends")
+      ->capture_default_str();
   command->add_flag("--json", options->json, "JSON instead of a table");
-  command->callback([options, &invocation] { invocation.action = [options] { return collective(*options); }; });
+  command->callback([options, &invocation] {
+    invocation.action = [options] { return options->operation == kSparse ? sparse(*options) : collective(*options); };
+  });
 }
 
 }  // namespace cx::tools

@@ -95,6 +95,7 @@ void fill_report(const Topology &topology, const CommOutcome &outcome, Fabric &f
   report.time_s = seconds(outcome.time);
   report.events = fabric.queue().executed();
   report.payload_bytes = outcome.payload_bytes;
+  report.network_bytes = outcome.network_bytes;
   const FabricCounters counters = fabric.counters();
   report.data_packets = counters.data_packets;
   report.retransmitted = counters.retransmitted;
@@ -106,24 +107,16 @@ void fill_report(const Topology &topology, const CommOutcome &outcome, Fabric &f
   const std::vector<double> wire = fabric.wire_bytes();
   report.link_wire_bytes = static_cast<double *>(std::calloc(std::max<std::size_t>(wire.size(), 1), sizeof(double)));
   report.rank_end_s = static_cast<double *>(std::calloc(topology.ranks(), sizeof(double)));
+  report.rank_sent_bytes = static_cast<uint64_t *>(std::calloc(topology.ranks(), sizeof(uint64_t)));
+  report.rank_received_bytes = static_cast<uint64_t *>(std::calloc(topology.ranks(), sizeof(uint64_t)));
   report.message = copied(outcome.message);
-  if (report.link_wire_bytes == nullptr || report.rank_end_s == nullptr || report.message == nullptr)
+  if (report.link_wire_bytes == nullptr || report.rank_end_s == nullptr || report.rank_sent_bytes == nullptr ||
+      report.rank_received_bytes == nullptr || report.message == nullptr)
     throw std::bad_alloc();
   std::copy(wire.begin(), wire.end(), report.link_wire_bytes);
   for (std::size_t r = 0; r < outcome.rank_end.size(); ++r) report.rank_end_s[r] = seconds(outcome.rank_end[r]);
-}
-
-// Payload of SENDs that leave a node.
-std::uint64_t between_nodes(const Topology &topology, const cx_comm_job &job) {
-  std::uint64_t bytes = 0;
-  for (std::uint32_t rank = 0; rank < job.ranks; ++rank) {
-    for (std::size_t i = 0; i < job.programs[rank].count; ++i) {
-      const cx_comm_command &command = job.programs[rank].commands[i];
-      if (command.op == CX_COMM_SEND && topology.node_of(rank) != topology.node_of(command.peer))
-        bytes += command.bytes;
-    }
-  }
-  return bytes;
+  std::copy(outcome.sent.begin(), outcome.sent.end(), report.rank_sent_bytes);
+  std::copy(outcome.received.begin(), outcome.received.end(), report.rank_received_bytes);
 }
 
 }  // namespace
@@ -256,18 +249,19 @@ int cx_cluster_run(cx_cluster *cluster, const cx_comm_job *job, cx_comm_report *
       fabric = std::move(flows);
     }
     const ClusterConfig &config = topology.config();
-    CommEngine engine(
-        *fabric, job->programs, job->ranks, job->type,
-        {config.card.reduce_gbps * 1e9, ps(config.card.command_ns * 1e-9), ps(config.watchdog_us * 1e-6)});
+    CommEngine engine(*fabric, job->programs, job->ranks, job->type,
+                      {config.card.reduce_gbps * 1e9, ps(config.card.command_ns * 1e-9), ps(config.watchdog_us * 1e-6),
+                       config.node.cards});
     const CommOutcome outcome = engine.run();
     fill_report(topology, outcome, *fabric, *report);
-    report->network_bytes = between_nodes(topology, *job);
   });
 }
 
 void cx_comm_report_free(cx_comm_report *report) {
   std::free(report->link_wire_bytes);
   std::free(report->rank_end_s);
+  std::free(report->rank_sent_bytes);
+  std::free(report->rank_received_bytes);
   std::free(report->message);
   *report = {};
 }

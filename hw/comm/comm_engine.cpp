@@ -3,24 +3,29 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
+#include "hw/comm/sparse_commands.hpp"
 #include "hw/common/num/formats.hpp"
 
 namespace cx::hw::net {
 
 namespace {
 
-constexpr std::uint64_t kPairBytes = 8;  // u32 index, f32 value
 constexpr std::uint32_t kNone = CX_COMM_NONE;
 constexpr std::size_t kNamedStalls = 8;
 
 bool is_message(const cx_comm_command &command) { return command.op == CX_COMM_SEND || command.op == CX_COMM_RECV; }
 
 const char *op_name(unsigned op) {
-  static constexpr const char *kNames[] = {"SEND", "RECV", "REDUCE", "COPY", "FILL", "TOPK", "SCATTER_ADD", "JOIN"};
+  static constexpr const char *kNames[] = {"SEND",      "RECV",        "REDUCE", "COPY",        "FILL",
+                                           "TOPK",      "SCATTER_ADD", "JOIN",   "INDEX_COUNT", "CUT",
+                                           "PARTITION", "COUNT",       "NARROW", "SELECT",      "RETAIN"};
   return op < std::size(kNames) ? kNames[op] : "?";
 }
+
+bool may_be_indirect(unsigned op) { return op == CX_COMM_SEND || op == CX_COMM_RECV || op == CX_COMM_SCATTER_ADD; }
+
+int type_of(const cx_comm_command &command, int of_job) { return command.type != 0 ? command.type - 1 : of_job; }
 
 template <class Element>
 void add(const std::byte *source, std::byte *target, std::size_t count) {
@@ -51,38 +56,6 @@ void reduce_elements(int type, const std::byte *source, std::byte *target, std::
   }
 }
 
-void select_largest(const float *source, float *residual, std::size_t count, std::size_t k, std::byte *pairs) {
-  for (std::size_t i = 0; i < count; ++i) residual[i] = source[i] + residual[i];
-  const auto magnitude = [&](std::uint32_t i) {
-    return std::isnan(residual[i]) ? std::numeric_limits<float>::infinity() : std::abs(residual[i]);
-  };
-  std::vector<std::uint32_t> order(count);
-  for (std::size_t i = 0; i < count; ++i) order[i] = static_cast<std::uint32_t>(i);
-  k = std::min(k, count);
-  const auto larger = [&](std::uint32_t a, std::uint32_t b) {
-    const float x = magnitude(a), y = magnitude(b);
-    return x != y ? x > y : a < b;
-  };
-  std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(), larger);
-  std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k));
-  for (std::size_t i = 0; i < k; ++i) {
-    const std::uint32_t index = order[i];
-    std::memcpy(pairs + kPairBytes * i, &index, 4);
-    std::memcpy(pairs + kPairBytes * i + 4, &residual[index], 4);
-    residual[index] = 0;
-  }
-}
-
-void scatter_add(const std::byte *pairs, std::size_t k, float *target) {
-  for (std::size_t i = 0; i < k; ++i) {
-    std::uint32_t index;
-    float value;
-    std::memcpy(&index, pairs + kPairBytes * i, 4);
-    std::memcpy(&value, pairs + kPairBytes * i + 4, 4);
-    target[index] += value;
-  }
-}
-
 CommEngine::CommEngine(Fabric &fabric, const cx_comm_program *programs, std::size_t ranks, int type,
                        const CommTiming &timing)
     : fabric_(fabric), type_(type), timing_(timing), ranks_(ranks) {
@@ -91,6 +64,8 @@ CommEngine::CommEngine(Fabric &fabric, const cx_comm_program *programs, std::siz
     ranks_[rank].program = &programs[rank];
     load(rank);
   }
+  outcome_.sent.assign(ranks, 0);
+  outcome_.received.assign(ranks, 0);
   fabric.listen(*this);
 }
 
@@ -114,16 +89,40 @@ void CommEngine::check(std::uint32_t rank, std::size_t index) const {
     if (command.bytes % size != 0)
       wrong(std::to_string(command.bytes) + " bytes, expected whole elements of " + std::to_string(size));
   };
+  const auto words = [&](std::uint64_t offset) {
+    if (offset % 4 != 0) wrong("offset " + std::to_string(offset) + ", expected multiples of 4");
+  };
+  const bool indirect = (command.flags & CX_COMM_INDIRECT) != 0;
+  if ((command.flags & ~CX_COMM_INDIRECT) != 0 || (indirect && !may_be_indirect(command.op)))
+    wrong("flags " + std::to_string(command.flags));
+  if (command.type > 1 + CX_COMM_BF16 || (command.type != 0 && command.op != CX_COMM_REDUCE))
+    wrong("type " + std::to_string(command.type));
+  const auto parts = [&](std::uint64_t count) {
+    if (count == 0 || count > CX_COMM_DIGITS)
+      wrong(std::to_string(count) + " parts, expected 1 to " + std::to_string(CX_COMM_DIGITS));
+  };
+  const auto selection = [&](std::uint64_t offset) {
+    words(offset);
+    range("selection", offset, sizeof(cx_comm_selection));
+  };
+  const auto indexed = [&](std::uint64_t count) {
+    if (count == 0 || count > kNone)
+      wrong("a vector of " + std::to_string(count) + " elements, expected 1 to " + std::to_string(kNone));
+  };
   switch (command.op) {
     case CX_COMM_SEND:
     case CX_COMM_RECV:
       if (command.peer >= ranks_.size() || command.peer == rank)
         wrong("peer " + std::to_string(command.peer) + ", expected another rank");
-      command.op == CX_COMM_SEND ? range("source", command.source, command.bytes)
-                                 : range("target", command.target, command.bytes);
+      if (command.op == CX_COMM_RECV) {
+        range("target", command.target, command.bytes);
+        if (indirect) range("extent", command.third, sizeof(cx_comm_extent));
+      } else {
+        range("source", command.source, indirect ? sizeof(cx_comm_extent) : command.bytes);
+      }
       break;
     case CX_COMM_REDUCE:
-      whole(element_bytes(type_));
+      whole(element_bytes(type_of(command, type_)));
       [[fallthrough]];
     case CX_COMM_COPY:
       range("source", command.source, command.bytes);
@@ -135,21 +134,72 @@ void CommEngine::check(std::uint32_t rank, std::size_t index) const {
     case CX_COMM_TOPK:
       if (type_ != CX_COMM_FP32) wrong("expected type FP32");
       whole(4);
-      if (command.peer > command.bytes / 4)
-        wrong("count " + std::to_string(command.peer) + ", expected at most the elements");
+      if (command.peer == 0 || command.peer > command.bytes / 4)
+        wrong("count " + std::to_string(command.peer) + ", expected 1 to the " + std::to_string(command.bytes / 4) +
+              " elements");
       range("source", command.source, command.bytes);
-      range("residual", command.residual, command.bytes);
+      range("residual", command.third, command.bytes);
       range("target", command.target, kPairBytes * command.peer);
-      if (command.source % 4 != 0 || command.residual % 4 != 0) wrong("expected offsets that are multiples of 4");
+      words(command.source), words(command.third);
       break;
     case CX_COMM_SCATTER_ADD:
       if (type_ != CX_COMM_FP32) wrong("expected type FP32");
       whole(kPairBytes);
-      range("source", command.source, command.bytes);
-      if (command.target > program.memory_bytes || command.target % 4 != 0)
-        wrong("expected a target in memory, a multiple of 4");
+      range("source", command.source, indirect ? sizeof(cx_comm_extent) : command.bytes);
+      indexed(command.third);
+      range("target", command.target, 4 * command.third);
+      words(command.target);
       break;
     case CX_COMM_JOIN:
+      break;
+    case CX_COMM_INDEX_COUNT:
+      whole(kPairBytes);
+      indexed(command.third);
+      if (command.peer == 0) wrong("no bins");
+      range("source", command.source, command.bytes);
+      range("target", command.target, 4 * std::uint64_t{command.peer});
+      words(command.target);
+      break;
+    case CX_COMM_CUT:
+      whole(4);
+      indexed(command.third);
+      parts(command.peer);
+      range("source", command.source, command.bytes);
+      range("target", command.target, sizeof(cx_comm_selection) + 4 * (std::uint64_t{command.peer} + 1));
+      words(command.source);
+      break;
+    case CX_COMM_PARTITION:
+      whole(kPairBytes);
+      parts(command.peer);
+      range("source", command.source, command.bytes);
+      selection(command.third);
+      range("target", command.target, sizeof(cx_comm_extent) * command.peer);
+      break;
+    case CX_COMM_COUNT:
+    case CX_COMM_SELECT:
+      if (type_ != CX_COMM_FP32) wrong("expected type FP32");
+      whole(4);
+      parts(std::uint64_t{command.peer} + 1);
+      range("source", command.source, command.bytes);
+      selection(command.third);
+      range("target", command.target, command.op == CX_COMM_COUNT ? 4 * CX_COMM_DIGITS : sizeof(cx_comm_extent));
+      words(command.source), words(command.target);
+      break;
+    case CX_COMM_NARROW:
+      if (command.bytes != 4 * CX_COMM_DIGITS)
+        wrong(std::to_string(command.bytes) + " bytes, expected " + std::to_string(4 * CX_COMM_DIGITS));
+      parts(std::uint64_t{command.peer} + 1);
+      range("source", command.source, command.bytes);
+      selection(command.third);
+      words(command.source);
+      break;
+    case CX_COMM_RETAIN:
+      whole(kPairBytes);
+      indexed(command.peer);
+      range("source", command.source, command.bytes);
+      range("result", command.third, 4 * std::uint64_t{command.peer});
+      range("target", command.target, 4 * std::uint64_t{command.peer});
+      words(command.third), words(command.target);
       break;
     default:
       wrong("there is no operation " + std::to_string(command.op));
@@ -201,6 +251,40 @@ std::byte *CommEngine::memory(std::uint32_t rank, std::uint64_t offset) const {
   return base == nullptr ? nullptr : base + offset;
 }
 
+cx_comm_extent CommEngine::source_of(std::uint32_t rank, const cx_comm_command &command) const {
+  cx_comm_extent extent{command.source, command.bytes};
+  const std::byte *at = memory(rank, command.source);
+  if ((command.flags & CX_COMM_INDIRECT) == 0 || at == nullptr) return extent;
+  std::memcpy(&extent, at, sizeof extent);
+  const std::uint64_t room = ranks_[rank].program->memory_bytes;
+  if (extent.bytes > command.bytes || extent.offset > room || extent.bytes > room - extent.offset)
+    throw CommDataError("an extent of " + std::to_string(extent.bytes) + " bytes at " + std::to_string(extent.offset) +
+                        ", expected at most " + std::to_string(command.bytes) + " in its memory");
+  return extent;
+}
+
+std::uint64_t CommEngine::work(std::uint32_t rank, const cx_comm_command &command) const {
+  const std::byte *base = memory(rank, 0);
+  switch (command.op) {
+    case CX_COMM_TOPK:
+      // Sum and first digit, two more digits, taking; pairs are written.
+      return 4 * command.bytes + kPairBytes * command.peer;
+    case CX_COMM_SCATTER_ADD:
+      return base == nullptr ? command.bytes : source_of(rank, command).bytes;
+    case CX_COMM_COUNT:
+    case CX_COMM_SELECT:
+      if (base == nullptr) return command.bytes;
+      return 4 * part_elements(base + command.third, ranks_[rank].program->memory_bytes - command.third, command.peer);
+    default:
+      return command.bytes;
+  }
+}
+
+void CommEngine::stop_data(std::uint32_t rank, const cx_comm_command &command, const std::string &what) {
+  const std::uint32_t peer = is_message(command) ? command.peer : rank;
+  stop(CX_COMM_FAILED, rank, peer, 0, 0, "rank " + std::to_string(rank) + ", " + op_name(command.op) + ": " + what);
+}
+
 CommOutcome CommEngine::run() {
   // Receives come first: the ranks agree to start when those that need nothing before them are posted.
   try {
@@ -244,8 +328,17 @@ void CommEngine::issue(std::uint32_t number, std::uint32_t index) {
     const Fabric::Connection connection{number, command.peer, command.channel};
     rank.issued[index] = true;
     if (command.op == CX_COMM_SEND) {
-      outcome_.payload_bytes += command.bytes;
-      fabric_.send(connection, memory(number, command.source), command.bytes, rank.program->digest, index);
+      cx_comm_extent extent;
+      try {
+        extent = source_of(number, command);
+      } catch (const CommDataError &error) {
+        return stop_data(number, command, error.what());
+      }
+      outcome_.payload_bytes += extent.bytes;
+      outcome_.sent[number] += extent.bytes;
+      const std::uint32_t cards = timing_.cards_per_node;
+      if (number / cards != command.peer / cards) outcome_.network_bytes += extent.bytes;
+      fabric_.send(connection, memory(number, extent.offset), extent.bytes, rank.program->digest, index);
     } else if (command.op == CX_COMM_RECV) {
       fabric_.receive(connection, memory(number, command.target), command.bytes, index, starting_);
     } else if (command.op == CX_COMM_JOIN) {
@@ -279,44 +372,74 @@ void CommEngine::start_local(std::uint32_t number) {
   }
   rank.busy = true;
   const cx_comm_command &command = rank.program->commands[rank.local.front()];
-  const double bytes = static_cast<double>(command.bytes);
+  double bytes = 0;
+  try {
+    bytes = static_cast<double>(work(number, command));
+  } catch (const CommDataError &error) {
+    return stop_data(number, command, error.what());
+  }
   fabric_.queue().after(timing_.command_time + static_cast<Ps>(std::llround(bytes * 1e12 / timing_.reduce_bytes_per_s)),
                         *this, kLocalDone, number);
 }
 
 void CommEngine::execute(std::uint32_t rank, const cx_comm_command &command) {
-  std::byte *target = memory(rank, command.target);
-  if (target == nullptr) return;
-  const std::byte *source = memory(rank, command.source);
+  if (memory(rank, 0) == nullptr) return;
+  const std::uint64_t room = ranks_[rank].program->memory_bytes, third_room = room - std::min(room, command.third);
+  const auto at = [&](std::uint64_t offset) { return memory(rank, offset); };
+  const auto floats = [&](std::uint64_t offset) { return reinterpret_cast<float *>(memory(rank, offset)); };
+  const auto counts = [&](std::uint64_t offset) { return reinterpret_cast<std::uint32_t *>(memory(rank, offset)); };
   switch (command.op) {
     case CX_COMM_REDUCE:
-      reduce_elements(type_, source, target, command.bytes / element_bytes(type_));
+      reduce_elements(type_of(command, type_), at(command.source), at(command.target),
+                      command.bytes / element_bytes(type_of(command, type_)));
       break;
     case CX_COMM_COPY:
-      std::memmove(target, source, command.bytes);
+      std::memmove(at(command.target), at(command.source), command.bytes);
       break;
     case CX_COMM_FILL:
-      std::memset(target, 0, command.bytes);
+      std::memset(at(command.target), 0, command.bytes);
       break;
     case CX_COMM_TOPK:
-      select_largest(reinterpret_cast<const float *>(source), reinterpret_cast<float *>(memory(rank, command.residual)),
-                     command.bytes / 4, command.peer, target);
+      select_largest(floats(command.source), floats(command.third), command.bytes / 4, command.peer,
+                     at(command.target));
       break;
     case CX_COMM_SCATTER_ADD: {
-      const std::uint64_t room = (ranks_[rank].program->memory_bytes - command.target) / 4;
-      for (std::uint64_t at = 0; at < command.bytes; at += kPairBytes) {
-        std::uint32_t index;
-        std::memcpy(&index, source + at, 4);
-        if (index >= room) {
-          stop(CX_COMM_FAILED, rank, rank, 0, 0,
-               "rank " + std::to_string(rank) + ": SCATTER_ADD of element " + std::to_string(index) +
-                   " is outside of its memory");
-          return;
-        }
-      }
-      scatter_add(source, command.bytes / kPairBytes, reinterpret_cast<float *>(target));
+      const cx_comm_extent extent = source_of(rank, command);
+      scatter_add(memory(rank, extent.offset), extent.bytes / kPairBytes, floats(command.target), command.third);
       break;
     }
+    case CX_COMM_INDEX_COUNT:
+      count_indices(at(command.source), command.bytes / kPairBytes, command.third, command.peer,
+                    counts(command.target));
+      break;
+    case CX_COMM_CUT:
+      cut_index_space(counts(command.source), command.bytes / 4, command.third, command.peer, at(command.target));
+      break;
+    case CX_COMM_PARTITION: {
+      const auto extents = partition(at(command.source), command.bytes / kPairBytes, command.source, at(command.third),
+                                     third_room, command.peer);
+      std::memcpy(at(command.target), extents.data(), extents.size() * sizeof extents[0]);
+      break;
+    }
+    case CX_COMM_COUNT:
+      count_magnitudes(floats(command.source), command.bytes / 4, at(command.third), third_room, command.peer,
+                       counts(command.target));
+      break;
+    case CX_COMM_NARROW:
+      narrow_selection(counts(command.source), at(command.third), third_room, command.peer, command.target);
+      break;
+    case CX_COMM_SELECT: {
+      const std::uint64_t pairs = command.target + sizeof(cx_comm_extent);
+      const std::size_t taken = take_selected(floats(command.source), command.bytes / 4, at(command.third), third_room,
+                                              command.peer, memory(rank, pairs), (room - pairs) / kPairBytes);
+      const cx_comm_extent extent{pairs, kPairBytes * taken};
+      std::memcpy(at(command.target), &extent, sizeof extent);
+      break;
+    }
+    case CX_COMM_RETAIN:
+      retain(at(command.source), command.bytes / kPairBytes, floats(command.third), floats(command.target),
+             command.peer);
+      break;
   }
 }
 
@@ -330,15 +453,19 @@ void CommEngine::on_event(std::uint32_t what, std::uint64_t argument) {
   const auto rank = static_cast<std::uint32_t>(argument);
   const std::uint32_t index = ranks_[rank].local.front();
   ranks_[rank].local.pop_front();
-  execute(rank, ranks_[rank].program->commands[index]);
-  if (stopped_) return;
+  const cx_comm_command &command = ranks_[rank].program->commands[index];
+  try {
+    execute(rank, command);
+  } catch (const CommDataError &error) {
+    return stop_data(rank, command, error.what());
+  }
   complete(rank, index);
   start_local(rank);
 }
 
 void CommEngine::sent(std::uint32_t rank, std::uint64_t tag) { complete(rank, static_cast<std::uint32_t>(tag)); }
 
-void CommEngine::received(std::uint32_t number, std::uint64_t tag, std::uint64_t, std::uint32_t digest) {
+void CommEngine::received(std::uint32_t number, std::uint64_t tag, std::uint64_t bytes, std::uint32_t digest) {
   const Rank &rank = ranks_[number];
   const cx_comm_command &command = rank.program->commands[tag];
   if (digest != rank.program->digest) {
@@ -346,6 +473,12 @@ void CommEngine::received(std::uint32_t number, std::uint64_t tag, std::uint64_t
     return stop(CX_COMM_MISMATCH, number, command.peer, state.qp, 0,
                 "rank " + std::to_string(number) + " got a message of another operation from rank " +
                     std::to_string(command.peer) + ": the ranks do not run the same collective");
+  }
+  outcome_.received[number] += bytes;
+  std::byte *extent_at = (command.flags & CX_COMM_INDIRECT) != 0 ? memory(number, command.third) : nullptr;
+  if (extent_at != nullptr) {
+    const cx_comm_extent extent{command.target, bytes};
+    std::memcpy(extent_at, &extent, sizeof extent);
   }
   complete(number, static_cast<std::uint32_t>(tag));
 }
@@ -391,8 +524,9 @@ void CommEngine::report_stall(bool idle) {
       const Fabric::Connection connection{number, command.peer, command.channel};
       const auto state = fabric_.state(connection);
       const bool send = command.op == CX_COMM_SEND;
+      // A SEND was issued, so that its extent is one.
       const std::uint64_t bytes =
-          send ? std::max<std::uint64_t>(state.bytes_outstanding, command.bytes) : command.bytes;
+          send ? std::max(state.bytes_outstanding, source_of(number, command).bytes) : command.bytes;
       text += "; rank " + std::to_string(number) + " waits in " + op_name(command.op) + " " + (send ? "to" : "from") +
               " rank " + std::to_string(command.peer) + ", queue pair " + std::to_string(state.qp) + ", " +
               std::to_string(bytes) + " bytes outstanding" +

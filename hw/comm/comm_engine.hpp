@@ -18,6 +18,7 @@ struct CommTiming {
   double reduce_bytes_per_s = 400e9;
   Ps command_time = 0;
   Ps watchdog = 0;  // without progress
+  std::uint32_t cards_per_node = 1;
 };
 
 // A command that cannot be run: rank, index and what is wrong with it.
@@ -33,7 +34,8 @@ struct CommOutcome {
   Ps time = 0;
   std::string message;
   std::vector<Ps> rank_end;
-  std::uint64_t payload_bytes = 0;
+  std::uint64_t payload_bytes = 0, network_bytes = 0;  // of SENDs; of those to other nodes
+  std::vector<std::uint64_t> sent, received;           // by rank
 };
 
 class CommEngine final : Fabric::Listener, EventQueue::Handler {
@@ -66,6 +68,11 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
   void start_local(std::uint32_t rank);
   void execute(std::uint32_t rank, const cx_comm_command &command);
   std::byte *memory(std::uint32_t rank, std::uint64_t offset) const;
+  // What a command reads at its source: by its extent if it is indirect. Throws CommDataError.
+  cx_comm_extent source_of(std::uint32_t rank, const cx_comm_command &command) const;
+  // Bytes that a local command takes from memory.
+  std::uint64_t work(std::uint32_t rank, const cx_comm_command &command) const;
+  void stop_data(std::uint32_t rank, const cx_comm_command &command, const std::string &what);
   void stop(int status, std::uint32_t rank, std::uint32_t peer, std::uint32_t qp, std::uint64_t bytes, std::string why);
   void report_stall(bool idle);
 
@@ -86,8 +93,6 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
 
 // Local commands on memory, as the engine executes them. Element counts, not bytes.
 void reduce_elements(int type, const std::byte *source, std::byte *target, std::size_t count);
-void select_largest(const float *source, float *residual, std::size_t count, std::size_t k, std::byte *pairs);
-void scatter_add(const std::byte *pairs, std::size_t k, float *target);
 std::size_t element_bytes(int type);
 
 }  // namespace cx::hw::net

@@ -76,32 +76,80 @@ void cx_cluster_get_cut(const cx_cluster *cluster, size_t cut, cx_cluster_cut *i
 /* ---- communication programs ----
  * Every card's communication engine runs a list of commands. A command begins when those that it names in `after` are
  * complete and, for SEND and RECV, when the one before it to or from the same peer on the same channel has begun. SENDs
- * and RECVs of a pair and channel match in the order of their lists. REDUCE, COPY, FILL, TOPK and SCATTER_ADD of a card
- * run one at a time.
+ * and RECVs of a pair and channel match in the order of their lists. The other commands of a card run one at a time.
  */
 enum {
   CX_COMM_SEND = 0,    /* bytes at source to peer; complete when acknowledged */
   CX_COMM_RECV,        /* at most bytes from peer to target */
-  CX_COMM_REDUCE,      /* target[i] = target[i] + source[i], elements of the job's type, one rounding each */
+  CX_COMM_REDUCE,      /* target[i] = target[i] + source[i], elements of the command's type, one rounding each */
   CX_COMM_COPY,        /* bytes from source to target */
   CX_COMM_FILL,        /* zeros to target */
-  CX_COMM_TOPK,        /* see below */
-  CX_COMM_SCATTER_ADD, /* for each pair {u32 index, f32 value} at source: target[index] += value, in order */
-  CX_COMM_JOIN         /* nothing, at once: complete when what it names in `after` is */
+  CX_COMM_TOPK,        /* from here to RETAIN: see below */
+  CX_COMM_SCATTER_ADD, /* target[index] += value for each pair at source, in order; third: elements of target */
+  CX_COMM_JOIN,        /* nothing, at once: complete when what it names in `after` is */
+  CX_COMM_INDEX_COUNT,
+  CX_COMM_CUT,
+  CX_COMM_PARTITION,
+  CX_COMM_COUNT,
+  CX_COMM_NARROW,
+  CX_COMM_SELECT,
+  CX_COMM_RETAIN
 };
-/* TOPK (FP32): y = source + residual, element by element; the `peer` elements of largest magnitude (of equal ones those
- * of lower index; NaN counts as largest) become pairs {u32 index, f32 value} at target, ascending by index; residual =
- * y with these set to zero. bytes: of source. */
+
+/* ---- sparse vectors: FP32, lists of pairs {u32 index, f32 value} ascending by index ----
+ * Magnitude: the bits of an FP32 without its sign; NaN counts as infinity. Of equal magnitudes the lower index comes
+ * first.
+ *
+ * TOPK: y = source + third, element by element; the `peer` elements of largest magnitude become pairs at target; third
+ * (the residual) = y with these set to zero. bytes: of source. peer: 1 to all elements.
+ *
+ * A vector of `third` elements, summed over several ranks ("parts") that share its index space:
+ * INDEX_COUNT: u32 target[b], b < peer: pairs of the list at source (bytes) whose index * peer / third is b.
+ * CUT: from such counts at source (bytes), of all ranks together, cuts the index space into `peer` parts and writes a
+ *   cx_comm_selection at target: cut p is the first index of the first bin below which lie p / peer of all pairs.
+ * PARTITION: one cx_comm_extent for each part at target: the pairs of the list at source (bytes) that belong to it.
+ *   third: selection.
+ * COUNT: source: the vector (bytes); third: selection; peer: part; target: CX_COMM_DIGITS u32. In the first three
+ *   rounds of a selection, counts of the digits (of 11, 10 and 10 bits, highest first) of the part's magnitudes whose
+ *   higher digits are those found so far; zeros do not count. In the fourth, at [part]: how many are equal to the
+ *   threshold.
+ * NARROW: source: the sum of these counts over the parts; third: selection; peer: part; target (a number): how many
+ *   elements of the whole vector are wanted. Ends a round: finds the next digit of the threshold, in the fourth round
+ *   how many that are equal to it the part may take.
+ * SELECT: source: the vector (bytes); third: selection after four rounds; peer: part. The part's elements above the
+ *   threshold, and the first of those equal to it, become a cx_comm_extent and the pairs behind it at target; the
+ *   part's other elements become zero.
+ * RETAIN: target[index] = value for each pair at source (bytes) of which third[index] is zero. peer: elements of target
+ *   and third.
+ *
+ * A list that breaks these rules (an index out of range, one that does not rise) ends the job: CX_COMM_FAILED. Without
+ * memory, the time of a command is that of `bytes`.
+ */
+#define CX_COMM_DIGITS 2048u
+
+typedef struct cx_comm_extent {
+  uint64_t offset, bytes;
+} cx_comm_extent;
+
+/* Behind it parts + 1 cuts, u32: part p is the elements from cut p to cut p + 1. */
+typedef struct cx_comm_selection {
+  uint32_t elements, parts, round, threshold, left;
+} cx_comm_selection;
+
+/* SEND, SCATTER_ADD: source is that of a cx_comm_extent, read when the command begins, which names at most `bytes`.
+ * RECV: a cx_comm_extent of what came is written to third. */
+#define CX_COMM_INDIRECT 1u
 
 #define CX_COMM_NONE 0xffffffffu
 
 typedef struct cx_comm_command {
   uint8_t op;
   uint8_t channel; /* SEND, RECV: connections of different channels are independent and may take different ways */
-  uint16_t reserved;
-  uint32_t peer;                     /* SEND, RECV: rank; TOPK: count */
-  uint32_t after[2];                 /* indices of earlier commands of the list, or CX_COMM_NONE */
-  uint64_t target, source, residual; /* offsets in the card's memory */
+  uint8_t flags;
+  uint8_t type;                   /* REDUCE: 0: the job's, otherwise 1 + CX_COMM_FP32 and so on */
+  uint32_t peer;                  /* SEND, RECV: rank; others: see there */
+  uint32_t after[2];              /* indices of earlier commands of the list, or CX_COMM_NONE */
+  uint64_t target, source, third; /* offsets in the card's memory */
   uint64_t bytes;
 } cx_comm_command;
 
@@ -144,9 +192,10 @@ typedef struct cx_comm_report {
   uint64_t events; /* of the simulation */
   uint64_t data_packets, retransmitted, dropped, marked, pauses, notifications, timeouts; /* packet level */
   uint64_t payload_bytes;                                                                 /* of all SENDs */
-  uint64_t network_bytes;  /* payload that left nodes or network ports, once a message */
+  uint64_t network_bytes;  /* payload of SENDs to other nodes */
   double *link_wire_bytes; /* one a link; cx_comm_report_free() */
   double *rank_end_s;      /* one a rank */
+  uint64_t *rank_sent_bytes, *rank_received_bytes; /* payload, one a rank */
   char *message;           /* of an error: everything known about it */
 } cx_comm_report;
 

@@ -438,7 +438,7 @@ TEST_CASE("command lists are checked") {
   CHECK(refused(with([](auto &k) { k.op = CX_COMM_SEND; })).find("peer 0") != std::string::npos);
   CHECK(refused(with([](auto &k) { k.op = CX_COMM_RECV, k.peer = 2; })).find("peer 2") != std::string::npos);
   CHECK(refused(with([](auto &k) { k.op = CX_COMM_TOPK, k.peer = 5; })).find("count 5") != std::string::npos);
-  CHECK(refused(with([](auto &k) { k.op = CX_COMM_TOPK, k.peer = 1, k.residual = 2; })).find("multiples of 4") !=
+  CHECK(refused(with([](auto &k) { k.op = CX_COMM_TOPK, k.peer = 1, k.third = 2; })).find("multiples of 4") !=
         std::string::npos);
   CHECK(refused(with([](auto &k) { k.op = CX_COMM_TOPK, k.peer = 1; }), ElementType::kInt32).find("FP32") !=
         std::string::npos);
