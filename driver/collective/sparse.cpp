@@ -17,8 +17,6 @@ constexpr uint64_t kAlign = 64;
 constexpr uint32_t kIndexBins = 4096;
 constexpr uint64_t kCountBytes = 4 * CX_COMM_DIGITS;
 constexpr unsigned kRounds = 4;
-/// Messages that a rank sends to different peers at a time: enough to hide an acknowledgement.
-constexpr uint32_t kInFlight = 2;
 
 struct Method {
   bool in_node = false;  ///< dense there, sparse between nodes
@@ -163,7 +161,6 @@ class Exchange {
       const uint32_t rank = group_[i];
       in[i].extents.resize(size_);
       in[i].got.resize(size_, kNone);
-      std::vector<uint32_t> sent;
       for (uint32_t d = 1; d < size_; ++d) {
         const uint32_t to = (i + d) % size_, from = (i + size_ - d) % size_;
         cx_comm_command out{};
@@ -172,7 +169,7 @@ class Exchange {
         out.peer = group_[to];
         out.source = of(i, to);
         out.bytes = room;
-        sent.push_back(builder_.add(rank, out, after[i], d > kInFlight ? sent[d - 1 - kInFlight] : kNone));
+        builder_.add(rank, out, after[i], kNone);
         cx_comm_command receive{};
         receive.op = CX_COMM_RECV;
         receive.flags = CX_COMM_INDIRECT;
@@ -192,7 +189,7 @@ class Exchange {
     for (uint32_t i = 0; i < size_; ++i) {
       const uint32_t rank = group_[i];
       lists.push_back(builder_.scratch_bytes(rank, k_ * kPair));
-      counts.push_back(builder_.scratch_bytes(rank, std::max(uint64_t{4} * kIndexBins, kCountBytes)));
+      counts.push_back(builder_.scratch_bytes(rank, 4 * kIndexBins));
       selections.push_back(builder_.scratch_bytes(rank, sizeof(cx_comm_selection) + 4 * (uint64_t{size_} + 1)));
       extents.push_back(builder_.scratch_bytes(rank, sizeof(cx_comm_extent) * size_));
       taken.push_back(top_k(i, lists[i]));
@@ -235,7 +232,11 @@ class Exchange {
       }
     }
     for (unsigned round = 0; round < kRounds; ++round) {
-      for (uint32_t i = 0; i < size_; ++i) last[i] = on_part(CX_COMM_COUNT, i, selections[i], counts[i], last[i]);
+      for (uint32_t i = 0; i < size_; ++i) {
+        // A SEND of the round before may still read that one's.
+        counts[i] = builder_.scratch_bytes(group_[i], kCountBytes);
+        last[i] = on_part(CX_COMM_COUNT, i, selections[i], counts[i], last[i]);
+      }
       sum_counts(counts, kCountBytes, last);
       for (uint32_t i = 0; i < size_; ++i) {
         cx_comm_command narrow{};
@@ -418,6 +419,10 @@ uint64_t k_of_density(uint64_t count, double density) {
 
 SparseLayout sparse_layout(const Cluster &cluster, const SparseSpec &spec) {
   return build(cluster, spec, false).layout;
+}
+
+Schedule sparse_schedule(const Cluster &cluster, const SparseSpec &spec) {
+  return build(cluster, spec, false).schedule;
 }
 
 SparseOutcome run_sparse(const Cluster &cluster, const SparseSpec &spec, Memory *memory) {

@@ -45,6 +45,9 @@ struct SparseLayout {
 /// there is one node.
 SparseLayout sparse_layout(const Cluster &cluster, const SparseSpec &spec);
 
+/// Command lists of all ranks.
+Schedule sparse_schedule(const Cluster &cluster, const SparseSpec &spec);
+
 struct SparseOutcome {
   std::string plan;
   JobReport job;
