@@ -192,11 +192,11 @@ typedef struct cx_comm_report {
   uint64_t events; /* of the simulation */
   uint64_t data_packets, retransmitted, dropped, marked, pauses, notifications, timeouts; /* packet level */
   uint64_t payload_bytes;                                                                 /* of all SENDs */
-  uint64_t network_bytes;  /* payload of SENDs to other nodes */
-  double *link_wire_bytes; /* one a link; cx_comm_report_free() */
-  double *rank_end_s;      /* one a rank */
+  uint64_t network_bytes;                          /* payload of SENDs to other nodes */
+  double *link_wire_bytes;                         /* one a link; cx_comm_report_free() */
+  double *rank_end_s;                              /* one a rank */
   uint64_t *rank_sent_bytes, *rank_received_bytes; /* payload, one a rank */
-  char *message;           /* of an error: everything known about it */
+  char *message;                                   /* of an error: everything known about it */
 } cx_comm_report;
 
 /* Runs one job on an idle cluster from time 0; routes that faults have changed are restored afterwards. An error of the
