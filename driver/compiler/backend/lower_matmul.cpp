@@ -59,7 +59,10 @@ class MatMulKernel : public Kernel {
     for (;;) {
       row_tilings(n, result);
       if (n <= columns) return result;
-      n = (n / 2 + columns - 1) / columns * columns;
+      // Whole blocks of the array while there is more than one: a part of one takes as long.
+      const int64_t block = sparse_ ? columns : split_.n * columns;
+      const int64_t step = n > block ? block : columns;
+      n = (n / 2 + step - 1) / step * step;
     }
   }
 

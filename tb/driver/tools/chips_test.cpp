@@ -118,6 +118,13 @@ TEST_CASE("TPU v1: MLP0 of the paper") {
   check_published("array active, % of cycles", 100 * 5 * 64 * 200 / report.at("launch_cycles").get<double>(), 12.7);
 }
 
+TEST_CASE("columns are cut into whole blocks of a large array") {
+  // 6144 columns are three times what 64 tiles hold side by side, or twice 3072, of which half a block would idle.
+  const json claims = json_of("bench claims-basic --config x1 -m 6144 -n 6144 -k 6144");
+  CHECK(claims.at("formats").at(0).at("format") == "FP16");
+  CHECK(claims.at("formats").at(0).at("of_peak").get<double>() > 0.8);
+}
+
 TEST_CASE("Gemmini: ResNet-50") {
   if (!has_generator()) return;
   const json report = run_network("resnet50", "gemmini");
