@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace cx::collective {
 namespace {
@@ -18,6 +19,11 @@ constexpr uint32_t kChunkChoices[] = {1, 2, 4, 8};
 constexpr uint64_t kLeastChunk = 4096;
 /// An all-to-all inside of a group needs a scratch slot and a message for each pair.
 constexpr uint32_t kMostDirect = 64;
+/// More chunks cost commands; they have to promise that much.
+constexpr double kChunkGain = 0.01;
+/// So many plans, those of the best estimates, are simulated as flows while they have no more commands together.
+constexpr std::size_t kTried = 16;
+constexpr std::size_t kMostCommands = 500'000;
 
 Groups everyone(uint32_t ranks) {
   Groups groups(1);
@@ -298,6 +304,34 @@ std::vector<uint32_t> levels(const Cluster &cluster) {
   return factors;
 }
 
+namespace {
+
+/// As flows, which know what meets on links and ranks that are out of step: the fastest of the choices, as many as
+/// there is room for, becomes `best`.
+void simulate(const Cluster &cluster, std::vector<Choice> choices, uint64_t count, ElementType type, Choice &best) {
+  std::vector<Schedule> schedules;
+  std::size_t commands = 0;
+  for (const Choice &choice : choices) {
+    // At least this many, before a thousand ranks' lists are built in vain.
+    if (commands + std::size_t{cluster.ranks()} * choice.plan.chunks * cluster.ranks() > kMostCommands) break;
+    schedules.push_back(build(choice.plan, cluster.ranks(), count, type));
+    for (const auto &list : schedules.back().ranks) commands += list.size();
+  }
+  if (schedules.size() < 2) return;
+  best.estimate_s = std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < schedules.size(); ++i) {
+    std::vector<cx_comm_program> programs;
+    for (std::size_t rank = 0; rank < schedules[i].ranks.size(); ++rank) {
+      const auto &list = schedules[i].ranks[rank];
+      programs.push_back({list.data(), list.size(), nullptr, schedules[i].memory_bytes[rank], 0});
+    }
+    choices[i].estimate_s = cluster.run(programs, type, Fidelity::kFlow).time_s;
+    if (choices[i].estimate_s < best.estimate_s) best = choices[i];
+  }
+}
+
+}  // namespace
+
 Choice choose(const Cluster &cluster, Operation operation, const std::string &algorithm, uint64_t count,
               ElementType type, uint32_t chunks, uint32_t root) {
   std::vector<Plan> plans;
@@ -319,18 +353,36 @@ Choice choose(const Cluster &cluster, Operation operation, const std::string &al
   if (whole && chunks > 1) {
     throw UsageError(std::string(to_string(operation)) + ": a rank's part is one piece, expected 1 chunk");
   }
-  Choice best;
+  struct Candidate {
+    std::vector<Choice> choices;  ///< one plan with rising numbers of chunks
+    double best_s = 0;
+  };
+  std::vector<Candidate> tried;
   for (const Plan &plan : plans) {
+    Candidate candidate;
     for (const uint32_t choice : kChunkChoices) {
       const bool fixed = chunks != 0 || whole;
-      Plan tried = plan;
-      tried.chunks = fixed ? std::max(1u, chunks) : choice;
       if (!fixed && choice > 1 && bytes / cluster.ranks() / choice < kLeastChunk) break;
-      const double time = estimate(cluster, tried, count, type);
-      if (best.plan.parts.empty() || time < best.estimate_s) best = {tried, time};
+      Plan chunked = plan;
+      chunked.chunks = fixed ? std::max(1u, chunks) : choice;
+      const double time = estimate(cluster, chunked, count, type);
+      if (candidate.choices.empty() || time < candidate.best_s * (1 - kChunkGain)) candidate.best_s = time;
+      candidate.choices.push_back({std::move(chunked), time});
       if (fixed) break;
     }
+    tried.push_back(std::move(candidate));
   }
+  std::stable_sort(tried.begin(), tried.end(),
+                   [](const Candidate &a, const Candidate &b) { return a.best_s < b.best_s; });
+  if (tried.size() > kTried) tried.resize(kTried);
+  const double least = tried[0].best_s;
+  Choice best = *std::find_if(tried[0].choices.begin(), tried[0].choices.end(),
+                              [&](const Choice &choice) { return choice.estimate_s == least; });
+  std::vector<Choice> choices;
+  for (Candidate &candidate : tried) {
+    for (Choice &choice : candidate.choices) choices.push_back(std::move(choice));
+  }
+  if (choices.size() > 1) simulate(cluster, std::move(choices), count, type, best);
   if (best.plan.chunks > 1) best.plan.name += fmt::format(", {} chunks", best.plan.chunks);
   return best;
 }

@@ -21,9 +21,10 @@ Plan make_plan(const Cluster &cluster, Operation operation, const std::string &a
 
 struct Choice {
   Plan plan;
-  double estimate_s = 0;
+  double estimate_s = 0;  ///< simulated or, if it was not, estimate()
 };
-/// "auto": the plan with the least estimate.
+/// The plans with the least estimates are simulated as flows on the idle cluster, the fastest is taken; where that
+/// would take long (a thousand ranks), the least estimate. "auto": of all algorithms.
 Choice choose(const Cluster &cluster, Operation operation, const std::string &algorithm, uint64_t count,
               ElementType type, uint32_t chunks, uint32_t root = 0);
 

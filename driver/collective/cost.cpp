@@ -15,8 +15,9 @@ constexpr double kHeaders = 86;
 
 struct Cost {
   double time = 0;
-  std::vector<double> busy;  ///< of every link, seconds
-  double engine = 0;         ///< of a REDUCE engine, seconds
+  std::vector<double> busy;   ///< of every link, seconds
+  double engine = 0;          ///< of a REDUCE engine, seconds
+  double step = 0, wait = 0;  ///< of the longest step: its fullest link or REDUCE, and its latency, seconds
 };
 
 class Estimator {
@@ -140,6 +141,8 @@ class Estimator {
     const double reduce = static_cast<double>(reduces) * (shape.command_s + bytes / shape.reduce_bytes_per_s);
     cost.time += times * (latency * (1 + acknowledged) + fullest * share + reduce);
     cost.engine += times * reduce;
+    cost.step = std::max({cost.step, fullest * share, reduce});
+    cost.wait = std::max(cost.wait, latency);
   }
 
   const Cluster &cluster_;
@@ -151,7 +154,7 @@ class Estimator {
 double estimate(const Cluster &cluster, const Plan &plan, uint64_t count, ElementType type) {
   Estimator estimator(cluster);
   const double whole = static_cast<double>(count * bytes_of(type));
-  double longest = 0;
+  double longest = 0, step = 0, wait = 0;
   std::vector<double> busy(cluster.links().size(), 0);
   double engine = 0;
   for (const auto &part : plan.parts) {
@@ -169,15 +172,21 @@ double estimate(const Cluster &cluster, const Plan &plan, uint64_t count, Elemen
       if (phase.kind == Phase::Kind::kReduceScatter) bytes /= members;
       time += cost.time;
       engine += cost.engine * plan.chunks;
+      step = std::max(step, cost.step);
+      wait = std::max(wait, cost.wait);
       for (std::size_t l = 0; l < busy.size(); ++l) busy[l] += cost.busy[l] * plan.chunks;
     }
     longest = std::max(longest, time);
   }
   double fullest = 0;
   for (const double b : busy) fullest = std::max(fullest, b);
-  // The first chunk goes through alone; the others follow as fast as the fullest link or engine lets them.
-  const double others = 1 - 1.0 / (static_cast<double>(plan.parts.size()) * plan.chunks);
-  return std::max(longest + std::max(fullest, engine) * others, longest);
+  const double chunks = static_cast<double>(plan.parts.size()) * plan.chunks;
+  if (chunks <= 1) return longest;
+  // At best the fullest link or engine is busy all the time; at worst it idles while the first chunk is under way.
+  const double busiest = std::max(fullest, engine);
+  const double best = std::max(longest + (chunks - 1) * step, busiest + wait);
+  const double worst = longest + busiest * (1 - 1 / chunks);
+  return (best + std::max(best, worst)) / 2;
 }
 
 double bus_factor(Operation operation, uint32_t ranks) {

@@ -11,8 +11,9 @@ namespace cx::collective {
 
 /// Time of a plan for `count` elements on an idle cluster, seconds. Every step of a phase takes the longest latency of
 /// its messages, the bytes on its fullest link over that link's payload rate, and the REDUCE; steps of a phase follow
-/// each other. Chunks and parts overlap: they take the longest of their own times and the sum of what they put on the
-/// fullest link. Estimates ignore queues and different speeds of ranks.
+/// each other. Chunks and parts overlap; their time is the mean of two bounds: the first goes through its steps and the
+/// others follow each a longest step's link or REDUCE later, or what is busiest is never idle; and what is busiest
+/// idles until the first chunk is through. Estimates ignore queues and different speeds of ranks.
 double estimate(const Cluster &cluster, const Plan &plan, uint64_t count, ElementType type);
 
 struct Bound {

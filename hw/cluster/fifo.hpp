@@ -14,6 +14,7 @@ class Fifo {
   std::size_t size() const { return items_.size() - head_; }
   Item &front() { return items_[head_]; }
   const Item &front() const { return items_[head_]; }
+  const Item &operator[](std::size_t i) const { return items_[head_ + i]; }
   void push_back(const Item &item) { items_.push_back(item); }
   void pop_front() {
     if (++head_ == items_.size()) {

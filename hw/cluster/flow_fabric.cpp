@@ -78,13 +78,16 @@ void FlowFabric::inject(const ClusterFault &fault) {
 
 std::uint32_t FlowFabric::stream_of(const Connection &connection) {
   const std::uint64_t key = std::uint64_t{connection.peer} << 8 | connection.channel;
-  const auto [entry, is_new] = numbers_[connection.rank].emplace(key, static_cast<std::uint32_t>(streams_.size()));
+  Numbers &numbers = numbers_[connection.rank];
+  if (numbers.last_key == key) return numbers.last;
+  const auto [entry, is_new] = numbers.all.emplace(key, static_cast<std::uint32_t>(streams_.size()));
   if (is_new) {
     streams_.emplace_back();
     streams_.back().connection = connection;
     route(streams_.back());
   }
-  return entry->second;
+  numbers.last_key = key;
+  return numbers.last = entry->second;
 }
 
 void FlowFabric::route(Stream &stream) {
@@ -108,10 +111,10 @@ void FlowFabric::route(Stream &stream) {
 }
 
 void FlowFabric::send(const Connection &connection, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
-                      std::uint64_t tag) {
+                      std::uint64_t tag, bool awaited) {
   const std::uint32_t number = stream_of(connection);
   const Ps eligible = queue_.now() + ps(topology_.config().rdma.message_ns * 1e-9);
-  streams_[number].waiting.push_back({bytes, data, tag, eligible, digest});
+  streams_[number].messages.push_back({bytes, data, tag, eligible, digest, awaited});
   queue_.at(eligible, *this, kStart, number);
 }
 
@@ -119,10 +122,10 @@ void FlowFabric::receive(const Connection &connection, std::byte *target, std::u
                          bool announced) {
   const std::uint32_t number = stream_of({connection.peer, connection.rank, connection.channel});
   Stream &stream = streams_[number];
-  stream.receives.push_back({target, bytes, tag});
   const Ps known = queue_.now() + (announced ? 0 : stream.full.back);
-  stream.credits.push_back(known);
-  if (!stream.active && !stream.waiting.empty()) queue_.at(known, *this, kStart, number);
+  const bool awaited = stream.receives.size() == stream.under_way && stream.messages.size() > stream.under_way;
+  stream.receives.push_back({target, bytes, tag, known});
+  if (!stream.active && awaited) queue_.at(known, *this, kStart, number);
 }
 
 Fabric::State FlowFabric::state(const Connection &connection) {
@@ -130,11 +133,9 @@ Fabric::State FlowFabric::state(const Connection &connection) {
   const Stream &stream = streams_[number];
   State state;
   state.qp = number;
-  if (stream.active) state.bytes_outstanding += stream.now.bytes;
-  for (const auto *queue : {&stream.waiting, &stream.flying}) {
-    for (const Message &message : *queue) state.bytes_outstanding += message.bytes;
-  }
-  state.waits_for_receive = !stream.active && !stream.waiting.empty() && stream.credits.empty();
+  for (const Message &message : stream.messages) state.bytes_outstanding += message.bytes;
+  state.waits_for_receive =
+      !stream.active && stream.messages.size() > stream.under_way && stream.receives.size() <= stream.under_way;
   return state;
 }
 
@@ -146,39 +147,45 @@ std::vector<double> FlowFabric::wire_bytes() const {
 
 void FlowFabric::try_start(std::uint32_t number) {
   Stream &stream = streams_[number];
-  if (stream.active || stream.waiting.empty() || stream.credits.empty()) return;
-  if (stream.waiting.front().eligible > queue_.now()) return;  // its own event comes
-  if (stream.credits.front() > queue_.now()) {
-    queue_.at(stream.credits.front(), *this, kStart, number);
+  if (stream.active || stream.messages.size() == stream.under_way) return;
+  if (stream.receives.size() <= stream.under_way) return;
+  if (stream.messages[stream.under_way].eligible > queue_.now()) return;  // its own event comes
+  const Ps known = stream.receives[stream.under_way].known;
+  if (known > queue_.now()) {
+    queue_.at(known, *this, kStart, number);
     return;
   }
-  stream.now = stream.waiting.front();
-  stream.waiting.pop_front();
-  stream.credits.pop_front();
+  ++stream.under_way;
   begin(number);
 }
 
 void FlowFabric::begin(std::uint32_t number) {
   Stream &stream = streams_[number];
   const std::uint64_t mtu = topology_.config().rdma.mtu;
-  if (stream.now.bytes != 0 && stream.now.bytes % mtu == 0 && stream.now.bytes / mtu > 16) {
+  const std::uint64_t bytes = stream.messages[stream.under_way - 1].bytes;
+  if (bytes != 0 && bytes % mtu == 0 && bytes / mtu > 16) {
     stream.now_time = stream.full;
   } else {
     std::vector<std::uint32_t> path;
     for (const Use &use : stream.uses) path.push_back(use.link);
-    stream.now_time = path_time(topology_, path, stream.now.bytes);
+    stream.now_time = path_time(topology_, path, bytes);
   }
   stream.active = true;
-  stream.left = static_cast<double>(std::max<std::uint64_t>(stream.now.bytes, 1));
+  stream.left = static_cast<double>(std::max<std::uint64_t>(bytes, 1));
   stream.since = queue_.now();
   stream.rate = 0;
+  bool alone = true;
+  double rate = std::numeric_limits<double>::infinity();
   for (std::uint32_t i = 0; i < stream.uses.size(); ++i) {
     Use &use = stream.uses[i];
     LinkState &link = links_[use.link];
     use.place = static_cast<std::uint32_t>(link.active.size());
+    alone = alone && link.active.empty();
     link.active.push_back(std::uint64_t{number} << 8 | i);
-    touch(use.link);
+    rate = std::min(rate, link.capacity / stream.now_time.wire_per_byte[use.framing]);
   }
+  if (alone) return set_rate(number, rate);
+  for (const Use &use : stream.uses) touch(use.link);
 }
 
 void FlowFabric::end(std::uint32_t number) {
@@ -191,7 +198,7 @@ void FlowFabric::end(std::uint32_t number) {
     link.active[use.place] = moved;
     streams_[moved >> 8].uses[moved & 0xff].place = use.place;
     link.active.pop_back();
-    touch(use.link);
+    if (!link.active.empty()) touch(use.link);
   }
 }
 
@@ -228,10 +235,10 @@ void FlowFabric::set_rate(std::uint32_t number, double rate) {
 
 void FlowFabric::solve() {
   solving_ = false;
-  std::vector<std::uint32_t> dirty;
+  auto &[dirty, streams, links, open, full] = scratch_;
+  dirty.clear();
   dirty.swap(dirty_);
   ++mark_;
-  std::vector<std::uint32_t> streams, links;
   for (const std::uint32_t first : dirty) {
     links_[first].dirty = false;
     if (links_[first].mark == mark_) continue;
@@ -276,7 +283,8 @@ void FlowFabric::share(const std::vector<std::uint32_t> &streams, const std::vec
     if (stream.dead) continue;
     for (const Use &use : stream.uses) links_[use.link].load += stream.now_time.wire_per_byte[use.framing];
   }
-  std::vector<std::uint32_t> open;
+  auto &open = scratch_.open;
+  open.clear();
   for (const std::uint32_t link : links) {
     if (links_[link].load > 0) open.push_back(link);
   }
@@ -285,7 +293,8 @@ void FlowFabric::share(const std::vector<std::uint32_t> &streams, const std::vec
     for (const std::uint32_t link : open) least = std::min(least, std::max(0.0, links_[link].left) / links_[link].load);
     const double limit = least * (1 + kTiny);
     // Links first, so that all of one share stop together.
-    std::vector<std::uint32_t> full;
+    auto &full = scratch_.full;
+    full.clear();
     for (const std::uint32_t link : open) {
       if (std::max(0.0, links_[link].left) / links_[link].load <= limit) full.push_back(link);
     }
@@ -318,17 +327,23 @@ void FlowFabric::drained(std::uint32_t number) {
   Ps arrival = queue_.now() + stream.now_time.forth;
   arrival = std::max(arrival, stream.last_arrival);  // in order
   stream.last_arrival = arrival;
-  stream.flying.push_back(stream.now);
-  stream.unacknowledged.push_back(stream.now);
   queue_.at(arrival + completion, *this, kArrived, number);
-  queue_.at(arrival + stream.now_time.back + completion, *this, kAcknowledged, number);
+  const Ps acknowledged = arrival + stream.now_time.back + completion;
+  const Message &message = stream.messages[stream.under_way - 1];
+  if (message.awaited) {
+    stream.awaited.push_back(message.tag);
+    queue_.at(acknowledged, *this, kAcknowledged, number);
+  } else {
+    listener_->sent(stream.connection.rank, message.tag, acknowledged);
+  }
   try_start(number);
 }
 
 void FlowFabric::arrived(std::uint32_t number) {
   Stream &stream = streams_[number];
-  const Message message = stream.flying.front();
-  stream.flying.pop_front();
+  const Message message = stream.messages.front();
+  stream.messages.pop_front();
+  --stream.under_way;
   const Receive receive = stream.receives.front();
   stream.receives.pop_front();
   const Connection back{stream.connection.peer, stream.connection.rank, stream.connection.channel};
@@ -391,9 +406,9 @@ void FlowFabric::on_event(std::uint32_t what, std::uint64_t argument) {
       break;
     case kAcknowledged: {
       Stream &stream = streams_[number];
-      const Message message = stream.unacknowledged.front();
-      stream.unacknowledged.pop_front();
-      listener_->sent(stream.connection.rank, message.tag);
+      const std::uint64_t tag = stream.awaited.front();
+      stream.awaited.pop_front();
+      listener_->sent(stream.connection.rank, tag, queue_.now());
       break;
     }
     case kSolve:

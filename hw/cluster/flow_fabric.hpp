@@ -32,7 +32,7 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   EventQueue &queue() override { return queue_; }
   void listen(Listener &listener) override { listener_ = &listener; }
   void send(const Connection &connection, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
-            std::uint64_t tag) override;
+            std::uint64_t tag, bool awaited) override;
   void receive(const Connection &connection, std::byte *target, std::uint64_t bytes, std::uint64_t tag,
                bool announced) override;
   State state(const Connection &connection) override;
@@ -46,10 +46,12 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
     std::uint64_t tag;
     Ps eligible;
     std::uint32_t digest;
+    bool awaited;
   };
   struct Receive {
     std::byte *target;
     std::uint64_t bytes, tag;
+    Ps known;  // to the sender
   };
   struct Use {
     std::uint32_t link;
@@ -59,20 +61,17 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   // One direction between two ranks on one channel: one message at a time.
   struct Stream {
     Connection connection;
+    std::uint32_t under_way = 0;  // of the messages: begun, not arrived; the last of them flows while `active`
+    bool active = false, dead = false, frozen = false;
+    std::uint32_t version = 0, mark = 0;
     std::vector<Use> uses;
-    PathTime full;  // of a message of whole packets
-    Fifo<Message> waiting;
-    Fifo<Ps> credits;  // when the sender knows of each receive that it has not used
-    Fifo<Receive> receives;
-    Fifo<Message> flying;  // left, not arrived
-    Fifo<Message> unacknowledged;
-    bool active = false, dead = false;
-    Message now{};
-    PathTime now_time;
     double left = 0, rate = 0, cap = 0;  // payload bytes, per second
     Ps since = 0, last_arrival = 0;
-    std::uint32_t version = 0, mark = 0;
-    bool frozen = false;
+    PathTime now_time;
+    PathTime full;                // of a message of whole packets
+    Fifo<Message> messages;       // not arrived
+    Fifo<Receive> receives;       // the first belong to the messages under way
+    Fifo<std::uint64_t> awaited;  // tags of what has drained and is not acknowledged
   };
   struct LinkState {
     double capacity = 0;  // wire bytes per second
@@ -102,9 +101,19 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   Topology &topology_;
   EventQueue queue_;
   std::vector<Stream> streams_;
-  std::vector<std::unordered_map<std::uint64_t, std::uint32_t>> numbers_;  // by rank
+  // By rank: streams by peer and channel, and the one that was asked for last.
+  struct Numbers {
+    std::uint64_t last_key = ~std::uint64_t{0};
+    std::uint32_t last = 0;
+    std::unordered_map<std::uint64_t, std::uint32_t> all;
+  };
+  std::vector<Numbers> numbers_;
   std::vector<LinkState> links_;
   std::vector<std::uint32_t> dirty_;
+  struct Scratch {
+    std::vector<std::uint32_t> dirty, streams, links, open, full;
+  };
+  Scratch scratch_;  // of solve() and share()
   bool solving_ = false;
   std::uint32_t mark_ = 0;
   std::vector<ClusterFault> faults_;

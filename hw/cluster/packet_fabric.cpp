@@ -53,7 +53,7 @@ std::uint32_t PacketFabric::pair_of(const Connection &c) {
 }
 
 void PacketFabric::send(const Connection &c, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
-                        std::uint64_t tag) {
+                        std::uint64_t tag, bool) {
   SendRequest request;
   request.id = tag;
   request.address = address(c.rank, data);
@@ -76,7 +76,7 @@ void PacketFabric::completed(std::uint32_t rank, const Completion &completion) {
     if (completion.is_receive) {
       listener_->received(rank, completion.id, completion.bytes, completion.immediate);
     } else {
-      listener_->sent(rank, completion.id);
+      listener_->sent(rank, completion.id, queue().now());
     }
     return;
   }

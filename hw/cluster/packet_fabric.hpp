@@ -22,7 +22,7 @@ class PacketFabric final : public Fabric {
   EventQueue &queue() override { return cluster_.queue(); }
   void listen(Listener &listener) override { listener_ = &listener; }
   void send(const Connection &connection, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
-            std::uint64_t tag) override;
+            std::uint64_t tag, bool awaited) override;
   void receive(const Connection &connection, std::byte *target, std::uint64_t bytes, std::uint64_t tag,
                bool announced) override;
   State state(const Connection &connection) override;

@@ -47,12 +47,16 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
   CommOutcome run();
 
  private:
+  struct Progress {
+    std::uint32_t begin = 0;                // in Rank::after
+    std::uint32_t follower = CX_COMM_NONE;  // next SEND or RECV of the same connection
+    std::uint8_t waits = 0;                 // for so many commands, a predecessor on its connection among them
+    bool issued = false, done = false;
+  };
   struct Rank {
     const cx_comm_program *program = nullptr;
-    std::vector<std::uint8_t> waits;          // commands (and a predecessor) that have to come first
-    std::vector<std::uint32_t> begin, after;  // who waits for a command: after[begin[c]] .. after[begin[c + 1] - 1]
-    std::vector<std::uint32_t> follower;      // next SEND or RECV of the same connection; CX_COMM_NONE
-    std::vector<bool> issued, done;
+    std::vector<Progress> commands;    // of each, and one more
+    std::vector<std::uint32_t> after;  // who waits for command c: after[begin of c] .. after[begin of c + 1 - 1]
     std::size_t left = 0;
     std::deque<std::uint32_t> local;  // REDUCE and the like that wait for the engine
     bool busy = false;
@@ -64,7 +68,7 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
   void check(std::uint32_t rank, std::size_t index) const;
   void issue(std::uint32_t rank, std::uint32_t index);
   void satisfied(std::uint32_t rank, std::uint32_t index);
-  void complete(std::uint32_t rank, std::uint32_t index);
+  void complete(std::uint32_t rank, std::uint32_t index, Ps when);
   void start_local(std::uint32_t rank);
   void execute(std::uint32_t rank, const cx_comm_command &command);
   std::byte *memory(std::uint32_t rank, std::uint64_t offset) const;
@@ -77,7 +81,7 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
   void report_stall(bool idle);
 
   void on_event(std::uint32_t what, std::uint64_t argument) override;
-  void sent(std::uint32_t rank, std::uint64_t tag) override;
+  void sent(std::uint32_t rank, std::uint64_t tag, Ps when) override;
   void received(std::uint32_t rank, std::uint64_t tag, std::uint64_t bytes, std::uint32_t digest) override;
   void failed(const Fabric::Connection &connection, std::uint32_t qp, Status status) override;
 

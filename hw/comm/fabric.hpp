@@ -37,8 +37,8 @@ class Fabric {
   };
   class Listener {
    public:
-    // `tag` is that of send() or receive().
-    virtual void sent(std::uint32_t rank, std::uint64_t tag) = 0;
+    // `tag` is that of send() or receive(). when: of the acknowledgement; later than now only for what is not awaited.
+    virtual void sent(std::uint32_t rank, std::uint64_t tag, Ps when) = 0;
     virtual void received(std::uint32_t rank, std::uint64_t tag, std::uint64_t bytes, std::uint32_t digest) = 0;
     virtual void failed(const Connection &connection, std::uint32_t qp, Status status) = 0;
 
@@ -54,9 +54,9 @@ class Fabric {
   virtual ~Fabric() = default;
   virtual EventQueue &queue() = 0;
   virtual void listen(Listener &listener) = 0;
-  // `data` may be null. Throws NoRouteError.
+  // `data` may be null. awaited: something waits for its acknowledgement. Throws NoRouteError.
   virtual void send(const Connection &connection, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
-                    std::uint64_t tag) = 0;
+                    std::uint64_t tag, bool awaited) = 0;
   // announced: the sender knows of it at once.
   virtual void receive(const Connection &connection, std::byte *target, std::uint64_t bytes, std::uint64_t tag,
                        bool announced) = 0;

@@ -49,9 +49,9 @@ struct ClusterConfig {
   } pfc;
   struct Ecn {
     bool on = false;  // Switches mark packets of long queues.
-    uint32_t low_kib = 64;  // Queue below which nothing is marked. [KiB]
-    uint32_t high_kib = 512;  // Queue above which everything is marked; above ecn.low_kib. [KiB]
-    double chance = 0.1;  // Chance of a mark just below ecn.high_kib.
+    uint32_t low_kib = 400;  // Queue below which nothing is marked. Published thresholds are 4 KB per Gbit/s of the link, 16 KB for ecn.high_kib (Li et al., HPCC, SIGCOMM 2019, 5.1). [KiB]
+    uint32_t high_kib = 1600;  // Queue above which everything is marked; above ecn.low_kib. [KiB]
+    double chance = 0.2;  // Chance of a mark just below ecn.high_kib.
   } ecn;
   struct Rdma {
     uint32_t mtu = 4096;  // Largest payload of a packet: 256, 512, 1024, 2048 or 4096. [bytes]

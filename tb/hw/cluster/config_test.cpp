@@ -101,7 +101,7 @@ TEST_CASE("relations between keys are checked") {
       {{"pcie.credit_kib=4"}, "pcie.credit_kib: 4 KiB hold less than two packets"},
       {{"rdma.window_kib=4", "rdma.mtu=4096"}, ""},
       {{"pfc.xon_kib=128"}, "pfc.xon_kib: expected less than pfc.xoff_kib"},
-      {{"ecn.low_kib=512"}, "ecn.low_kib: expected less than ecn.high_kib"},
+      {{"ecn.low_kib=1600"}, "ecn.low_kib: expected less than ecn.high_kib"},
       {{"dcqcn.on=true"}, "dcqcn.on: rate control follows marks"},
       {{"node.cards=4", "node.nic=pcie", "node.nics=3"}, "node.nics: 4 cards do not share 3 adapters evenly"},
       {{"node.nics=2"}, "node.nics: expected this key with node.nic: pcie only"},
