@@ -35,6 +35,7 @@ boundary "runtime below compiler" driver/runtime 'driver/(compiler|session|pytho
 boundary "compiler below session" driver/compiler 'driver/(session|python|tools)/'
 boundary "session below tools" driver/session 'driver/(python|tools)/'
 boundary "collective below tools" driver/collective 'driver/(python|tools|session|compiler|runtime)/'
+boundary "verbs below tools" driver/rdma 'driver/(python|tools|session|compiler|runtime)/'
 boundary "tools below python" driver/tools 'driver/python/'
 
 out=$(for f in scripts/*.sh .ci/run; do bash -n "$f" 2>&1 || true; done)

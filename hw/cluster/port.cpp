@@ -26,10 +26,12 @@ struct cx_cluster {
 };
 
 struct cx_verbs {
-  explicit cx_verbs(const Topology &of) : topology(of), packets(topology), queues(topology.ranks()) {}
+  explicit cx_verbs(const Topology &of)
+      : topology(of), packets(topology), queues(topology.ranks()), limits(topology.ranks()) {}
   Topology topology;
   PacketCluster packets;
   std::vector<std::vector<std::unique_ptr<CompletionQueue>>> queues;  // by rank
+  std::vector<std::vector<cx_verbs_limits>> limits;                   // by rank and queue pair
   std::string error;
 
   std::size_t completions() const {
@@ -63,6 +65,12 @@ char *copied(const std::string &text) {
 double seconds(Ps time) { return static_cast<double>(time) * 1e-12; }
 Ps ps(double s) { return static_cast<Ps>(s * 1e12 + 0.5); }
 
+// An error with a result of its own.
+struct PortError : std::runtime_error {
+  PortError(int result, const std::string &what) : std::runtime_error(what), result(result) {}
+  int result;
+};
+
 // Runs a function; its exceptions become results.
 template <class Handle, class F>
 int guarded(Handle *handle, F &&function) {
@@ -70,6 +78,9 @@ int guarded(Handle *handle, F &&function) {
   try {
     function();
     return CX_CLUSTER_OK;
+  } catch (const PortError &error) {
+    handle->error = error.what();
+    return error.result;
   } catch (const UnreachableError &error) {
     handle->error = error.what();
     return CX_CLUSTER_UNREACHABLE;
@@ -314,12 +325,17 @@ int cx_verbs_create_cq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t
   });
 }
 
-int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq, uint32_t *qp) {
+int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq,
+                       const cx_verbs_limits *limits, uint32_t *qp) {
   return guarded(verbs, [&] {
     check_rank(verbs, rank);
+    need(limits != nullptr && limits->sends != 0 && limits->receives != 0, "a queue pair of no requests");
     auto &queues = verbs->queues[rank];
     need(send_cq < queues.size() && receive_cq < queues.size() && qp != nullptr, "there is no such completion queue");
-    *qp = verbs->packets.nic(rank).create_qp(*queues[send_cq], *queues[receive_cq]);
+    Nic &nic = verbs->packets.nic(rank);
+    *qp = nic.create_qp(*queues[send_cq], *queues[receive_cq]);
+    if (limits->receive_wait_ps != 0) nic.limit_wait(*qp, limits->receive_wait_ps);
+    verbs->limits[rank].push_back(*limits);
   });
 }
 
@@ -329,13 +345,24 @@ int cx_verbs_connect(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint32_t peer,
     check_rank(verbs, peer);
     need(rank != peer, "expected two different ranks");
     Nic &here = verbs->packets.nic(rank), &there = verbs->packets.nic(peer);
-    here.state(qp);  // they exist
-    there.state(peer_qp);
+    // Own number: not connected.
+    need(here.state(qp).peer == here.endpoint(), "queue pair " + std::to_string(qp) + " is connected");
+    need(there.state(peer_qp).peer == there.endpoint(), "queue pair " + std::to_string(peer_qp) + " is connected");
     const std::uint32_t flow = flow_of({rank, peer, static_cast<std::uint8_t>(qp)});
     if (verbs->topology.path(rank, peer, flow).empty()) throw UnreachableError(NoRouteError(rank, peer).what());
     here.connect_qp(qp, there, peer_qp, flow);
     there.connect_qp(peer_qp, here, qp, flow);
   });
+}
+
+static void check_room(const cx_verbs *verbs, uint32_t rank, uint32_t qp, bool send) {
+  const QueuePairState state = verbs->packets.nic(rank).state(qp);
+  const cx_verbs_limits &limits = verbs->limits[rank][qp];
+  if ((send ? state.sends : state.receives) >= (send ? limits.sends : limits.receives)) {
+    throw PortError(CX_CLUSTER_QUEUE_FULL, "rank " + std::to_string(rank) + ", queue pair " + std::to_string(qp) +
+                                               ": all " + std::to_string(send ? limits.sends : limits.receives) +
+                                               (send ? " sends" : " receives") + " are in use");
+  }
 }
 
 int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_verbs_send *send) {
@@ -357,6 +384,7 @@ int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_ver
     request.compare = send->compare;
     need(!request.has_immediate || request.verb == Verb::send || request.verb == Verb::write,
          "an immediate goes with send and write only");
+    check_room(verbs, rank, qp, true);
     verbs->packets.nic(rank).post_send(qp, request);
   });
 }
@@ -365,6 +393,7 @@ int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t 
                           uint64_t bytes) {
   return guarded(verbs, [&] {
     check_rank(verbs, rank);
+    check_room(verbs, rank, qp, false);
     verbs->packets.nic(rank).post_receive(qp, {id, address, key, bytes});
   });
 }
@@ -378,8 +407,8 @@ int cx_verbs_poll(cx_verbs *verbs, uint32_t rank, uint32_t cq, cx_verbs_completi
     Completion from;
     if (!queue.poll(from)) {
       if (queue.overrun())
-        throw std::runtime_error("completion queue " + std::to_string(cq) + " of rank " + std::to_string(rank) +
-                                 " was full: completions are lost");
+        throw PortError(CX_CLUSTER_OVERRUN, "completion queue " + std::to_string(cq) + " of rank " +
+                                                std::to_string(rank) + " was full: completions are lost");
       return;
     }
     *completion = {
@@ -395,8 +424,8 @@ int cx_verbs_get_state(cx_verbs *verbs, uint32_t rank, uint32_t qp, cx_verbs_sta
     check_rank(verbs, rank);
     need(state != nullptr, "no state");
     const QueuePairState from = verbs->packets.nic(rank).state(qp);
-    *state = {from.peer,     from.bytes_outstanding,         from.bytes_unsent,  from.sends,
-              from.receives, from.waits_for_receive ? 1 : 0, from.failed ? 1 : 0};
+    *state = {from.peer,          from.bytes_outstanding,         from.bytes_unsent,  from.sends, from.receives,
+              from.receive_bytes, from.waits_for_receive ? 1 : 0, from.failed ? 1 : 0};
   });
 }
 

@@ -21,6 +21,8 @@ const char *to_string(Status status) {
       return "retries exceeded";
     case Status::flushed:
       return "flushed";
+    case Status::receiver_not_ready:
+      return "receiver not ready";
   }
   return "?";
 }
@@ -72,6 +74,8 @@ struct Nic::QueuePair {
   std::uint64_t repeated_below = 0;                                  // selective repeat: sequences already repeated
   std::deque<std::uint64_t> repeats;
   std::uint64_t sends = 0, credits = 0;  // that consume a receive: started, and allowed by the peer
+  Ps wait_limit = kNever, wait_end = kNever;
+  std::uint64_t waiting = ~std::uint64_t{0};  // request that waits for a receive
   bool active = false, pacing = false;
   Ps next_time = 0;
   bool timer = false;
@@ -168,6 +172,8 @@ void Nic::reroute() {
   }
 }
 
+void Nic::limit_wait(std::uint32_t number, Ps limit) { pair(number).wait_limit = limit; }
+
 void Nic::post_send(std::uint32_t number, const SendRequest &request) {
   QueuePair &qp = pair(number);
   if (qp.peer == nullptr) throw RdmaUsageError("queue pair " + std::to_string(number) + " is not connected");
@@ -222,6 +228,7 @@ QueuePairState Nic::state(std::uint32_t number) const {
   state.failed = qp.failed;
   state.bytes_outstanding = qp.lost;
   state.receives = qp.receives.size();
+  for (const ReceiveRequest &receive : qp.receives) state.receive_bytes += receive.bytes;
   for (std::size_t i = 0; i < qp.requests.size(); ++i) {
     const auto &request = qp.requests[i];
     if (request.done) continue;
@@ -252,7 +259,7 @@ void Nic::promote(QueuePair &qp) {
     const SendRequest &wanted = request.wanted;
     if (request.eligible > queue_.now()) return;
     const bool consumes = wanted.verb == Verb::send || (wanted.verb == Verb::write && wanted.has_immediate);
-    if (consumes && qp.sends >= qp.credits) return;
+    if (consumes && qp.sends >= qp.credits) return wait_for_receive(qp);
     Message message;
     message.request = qp.next_request++;
     message.length = wanted.bytes;
@@ -290,6 +297,13 @@ void Nic::promote(QueuePair &qp) {
     request.started = true;
     append(qp, message);
   }
+}
+
+void Nic::wait_for_receive(QueuePair &qp) {
+  if (qp.wait_limit == kNever || qp.waiting == qp.next_request) return;
+  qp.waiting = qp.next_request;
+  qp.wait_end = queue_.now() + qp.wait_limit;
+  queue_.at(qp.wait_end, *this, kNotReady, qp.number);
 }
 
 void Nic::append(QueuePair &qp, Message message) {
@@ -765,6 +779,12 @@ void Nic::on_event(std::uint32_t what, std::uint64_t argument) {
       break;
     case kTimer:
       timed_out(qp);
+      break;
+    case kNotReady:
+      // Events of waits that have ended come as well.
+      if (qp.waiting == qp.next_request && queue_.now() >= qp.wait_end && !dead_) {
+        fail(qp, qp.waiting, Status::receiver_not_ready);
+      }
       break;
     case kAlpha:
       qp.rate->alpha_expired();

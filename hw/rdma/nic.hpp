@@ -34,12 +34,13 @@ struct RdmaParams {
 
 enum class Status : std::uint8_t {
   success,
-  local_length,      // a message is longer than the receive that it found
-  local_protection,  // wrong key or range in one's own memory
-  remote_access,     // wrong key, range or right in the other's memory
-  remote_invalid,    // the other cannot take the request: receive too short, atomic that is not aligned
-  retry_exceeded,    // the other does not answer
-  flushed            // was waiting when its queue pair failed
+  local_length,       // a message is longer than the receive that it found
+  local_protection,   // wrong key or range in one's own memory
+  remote_access,      // wrong key, range or right in the other's memory
+  remote_invalid,     // the other cannot take the request: receive too short, atomic that is not aligned
+  retry_exceeded,     // the other does not answer
+  flushed,            // was waiting when its queue pair failed
+  receiver_not_ready  // the other posted no receive in time
 };
 const char *to_string(Status status);
 
@@ -117,6 +118,7 @@ struct QueuePairState {
   std::uint64_t bytes_outstanding = 0;  // of sends that are not complete, or failed with the queue pair
   std::uint64_t bytes_unsent = 0;       // of these, not handed to the wire yet
   std::size_t sends = 0, receives = 0;  // that are not complete
+  std::uint64_t receive_bytes = 0;      // room of these receives
   bool waits_for_receive = false;       // the next send finds no receive at the other end
   bool failed = false;
 };
@@ -140,6 +142,8 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
   std::uint32_t create_qp(CompletionQueue &send, CompletionQueue &receive);
   // Both ends have to be connected to each other. Receives that were posted before count as known to the other end.
   void connect_qp(std::uint32_t qp, Nic &peer, std::uint32_t peer_qp, std::uint32_t flow);
+  // A send that finds no receive for so long fails the queue pair; without a limit it waits.
+  void limit_wait(std::uint32_t qp, Ps limit);
   void post_send(std::uint32_t qp, const SendRequest &request);
   // announced: the other end knows of it at once, as of receives that were agreed on before.
   void post_receive(std::uint32_t qp, const ReceiveRequest &request, bool announced = false);
@@ -171,7 +175,7 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
     CompletionQueue *queue;
     Completion completion;
   };
-  enum What : std::uint32_t { kEligible, kPace, kTimer, kComplete, kAlpha, kIncrease };
+  enum What : std::uint32_t { kEligible, kPace, kTimer, kComplete, kAlpha, kIncrease, kNotReady };
 
   void on_event(std::uint32_t what, std::uint64_t argument) override;
   QueuePair &pair(std::uint32_t qp);
@@ -179,6 +183,7 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
   void promote(QueuePair &qp);
   void append(QueuePair &qp, Message message);
   void activate(QueuePair &qp);
+  void wait_for_receive(QueuePair &qp);
   bool sendable(QueuePair &qp);
   Packet *build(QueuePair &qp);
   void data_arrived(QueuePair &qp, Packet *packet);

@@ -21,7 +21,9 @@ enum {
   CX_CLUSTER_BAD_CONFIG = -1,   /* cx_cluster_error() names file, line, column, key and expectation */
   CX_CLUSTER_BAD_ARGUMENT = -2, /* cx_cluster_error() says which */
   CX_CLUSTER_UNREACHABLE = -3,  /* two ranks have no way to each other */
-  CX_CLUSTER_INTERNAL = -4
+  CX_CLUSTER_INTERNAL = -4,
+  CX_CLUSTER_QUEUE_FULL = -5, /* a queue pair has as many requests as it holds */
+  CX_CLUSTER_OVERRUN = -6     /* a completion queue was full: completions are lost */
 };
 
 /* A cluster from a YAML file (docs/reference/cluster.md). sets: "key=value" overrides in order. NULL on failure: see
@@ -217,7 +219,8 @@ enum {
   CX_VERBS_REMOTE_ACCESS,
   CX_VERBS_REMOTE_INVALID,
   CX_VERBS_RETRY_EXCEEDED,
-  CX_VERBS_FLUSHED
+  CX_VERBS_FLUSHED,
+  CX_VERBS_RECEIVER_NOT_READY
 };
 
 typedef struct cx_verbs_send {
@@ -243,6 +246,7 @@ typedef struct cx_verbs_state {
   uint32_t peer;
   uint64_t bytes_outstanding, bytes_unsent;
   size_t sends, receives;
+  uint64_t receive_bytes; /* room of the receives */
   int waits_for_receive, failed;
 } cx_verbs_state;
 
@@ -254,13 +258,20 @@ int cx_verbs_register(cx_verbs *verbs, uint32_t rank, void *memory, uint64_t add
                       uint32_t *key);
 int cx_verbs_deregister(cx_verbs *verbs, uint32_t rank, uint32_t key);
 int cx_verbs_create_cq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t *cq);
-int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq, uint32_t *qp);
-/* Both ends. */
+
+typedef struct cx_verbs_limits {
+  size_t sends, receives;   /* requests that are not complete; at least 1 */
+  uint64_t receive_wait_ps; /* after which a send that finds no receive fails; 0: never */
+} cx_verbs_limits;
+int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq,
+                       const cx_verbs_limits *limits, uint32_t *qp);
+/* Both ends. CX_CLUSTER_BAD_ARGUMENT if one is connected. */
 int cx_verbs_connect(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint32_t peer, uint32_t peer_qp);
+/* Both post functions: CX_CLUSTER_QUEUE_FULL, and nothing is posted. */
 int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_verbs_send *send);
 int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t id, uint32_t key, uint64_t address,
                           uint64_t bytes);
-/* 1: a completion, 0: none. */
+/* 1: a completion, 0: none. CX_CLUSTER_OVERRUN when those that fitted are taken. */
 int cx_verbs_poll(cx_verbs *verbs, uint32_t rank, uint32_t cq, cx_verbs_completion *completion);
 int cx_verbs_get_state(cx_verbs *verbs, uint32_t rank, uint32_t qp, cx_verbs_state *state);
 int cx_verbs_inject(cx_verbs *verbs, const char *fault);
