@@ -181,8 +181,9 @@ std::string svg_of(const SweepOptions &options, const std::vector<Point> &points
                             options.k, options.k, options.k)};
   plot.x_label = "zeros, %";
   plot.y_label = "speedup";
-  Series unstructured{"unstructured", {}}, structured{"n:m", {}, false}, block{"blocks", {}, false};
-  Series limit{"1 / (1 - zeros)", {}, true, true};
+  Series unstructured{"unstructured", {}}, structured{"n:m", {}, Series::Line::none},
+      block{"blocks", {}, Series::Line::none};
+  Series limit{"1 / (1 - zeros)", {}, Series::Line::straight, true};
   double most = 0;
   for (const Point &point : points) {
     Series &series = point.pattern.kind == PrunePattern::Kind::unstructured ? unstructured

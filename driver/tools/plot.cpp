@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/xml_text.hpp"
@@ -52,17 +53,26 @@ std::string line(double x1, double y1, double x2, double y2, const char *colour,
 
 const char *dashes(const Series &series) { return series.dashed ? " stroke-dasharray=\"6 4\"" : ""; }
 
+/// Numbers of an axis that reaches `largest`, in one unit.
+std::string tick_text(double value, double largest) {
+  constexpr std::array<std::pair<double, const char *>, 3> kUnits = {{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}}};
+  for (const auto &[size, unit] : kUnits) {
+    if (largest >= std::max(size, 1e4)) return fmt::format("{:g}{}", value / size, value == 0 ? "" : unit);
+  }
+  return fmt::format("{:g}", value);
+}
+
 std::string axes(const Axis &x, const Axis &y, const Plot &plot) {
   std::string out;
   for (int i = 0; i * x.step <= x.largest * (1 + 1e-9); ++i) {
     const double at = x.at(i * x.step);
     out += line(at, kTop, at, kBottom, "#dddddd");
-    out += text(at, kBottom + kLine, "middle", fmt::format("{:g}", i * x.step));
+    out += text(at, kBottom + kLine, "middle", tick_text(i * x.step, x.largest));
   }
   for (int i = 0; i * y.step <= y.largest * (1 + 1e-9); ++i) {
     const double at = y.at(i * y.step);
     out += line(kLeft, at, kRight, at, "#dddddd");
-    out += text(kLeft - 8, at + 4, "end", fmt::format("{:g}", i * y.step));
+    out += text(kLeft - 8, at + 4, "end", tick_text(i * y.step, y.largest));
   }
   out += line(kLeft, kBottom, kRight, kBottom, "#000000") + line(kLeft, kTop, kLeft, kBottom, "#000000");
   out += text((kLeft + kRight) / 2, kBottom + 2.5 * kLine, "middle", plot.x_label);
@@ -73,15 +83,25 @@ std::string axes(const Axis &x, const Axis &y, const Plot &plot) {
 
 std::string drawn(const Series &series, const char *colour, const Axis &x, const Axis &y) {
   std::string out;
-  if (series.line) {
+  if (series.line != Series::Line::none) {
     std::string points;
-    for (const auto &[a, b] : series.points) points += fmt::format("{:.1f},{:.1f} ", x.at(a), y.at(b));
+    double before = 0;
+    for (const auto &[a, b] : series.points) {
+      if (series.line == Series::Line::steps && !points.empty()) {
+        points += fmt::format("{:.1f},{:.1f} ", x.at(a), before);
+      }
+      points += fmt::format("{:.1f},{:.1f} ", x.at(a), before = y.at(b));
+    }
     out += fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\"{} points=\"{}\"/>\n", colour,
                        dashes(series), points);
   }
   if (series.dashed) return out;
-  for (const auto &[a, b] : series.points) {
-    out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.5\" fill=\"{}\"/>\n", x.at(a), y.at(b), colour);
+  for (std::size_t i = 0; i < series.points.size(); ++i) {
+    const auto &[a, b] = series.points[i];
+    const std::string label =
+        i < series.labels.size() ? "<title>" + xml_text(series.labels[i]) + "</title>" : std::string();
+    out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\"{}>{}</circle>\n", x.at(a), y.at(b),
+                       series.faint ? 2.5 : 3.5, colour, series.faint ? " fill-opacity=\"0.35\"" : "", label);
   }
   return out;
 }
@@ -119,8 +139,13 @@ std::string to_svg(const Plot &plot) {
     const char *colour = kColours[i % kColours.size()];
     out += drawn(series, colour, x, y);
     const double level = kTop + kLine * static_cast<double>(i + 1);
-    out += line(kLegend, level - 4, kLegend + 24, level - 4, colour,
-                series.dashed ? " stroke-dasharray=\"6 4\"" : " stroke-width=\"2\"");
+    if (series.line != Series::Line::none) {
+      out += line(kLegend, level - 4, kLegend + 24, level - 4, colour,
+                  series.dashed ? " stroke-dasharray=\"6 4\"" : " stroke-width=\"2\"");
+    } else {
+      out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.5\" fill=\"{}\"{}/>\n", kLegend + 12, level - 4,
+                         colour, series.faint ? " fill-opacity=\"0.35\"" : "");
+    }
     out += text(kLegend + 30, level, "start", series.name);
   }
   return out + "</svg>\n";

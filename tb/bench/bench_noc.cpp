@@ -121,7 +121,7 @@ int run_chip(const Options &options) {
     for (int i = 1; i <= 14; ++i) loads.push_back(0.05 * i);
   }
   const double idle = tb::idle_latency(topology, params, options.traffic);
-  tools::Series flits{"flit by flit", {}, true, false}, calendars{"calendars of links", {}, true, true};
+  tools::Series flits{"flit by flit", {}}, calendars{"calendars of links", {}, tools::Series::Line::straight, true};
   nlohmann::ordered_json json = {{"name", chip.name},
                                  {"topology", noc.topology},
                                  {"columns", noc.columns},
@@ -226,8 +226,8 @@ int run_reference(const Options &options) {
     traffic.pattern = tb::pattern_of(key.pattern);
     traffic.flits = key.flits;
     const std::string label = fmt::format("{}, {} flit{}", key.pattern, key.flits, key.flits == 1 ? "" : "s");
-    tools::Series outside{"BookSim 2: " + label, {}, false, false}, flits{"flit by flit: " + label, {}, true, false},
-        calendars{"calendars: " + label, {}, true, true};
+    tools::Series outside{"BookSim 2: " + label, {}, tools::Series::Line::none}, flits{"flit by flit: " + label, {}},
+        calendars{"calendars: " + label, {}, tools::Series::Line::straight, true};
     constexpr double kHighest = 120;
     for (const auto &[load, latency] : curve.points) {
       const Row row = measure(topology, {}, traffic, load);

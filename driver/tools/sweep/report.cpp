@@ -10,6 +10,7 @@
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/plot.hpp"
+#include "driver/tools/xml_text.hpp"
 
 namespace cx::tools {
 namespace {
@@ -31,39 +32,67 @@ std::string csv_cell(const std::string &text) {
   return result + "\"";
 }
 
-std::string html_text(const std::string &text) {
-  std::string result;
-  for (const char c : text) {
-    result += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
+/// What a point is, line by line.
+std::string label_of(const SweepSpec &spec, const SweepResult &result) {
+  std::string text = fmt::format("point {}", result.point.id);
+  for (const SweepObjective &objective : spec.objectives) {
+    text += fmt::format("\n{}: {:.6g}", objective.metric, result.metrics.at(objective.metric));
   }
-  return result;
+  for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+    text += "\n" + spec.parameters[i].key + "=" + result.point.values[i];
+  }
+  return text;
 }
 
-/// All points by two metrics, the front of these two as a line. `x` empty: by id.
-std::string picture(const SweepSpec &spec, const std::vector<SweepResult> &results, const std::string &x,
+/// All points by two objectives, those of the front, and the front of these two alone as a line. `x` null: by id.
+std::string picture(const SweepSpec &spec, const std::vector<SweepResult> &results, const SweepObjective *x,
                     const SweepObjective &y, const std::vector<const SweepResult *> &front) {
   Plot plot;
-  plot.title = spec.name;
-  plot.x_label = x.empty() ? "point" : x;
+  plot.title = spec.name + (x == nullptr ? "" : ": " + y.metric + " against " + x->metric);
+  plot.x_label = x == nullptr ? "point" : x->metric;
   plot.y_label = y.metric;
-  Series all{"points", {}, false, false}, best{"Pareto front", {}, true, false};
   const auto place = [&](const SweepResult &result) {
-    return std::pair{x.empty() ? static_cast<double>(result.point.id) : result.metrics.at(x),
+    return std::pair{x == nullptr ? static_cast<double>(result.point.id) : result.metrics.at(x->metric),
                      result.metrics.at(y.metric)};
   };
+  const auto series = [&](const char *name, std::vector<const SweepResult *> of) {
+    std::sort(of.begin(), of.end(), [&](const SweepResult *a, const SweepResult *b) { return place(*a) < place(*b); });
+    Series out;
+    out.name = name;
+    out.line = Series::Line::none;
+    for (const SweepResult *result : of) {
+      out.points.push_back(place(*result));
+      out.labels.push_back(label_of(spec, *result));
+    }
+    return out;
+  };
+  std::vector<const SweepResult *> all;
   uint64_t infeasible = 0, failed = 0;
   for (const SweepResult &result : results) {
-    if (result.state == SweepResult::State::ok) all.points.push_back(place(result));
+    if (result.state == SweepResult::State::ok) all.push_back(&result);
     infeasible += result.state == SweepResult::State::infeasible ? 1 : 0;
     failed += result.state == SweepResult::State::failed ? 1 : 0;
   }
-  if (all.points.empty()) return "";
-  for (const SweepResult *result : front) best.points.push_back(place(*result));
-  std::sort(all.points.begin(), all.points.end());
-  std::sort(best.points.begin(), best.points.end());
+  if (all.empty()) return "";
   plot.notes = {fmt::format("{} points, {} on the front, {} infeasible, {} failed", results.size(), front.size(),
                             infeasible, failed)};
-  plot.series = {std::move(all), std::move(best)};
+  plot.series = {series("points", all)};
+  plot.series.back().faint = true;
+  if (spec.objectives.size() != 2) {
+    plot.series.push_back(series(x == nullptr ? "best" : "front of all objectives", front));
+  }
+  if (x != nullptr) {
+    SweepSpec two = spec;
+    two.objectives = {*x, y};
+    plot.series.push_back(series("front of these two", pareto_front(two, results)));
+    // Between two points of it something is as good as the worse of both, in either objective.
+    Series &line = plot.series.back();
+    line.line = Series::Line::steps;
+    if (x->maximize) {
+      std::reverse(line.points.begin(), line.points.end());
+      std::reverse(line.labels.begin(), line.labels.end());
+    }
+  }
   return to_svg(plot);
 }
 
@@ -129,8 +158,8 @@ std::string to_json(const SweepSpec &spec, const std::vector<SweepResult> &resul
 
 std::string pareto_svg(const SweepSpec &spec, const std::vector<SweepResult> &results) {
   const auto front = pareto_front(spec, results);
-  if (spec.objectives.size() == 1) return picture(spec, results, "", spec.objectives[0], front);
-  return picture(spec, results, spec.objectives[0].metric, spec.objectives[1], front);
+  if (spec.objectives.size() == 1) return picture(spec, results, nullptr, spec.objectives[0], front);
+  return picture(spec, results, &spec.objectives[0], spec.objectives[1], front);
 }
 
 std::string to_html(const SweepSpec &spec, const std::vector<SweepResult> &results) {
@@ -141,26 +170,26 @@ std::string to_html(const SweepSpec &spec, const std::vector<SweepResult> &resul
       "sans-serif; margin: 2em; }} table {{ border-collapse: collapse; }} td, th {{ padding: 0.2em 0.8em; "
       "border-bottom: "
       "1px solid #ccc; text-align: right; }} th {{ background: #f4f4f4; }}</style></head><body>\n<h1>{0}</h1>\n<p>",
-      html_text(spec.name));
-  for (const SweepObjective &objective : spec.objectives) page += html_text(objective_text(objective)) + "; ";
-  for (const SweepConstraint &constraint : spec.constraints) page += html_text(constraint.text) + "; ";
+      xml_text(spec.name));
+  for (const SweepObjective &objective : spec.objectives) page += xml_text(objective_text(objective)) + "; ";
+  for (const SweepConstraint &constraint : spec.constraints) page += xml_text(constraint.text) + "; ";
   page += fmt::format("{} points</p>\n", results.size());
   if (spec.objectives.size() == 1) {
     page += pareto_svg(spec, results);
   } else {
     for (std::size_t a = 0; a < spec.objectives.size(); ++a) {
       for (std::size_t b = a + 1; b < spec.objectives.size(); ++b) {
-        page += picture(spec, results, spec.objectives[a].metric, spec.objectives[b], front);
+        page += picture(spec, results, &spec.objectives[a], spec.objectives[b], front);
       }
     }
   }
   page += "<h2>Pareto front</h2>\n<table><tr><th>point</th>";
-  for (const SweepParameter &parameter : spec.parameters) page += "<th>" + html_text(parameter.key) + "</th>";
-  for (const SweepObjective &objective : spec.objectives) page += "<th>" + html_text(objective.metric) + "</th>";
+  for (const SweepParameter &parameter : spec.parameters) page += "<th>" + xml_text(parameter.key) + "</th>";
+  for (const SweepObjective &objective : spec.objectives) page += "<th>" + xml_text(objective.metric) + "</th>";
   page += "</tr>\n";
   for (const SweepResult *result : front) {
     page += fmt::format("<tr><td>{}</td>", result->point.id);
-    for (const std::string &value : result->point.values) page += "<td>" + html_text(value) + "</td>";
+    for (const std::string &value : result->point.values) page += "<td>" + xml_text(value) + "</td>";
     for (const SweepObjective &objective : spec.objectives) {
       page += fmt::format("<td>{:.6g}</td>", result->metrics.at(objective.metric));
     }
@@ -175,7 +204,7 @@ std::string to_html(const SweepSpec &spec, const std::vector<SweepResult> &resul
     page +=
         "<h2>Infeasible and failed</h2>\n<table><tr><th>points</th><th style=\"text-align: left\">reason</th></tr>\n";
     for (const auto &[reason, count] : reasons) {
-      page += fmt::format("<tr><td>{}</td><td style=\"text-align: left\">{}</td></tr>\n", count, html_text(reason));
+      page += fmt::format("<tr><td>{}</td><td style=\"text-align: left\">{}</td></tr>\n", count, xml_text(reason));
     }
     page += "</table>\n";
   }

@@ -255,6 +255,14 @@ TEST_CASE("plots refuse what they cannot draw") {
   const std::string svg = cx::tools::to_svg(plot);
   CHECK(svg.find("a &lt; b") != std::string::npos);
   CHECK(svg.find("<polyline") != std::string::npos);
+  CHECK(svg.find(">10</text>") != std::string::npos);
+  // Across first, then down: two points, and the corner between them.
+  plot.series = {{"s", {{0, 2}, {2e6, 0}}, cx::tools::Series::Line::steps, false, false, {"first", "second"}}};
+  const std::string steps = cx::tools::to_svg(plot);
+  CHECK(steps.find("points=\"70.0,90.0 680.0,90.0 680.0,500.0 \"") != std::string::npos);
+  CHECK(steps.find("<title>second</title>") != std::string::npos);
+  CHECK(steps.find(">2M</text>") != std::string::npos);
+  CHECK(steps.find(">0</text>") != std::string::npos);
   plot.series[0].points.emplace_back(11, -1);
   CHECK_THROWS_AS(cx::tools::to_svg(plot), cx::UsageError);
 }

@@ -427,6 +427,16 @@ TEST_CASE("reports name the front and every reason") {
   CHECK(json["points"][4]["reason"] == "a < b");
   CHECK_THAT(pareto_svg(spec, results), Catch::Contains("5 points, 3 on the front, 1 infeasible, 0 failed"));
   CHECK_THAT(to_html(spec, results), Catch::Contains("infeasible: a &lt; b") && Catch::Contains("<svg"));
+  CHECK_THAT(pareto_svg(spec, results), Catch::Contains("point 1\ncycles: 2\nenergy_uj: 2"));
+  // The front of three objectives is not that of two of them.
+  SweepSpec three = spec;
+  three.objectives.push_back({"area_mm2"});
+  for (SweepResult &result : results) {
+    if (result.state == SweepResult::State::ok) result.metrics["area_mm2"] = result.point.id == 3 ? 1. : 2.;
+  }
+  const std::string picture = pareto_svg(three, results);
+  CHECK_THAT(picture, Catch::Contains("4 on the front") && Catch::Contains("front of all objectives") &&
+                          Catch::Contains("front of these two"));
   results.erase(results.begin(), results.begin() + 4);
   CHECK(pareto_svg(spec, results).empty());
   // One objective and a single point, which has number 0.
