@@ -40,4 +40,9 @@ boundary "tools below python" driver/tools 'driver/python/'
 
 out=$(for f in scripts/*.sh .ci/run; do bash -n "$f" 2>&1 || true; done)
 if [ -z "$out" ]; then report "shell syntax" ok; else report "shell syntax" FAILED "$out"; fi
+
+out=$(for f in scripts/*.sh; do
+  [ "$f" = scripts/lib.sh ] || { help=$("$f" --help) && [ -n "$help" ]; } || echo "$f --help says nothing"
+done)
+if [ -z "$out" ]; then report "script help" ok; else report "script help" FAILED "$out"; fi
 exit "$failed"

@@ -20,6 +20,14 @@ fail() {
   exit 1
 }
 
+# The comment at the top of a script is its help.
+case "${1:-}" in
+  -h | --help)
+    sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$0"
+    exit 0
+    ;;
+esac
+
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
     "$@"
