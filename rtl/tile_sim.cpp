@@ -1,5 +1,6 @@
 #include "rtl/tile_sim.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <stdexcept>
 
@@ -65,6 +66,11 @@ std::unique_ptr<TileSim> make_tile_sim(const TileShape &shape) {
   for (const Variant &variant : variants()) {
     if (variant.shape.serves(shape)) return variant.make();
     built += (built.empty() ? "" : ";") + to_string(variant.shape);
+  }
+  if (std::min(shape.rows, shape.cols) < CX_LEAST_SIDE || std::max(shape.rows, shape.cols) > CX_MOST_SIDE) {
+    throw std::runtime_error("there is no RTL tile of shape " + to_string(shape) + ": RTL tiles have " +
+                             std::to_string(CX_LEAST_SIDE) + " to " + std::to_string(CX_MOST_SIDE) +
+                             " rows and columns, others are models");
   }
   throw std::runtime_error("this build has no RTL tile of shape " + to_string(shape) + "; it has " +
                            (built.empty() ? "none" : built) + ". Configure with -DCX_RTL_TILES=\"" + built +
