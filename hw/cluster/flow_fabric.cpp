@@ -15,6 +15,8 @@ namespace {
 Ps ps(double seconds) { return static_cast<Ps>(std::llround(seconds * 1e12)); }
 
 constexpr double kTiny = 1e-9;  // relative: shares that differ by rounding are equal
+// Beyond that many packets of a message it is the same whether the last of them takes its turn or shares.
+constexpr std::uint64_t kPackets = 64;
 
 }  // namespace
 
@@ -155,11 +157,11 @@ void FlowFabric::try_start(std::uint32_t number) {
     queue_.at(known, *this, kStart, number);
     return;
   }
-  ++stream.under_way;
-  begin(number);
+  const std::uint64_t bytes = stream.messages[stream.under_way++].bytes;
+  begin(number, static_cast<double>(std::max<std::uint64_t>(bytes, 1)));
 }
 
-void FlowFabric::begin(std::uint32_t number) {
+void FlowFabric::begin(std::uint32_t number, double left) {
   Stream &stream = streams_[number];
   const std::uint64_t mtu = topology_.config().rdma.mtu;
   const std::uint64_t bytes = stream.messages[stream.under_way - 1].bytes;
@@ -171,7 +173,10 @@ void FlowFabric::begin(std::uint32_t number) {
     stream.now_time = path_time(topology_, path, bytes);
   }
   stream.active = true;
-  stream.left = static_cast<double>(std::max<std::uint64_t>(bytes, 1));
+  stream.left = left;
+  stream.packets = bytes <= kPackets * mtu;
+  stream.last = left <= static_cast<double>(mtu);
+  stream.turn = turns_++;
   stream.since = queue_.now();
   stream.rate = 0;
   bool alone = true;
@@ -184,7 +189,7 @@ void FlowFabric::begin(std::uint32_t number) {
     link.active.push_back(std::uint64_t{number} << 8 | i);
     rate = std::min(rate, link.capacity / stream.now_time.wire_per_byte[use.framing]);
   }
-  if (alone) return set_rate(number, rate);
+  if (alone) return set_rate(number, rate, false);
   for (const Use &use : stream.uses) touch(use.link);
 }
 
@@ -221,7 +226,8 @@ void FlowFabric::settle(Stream &stream) {
   for (const Use &use : stream.uses) links_[use.link].carried += moved * stream.now_time.wire_per_byte[use.framing];
 }
 
-void FlowFabric::set_rate(std::uint32_t number, double rate) {
+// shared: with others; then the last packet of a few takes its turn.
+void FlowFabric::set_rate(std::uint32_t number, double rate, bool shared) {
   Stream &stream = streams_[number];
   rate = stream.dead ? 0 : std::min(rate, stream.cap);
   if (rate == stream.rate) return;
@@ -229,13 +235,15 @@ void FlowFabric::set_rate(std::uint32_t number, double rate) {
   stream.rate = rate;
   ++stream.version;
   if (rate <= 0) return;
-  const Ps end = queue_.now() + static_cast<Ps>(std::ceil(stream.left / rate * 1e12));
-  queue_.at(end, *this, kDrained, std::uint64_t{stream.version} << 32 | number);
+  const bool to_last = shared && stream.packets && !stream.last;
+  const double bytes = stream.left - (to_last ? static_cast<double>(topology_.config().rdma.mtu) : 0);
+  const Ps end = queue_.now() + static_cast<Ps>(std::ceil(std::max(bytes, 0.0) / rate * 1e12));
+  queue_.at(end, *this, to_last ? kLast : kDrained, std::uint64_t{stream.version} << 32 | number);
 }
 
 void FlowFabric::solve() {
   solving_ = false;
-  auto &[dirty, streams, links, open, full] = scratch_;
+  auto &[dirty, streams, links, open, full, turns] = scratch_;
   dirty.clear();
   dirty.swap(dirty_);
   ++mark_;
@@ -271,16 +279,20 @@ void FlowFabric::share(const std::vector<std::uint32_t> &streams, const std::vec
     for (const Use &use : stream.uses) {
       rate = std::min(rate, links_[use.link].capacity / stream.now_time.wire_per_byte[use.framing]);
     }
-    return set_rate(streams.front(), rate);
+    return set_rate(streams.front(), rate, false);
   }
   for (const std::uint32_t link : links) {
     links_[link].left = links_[link].capacity;
     links_[link].load = 0;
   }
   for (const std::uint32_t number : streams) {
-    Stream &stream = streams_[number];
-    stream.frozen = stream.dead;
-    if (stream.dead) continue;
+    streams_[number].frozen = streams_[number].dead;
+    streams_[number].share = 0;
+  }
+  take_turns(streams);
+  for (const std::uint32_t number : streams) {
+    const Stream &stream = streams_[number];
+    if (stream.frozen) continue;
     for (const Use &use : stream.uses) links_[use.link].load += stream.now_time.wire_per_byte[use.framing];
   }
   auto &open = scratch_.open;
@@ -303,19 +315,50 @@ void FlowFabric::share(const std::vector<std::uint32_t> &streams, const std::vec
         Stream &stream = streams_[entry >> 8];
         if (stream.frozen) continue;
         stream.frozen = true;
+        stream.share = least;
         for (const Use &use : stream.uses) {
           const double weight = stream.now_time.wire_per_byte[use.framing];
           links_[use.link].left -= weight * least;
           links_[use.link].load -= weight;
         }
-        set_rate(static_cast<std::uint32_t>(entry >> 8), least);
       }
       links_[link].load = 0;
     }
     std::erase_if(open, [&](std::uint32_t link) { return links_[link].load <= kTiny; });
   }
+  for (const std::uint32_t number : streams) set_rate(number, streams_[number].share, true);
+}
+
+// Packets do not share a link, they follow each other, one of each message in turn: the last packet of a message waits
+// for one packet of each message that began before it, not for those that began after it.
+void FlowFabric::take_turns(const std::vector<std::uint32_t> &streams) {
+  auto &turns = scratch_.turns;
+  turns.clear();
   for (const std::uint32_t number : streams) {
-    if (streams_[number].dead) set_rate(number, 0);
+    if (streams_[number].last && !streams_[number].dead) turns.push_back(number);
+  }
+  std::sort(turns.begin(), turns.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return streams_[a].turn < streams_[b].turn; });
+  for (const std::uint32_t number : turns) {
+    Stream &stream = streams_[number];
+    double rate = stream.cap;
+    for (const Use &use : stream.uses) {
+      const LinkState &link = links_[use.link];
+      unsigned before = 0;
+      for (const std::uint64_t entry : link.active) {
+        const Stream &other = streams_[entry >> 8];
+        before += !other.last && other.turn < stream.turn ? 1 : 0;
+      }
+      rate = std::min(rate,
+                      std::min(link.left, link.capacity / (1 + before)) / stream.now_time.wire_per_byte[use.framing]);
+    }
+    stream.share = rate;
+    stream.frozen = true;
+    for (const Use &use : stream.uses) {
+      LinkState &link = links_[use.link];
+      link.left -= rate * stream.now_time.wire_per_byte[use.framing];
+      if (link.left < link.capacity * kTiny) link.left = 0;
+    }
   }
 }
 
@@ -382,7 +425,7 @@ void FlowFabric::fault(std::size_t number, bool begins) {
           continue;
         stream.dead = true;
         if (!stream.active) continue;
-        set_rate(s, 0);
+        set_rate(s, 0, true);
         for (const Use &use : stream.uses) touch(use.link);
       }
       // Whoever sends to the node gives up after its retries.
@@ -398,6 +441,15 @@ void FlowFabric::on_event(std::uint32_t what, std::uint64_t argument) {
     case kStart:
       try_start(number);
       break;
+    case kLast: {
+      Stream &stream = streams_[number];
+      if (!stream.active || stream.version != argument >> 32) break;
+      settle(stream);
+      stream.last = true;
+      stream.rate = 0;
+      for (const Use &use : stream.uses) touch(use.link);
+      break;
+    }
     case kDrained:
       if (streams_[number].active && streams_[number].version == argument >> 32) drained(number);
       break;
@@ -429,9 +481,7 @@ void FlowFabric::on_event(std::uint32_t what, std::uint64_t argument) {
         }
         route(stream);
         if (!active) continue;
-        const double left = stream.left;
-        begin(s);
-        stream.left = left;
+        begin(s, stream.left);
       }
       break;
     case kLost:

@@ -63,9 +63,13 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
     Connection connection;
     std::uint32_t under_way = 0;  // of the messages: begun, not arrived; the last of them flows while `active`
     bool active = false, dead = false, frozen = false;
+    bool packets = false;  // few enough that it matters which of them goes first
+    bool last = false;     // of the packets: only the last is left
     std::uint32_t version = 0, mark = 0;
     std::vector<Use> uses;
     double left = 0, rate = 0, cap = 0;  // payload bytes, per second
+    double share = 0;                    // while rates are computed
+    std::uint64_t turn = 0;              // order of beginning
     Ps since = 0, last_arrival = 0;
     PathTime now_time;
     PathTime full;                // of a message of whole packets
@@ -81,19 +85,31 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
     std::uint32_t mark = 0;
     double left = 0, load = 0;  // while rates are computed
   };
-  enum What : std::uint32_t { kStart, kDrained, kArrived, kAcknowledged, kSolve, kFault, kFaultEnds, kReroute, kLost };
+  enum What : std::uint32_t {
+    kStart,
+    kLast,
+    kDrained,
+    kArrived,
+    kAcknowledged,
+    kSolve,
+    kFault,
+    kFaultEnds,
+    kReroute,
+    kLost
+  };
 
   void on_event(std::uint32_t what, std::uint64_t argument) override;
   std::uint32_t stream_of(const Connection &connection);
   void route(Stream &stream);
   void try_start(std::uint32_t number);
-  void begin(std::uint32_t number);
+  void begin(std::uint32_t number, double left);
   void end(std::uint32_t number);
   void touch(std::uint32_t link);
   void settle(Stream &stream);
   void solve();
   void share(const std::vector<std::uint32_t> &streams, const std::vector<std::uint32_t> &links);
-  void set_rate(std::uint32_t number, double rate);
+  void set_rate(std::uint32_t number, double rate, bool shared);
+  void take_turns(const std::vector<std::uint32_t> &streams);
   void drained(std::uint32_t number);
   void arrived(std::uint32_t number);
   void fault(std::size_t number, bool begins);
@@ -111,10 +127,11 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   std::vector<LinkState> links_;
   std::vector<std::uint32_t> dirty_;
   struct Scratch {
-    std::vector<std::uint32_t> dirty, streams, links, open, full;
+    std::vector<std::uint32_t> dirty, streams, links, open, full, turns;
   };
   Scratch scratch_;  // of solve() and share()
   bool solving_ = false;
+  std::uint64_t turns_ = 0;
   std::uint32_t mark_ = 0;
   std::vector<ClusterFault> faults_;
   std::vector<bool> dead_;  // nodes

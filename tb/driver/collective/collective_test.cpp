@@ -210,19 +210,24 @@ TEST_CASE("loss, marks and pauses change times, never results") {
   }
 }
 
-TEST_CASE("fidelities agree: within 5 % where messages do not meet, within 25 % where many share a link") {
+TEST_CASE("fidelities agree: within 5 % but for ranks out of step on shared links") {
   struct Case {
     const char *text;
-    bool shared;  ///< messages of several cards cross one link, or meet those of a fold
+    double limit;  ///< relative
   };
+  // Where messages that begin at different times meet on a link, packets wait for those before them and flows share.
+  unsigned compared = 0, close = 0;
   for (const Case &of :
-       {Case{"nodes: 16\ntopology: {kind: switch}\n", false}, Case{"nodes: 13\ntopology: {kind: switch}\n", true},
-        Case{"nodes: 4\nnode: {cards: 4, nic: pcie, nics: 4}\ntopology: {kind: rail}\n", false},
-        Case{"nodes: 4\nnode: {cards: 4, nic: pcie, nics: 1}\ntopology: {kind: switch}\n", true},
-        Case{"nodes: 12\ntopology: {kind: torus, dims: [3, 4]}\n", true}}) {
+       {Case{"nodes: 16\ntopology: {kind: switch}\n", 0.05},
+        Case{"nodes: 4\nnode: {cards: 4, nic: pcie, nics: 4}\ntopology: {kind: rail}\n", 0.05},
+        Case{"nodes: 13\ntopology: {kind: switch}\n", 0.08},
+        Case{"nodes: 16\ntopology: {kind: fat_tree, down: 4, up: 4}\nrdma: {window_kib: 256}\n", 0.07},
+        Case{"nodes: 4\nnode: {cards: 4, nic: pcie, nics: 1}\ntopology: {kind: switch}\n", 0.08},
+        Case{"nodes: 12\ntopology: {kind: torus, dims: [3, 4]}\n", 0.15},
+        Case{"nodes: 16\ntopology: {kind: fat_tree, down: 4, up: 2}\nrdma: {window_kib: 256}\n", 0.16}}) {
     const Cluster c = cluster(of.text, {"link.latency_ns=300", "pcie.credit_kib=256"});
-    for (const std::string algorithm : {"ring", "tree", "halving", "doubling", "hcp"}) {
-      for (const uint64_t bytes : {uint64_t{1} << 10, uint64_t{1} << 17, uint64_t{1} << 22}) {
+    for (const std::string &algorithm : algorithms(Operation::kAllReduce)) {
+      for (const uint64_t bytes : {uint64_t{1} << 10, uint64_t{1} << 17, uint64_t{1} << 20, uint64_t{1} << 22}) {
         Spec spec = spec_of(Operation::kAllReduce, algorithm, bytes / 4, Fidelity::kPacket);
         spec.chunks = 1;
         const Outcome packets = run(c, spec);
@@ -230,9 +235,32 @@ TEST_CASE("fidelities agree: within 5 % where messages do not meet, within 25 % 
         const Outcome flows = run(c, spec);
         INFO(of.text << packets.plan << ", " << bytes << " bytes: packet " << packets.job.time_s * 1e6 << " us, flow "
                      << flows.job.time_s * 1e6 << " us");
-        CHECK(flows.job.time_s == Approx(packets.job.time_s).epsilon(of.shared ? 0.25 : 0.05));
+        CHECK(flows.job.time_s == Approx(packets.job.time_s).epsilon(of.limit));
+        ++compared;
+        close += flows.job.time_s == Approx(packets.job.time_s).epsilon(0.05) ? 1 : 0;
       }
     }
+  }
+  INFO(close << " of " << compared << " within 5 %");
+  CHECK(close >= compared * 7 / 8);
+}
+
+TEST_CASE("flows end in time when routes change under them") {
+  const Cluster c = cluster("nodes: 8\ntopology: {kind: fat_tree, down: 4, up: 2}\n");
+  const std::string spine = "link_down@link=leaf0-spine0,at_us=200";
+  for (const uint64_t count : {uint64_t{4'000'000}, uint64_t{1'000'000}}) {
+    Spec spec = spec_of(Operation::kAllReduce, "ring", count);
+    spec.chunks = 1;
+    spec.faults = {spine};
+    spec.fidelity = Fidelity::kFlow;
+    const double flows = run(c, spec).job.time_s;
+    spec.faults.clear();
+    const double healthy = run(c, spec).job.time_s;
+    // The way is gone until the fault is detected, then at worst two flows of a leaf share the other spine.
+    const double detection = 100e-6;
+    INFO(count << " elements: " << flows * 1e6 << " us, healthy " << healthy * 1e6 << " us");
+    CHECK(flows >= healthy);
+    CHECK(flows <= healthy + detection + 5e-6);
   }
 }
 
