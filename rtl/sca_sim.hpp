@@ -79,6 +79,11 @@ class ScaSim {
   virtual void reset() = 0;
   virtual void settle() = 0;
   virtual void tick() = 0;
+  /// From now on tick_recorded() writes to an FST file. Throws std::runtime_error if it cannot be written.
+  virtual void open_waves(const std::string &path) = 0;
+  virtual void close_waves() = 0;
+  /// tick() whose rising edge is at the end of the cycle that begins at `start_ps`. The inputs show from its middle on.
+  virtual void tick_recorded(uint64_t start_ps, uint64_t period_ps) = 0;
   /// Event counter as in rtl/sca/cx_sca_counters.sv, below kCounters.
   virtual uint64_t count(unsigned counter) = 0;
 };

@@ -1,5 +1,9 @@
 // One Verilated shape; compiled once per entry of CX_RTL_SCA_TILES with CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_DEPTH,
 // CX_WINDOW, CX_QUEUE, CX_MODEL and CX_FACTORY defined.
+#include <verilated_fst_c.h>
+
+#include <fstream>
+#include <stdexcept>
 #include <type_traits>
 
 #include "rtl/coverage.hpp"
@@ -39,7 +43,7 @@ void sample_bits(const Pins &pins, uint64_t (&bits)[2]) {
 
 class Verilated final : public ScaSim {
  public:
-  Verilated() {
+  Verilated() : model_(traced(context_)) {
     static_assert(CX_ROWS > 2 && CX_COLS > 2, "rows of two words or fewer are not arrays in Verilated code");
     a_row = words(model_.a_row_i);
     w_word = words(model_.w_word_i);
@@ -51,6 +55,7 @@ class Verilated final : public ScaSim {
   ~Verilated() override {
     // The model takes itself off the thread's context, which may be one that is gone.
     ::Verilated::threadContextp(&context_);
+    close_waves();
     model_.final();
     write_coverage(context_, CX_HEADER(CX_MODEL));
   }
@@ -82,6 +87,32 @@ class Verilated final : public ScaSim {
     drive();
     model_.clk_i = 1;
     model_.eval();
+    model_.clk_i = 0;
+    model_.eval();
+    sample();
+  }
+
+  void open_waves(const std::string &path) override {
+    if (!std::ofstream(path)) throw std::runtime_error(path + ": cannot be written");
+    waves_ = std::make_unique<VerilatedFstC>();
+    waves_->set_time_unit("1ps");
+    waves_->set_time_resolution("1ps");
+    model_.trace(waves_.get(), 99);
+    waves_->open(path.c_str());
+  }
+
+  void close_waves() override {
+    if (waves_) waves_->close();
+    waves_.reset();
+  }
+
+  void tick_recorded(uint64_t start_ps, uint64_t period_ps) override {
+    drive();
+    model_.eval();
+    if (waves_) waves_->dump(start_ps + period_ps / 2);
+    model_.clk_i = 1;
+    model_.eval();
+    if (waves_) waves_->dump(start_ps + period_ps);
     model_.clk_i = 0;
     model_.eval();
     sample();
@@ -127,8 +158,15 @@ class Verilated final : public ScaSim {
     out.d_valid = model_.d_valid_o;
   }
 
+  /// Waves can only be had from a model that was made with them in mind.
+  static VerilatedContext *traced(VerilatedContext &context) {
+    context.traceEverOn(true);
+    return &context;
+  }
+
   VerilatedContext context_;
-  CX_MODEL model_{&context_};
+  CX_MODEL model_;
+  std::unique_ptr<VerilatedFstC> waves_;
 };
 
 }  // namespace

@@ -240,7 +240,6 @@ std::vector<HostTensor> Executable::run(std::span<const HostTensor> inputs, std:
 std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs, const std::vector<Slot *> &wanted) {
   const auto wall_start = std::chrono::steady_clock::now();
   const HostSpan span("run", program_.name, &device_);
-  HostTrace *const trace = host_trace.load(std::memory_order_relaxed);
   check_memory();
   stage_inputs(inputs);
   for (Slot *slot : wanted) {
@@ -248,7 +247,6 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
   }
   const bool new_table = update_segment_table();
   const Counters before = device_.counters();
-  if (trace != nullptr) trace->counters(false);
   device_.mark_energy(Device::EnergyMark::begin);
 
   Queue &queue = device_.queue();
@@ -321,7 +319,6 @@ std::vector<HostTensor> Executable::run_slots(std::span<const HostTensor> inputs
     report.reconfigurations = 1;
     report.reconfiguration_cycles = change.end - change.start;
   }
-  if (trace != nullptr) trace->counters(true);
   report.counters = device_.counters_since(before);
   report.energy = device_.energy_between_marks();
   report.point = device_.operating_point();

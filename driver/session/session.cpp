@@ -335,11 +335,11 @@ std::vector<HostTensor> Session::launch(Entry &entry, const Values &values, cons
     for (const std::string &name : bound_outputs) executable.bind_output(name, {});
   };
   try {
-    if (options_.launches != nullptr) options_.launches->before(executable.program());
+    if (options_.launches != nullptr) options_.launches->before(executable);
     std::vector<HostTensor> results = outputs != nullptr ? executable.run(given, *outputs) : executable.run(given);
     release();
     if (options_.launches != nullptr) {
-      options_.launches->after(executable.program(), entry.statistics, executable.report());
+      options_.launches->after(executable, entry.statistics);
     }
     report_ = programs_ == 0 ? executable.report() : *report_ + executable.report();
     last_statistics_ = programs_ == 0 ? entry.statistics : last_statistics_ + entry.statistics;

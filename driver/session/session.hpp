@@ -23,10 +23,9 @@ namespace cx {
 class LaunchObserver {
  public:
   virtual ~LaunchObserver() = default;
-  virtual void before(const Program &program) = 0;
+  virtual void before(const Executable &executable) = 0;
   /// Of a launch that has ended without an error.
-  virtual void after(const Program &program, const compiler::CompileStatistics &statistics,
-                     const RunReport &report) = 0;
+  virtual void after(const Executable &executable, const compiler::CompileStatistics &statistics) = 0;
 };
 
 struct SessionOptions {

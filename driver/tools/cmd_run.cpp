@@ -12,7 +12,10 @@
 #include "driver/tools/command.hpp"
 #include "driver/tools/input_values.hpp"
 #include "driver/tools/model_inputs.hpp"
+#include "driver/tools/profile_document.hpp"
+#include "driver/tools/report_page.hpp"
 #include "driver/tools/report_table.hpp"
+#include "driver/tools/run_recorder.hpp"
 #include "driver/tools/sca_report.hpp"
 #include "driver/tools/step_files.hpp"
 #include "driver/tools/task.hpp"
@@ -30,7 +33,7 @@ struct RunOptions {
   ScaArguments sca;
   InputOptions from;
   std::string model, precision = "fp32", task, labels, report, output, check = "values";
-  std::string ranges, save_ranges, trace;
+  std::string ranges, save_ranges, trace, html;
   std::vector<std::string> samples, waves, faults;
   double rtol = 1e-3, atol = 1e-7, largest_tol = 0;
   bool timing_only = false, json = false;
@@ -148,12 +151,26 @@ void check_timing_only(const RunOptions &options) {
 class ProgramNames : public LaunchObserver {
  public:
   explicit ProgramNames(TraceFile &trace) : trace_(trace) {}
-  void before(const Program &program) override { trace_.set_program(program); }
-  void after(const Program &, const compiler::CompileStatistics &, const RunReport &) override {}
+  void before(const Executable &executable) override { trace_.set_program(executable.program()); }
+  void after(const Executable &, const compiler::CompileStatistics &) override {}
 
  private:
   TraceFile &trace_;
 };
+
+void check_html(const RunOptions &options) {
+  if (options.chip.device.starts_with("vfio-user:")) throw UsageError("--html: that card is in another process");
+  if (!options.trace.empty()) throw UsageError("--html and --trace exclude each other: the card has one trace unit");
+}
+
+void write_page(const RunOptions &options, const Target &target, const RecordedRun &run,
+                const std::vector<HostOperator> &host) {
+  if (run.launches.empty()) throw UnsupportedError("--html", "the device computed nothing of the model");
+  const ProfiledRun profiled{std::filesystem::path(options.model).filename(), options.chip.name(), options.precision,
+                             target, run, host};
+  const Json document = {{"format", "cx-profile"}, {"version", 1}, {"runs", Json::array({profile_document(profiled, {})})}};
+  write_report(options.html, {{std::filesystem::path(options.model).stem(), document.dump()}});
+}
 
 int run(RunOptions options) {
   const auto begin = std::chrono::steady_clock::now();
@@ -171,6 +188,7 @@ int run(RunOptions options) {
   if (!options.trace.empty() && options.chip.device.starts_with("vfio-user:")) {
     throw UsageError("--trace: that card is in another process, which can trace it: cx device --trace FILE");
   }
+  if (!options.html.empty()) check_html(options);
   std::optional<TraceSignals> signals;
   if (!options.trace.empty()) signals.emplace();
   std::optional<WavesRequest> waves;
@@ -203,6 +221,8 @@ int run(RunOptions options) {
     signals->watch(&*trace);
     how.launches = &names.emplace(*trace);
   }
+  std::optional<RunRecorder> recorder;
+  if (!options.html.empty()) how.launches = &recorder.emplace(device->target());
   Session session(*device, model, how);
   if (waves) start_waves(*waves);
   device->on_event([](const DeviceEvent &event) { fmt::print(stderr, "cx: event: {}\n", describe(event)); });
@@ -215,6 +235,8 @@ int run(RunOptions options) {
     signals->watch(nullptr);
     traced = trace->finish();
   }
+
+  if (recorder) write_page(options, device->target(), recorder->take(), session.host_fallback());
 
   if (!options.output.empty()) {
     std::filesystem::create_directories(options.output);
@@ -247,7 +269,13 @@ int run(RunOptions options) {
   json["bound_inputs"] = session.fixed_inputs();
   if (answer) json["answer"] = Json::parse(answer->json);
   if (check.done) json["check"] = check.json;
-  if (waves) json["waves"] = {{"tile", waves->tile}, {"file", waves->path}, {"cycles", recorded}};
+  if (waves) {
+    json["waves"] = {{"cycles", recorded}, {"tiles", Json::array()}};
+    for (const WavesRequest::Tile &tile : waves->tiles) {
+      json["waves"]["tiles"].push_back(
+          {{"unit", tile.sparse ? "sca" : "dmmu"}, {"tile", tile.number}, {"file", tile.path}});
+    }
+  }
   if (traced) {
     json["trace"] = {
         {"file", options.trace}, {"records", traced->records}, {"packets", traced->packets}, {"bytes", traced->bytes}};
@@ -275,8 +303,10 @@ int run(RunOptions options) {
                  options.trace, grouped(traced->bytes));
     }
     if (waves) {
-      fmt::print("waves of tile {}: {} cycles in {}{}\n", waves->tile, recorded, waves->path,
-                 recorded == 0 ? "; the tile had nothing to do in that time" : "");
+      fmt::print("waves: {} cycles{}\n", recorded, recorded == 0 ? "; nothing was to be done in that time" : "");
+      for (const WavesRequest::Tile &tile : waves->tiles) {
+        fmt::print("  {}tile {} in {}\n", tile.sparse ? "sparse " : "", tile.number, tile.path);
+      }
     }
     if (options.timing_only) {
       const RunReport &report = session.report();
@@ -467,10 +497,13 @@ void add_run(CLI::App &app, Invocation &invocation) {
                       "Folder to write input_K.pb and output_K.pb into: a --reference for later runs");
   command->add_option("--trace", options->trace,
                       "File for a timeline of card and host, which https://ui.perfetto.dev opens");
+  command->add_option("--html", options->html,
+                      "File for a page that any browser opens: what limits the run, timeline, nodes, memory, energy");
   command
       ->add_option("--waves", options->waves,
-                   "tile=3,from=10us,to=12us FILE.fst: records a DMMU tile, which runs as RTL; times count from the "
-                   "start of the run")
+                   "tile=0/3,sca=1,from=10us/20us,to=12us/22us FILE.fst: records dense and sparse tiles, which run as "
+                   "RTL, in windows that count from the start of the run, or with since=power-on from where a trace's "
+                   "times do; the files' times are a trace's")
       ->expected(2);
   command
       ->add_option("--fault", options->faults,

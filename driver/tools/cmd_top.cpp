@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -15,12 +16,14 @@
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/umd/counters.hpp"
+#include "driver/umd/energy.hpp"
 #include "hw/common/vfio_user/channel.hpp"
 #include "hw/regs/gen/dev_regs.h"
 #include "hw/regs/gen/engine_regs.h"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/msix_regs.h"
 #include "hw/regs/gen/perf_regs.h"
+#include "hw/regs/gen/power_regs.h"
 
 namespace cx::tools {
 namespace {
@@ -40,6 +43,7 @@ struct Reading {
   uint64_t time_ps = 0;
   uint32_t clock_khz = 0, status = 0;
   Counters counters;
+  std::array<uint64_t, kEnergyDomains> femtojoules{};
 };
 
 /// Offsets in BAR0 in the order in which a reading takes them.
@@ -63,6 +67,7 @@ std::vector<uint64_t> offsets() {
   }
   pair(CX_MAP_DEV_OFFSET + CX_DEV_CP_INSTRET_LO);
   pair(CX_MAP_DEV_OFFSET + CX_DEV_CP_CYCLES_LO);
+  for (uint32_t domain = 0; domain < kEnergyDomains; ++domain) pair(CX_MAP_POWER_OFFSET + CX_POWER_NOW_LO(domain));
   all.push_back(CX_MAP_DEV_OFFSET + CX_DEV_PACKETS);
   all.push_back(CX_MAP_MSIX_OFFSET + CX_MSIX_SENT);
   all.push_back(CX_MAP_DEV_OFFSET + CX_DEV_CLOCK_KHZ);
@@ -120,6 +125,7 @@ Reading read_card(const std::string &path) {
                             &c.pcie_to_host, &c.firmware_instructions, &c.firmware_cycles}) {
     *counter = pair();
   }
+  for (uint64_t &energy : reading.femtojoules) energy = pair();
   c.packets = word();
   c.interrupts = word();
   reading.clock_khz = word();
@@ -131,6 +137,7 @@ Reading read_card(const std::string &path) {
 struct Interval {
   double simulated_s = 0, wall_s = 0, cycles = 0;
   Counters counters;
+  std::array<double, kEnergyDomains> watts{};  ///< 0 where no time passed
 };
 
 Interval between(const Reading &before, const Reading &now) {
@@ -141,6 +148,12 @@ Interval between(const Reading &before, const Reading &now) {
   interval.simulated_s = 1e-12 * static_cast<double>(now.time_ps - (same ? before.time_ps : 0));
   interval.wall_s = std::chrono::duration<double>(now.wall - before.wall).count();
   interval.cycles = interval.simulated_s * 1e3 * now.clock_khz;
+  for (int d = 0; d < kEnergyDomains && interval.simulated_s > 0; ++d) {
+    // Energy counts on where counters restart.
+    const bool later = now.femtojoules[d] >= before.femtojoules[d];
+    const uint64_t spent = now.femtojoules[d] - (later ? before.femtojoules[d] : 0);
+    interval.watts[d] = 1e-15 * static_cast<double>(spent) / interval.simulated_s;
+  }
   return interval;
 }
 
@@ -176,6 +189,12 @@ std::string screen(const std::string &device, const Reading &now, const Interval
   out += fmt::format("{:<18}{:>12.3f}{:>12.3f}\n", "scratchpad", rate(c.spm_read), rate(c.spm_written));
   out += fmt::format("{:<18}{:>12.3f}{:>12.3f}\n", "PCIe", rate(c.pcie_to_device), rate(c.pcie_to_host));
   out += fmt::format("{:<18}{:>12.3f}\n", "network on chip", rate(c.noc));
+  const double watts = std::accumulate(interval.watts.begin(), interval.watts.end(), 0.0);
+  out += fmt::format("\nW (simulated) {:.3f}:", watts);
+  for (int d = 0; d < kEnergyDomains; ++d) {
+    if (interval.watts[d] >= 0.0005) out += fmt::format("  {} {:.3f}", kEnergyDomainNames[d], interval.watts[d]);
+  }
+  out += "\n";
   out += fmt::format(
       "\npackets {}, interrupts {}, firmware instructions {} ({:.1f} % of its time); since reset {}, {}, {}\n",
       c.packets, c.interrupts, c.firmware_instructions, 100 * share(c.firmware_cycles, interval.cycles),
@@ -207,6 +226,13 @@ nlohmann::ordered_json json_of(const Reading &now, const Interval &interval) {
                    {"noc", c.noc},
                    {"pcie_to_device", c.pcie_to_device},
                    {"pcie_to_host", c.pcie_to_host}};
+  double total = 0;
+  for (int d = 0; d < kEnergyDomains; ++d) {
+    json["watts"][kEnergyDomainNames[d]] = interval.watts[d];
+    json["energy_uj"][kEnergyDomainNames[d]] = microjoules(now.femtojoules[d]);
+    total += interval.watts[d];
+  }
+  json["watts"]["total"] = total;
   json["packets"] = c.packets;
   json["interrupts"] = c.interrupts;
   json["firmware_instructions"] = c.firmware_instructions;

@@ -29,6 +29,8 @@ class Walk {
     for (const Record &record : trace) {
       if (record.kind == CX_TRACE_PACKET) packets_.push_back(&record);
       if (record.kind == CX_TRACE_TRANSFER && record.cause != 0) copies_.push_back(&record);
+      if (record.kind == CX_TRACE_TRANSFER && record.cause == 0) own_transfers_.emplace_back(record.begin, record.end);
+      if (record.kind == CX_TRACE_SLEEP) sleeps_.emplace_back(record.begin, record.end);
       if (record.unit >= kEngines) continue;
       if (record.kind == CX_TRACE_WAIT) engines_[record.unit].waits.push_back(&record);
       if (record.kind != CX_TRACE_INSTRUCTION) continue;
@@ -57,6 +59,7 @@ class Walk {
     std::sort(times.path.begin(), times.path.end(),
               [](const PathSegment &a, const PathSegment &b) { return a.begin < b.begin; });
     times.stalls = stalls();
+    times.launch = launch_parts(times.path);
     return times;
   }
 
@@ -65,7 +68,11 @@ class Walk {
     return node_of_(record.unit, static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_PC]));
   }
   void add(uint64_t begin, uint64_t end, Reason reason, const Record *record) {
-    path_.push_back({begin, end, reason, record != nullptr ? node(*record) : -1, record != nullptr ? record->id : 0});
+    if (record == nullptr) {
+      path_.push_back({begin, end, reason});
+    } else {
+      path_.push_back({begin, end, reason, node(*record), record->id, record->unit});
+    }
   }
 
   /// Outside of the program's work: copies while they go on, else what a launch costs.
@@ -74,11 +81,11 @@ class Walk {
     for (const Record *copy : copies_) {
       const uint64_t from = std::max(copy->begin, reached), to = std::min(copy->end, end);
       if (from >= to) continue;
-      path_.push_back({reached, from, Reason::launch, -1, 0});
+      path_.push_back({reached, from, Reason::launch});
       path_.push_back({from, to, Reason::pcie, -1, copy->id});
       reached = to;
     }
-    path_.push_back({reached, end, Reason::launch, -1, 0});
+    path_.push_back({reached, end, Reason::launch});
   }
 
   /// From the end of an instruction back to the first that nothing of the program held up; returns when it was issued.
@@ -119,6 +126,46 @@ class Walk {
     }
   }
 
+  using Intervals = std::vector<std::pair<uint64_t, uint64_t>>;
+
+  /// Rising and disjoint.
+  static Intervals merged(Intervals all) {
+    std::sort(all.begin(), all.end());
+    Intervals result;
+    for (const auto &[begin, end] : all) {
+      if (!result.empty() && begin <= result.back().second) {
+        result.back().second = std::max(result.back().second, end);
+      } else if (begin < end) {
+        result.emplace_back(begin, end);
+      }
+    }
+    return result;
+  }
+  static uint64_t overlap(const Intervals &intervals, uint64_t begin, uint64_t end) {
+    uint64_t sum = 0;
+    for (const auto &[from, to] : intervals) {
+      if (std::max(from, begin) < std::min(to, end)) sum += std::min(to, end) - std::max(from, begin);
+    }
+    return sum;
+  }
+
+  std::array<uint64_t, kLaunchPartNames.size()> launch_parts(const std::vector<PathSegment> &path) const {
+    const Intervals transfers = merged(own_transfers_);
+    Intervals either = own_transfers_;
+    either.insert(either.end(), sleeps_.begin(), sleeps_.end());
+    either = merged(std::move(either));
+    std::array<uint64_t, kLaunchPartNames.size()> parts{};
+    for (const PathSegment &segment : path) {
+      if (segment.reason != Reason::launch) continue;
+      const uint64_t moved = overlap(transfers, segment.begin, segment.end);
+      const uint64_t covered = overlap(either, segment.begin, segment.end);
+      parts[static_cast<std::size_t>(LaunchPart::transfers)] += moved;
+      parts[static_cast<std::size_t>(LaunchPart::asleep)] += covered - moved;
+      parts[static_cast<std::size_t>(LaunchPart::firmware)] += segment.end - segment.begin - covered;
+    }
+    return parts;
+  }
+
   std::vector<Stall> stalls() const {
     std::map<std::tuple<uint32_t, int, int, Reason>, Stall> sums;
     for (uint32_t unit = 0; unit < kEngines; ++unit) {
@@ -148,6 +195,7 @@ class Walk {
 
   const std::function<int(uint32_t, uint32_t)> &node_of_;
   std::vector<const Record *> packets_, copies_;
+  std::vector<std::pair<uint64_t, uint64_t>> own_transfers_, sleeps_;
   std::array<EngineRecords, kEngines> engines_;
   std::unordered_map<uint64_t, std::pair<uint32_t, std::size_t>> places_;
   const Record *last_ = nullptr;
@@ -186,6 +234,29 @@ std::array<uint64_t, kReasons> RunTimes::by_reason(int node) const { return sums
 
 RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of) {
   return Walk(trace, node_of).times();
+}
+
+RunTimes joined(std::span<const RunTimes> launches, std::span<const std::size_t> nodes) {
+  RunTimes all;
+  int base = 0;
+  for (std::size_t i = 0; i < launches.size(); ++i) {
+    const RunTimes &part = launches[i];
+    for (PathSegment segment : part.path) {
+      segment.begin += all.end - part.begin;
+      segment.end += all.end - part.begin;
+      if (segment.node >= 0) segment.node += base;
+      all.path.push_back(segment);
+    }
+    for (Stall stall : part.stalls) {
+      if (stall.node >= 0) stall.node += base;
+      all.stalls.push_back(stall);
+    }
+    for (std::size_t p = 0; p < all.launch.size(); ++p) all.launch[p] += part.launch[p];
+    all.end += part.end - part.begin;
+    base += static_cast<int>(nodes[i]);
+  }
+  std::stable_sort(all.stalls.begin(), all.stalls.end(), [](const Stall &a, const Stall &b) { return a.ps > b.ps; });
+  return all;
 }
 
 }  // namespace cx::tools

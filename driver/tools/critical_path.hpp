@@ -26,6 +26,7 @@ struct PathSegment {
   Reason reason{};
   int node = -1;        ///< group of the program; -1: none
   uint64_t record = 0;  ///< id of the record; 0: none
+  int engine = -1;      ///< of the instruction; -1: none
 };
 
 /// Engine time that was lost in waits for another engine.
@@ -37,10 +38,18 @@ struct Stall {
   uint64_t ps = 0, count = 0;
 };
 
+/// What the launch reason consists of: the control processor at work, with its accesses to registers and memory;
+/// transfers that it has made of its own (packets, lists, tables, completion records), and what it did meanwhile;
+/// the rest, in which it slept.
+enum class LaunchPart : uint8_t { firmware, transfers, asleep };
+constexpr std::array<const char *, 3> kLaunchPartNames = {"firmware", "transfers", "asleep"};
+
 struct RunTimes {
   uint64_t begin = 0, end = 0;    ///< ps: first packet's begin, last packet's end
   std::vector<PathSegment> path;  ///< by begin, without gaps from begin to end
   std::vector<Stall> stalls;      ///< longest first
+  /// Of the path, by LaunchPart; needs records of functions, sleeps and transfers.
+  std::array<uint64_t, kLaunchPartNames.size()> launch{};
   std::array<uint64_t, kReasons> by_reason() const;
   /// The same of one group.
   std::array<uint64_t, kReasons> by_reason(int node) const;
@@ -49,5 +58,9 @@ struct RunTimes {
 /// Of the records of one run with one launch. `node_of(engine, pc)` is the group of an instruction. Throws Error when
 /// the trace holds no packet or no instruction.
 RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of);
+
+/// The launches of a run, one after the other from time 0, without what lay between them. `nodes`: groups of each, which
+/// follow one another too.
+RunTimes joined(std::span<const RunTimes> launches, std::span<const std::size_t> nodes);
 
 }  // namespace cx::tools

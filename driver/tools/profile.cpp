@@ -20,14 +20,6 @@ double microseconds(double cycles, const Target &target) { return cycles * 1e3 /
 
 const char *limit(bool by_macs) { return by_macs ? "macs" : "bytes"; }
 
-int busiest(const GroupProfile &group) {
-  int best = 0;
-  for (int e = 1; e < kEngines; ++e) {
-    if (group.engines[e].busy > group.engines[best].busy) best = e;
-  }
-  return best;
-}
-
 constexpr uint32_t kSca = 4;
 
 /// A span in which the sparse unit had nothing to multiply and waited.
@@ -83,28 +75,6 @@ void attribute_sparse(std::span<const TracedInstruction> trace, const GroupFinde
   }
 }
 
-/// Where the sparse unit's time went, by product; empty without any.
-std::string sparse_table(const Profile &profile, const Target &target) {
-  std::string out;
-  for (const GroupProfile &group : profile.groups) {
-    if (group.group.product.engine != "sca") continue;
-    if (out.empty()) {
-      out = fmt::format("\n{:<28}{:>10}{:>10}{:>16}{:>14}{:>12} {}\n", "sparse unit, us", "all", "limit",
-                        "uneven weights", "loads, drains", "waiting", "for");
-    }
-    const SparseTime &time = group.sparse;
-    std::string name = group.group.name;
-    if (name.size() > 27) name = name.substr(0, 24) + "...";
-    out += fmt::format("{:<28}{:>10.2f}{:>10.2f}{:>16.2f}{:>14.2f}{:>12.2f} {}\n", name,
-                       microseconds(static_cast<double>(time.products + time.waited + time.rest), target),
-                       microseconds(time.limit, target), microseconds(time.uneven(), target),
-                       microseconds(static_cast<double>(time.rest), target),
-                       microseconds(static_cast<double>(time.waited), target),
-                       time.waited_for < 0 ? "" : kEngineNames[time.waited_for]);
-  }
-  return out;
-}
-
 }  // namespace
 
 GroupFinder::GroupFinder(const Program &program, const std::vector<compiler::GroupStatistics> &groups) {
@@ -129,6 +99,19 @@ std::size_t GroupFinder::operator()(uint32_t engine, uint32_t pc) const {
 bool GroupProfile::has_instructions() const {
   return std::any_of(std::begin(engines), std::end(engines),
                      [](const EngineShare &share) { return share.instructions != 0; });
+}
+
+uint32_t GroupProfile::busiest() const {
+  const auto less = [](const EngineShare &a, const EngineShare &b) {
+    return a.busy_in_time != b.busy_in_time ? a.busy_in_time < b.busy_in_time : a.busy < b.busy;
+  };
+  return static_cast<uint32_t>(std::max_element(std::begin(engines), std::end(engines), less) - std::begin(engines));
+}
+
+double GroupProfile::utilisation() const {
+  return window_end > window_begin ? static_cast<double>(engines[busiest()].busy_in_time) /
+                                         static_cast<double>(window_end - window_begin)
+                                   : 0;
 }
 
 std::vector<TracedInstruction> instructions_of(std::span<const cx_trace_record> trace, const Target &target) {
@@ -195,8 +178,11 @@ Profile make_profile(std::span<const TracedInstruction> trace, const Program &pr
   const auto sparse_peak = static_cast<double>(std::max<uint64_t>(profile.peak_sparse_macs_per_cycle, 1));
   uint64_t reached = 0;
   for (GroupProfile &group : profile.groups) {
+    group.window_begin = group.first_issue;
+    group.window_end = group.last_complete;
     if (group.last_complete > reached) {
       group.cycles = group.last_complete - reached;
+      group.window_begin = reached;
       reached = group.last_complete;
     }
     const bool sparse = group.group.product.engine == "sca";
@@ -209,6 +195,12 @@ Profile make_profile(std::span<const TracedInstruction> trace, const Program &pr
     (sparse ? profile.sparse_macs : profile.macs) += multiplied;
     profile.minimum_bytes += group.group.minimum_bytes;
     profile.memory_bytes += group.memory_bytes;
+  }
+  for (const TracedInstruction &record : trace) {
+    GroupProfile &group = profile.groups[group_of(record.engine, record.pc)];
+    const uint64_t from = std::max(record.issue - origin, group.window_begin);
+    const uint64_t to = std::min(record.accept - origin, group.window_end);
+    if (from < to) group.engines[record.engine].busy_in_time += to - from;
   }
   profile.peak_macs_per_cycle = report.peak_macs_per_cycle;
   profile.work_cycles = trace.empty() ? 0 : end - origin;
@@ -234,6 +226,31 @@ Profile make_profile(std::span<const cx_trace_record> trace, const Program &prog
                      const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target) {
   return make_profile(std::span<const TracedInstruction>(instructions_of(trace, target)), program, statistics, report,
                       target);
+}
+
+Profile joined(std::span<const Profile> launches) {
+  Profile all;
+  for (const Profile &part : launches) {
+    for (GroupProfile group : part.groups) {
+      for (uint64_t GroupProfile::*place : {&GroupProfile::first_issue, &GroupProfile::last_complete,
+                                            &GroupProfile::window_begin, &GroupProfile::window_end}) {
+        group.*place += all.work_cycles;
+      }
+      all.groups.push_back(std::move(group));
+    }
+    for (uint64_t Profile::*sum :
+         {&Profile::macs, &Profile::minimum_bytes, &Profile::memory_bytes, &Profile::work_cycles,
+          &Profile::estimated_cycles, &Profile::launch_cycles, &Profile::sparse_macs}) {
+      all.*sum += part.*sum;
+    }
+    for (double Profile::*sum : {&Profile::mac_cycles, &Profile::byte_cycles, &Profile::bound_cycles}) {
+      all.*sum += part.*sum;
+    }
+    all.peak_macs_per_cycle = std::max(all.peak_macs_per_cycle, part.peak_macs_per_cycle);
+    all.peak_sparse_macs_per_cycle = std::max(all.peak_sparse_macs_per_cycle, part.peak_sparse_macs_per_cycle);
+    if (all.violation.empty()) all.violation = part.violation;
+  }
+  return all;
 }
 
 nlohmann::ordered_json profile_json(const Profile &profile, const Target &target) {
@@ -271,7 +288,7 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
                               {"memory_bytes", group.memory_bytes},
                               {"bound_us", microseconds(group.bound_cycles, target)},
                               {"bound_by", limit(group.bound_by_macs)},
-                              {"busiest", kEngineNames[busiest(group)]},
+                              {"busiest", kEngineNames[group.busiest()]},
                               {"engines", std::move(engines)}});
     if (group.group.product.engine != "sca") continue;
     const SparseTime &time = group.sparse;
@@ -284,42 +301,24 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
   return json;
 }
 
-std::string profile_table(const Profile &profile, const Target &target) {
-  std::string out = fmt::format("{:<28}{:<11}{:>9}{:>9}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9} {}\n", "group",
-                                "operator", "us", "end us", "MMAC", "KiB moved", "load us", "store us", "dmmu us",
-                                "vpu us", "sca us", "bound us", "bound by");
+std::string sparse_table(const Profile &profile, const Target &target) {
+  std::string out;
   for (const GroupProfile &group : profile.groups) {
-    if (!group.has_instructions()) continue;
+    if (group.group.product.engine != "sca") continue;
+    if (out.empty()) {
+      out = fmt::format("\n{:<28}{:>10}{:>10}{:>16}{:>14}{:>12} {}\n", "sparse unit, us", "all", "limit",
+                        "uneven weights", "loads, drains", "waiting", "for");
+    }
+    const SparseTime &time = group.sparse;
     std::string name = group.group.name;
     if (name.size() > 27) name = name.substr(0, 24) + "...";
-    out += fmt::format("{:<28}{:<11}{:>9.2f}{:>9.1f}{:>10.2f}{:>10.1f}", name, group.group.op,
-                       microseconds(static_cast<double>(group.cycles), target),
-                       microseconds(static_cast<double>(group.last_complete), target),
-                       static_cast<double>(group.group.macs) / 1e6, static_cast<double>(group.memory_bytes) / 1024);
-    for (const EngineShare &share : group.engines) {
-      out += fmt::format("{:>9.2f}", microseconds(static_cast<double>(share.busy), target));
-    }
-    out += fmt::format("{:>9.2f} {}\n", microseconds(group.bound_cycles, target), limit(group.bound_by_macs));
+    out += fmt::format("{:<28}{:>10.2f}{:>10.2f}{:>16.2f}{:>14.2f}{:>12.2f} {}\n", name,
+                       microseconds(static_cast<double>(time.products + time.waited + time.rest), target),
+                       microseconds(time.limit, target), microseconds(time.uneven(), target),
+                       microseconds(static_cast<double>(time.rest), target),
+                       microseconds(static_cast<double>(time.waited), target),
+                       time.waited_for < 0 ? "" : kEngineNames[time.waited_for]);
   }
-  out += fmt::format("\n{} multiply-accumulates at {} a cycle", grouped(profile.macs),
-                     grouped(profile.peak_macs_per_cycle));
-  if (profile.sparse_macs != 0) {
-    out += fmt::format(" and {} sparse ones at {}", grouped(profile.sparse_macs),
-                       grouped(profile.peak_sparse_macs_per_cycle));
-  }
-  out += fmt::format(": {:.2f} us\n", microseconds(profile.mac_cycles, target));
-  out +=
-      fmt::format("{} bytes that must move (of {} moved) at {:.1f} GB/s: {:.2f} us\n", grouped(profile.minimum_bytes),
-                  grouped(profile.memory_bytes), target.dram_mbps / 1e3, microseconds(profile.byte_cycles, target));
-  out += fmt::format("work {:.2f} us, by the compiler's cost model {:.2f} us\n",
-                     microseconds(static_cast<double>(profile.work_cycles), target),
-                     microseconds(static_cast<double>(profile.estimated_cycles), target));
-  out += fmt::format("launch around the work: {:.2f} us\n",
-                     microseconds(static_cast<double>(profile.launch_cycles - profile.work_cycles), target));
-  out += fmt::format("launch {:.2f} us, lower bound {:.2f} us: {:.1f} %\n",
-                     microseconds(static_cast<double>(profile.launch_cycles), target),
-                     microseconds(profile.bound_cycles, target), 100 * profile.ratio());
-  out += sparse_table(profile, target);
   return out;
 }
 

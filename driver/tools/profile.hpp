@@ -26,6 +26,7 @@ struct EngineShare {
   uint64_t waited = 0;        ///< blocked on semaphores before them
   uint64_t operations = 0;
   uint64_t bytes_read = 0, bytes_written = 0;
+  uint64_t busy_in_time = 0;  ///< of `busy`, what lies in the group's time (from window_begin to window_end)
 };
 
 /// Finds the group of an instruction by the program's debug map. Throws Error for a map that names no group, and for an
@@ -58,12 +59,16 @@ struct GroupProfile {
   /// By how much the group moved the end of the run on: from the latest completion of the groups before it to its own.
   /// These add up to the whole.
   uint64_t cycles = 0;
+  /// The part of the run in which the group moved the end on; of a group that did not, from first to last.
+  uint64_t window_begin = 0, window_end = 0;
   uint64_t memory_bytes = 0;  ///< that DRAM moved for it
   EngineShare engines[kEngines];
   double bound_cycles = 0;     ///< of the group alone
   bool bound_by_macs = false;  ///< else by bytes
   SparseTime sparse;
   bool has_instructions() const;
+  uint32_t busiest() const;    ///< engine that was busy for most of the window
+  double utilisation() const;  ///< share of the window in which that engine was busy with the group
 };
 
 struct Profile {
@@ -106,7 +111,11 @@ Profile make_profile(std::span<const TracedInstruction> trace, const Program &pr
 Profile make_profile(std::span<const cx_trace_record> trace, const Program &program,
                      const compiler::CompileStatistics &statistics, const RunReport &report, const Target &target);
 
+/// Launches one after the other: groups follow one another, work and bounds add up.
+Profile joined(std::span<const Profile> launches);
+
 nlohmann::ordered_json profile_json(const Profile &profile, const Target &target);
-std::string profile_table(const Profile &profile, const Target &target);
+/// Where the sparse unit's time went, by product; empty without any.
+std::string sparse_table(const Profile &profile, const Target &target);
 
 }  // namespace cx::tools

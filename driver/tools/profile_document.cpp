@@ -11,37 +11,12 @@
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/report_table.hpp"
 #include "driver/tools/trace/trace_file.hpp"
-#include "hw/common/port/cx_port.h"
 #include "hw/regs/gen/isa.hpp"
 #include "hw/regs/gen/packets.hpp"
 
 namespace cx::tools {
 
 using Json = nlohmann::ordered_json;
-
-void HostSpans::begin(const char *name, const std::string &, const uint64_t *) {
-  open_.push_back({name, std::chrono::steady_clock::now(), {}});
-}
-
-void HostSpans::end(const char *name, const uint64_t *) {
-  if (open_.empty() || open_.back().name != name) return;
-  open_.back().end = std::chrono::steady_clock::now();
-  spans_.push_back(std::move(open_.back()));
-  open_.pop_back();
-}
-
-void HostSpans::counters(bool after) { cx_port_trace_mark(after ? 2 : 1); }
-
-std::span<const cx_trace_record> records_of_run(std::span<const cx_trace_record> trace) {
-  const auto mark = [&](uint32_t number) {
-    return std::find_if(trace.begin(), trace.end(), [number](const cx_trace_record &record) {
-      return record.kind == CX_TRACE_MARK && record.what == number;
-    });
-  };
-  const auto from = mark(1), to = mark(2);
-  if (from == trace.end() || to == trace.end()) throw Error("the trace is not of a whole run");
-  return trace.subspan(static_cast<std::size_t>(from - trace.begin()), static_cast<std::size_t>(to - from));
-}
 
 namespace {
 
@@ -75,18 +50,34 @@ struct Span {
 
 class Document {
  public:
-  Document(const ProfiledRun &run, const std::vector<WhatIf> &what_if)
-      : run_(run),
+  Document(const ProfiledRun &named, const std::vector<WhatIf> &what_if)
+      : named_(named),
+        run_(named.recorded),
+        target_(named.target),
         what_if_(what_if),
-        group_of_(run.program, run.statistics.details),
         functions_(firmware_functions()),
-        cycle_ns_(1e6 / std::max(run.target.clock_khz, 1U)) {}
+        cycle_ns_(1e6 / std::max(named.target.clock_khz, 1U)) {
+    uint64_t offset = 0;
+    std::size_t group = 0;
+    for (const RecordedLaunch &launch : run_.launches) {
+      Part part{launch, GroupFinder(launch.outline, launch.statistics.details), group, offset,
+                offset + launch.times.end - launch.times.begin, 0};
+      uint64_t first = UINT64_MAX;
+      for (const cx_trace_record &record : launch.trace) {
+        if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
+      }
+      part.work_start = part.at(first);
+      offset = part.end;
+      group += launch.profile.groups.size();
+      parts_.push_back(std::move(part));
+    }
+  }
 
   Json json() {
     Json json;
-    json["model"] = run_.model;
-    json["config"] = run_.config;
-    json["precision"] = run_.precision;
+    json["model"] = named_.model;
+    json["config"] = named_.config;
+    json["precision"] = named_.precision;
     json["chip"] = chip();
     json["summary"] = summary();
     json["reasons"] = kReasonNames;
@@ -96,9 +87,9 @@ class Document {
     json["tracks"] = tracks_;
     json["spans"] = spans_json();
     json["counters"] = counters();
-    json["nodes"] = nodes();
+    json["nodes"] = profile_nodes(named_);
     json["critical_path"] = path();
-    json["stalls"] = stalls();
+    json["stalls"] = profile_stalls(named_);
     json["roofline"] = roofline();
     json["memory"] = memory;
     json["energy"] = energy();
@@ -107,6 +98,7 @@ class Document {
       Json entry = {{"name", variation.name}, {"sets", variation.sets}};
       if (variation.error.empty()) {
         entry["latency_us"] = variation.latency_us;
+        if (!variation.remark.empty()) entry["remark"] = variation.remark;
         entry["speedup"] = variation.latency_us > 0 ? run_.report.latency_us / variation.latency_us : 0;
       } else {
         entry["error"] = variation.error;
@@ -117,19 +109,43 @@ class Document {
   }
 
  private:
-  double at(uint64_t ps) const { return (static_cast<double>(ps) - static_cast<double>(run_.times.begin)) / 1e3; }
-  double hertz() const { return 1e3 * run_.target.clock_khz; }
-  /// Of the first issue, from which cycles of the profile count.
-  double work_start() const {
-    uint64_t first = UINT64_MAX;
-    for (const cx_trace_record &record : run_.trace) {
-      if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
+  /// A launch, and where its time lies in the run's: from `begin` to `end`, ps.
+  struct Part {
+    const RecordedLaunch &launch;
+    GroupFinder group_of;
+    std::size_t first_group;
+    uint64_t begin, end;
+    double work_start;  // ns; cycles of its profile count from there
+
+    double at(uint64_t ps) const {
+      return (static_cast<double>(ps) - static_cast<double>(launch.times.begin) + static_cast<double>(begin)) / 1e3;
     }
-    return at(first);
+  };
+
+  double hertz() const { return 1e3 * target_.clock_khz; }
+  /// Time that a record has within its launch: what precedes the first and follows the last launch is shown, what lies
+  /// between launches is cut off. False where nothing is left.
+  bool clip(const Part &part, const cx_trace_record &record, double &start, double &end) const {
+    start = part.at(record.begin);
+    end = part.at(record.end);
+    if (&part != &parts_.front()) start = std::max(start, ns(part.begin));
+    if (&part != &parts_.back()) end = std::min(end, ns(part.end));
+    return end > start || (end == start && record.begin == record.end);
+  }
+  std::size_t records() const {
+    std::size_t count = 0;
+    for (const Part &part : parts_) count += part.launch.trace.size();
+    return count;
+  }
+  template <typename Use>
+  void each_record(Use use) const {
+    for (const Part &part : parts_) {
+      for (const cx_trace_record &record : part.launch.trace) use(part, record);
+    }
   }
 
   Json chip() const {
-    const Target &t = run_.target;
+    const Target &t = target_;
     return {{"clock_mhz", t.clock_khz / 1e3},
             {"tiles", t.tiles},
             {"tile_rows", t.tile_rows},
@@ -173,7 +189,7 @@ class Document {
             {"compile_s", run_.compile_s},
             {"wall_s", run_.wall_s},
             {"limited_by", kReasonNames[static_cast<std::size_t>(most)]},
-            {"headline", headline(run_)}};
+            {"headline", headline(named_)}};
   }
 
   std::size_t track(const std::string &name, const char *group, const char *unit, bool nested,
@@ -187,17 +203,14 @@ class Document {
 
   void collect_spans() {
     for (int engine = 0; engine < kEngines; ++engine) track(kEngineNames[engine], "engines", "in flight", false);
-    const auto kind_count = [&](unsigned kind) {
-      return static_cast<std::size_t>(std::count_if(run_.trace.begin(), run_.trace.end(),
-                                                    [kind](const cx_trace_record &r) { return r.kind == kind; }));
-    };
-    const std::size_t traffic = kind_count(CX_TRACE_DRAM) + kind_count(CX_TRACE_LINK);
+    std::size_t traffic = 0;
+    const auto is_traffic = [](const cx_trace_record &r) { return r.kind == CX_TRACE_DRAM || r.kind == CX_TRACE_LINK; };
+    each_record([&](const Part &, const cx_trace_record &record) { traffic += is_traffic(record) ? 1 : 0; });
     const bool with_traffic =
-        run_.trace.size() <= kMostSpans || run_.trace.size() - traffic > kMostSpans || traffic < kMostSpans / 2;
-    for (const cx_trace_record &record : run_.trace) {
-      const bool is_traffic = record.kind == CX_TRACE_DRAM || record.kind == CX_TRACE_LINK;
-      if (!is_traffic || with_traffic) add(record);
-    }
+        records() <= kMostSpans || records() - traffic > kMostSpans || traffic < kMostSpans / 2;
+    each_record([&](const Part &part, const cx_trace_record &record) {
+      if (with_traffic || !is_traffic(record)) add(part, record);
+    });
     if (!run_.host.empty()) {
       const std::size_t host = track("host", "host", "wall time", true, "host");
       const auto run = std::find_if(run_.host.begin(), run_.host.end(), [](const auto &s) { return s.name == "run"; });
@@ -216,10 +229,11 @@ class Document {
     });
   }
 
-  void add(const cx_trace_record &record) {
+  void add(const Part &part, const cx_trace_record &record) {
     Span span;
-    span.start = at(record.begin);
-    span.duration = ns(record.end - record.begin);
+    double end = 0;
+    if (!clip(part, record, span.start, end)) return;
+    span.duration = end - span.start;
     span.id = record.id;
     span.cause = record.cause;
     const std::string unit = std::to_string(record.unit);
@@ -236,8 +250,8 @@ class Document {
       case CX_TRACE_INSTRUCTION:
         span.name = names_(std::string(isa::to_string(static_cast<isa::Opcode>(record.what))));
         span.track = track(kEngineNames[record.unit], "engines", "in flight", false);
-        span.node =
-            static_cast<int64_t>(group_of_(record.unit, static_cast<uint32_t>(values(CX_TRACE_INSTRUCTION_PC))));
+        span.node = static_cast<int64_t>(
+            part.first_group + part.group_of(record.unit, static_cast<uint32_t>(values(CX_TRACE_INSTRUCTION_PC))));
         span.bytes = values(CX_TRACE_INSTRUCTION_BYTES_WRITTEN);
         span.operations = values(CX_TRACE_INSTRUCTION_OPERATIONS);
         span.reason = static_cast<int64_t>(reason_of_limit(static_cast<uint32_t>(values(CX_TRACE_INSTRUCTION_LIMIT))));
@@ -336,39 +350,43 @@ class Document {
         {CX_TRACE_TRAFFIC_NOC, "network on chip"},          {CX_TRACE_TRAFFIC_PCIE_TO_DEVICE, "PCIe to the card"},
         {CX_TRACE_TRAFFIC_PCIE_TO_HOST, "PCIe to the host"}};
     constexpr double kPerSecond = 1e12;
+    double start = 0, end = 0;
     for (const auto &[place, name] : kRates) {
       Json &entry = series(name, "bytes/s", "bandwidth");
-      for (const cx_trace_record &record : run_.trace) {
-        if (record.kind != CX_TRACE_TRAFFIC || record.end == record.begin) continue;
-        entry["time"].push_back(at(record.begin));
+      each_record([&, place = place](const Part &part, const cx_trace_record &record) {
+        if (record.kind != CX_TRACE_TRAFFIC || record.end == record.begin || !clip(part, record, start, end)) return;
+        entry["time"].push_back(start);
         entry["value"].push_back(kPerSecond * static_cast<double>(record.values[place]) /
                                  static_cast<double>(record.end - record.begin));
-      }
+      });
     }
     // Energy of all domains of a sample.
-    std::map<uint64_t, double> watts;
-    for (const cx_trace_record &record : run_.trace) {
+    std::map<double, double> watts;
+    bool heat = false;
+    each_record([&](const Part &part, const cx_trace_record &record) {
       constexpr double kWatts = 1e-3;  // a femtojoule a picosecond
-      if (record.kind == CX_TRACE_TRAFFIC && record.end != record.begin) watts.emplace(record.begin, 0);
-      if (record.kind != CX_TRACE_ENERGY || record.end == record.begin) continue;
-      watts[record.begin] += kWatts * static_cast<double>(record.values[CX_TRACE_ENERGY_FEMTOJOULES]) /
-                             static_cast<double>(record.end - record.begin);
-    }
+      heat = heat || record.kind == CX_TRACE_TEMPERATURE;
+      if (record.kind != CX_TRACE_TRAFFIC && record.kind != CX_TRACE_ENERGY) return;
+      if (record.end == record.begin || !clip(part, record, start, end)) return;
+      double &sum = watts.emplace(start, 0).first->second;
+      if (record.kind == CX_TRACE_ENERGY) {
+        sum += kWatts * static_cast<double>(record.values[CX_TRACE_ENERGY_FEMTOJOULES]) /
+               static_cast<double>(record.end - record.begin);
+      }
+    });
     Json &power = series("power", "W", "power");
     for (const auto &[time, value] : watts) {
-      power["time"].push_back(at(time));
+      power["time"].push_back(time);
       power["value"].push_back(value);
     }
-    bool heat = false;
-    for (const cx_trace_record &record : run_.trace) heat = heat || record.kind == CX_TRACE_TEMPERATURE;
     if (heat) {
       Json &junction = series("junction", "Celsius", "temperature");
-      for (const cx_trace_record &record : run_.trace) {
-        if (record.kind != CX_TRACE_TEMPERATURE) continue;
-        junction["time"].push_back(at(record.end));
+      each_record([&](const Part &part, const cx_trace_record &record) {
+        if (record.kind != CX_TRACE_TEMPERATURE || !clip(part, record, start, end)) return;
+        junction["time"].push_back(end);
         junction["value"].push_back(
             static_cast<double>(static_cast<int64_t>(record.values[CX_TRACE_TEMPERATURE_JUNCTION])) / 1e3);
-      }
+      });
     }
     utilisation(series);
     return list;
@@ -377,18 +395,18 @@ class Document {
   /// Share of each bin in which an engine had an instruction incomplete.
   template <typename Series>
   void utilisation(Series series) const {
-    const auto length = static_cast<double>(run_.times.end - run_.times.begin) / 1e3;
+    const double length = ns(run_.times.end);
     const double bin = length / static_cast<double>(kBins);
     if (!(bin > 0)) return;
     for (uint32_t engine = 0; engine < kEngines; ++engine) {
       std::vector<double> busy(kBins, 0);
       double reached = 0;
       bool any = false;
-      for (const cx_trace_record &record : run_.trace) {
-        if (record.kind != CX_TRACE_INSTRUCTION || record.unit != engine) continue;
+      each_record([&](const Part &part, const cx_trace_record &record) {
+        if (record.kind != CX_TRACE_INSTRUCTION || record.unit != engine) return;
         any = true;
-        double from = std::max(at(record.begin), reached);
-        const double to = std::min(at(record.end), length);
+        double from = std::max(part.at(record.begin), reached);
+        const double to = std::min(part.at(record.end), length);
         reached = std::max(reached, to);
         for (; from < to;) {
           const auto place = std::min(static_cast<std::size_t>(from / bin), kBins - 1);
@@ -397,7 +415,7 @@ class Document {
           if (!(next > from)) break;
           from = next;
         }
-      }
+      });
       if (!any) continue;
       Json &entry = series(kEngineNames[engine], "share", "utilisation");
       for (std::size_t i = 0; i < kBins; ++i) {
@@ -405,101 +423,6 @@ class Document {
         entry["value"].push_back(std::min(busy[i] / bin, 1.0));
       }
     }
-  }
-
-  /// Shares of a node in what a domain took: by operations of its engine, by bytes.
-  double node_energy(const GroupProfile &group) const {
-    const Counters &c = run_.report.counters;
-    const auto share = [](uint64_t part, uint64_t whole) {
-      return whole != 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
-    };
-    double uj = 0;
-    const auto add = [&](const char *domain, double part) {
-      for (int d = 0; d < kEnergyDomains; ++d) {
-        if (std::string_view(kEnergyDomainNames[d]) == domain) {
-          uj += part * microjoules(run_.report.energy.domains[d].value);
-        }
-      }
-    };
-    constexpr int kStore = 1, kDmmu = 2, kVpu = 3, kSca = 4;
-    add("dmmu", share(group.engines[kDmmu].operations, c.engines[kDmmu].ops));
-    add("vpu", share(group.engines[kVpu].operations, c.engines[kVpu].ops));
-    add("sca", share(group.engines[kSca].operations, c.engines[kSca].ops));
-    uint64_t own = 0, all = 0;
-    for (int e = 0; e < kEngines; ++e) {
-      own += (e == 0 ? 0 : group.engines[e].bytes_read) + (e == kStore ? 0 : group.engines[e].bytes_written);
-      all += (e == 0 ? 0 : c.engines[e].bytes_read) + (e == kStore ? 0 : c.engines[e].bytes_written);
-    }
-    add("scratchpad", share(own, all));
-    add("dram", share(group.memory_bytes, c.dram_read + c.dram_written));
-    add("noc", share(group.memory_bytes, c.dram_read + c.dram_written));
-    add("dma", share(group.engines[0].bytes_written + group.engines[kStore].bytes_written,
-                     c.engines[0].bytes_written + c.engines[kStore].bytes_written));
-    return uj;
-  }
-
-  Json nodes() const {
-    Json list = Json::array();
-    const double start = work_start();
-    for (std::size_t g = 0; g < run_.profile.groups.size(); ++g) {
-      const GroupProfile &group = run_.profile.groups[g];
-      const auto sums = run_.times.by_reason(static_cast<int>(g));
-      Json engines;
-      int busiest = 0;
-      for (int e = 0; e < kEngines; ++e) {
-        const EngineShare &share = group.engines[e];
-        if (share.busy > group.engines[busiest].busy) busiest = e;
-        if (share.instructions == 0) continue;
-        engines[kEngineNames[e]] = {{"instructions", share.instructions},
-                                    {"busy_ns", static_cast<double>(share.busy) * cycle_ns_},
-                                    {"waited_ns", static_cast<double>(share.waited) * cycle_ns_},
-                                    {"operations", share.operations},
-                                    {"bytes_read", share.bytes_read},
-                                    {"bytes_written", share.bytes_written}};
-      }
-      const auto span = static_cast<double>(group.last_complete - group.first_issue);
-      const double time = static_cast<double>(group.cycles) * cycle_ns_;
-      const double mac_ns = static_cast<double>(group.group.macs) /
-                            static_cast<double>(std::max<uint64_t>(run_.report.peak_macs_per_cycle, 1)) * cycle_ns_;
-      list.push_back({{"name", group.group.name},
-                      {"op", group.group.op},
-                      {"nodes", group.group.nodes},
-                      {"start", start + static_cast<double>(group.first_issue) * cycle_ns_},
-                      {"end", start + static_cast<double>(group.last_complete) * cycle_ns_},
-                      {"time", time},
-                      {"engine", kEngineNames[busiest]},
-                      {"utilisation", span > 0 ? static_cast<double>(group.engines[busiest].busy) / span : 0},
-                      {"mac_utilisation", time > 0 ? mac_ns / time : 0},
-                      {"bound", static_cast<int>(bound_of(g))},
-                      {"by_reason", in_ns(sums)},
-                      {"macs", group.group.macs},
-                      {"bytes", group.group.minimum_bytes},
-                      {"memory_bytes", group.memory_bytes},
-                      {"bound_ns", group.bound_cycles * cycle_ns_},
-                      {"energy_uj", node_energy(group)},
-                      {"engines", engines.is_null() ? Json::object() : std::move(engines)}});
-    }
-    return list;
-  }
-
-  static Json in_ns(const std::array<uint64_t, kReasons> &sums) {
-    Json list = Json::array();
-    for (const uint64_t ps : sums) list.push_back(ns(ps));
-    return list;
-  }
-
-  /// What most of a node's part of the path is; of a node that is not on it, of its instructions' time.
-  Reason bound_of(std::size_t g) const {
-    auto sums = run_.times.by_reason(static_cast<int>(g));
-    if (std::all_of(sums.begin(), sums.end(), [](uint64_t ps) { return ps == 0; })) {
-      for (const cx_trace_record &record : run_.trace) {
-        if (record.kind != CX_TRACE_INSTRUCTION) continue;
-        if (group_of_(record.unit, static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_PC])) != g) continue;
-        sums[static_cast<std::size_t>(reason_of_limit(
-            static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_LIMIT])))] += record.end - record.begin;
-      }
-    }
-    return static_cast<Reason>(std::max_element(sums.begin(), sums.end()) - sums.begin());
   }
 
   Json path() const {
@@ -512,30 +435,17 @@ class Document {
     for (const PathSegment &segment : run_.times.path) {
       const auto place = places.find(segment.record);
       json["span"].push_back(place != places.end() ? static_cast<int64_t>(place->second) : -1);
-      json["start"].push_back(at(segment.begin));
+      json["start"].push_back(ns(segment.begin));
       json["duration"].push_back(ns(segment.end - segment.begin));
       json["reason"].push_back(static_cast<int>(segment.reason));
       json["node"].push_back(segment.node);
     }
     const auto sums = run_.times.by_reason();
     for (int r = 0; r < kReasons; ++r) json["by_reason"][kReasonNames[r]] = ns(sums[r]);
-    return json;
-  }
-
-  Json stalls() {
-    Json list = Json::array();
-    for (const Stall &stall : run_.times.stalls) {
-      list.push_back(
-          {{"track", track(kEngineNames[stall.engine], "engines", "in flight", false)},
-           {"node", stall.node},
-           {"waiting_for", stall.waiting_for < 0 ? -1
-                                                 : static_cast<int64_t>(track(kEngineNames[stall.waiting_for],
-                                                                              "engines", "in flight", false))},
-           {"reason", static_cast<int>(stall.reason)},
-           {"ns", ns(stall.ps)},
-           {"count", stall.count}});
+    for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
+      json["launch_parts"][kLaunchPartNames[p]] = ns(run_.times.launch[p]);
     }
-    return list;
+    return json;
   }
 
   Json roofline() const {
@@ -566,7 +476,6 @@ class Document {
     enum Kind { program, constants, workspace, input, output };
     Json buffers;
     for (const char *key : {"space", "name", "kind", "address", "size", "first", "last"}) buffers[key] = Json::array();
-    const double end = at(run_.times.end), start = work_start();
     const auto add = [&](int space, const std::string &name, int kind, uint64_t address, uint64_t size, double first,
                          double last) {
       buffers["space"].push_back(space);
@@ -577,33 +486,38 @@ class Document {
       buffers["first"].push_back(first);
       buffers["last"].push_back(last);
     };
-    const auto first_of = [&](uint32_t group) {
-      return start + static_cast<double>(run_.profile.groups.at(group).first_issue) * cycle_ns_;
-    };
-    const auto last_of = [&](uint32_t group) {
-      return start + static_cast<double>(run_.profile.groups.at(group).last_complete) * cycle_ns_;
-    };
-    if (!run_.segments.empty()) {
-      const uint64_t image = run_.segments[0].base;
-      add(0, "program", program, image, run_.report.image_bytes - run_.statistics.constant_bytes, 0, end);
-      add(0, "constants", constants, image + run_.report.image_bytes - run_.statistics.constant_bytes,
-          run_.statistics.constant_bytes, start, end);
-      for (const auto *bindings : {&run_.program.inputs, &run_.program.outputs}) {
+    for (const Part &part : parts_) {
+      const RecordedLaunch &launch = part.launch;
+      const double begin = ns(part.begin), end = ns(part.end);
+      const auto cycle = [&](uint64_t count) { return part.work_start + static_cast<double>(count) * cycle_ns_; };
+      if (launch.segments.empty()) continue;
+      const uint64_t image = launch.segments[0].base;
+      if (launch.outline.constants_bytes != 0) {
+        add(0, "program", program, image, launch.report.image_bytes, begin, end);
+        add(0, "constants", constants, launch.segments[launch.outline.constants_segment].base,
+            launch.outline.constants_bytes, part.work_start, end);
+      } else {
+        const uint64_t code = launch.report.image_bytes - launch.statistics.constant_bytes;
+        add(0, "program", program, image, code, begin, end);
+        add(0, "constants", constants, image + code, launch.statistics.constant_bytes, part.work_start, end);
+      }
+      for (const auto *bindings : {&launch.outline.inputs, &launch.outline.outputs}) {
         for (const Binding &binding : *bindings) {
           if (binding.bytes == 0) continue;
-          const cx_segment &segment = run_.segments[binding.segment];
-          add(0, binding.name, bindings == &run_.program.inputs ? input : output, segment.base, binding.bytes, 0, end);
+          add(0, binding.name, bindings == &launch.outline.inputs ? input : output,
+              launch.segments[binding.segment].base, binding.bytes, begin, end);
         }
       }
-      for (const compiler::PlannedBuffer &buffer : run_.statistics.buffers) {
-        const uint64_t base = buffer.scratchpad ? 0 : run_.segments[1].base;
+      for (const compiler::PlannedBuffer &buffer : launch.statistics.buffers) {
+        const uint64_t base = buffer.scratchpad ? 0 : launch.segments[1].base;
         add(buffer.scratchpad ? 1 : 0, buffer.tensor, workspace, base + buffer.offset, buffer.bytes,
-            first_of(buffer.first_group), last_of(buffer.last_group));
+            cycle(launch.profile.groups.at(buffer.first_group).first_issue),
+            cycle(launch.profile.groups.at(buffer.last_group).last_complete));
       }
     }
     Json spaces = Json::array();
-    spaces.push_back({{"name", "DRAM"}, {"bytes", run_.target.dram_bytes}});
-    spaces.push_back({{"name", "scratchpad"}, {"bytes", run_.target.spm_bytes}});
+    spaces.push_back({{"name", "DRAM"}, {"bytes", target_.dram_bytes}});
+    spaces.push_back({{"name", "scratchpad"}, {"bytes", target_.spm_bytes}});
     return {{"spaces", std::move(spaces)}, {"kinds", kKinds}, {"buffers", std::move(buffers)}};
   }
 
@@ -622,9 +536,11 @@ class Document {
             {"domains", std::move(domains)}};
   }
 
-  const ProfiledRun &run_;
+  const ProfiledRun &named_;
+  const RecordedRun &run_;
+  const Target &target_;
   const std::vector<WhatIf> &what_if_;
-  GroupFinder group_of_;
+  std::vector<Part> parts_;
   FirmwareFunctions functions_;
   double cycle_ns_;
   Texts names_;
@@ -632,6 +548,12 @@ class Document {
   std::map<std::string, std::size_t> track_numbers_;
   std::vector<Span> spans_;
 };
+
+}  // namespace
+
+Json profile_document(const ProfiledRun &run, const std::vector<WhatIf> &what_if) {
+  return Document(run, what_if).json();
+}
 
 const char *explanation(Reason reason) {
   switch (reason) {
@@ -655,93 +577,167 @@ const char *explanation(Reason reason) {
   return "";
 }
 
+namespace {
+
+/// The launch that a group of the whole run belongs to, and its place there.
+std::pair<const RecordedLaunch *, std::size_t> place_of(const RecordedRun &run, std::size_t group) {
+  for (const RecordedLaunch &launch : run.launches) {
+    if (group < launch.profile.groups.size()) return {&launch, group};
+    group -= launch.profile.groups.size();
+  }
+  throw UsageError("the run has no such group");
+}
+
+Json in_ns(const std::array<uint64_t, kReasons> &sums) {
+  Json list = Json::array();
+  for (const uint64_t ps : sums) list.push_back(ns(ps));
+  return list;
+}
+
 }  // namespace
 
-Json profile_document(const ProfiledRun &run, const std::vector<WhatIf> &what_if) {
-  return Document(run, what_if).json();
+Reason bound_of(const RecordedRun &run, std::size_t group) {
+  auto sums = run.times.by_reason(static_cast<int>(group));
+  if (std::all_of(sums.begin(), sums.end(), [](uint64_t ps) { return ps == 0; })) {
+    const auto [launch, place] = place_of(run, group);
+    const GroupFinder group_of(launch->outline, launch->statistics.details);
+    for (const cx_trace_record &record : launch->trace) {
+      if (record.kind != CX_TRACE_INSTRUCTION) continue;
+      if (group_of(record.unit, static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_PC])) != place) continue;
+      sums[static_cast<std::size_t>(reason_of_limit(
+          static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_LIMIT])))] += record.end - record.begin;
+    }
+  }
+  return static_cast<Reason>(std::max_element(sums.begin(), sums.end()) - sums.begin());
 }
 
-std::string headline(const ProfiledRun &run) {
+double group_energy_uj(const RecordedRun &run, std::size_t number) {
+  const auto [launch, place] = place_of(run, number);
+  const GroupProfile &group = launch->profile.groups[place];
+  const Counters &c = launch->report.counters;
+  const auto share = [](uint64_t part, uint64_t whole) {
+    return whole != 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+  };
+  double uj = 0;
+  const auto add = [&, launch = launch](const char *domain, double part) {
+    for (int d = 0; d < kEnergyDomains; ++d) {
+      if (std::string_view(kEnergyDomainNames[d]) == domain) {
+        uj += part * microjoules(launch->report.energy.domains[d].value);
+      }
+    }
+  };
+  constexpr int kStore = 1, kDmmu = 2, kVpu = 3, kSca = 4;
+  add("dmmu", share(group.engines[kDmmu].operations, c.engines[kDmmu].ops));
+  add("vpu", share(group.engines[kVpu].operations, c.engines[kVpu].ops));
+  add("sca", share(group.engines[kSca].operations, c.engines[kSca].ops));
+  uint64_t own = 0, all = 0;
+  for (int e = 0; e < kEngines; ++e) {
+    own += (e == 0 ? 0 : group.engines[e].bytes_read) + (e == kStore ? 0 : group.engines[e].bytes_written);
+    all += (e == 0 ? 0 : c.engines[e].bytes_read) + (e == kStore ? 0 : c.engines[e].bytes_written);
+  }
+  add("scratchpad", share(own, all));
+  add("dram", share(group.memory_bytes, c.dram_read + c.dram_written));
+  add("noc", share(group.memory_bytes, c.dram_read + c.dram_written));
+  add("dma", share(group.engines[0].bytes_written + group.engines[kStore].bytes_written,
+                   c.engines[0].bytes_written + c.engines[kStore].bytes_written));
+  return uj;
+}
+
+Json profile_nodes(const ProfiledRun &named) {
+  const RecordedRun &run = named.recorded;
+  const double cycle_ns = 1e6 / std::max(named.target.clock_khz, 1U);
+  Json list = Json::array();
+  std::size_t number = 0;
+  uint64_t offset = 0;
+  for (std::size_t l = 0; l < run.launches.size(); ++l) {
+    const RecordedLaunch &launch = run.launches[l];
+    uint64_t first = UINT64_MAX;
+    for (const cx_trace_record &record : launch.trace) {
+      if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
+    }
+    const double start = ns(first - launch.times.begin + offset);
+    for (const GroupProfile &group : launch.profile.groups) {
+      Json engines = Json::object();
+      for (int e = 0; e < kEngines; ++e) {
+        const EngineShare &share = group.engines[e];
+        if (share.instructions == 0) continue;
+        engines[kEngineNames[e]] = {{"instructions", share.instructions},
+                                    {"busy_ns", static_cast<double>(share.busy) * cycle_ns},
+                                    {"waited_ns", static_cast<double>(share.waited) * cycle_ns},
+                                    {"operations", share.operations},
+                                    {"bytes_read", share.bytes_read},
+                                    {"bytes_written", share.bytes_written}};
+      }
+      const double time = static_cast<double>(group.cycles) * cycle_ns;
+      const double mac_ns = static_cast<double>(group.group.macs) /
+                            static_cast<double>(std::max<uint64_t>(launch.report.peak_macs_per_cycle, 1)) * cycle_ns;
+      list.push_back({{"name", group.group.name},
+                      {"op", group.group.op},
+                      {"nodes", group.group.nodes},
+                      {"launch", l},
+                      {"start", start + static_cast<double>(group.first_issue) * cycle_ns},
+                      {"end", start + static_cast<double>(group.last_complete) * cycle_ns},
+                      {"time", time},
+                      {"engine", kEngineNames[group.busiest()]},
+                      {"utilisation", group.utilisation()},
+                      {"mac_utilisation", time > 0 ? mac_ns / time : 0},
+                      {"bound", static_cast<int>(bound_of(run, number))},
+                      {"by_reason", in_ns(run.times.by_reason(static_cast<int>(number)))},
+                      {"macs", group.group.macs},
+                      {"bytes", group.group.minimum_bytes},
+                      {"memory_bytes", group.memory_bytes},
+                      {"bound_ns", group.bound_cycles * cycle_ns},
+                      {"energy_uj", group_energy_uj(run, number)},
+                      {"engines", std::move(engines)}});
+      ++number;
+    }
+    offset += launch.times.end - launch.times.begin;
+  }
+  return list;
+}
+
+Json profile_stalls(const ProfiledRun &named) {
+  Json list = Json::array();
+  // Tracks of a document begin with those of the engines.
+  for (const Stall &stall : named.recorded.times.stalls) {
+    list.push_back({{"track", stall.engine},
+                    {"node", stall.node},
+                    {"waiting_for", stall.waiting_for},
+                    {"reason", static_cast<int>(stall.reason)},
+                    {"ns", ns(stall.ps)},
+                    {"count", stall.count}});
+  }
+  return list;
+}
+
+std::string headline(const ProfiledRun &named) {
+  const RecordedRun &run = named.recorded;
   const auto sums = run.times.by_reason();
   const auto most = static_cast<std::size_t>(std::max_element(sums.begin(), sums.end()) - sums.begin());
-  const uint64_t whole = std::max<uint64_t>(run.times.end - run.times.begin, 1);
-  // Where most of that was.
-  int node = -1;
-  uint64_t longest = 0;
-  for (int g = 0; g < static_cast<int>(run.profile.groups.size()); ++g) {
-    const uint64_t part = run.times.by_reason(g)[most];
-    if (part > longest) {
-      longest = part;
-      node = g;
-    }
+  const auto whole = static_cast<double>(std::max<uint64_t>(run.times.end - run.times.begin, 1));
+  // On which engine most of that was, and in which node.
+  std::array<uint64_t, kEngines> engines{};
+  std::vector<uint64_t> nodes(run.profile.groups.size(), 0);
+  for (const PathSegment &segment : run.times.path) {
+    if (static_cast<std::size_t>(segment.reason) != most) continue;
+    if (segment.engine >= 0) engines[static_cast<std::size_t>(segment.engine)] += segment.end - segment.begin;
+    if (segment.node >= 0) nodes[static_cast<std::size_t>(segment.node)] += segment.end - segment.begin;
   }
-  std::string text = fmt::format("{:.1f} us, of which {:.0f} % {}", static_cast<double>(whole) / 1e6,
-                                 100.0 * static_cast<double>(sums[most]) / static_cast<double>(whole),
+  std::string text = fmt::format("{:.1f} us, of which {:.0f} % {}", whole / 1e6,
+                                 100.0 * static_cast<double>(sums[most]) / whole,
                                  explanation(static_cast<Reason>(most)));
-  if (node >= 0) {
-    const GroupProfile &group = run.profile.groups[static_cast<std::size_t>(node)];
+  const auto engine = std::max_element(engines.begin(), engines.end());
+  if (*engine != 0) {
+    text += fmt::format(", {:.0f} % on the {}", 100.0 * static_cast<double>(*engine) / whole,
+                        kEngineNames[engine - engines.begin()]);
+  }
+  const auto node = std::max_element(nodes.begin(), nodes.end());
+  if (node != nodes.end() && *node != 0) {
+    const GroupProfile &group = run.profile.groups[static_cast<std::size_t>(node - nodes.begin())];
     text += fmt::format("; most in {} ({}), {:.1f} us", group.group.name, group.group.op,
-                        static_cast<double>(longest) / 1e6);
+                        static_cast<double>(*node) / 1e6);
   }
   return text;
-}
-
-std::string path_table(const ProfiledRun &run) {
-  std::string out = headline(run) + "\n\ncritical path, us\n";
-  const auto sums = run.times.by_reason();
-  const auto whole = static_cast<double>(std::max<uint64_t>(run.times.end - run.times.begin, 1));
-  std::array<std::size_t, kReasons> order{};
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return sums[a] > sums[b]; });
-  for (const std::size_t r : order) {
-    if (sums[r] == 0) continue;
-    out += fmt::format("  {:<12}{:>10.2f}{:>7.1f} %  {}\n", kReasonNames[r], static_cast<double>(sums[r]) / 1e6,
-                       100 * static_cast<double>(sums[r]) / whole, explanation(static_cast<Reason>(r)));
-  }
-  constexpr std::size_t kShown = 10;
-  std::vector<std::pair<uint64_t, std::size_t>> nodes;
-  for (std::size_t g = 0; g < run.profile.groups.size(); ++g) {
-    const auto part = run.times.by_reason(static_cast<int>(g));
-    nodes.emplace_back(std::accumulate(part.begin(), part.end(), uint64_t{0}), g);
-  }
-  std::stable_sort(nodes.begin(), nodes.end(), [](const auto &a, const auto &b) { return a.first > b.first; });
-  out += fmt::format("\n  {:<28}{:<12}{:>10}  {}\n", "nodes on it", "operator", "us", "bound by");
-  for (std::size_t i = 0; i < std::min(kShown, nodes.size()) && nodes[i].first != 0; ++i) {
-    const GroupProfile &group = run.profile.groups[nodes[i].second];
-    const auto part = run.times.by_reason(static_cast<int>(nodes[i].second));
-    const auto most = std::max_element(part.begin(), part.end()) - part.begin();
-    std::string name = group.group.name;
-    if (name.size() > 27) name = name.substr(0, 24) + "...";
-    out += fmt::format("  {:<28}{:<12}{:>10.2f}  {} ({:.0f} %)\n", name, group.group.op,
-                       static_cast<double>(nodes[i].first) / 1e6, kReasonNames[most],
-                       100.0 * static_cast<double>(part[most]) / static_cast<double>(nodes[i].first));
-  }
-  out += fmt::format("\n  {:<10}{:<28}{:<14}{:<14}{:>10}{:>10}\n", "stalls of", "before", "waiting for",
-                     "which was bound by", "us", "times");
-  for (std::size_t i = 0; i < std::min(kShown, run.times.stalls.size()); ++i) {
-    const Stall &stall = run.times.stalls[i];
-    std::string name =
-        stall.node >= 0 ? run.profile.groups[static_cast<std::size_t>(stall.node)].group.name : "the end";
-    if (name.size() > 27) name = name.substr(0, 24) + "...";
-    out += fmt::format("  {:<10}{:<28}{:<14}{:<18}{:>10.2f}{:>10}\n", kEngineNames[stall.engine], name,
-                       stall.waiting_for >= 0 ? kEngineNames[stall.waiting_for] : "",
-                       kReasonNames[static_cast<std::size_t>(stall.reason)], static_cast<double>(stall.ps) / 1e6,
-                       stall.count);
-  }
-  return out;
-}
-
-std::string what_if_table(const std::vector<WhatIf> &what_if, double latency_us) {
-  std::string out = fmt::format("\nwhat if, by simulating that chip\n  {:<40}{:>12}{:>10}\n", "", "us", "speedup");
-  for (const WhatIf &variation : what_if) {
-    if (!variation.error.empty()) {
-      out += fmt::format("  {:<40}  {}\n", variation.name, variation.error);
-    } else {
-      out += fmt::format("  {:<40}{:>12.2f}{:>9.2f}x\n", variation.name, variation.latency_us,
-                         variation.latency_us > 0 ? latency_us / variation.latency_us : 0);
-    }
-  }
-  return out;
 }
 
 std::vector<std::string> compare_runs(const Json &a, const Json &b) {

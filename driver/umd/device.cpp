@@ -605,19 +605,9 @@ std::vector<NocLinkCounters> Device::read_noc_links() {
 
 Counters Device::read_counters(bool link_last) {
   Counters result;
-  auto link = [&] {
-    auto reg = [](uint64_t offset) { return CX_MAP_PERF_OFFSET + offset; };
-    result.pcie_to_device = read_register64(reg(CX_PERF_PCIE_TO_DEV_LO));
-    result.pcie_to_host = read_register64(reg(CX_PERF_PCIE_TO_HOST_LO));
-    result.dram_read = read_register64(reg(CX_PERF_DRAM_RD_LO));
-    result.dram_written = read_register64(reg(CX_PERF_DRAM_WR_LO));
-    result.spm_read = read_register64(reg(CX_PERF_SPM_RD_LO));
-    result.spm_written = read_register64(reg(CX_PERF_SPM_WR_LO));
-    result.noc = read_register64(reg(CX_PERF_NOC_LO));
-    result.cycles = time_cycles();
-  };
-  // Reading counters is itself traffic on the link: these are read next to what is measured.
-  if (!link_last) link();
+  // Reading counters is itself traffic: they are held first, all in one moment.
+  write_register(CX_MAP_PERF_OFFSET + CX_PERF_HOLD, link_last ? 1 : 2);  // the numbers of the marks in a trace
+  if (!link_last) result.cycles = time_cycles();
   constexpr uint64_t kEngineOffsets[kEngines] = {CX_MAP_LOAD_OFFSET, CX_MAP_STORE_OFFSET, CX_MAP_DMMU_OFFSET,
                                                  CX_MAP_VPU_OFFSET, CX_MAP_SCA_OFFSET};
   for (int i = 0; i < kEngines; ++i) {
@@ -642,7 +632,17 @@ Counters Device::read_counters(bool link_last) {
   result.interrupts = read_register(CX_MAP_MSIX_OFFSET + CX_MSIX_SENT);
   result.firmware_instructions = read_register64(dev(CX_DEV_CP_INSTRET_LO));
   result.firmware_cycles = read_register64(dev(CX_DEV_CP_CYCLES_LO));
-  if (link_last) link();
+  auto reg = [](uint64_t offset) { return CX_MAP_PERF_OFFSET + offset; };
+  result.pcie_to_device = read_register64(reg(CX_PERF_PCIE_TO_DEV_LO));
+  result.pcie_to_host = read_register64(reg(CX_PERF_PCIE_TO_HOST_LO));
+  result.dram_read = read_register64(reg(CX_PERF_DRAM_RD_LO));
+  result.dram_written = read_register64(reg(CX_PERF_DRAM_WR_LO));
+  result.spm_read = read_register64(reg(CX_PERF_SPM_RD_LO));
+  result.spm_written = read_register64(reg(CX_PERF_SPM_WR_LO));
+  result.noc = read_register64(reg(CX_PERF_NOC_LO));
+  write_register(reg(CX_PERF_HOLD), 0);
+  // Next to what is measured, so that reading counters is not in the time between.
+  if (link_last) result.cycles = time_cycles();
   return result;
 }
 

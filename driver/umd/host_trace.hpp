@@ -16,8 +16,6 @@ class HostTrace {
   /// device_ps: simulated time of the device that the span is about.
   virtual void begin(const char *name, const std::string &detail, const uint64_t *device_ps) = 0;
   virtual void end(const char *name, const uint64_t *device_ps) = 0;
-  /// Counters of a run have been read, before it (false) or after it (true).
-  virtual void counters(bool after) = 0;
 };
 
 /// Of the process; null while nobody looks, and that test is what a span costs then.

@@ -199,6 +199,7 @@ struct Chip::Blocks {
   Ras ras;
   FaultInjector injector;
   PacketWatch packets;
+  Trace *trace = nullptr;
   std::optional<TraceSampler> sampler;
   sc_core::sc_event link_up, cool;
   std::array<sc_core::sc_signal<bool>, 5> engine_irq;
@@ -313,6 +314,12 @@ void Chip::wire() {
   b.perf.add_counter(PerfReg::PCIE_TO_DEV_LO, [&b] { return b.pcie.link().bytes_to_device(); });
   b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
   b.perf.add_counter(PerfReg::ARRAY_LO, [&b] { return b.dmmu.array_cycles(); });
+  b.perf.on_hold([this, &b](std::uint32_t number) {
+    if (b.trace == nullptr) return;
+    close_records();
+    const std::uint64_t now = b.trace->kernel_time(sc_core::sc_time_stamp().value());
+    b.trace->append({now, now, b.trace->new_id(), 0, CX_TRACE_MARK, 0, number, {}});
+  });
 }
 
 namespace {
@@ -503,6 +510,7 @@ void Chip::set_trace(Trace *trace, std::uint64_t sample_ps) {
   Blocks &b = *blocks_;
   if (b.sampler) close_records();
   const bool on = trace != nullptr;
+  b.trace = trace;
   for (Engine *engine : b.engines()) {
     engine->set_trace(trace, on ? std::function<std::uint64_t(std::uint64_t)>(
                                       [&b](std::uint64_t address) { return b.packets.launch_of(address); })

@@ -33,18 +33,31 @@ std::uint32_t end_number(const std::string &end) {
 
 Perf::Perf(sc_core::sc_module_name name, const Clock &clock) : sc_module(name), registers("registers"), clock_(clock) {
   registers.register_b_transport(this, &Perf::b_transport);
+  regs_.on_write(regs::PerfReg::HOLD,
+                 [this](unsigned, std::uint32_t, std::uint32_t written, std::uint32_t) { hold(written); });
+}
+
+void Perf::hold(std::uint32_t number) {
+  holding_ = number != 0;
+  if (!holding_) return;
+  for (Counter &counter : counters_) counter.held = counter.value();
+  if (network_ != nullptr) held_links_ = network_->uses();
+  if (hold_hook_) hold_hook_(number);
 }
 
 void Perf::add_counter(regs::PerfReg low, std::function<std::uint64_t()> value) {
   const auto high = static_cast<regs::PerfReg>(static_cast<unsigned>(low) + 1);
-  regs_.on_read(low, [value](unsigned) { return static_cast<std::uint32_t>(value()); });
-  regs_.on_read(high, [value = std::move(value)](unsigned) { return static_cast<std::uint32_t>(value() >> 32); });
+  counters_.push_back({std::move(value)});
+  const auto shown = [this, &counter = counters_.back()] { return holding_ ? counter.held : counter.value(); };
+  regs_.on_read(low, [shown](unsigned) { return static_cast<std::uint32_t>(shown()); });
+  regs_.on_read(high, [shown](unsigned) { return static_cast<std::uint32_t>(shown() >> 32); });
 }
 
 void Perf::show_links(const Noc &noc) {
   using regs::PerfReg;
   using regs::PerfRegs;
   const LinkNetwork *network = noc.network();
+  network_ = network;
   if (network == nullptr) return;
   const Topology &topology = network->topology();
   const std::uint32_t shape =
@@ -54,17 +67,21 @@ void Perf::show_links(const Noc &noc) {
   regs_.on_read(PerfReg::NOC_LINKS, [network](unsigned) { return static_cast<std::uint32_t>(network->uses().size()); });
   const auto selected = [this, network]() -> const LinkNetwork::LinkUse * {
     const std::uint32_t link = regs_.get(PerfReg::NOC_LINK);
-    return link < network->uses().size() ? &network->uses()[link] : nullptr;
+    const auto &uses = holding_ ? held_links_ : network->uses();
+    return link < uses.size() ? &uses[link] : nullptr;
   };
   regs_.on_read(PerfReg::NOC_ENDS, [selected](unsigned) {
     const auto *use = selected();
     return use ? end_number(use->from) | end_number(use->to) << CX_PERF_NOC_ENDS_TO_SHIFT : 0;
   });
   const auto counter = [&](PerfReg low, std::uint64_t LinkNetwork::LinkUse::*member, unsigned fraction) {
-    add_counter(low, [selected, member, fraction] {
+    const auto value = [selected, member, fraction]() -> std::uint64_t {
       const auto *use = selected();
       return use ? use->*member >> fraction : 0;
-    });
+    };
+    regs_.on_read(low, [value](unsigned) { return static_cast<std::uint32_t>(value()); });
+    regs_.on_read(static_cast<PerfReg>(static_cast<unsigned>(low) + 1),
+                  [value](unsigned) { return static_cast<std::uint32_t>(value() >> 32); });
   };
   counter(PerfReg::NOC_BYTES_LO, &LinkNetwork::LinkUse::bytes, 0);
   counter(PerfReg::NOC_BUSY_LO, &LinkNetwork::LinkUse::busy, BandwidthServer::kFraction);

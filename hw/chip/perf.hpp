@@ -5,9 +5,12 @@
 #include <tlm_utils/simple_target_socket.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <systemc>
 #include <tlm>
+#include <utility>
+#include <vector>
 
 #include "hw/noc/noc.hpp"
 #include "hw/regs/gen/perf_regs.hpp"
@@ -27,10 +30,24 @@ class Perf : public sc_core::sc_module {
   // Gives the registers of the network's links their values. Once, after the last block was added to `noc`.
   void show_links(const Noc &noc);
 
+  // Called with what was written to HOLD, in the moment that the counters show from then on.
+  void on_hold(std::function<void(std::uint32_t number)> hook) { hold_hook_ = std::move(hook); }
+
  private:
   void b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
+  void hold(std::uint32_t number);
+
+  struct Counter {
+    std::function<std::uint64_t()> value;
+    std::uint64_t held = 0;
+  };
 
   Clock clock_;
+  bool holding_ = false;
+  std::deque<Counter> counters_;  // hooks point to its elements
+  std::vector<LinkNetwork::LinkUse> held_links_;
+  const LinkNetwork *network_ = nullptr;
+  std::function<void(std::uint32_t)> hold_hook_;
   regs::PerfRegs regs_;
 };
 

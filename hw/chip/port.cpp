@@ -17,6 +17,7 @@
 #include "hw/common/port/cx_port.h"
 #include "hw/config/config.hpp"
 #include "hw/dmmu/dmmu.hpp"
+#include "hw/sca/sca.hpp"
 #include "hw/dmmu/tile_alone.hpp"
 #include "hw/dram/dram.hpp"
 #include "hw/engine/engine.hpp"
@@ -152,10 +153,10 @@ void end_trace() {
   state.port = nullptr;
 }
 
-// What cx_port_want_rtl_tile() asked of the next card.
-std::optional<std::uint32_t> &wanted_rtl_tile() {
-  static std::optional<std::uint32_t> tile;
-  return tile;
+// What cx_port_want_rtl_tile() asked of the next card: kinds and numbers.
+std::vector<std::pair<int, std::uint32_t>> &wanted_rtl_tiles() {
+  static std::vector<std::pair<int, std::uint32_t>> tiles;
+  return tiles;
 }
 
 bool &share_memory() {
@@ -319,15 +320,18 @@ int give_text(const std::string &value, char **text) {
   return *text != nullptr ? CX_PORT_OK : CX_PORT_INTERNAL;
 }
 
-cx::config::Chip with_wanted_tile(cx::config::Chip config) {
-  if (!wanted_rtl_tile()) return config;
-  const std::uint32_t tile = *wanted_rtl_tile();
-  wanted_rtl_tile().reset();
-  if (tile >= config.dmmu.tiles) {
-    throw std::runtime_error("waves: there is no tile " + std::to_string(tile) + "; dmmu.tiles is " +
-                             std::to_string(config.dmmu.tiles));
+cx::config::Chip with_wanted_tiles(cx::config::Chip config) {
+  for (const auto &[kind, tile] : std::exchange(wanted_rtl_tiles(), {})) {
+    const bool sparse = kind == CX_PORT_SPARSE_TILE;
+    const std::uint32_t count = sparse ? config.sca.tiles : config.dmmu.tiles;
+    if (tile >= count) {
+      throw std::runtime_error(std::string("waves: there is no ") + (sparse ? "sparse " : "") + "tile " +
+                               std::to_string(tile) + "; " + (sparse ? "sca" : "dmmu") + ".tiles is " +
+                               std::to_string(count));
+    }
+    auto &rtl_tiles = sparse ? config.sca.rtl_tiles : config.dmmu.rtl_tiles;
+    if (!rtl_tiles.contains(tile)) rtl_tiles.tiles.push_back(tile);
   }
-  if (!config.dmmu.rtl_tiles.contains(tile)) config.dmmu.rtl_tiles.tiles.push_back(tile);
   return config;
 }
 
@@ -379,7 +383,7 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
   const Turn turn(kernels());
   try {
     if (yaml_path == nullptr || (sets == nullptr && set_count != 0)) throw std::invalid_argument("no configuration");
-    const cx::config::Chip config = with_wanted_tile(cx::config::load(yaml_path, to_strings(sets, set_count)));
+    const cx::config::Chip config = with_wanted_tiles(cx::config::load(yaml_path, to_strings(sets, set_count)));
     const cx_port *neighbour = latest_open();
     const std::uint64_t now = neighbour != nullptr ? platform_ps(*neighbour) : 0;
     cx_port *port = closed_card(config);
@@ -410,6 +414,7 @@ void cx_port_close(cx_port *port) {
   port->open = false;
   const InKernel kernel(*port);
   port->chip->dmmu().stop_recording();
+  port->chip->sca().stop_recording();
   if (tracing().port == port) end_trace();
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
@@ -428,16 +433,29 @@ void cx_port_close(cx_port *port) {
 
 void cx_port_share_memory(void) { share_memory() = true; }
 
-void cx_port_want_rtl_tile(uint32_t tile) { wanted_rtl_tile() = tile; }
+void cx_port_want_rtl_tile(int kind, uint32_t tile) { wanted_rtl_tiles().emplace_back(kind, tile); }
 
-int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const char *path, char **text) {
+int cx_port_record_tile(int kind, uint32_t tile, const uint64_t *windows, size_t window_count, const char *path,
+                        char **text) {
   try {
     cx_port *port = latest_open();
-    if (port == nullptr || path == nullptr) throw std::invalid_argument("waves: no card is open");
+    if (port == nullptr || path == nullptr || windows == nullptr) throw std::invalid_argument("waves: no card is open");
     const InKernel turn(*port);
-    const std::uint64_t period = cx::hw::Clock(port->chip->config().chip.clock_mhz).period().value();
-    const auto cycle = [&](std::uint64_t ps) { return (now_ps() + std::min<std::uint64_t>(ps, 1ull << 62)) / period; };
-    port->chip->dmmu().record(tile, {path, cycle(from_ps), cycle(to_ps), period});
+    cx::hw::TileWaves waves;
+    waves.path = path;
+    waves.period_ps = cx::hw::Clock(port->chip->config().chip.clock_mhz).period().value();
+    waves.origin_ps = std::uint64_t{0} - port->power_on_ps;
+    const auto cycle = [&](std::uint64_t ps) {
+      return (port->power_on_ps + std::min<std::uint64_t>(ps, 1ull << 62)) / waves.period_ps;
+    };
+    for (size_t i = 0; i < window_count; ++i) {
+      waves.windows.emplace_back(cycle(windows[2 * i]), cycle(windows[2 * i + 1]));
+    }
+    if (kind == CX_PORT_SPARSE_TILE) {
+      port->chip->sca().record(tile, waves);
+    } else {
+      port->chip->dmmu().record(tile, waves);
+    }
     return CX_PORT_OK;
   } catch (const std::exception &error) {
     give_text(error.what(), text);
@@ -447,7 +465,14 @@ int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const c
 
 uint64_t cx_port_stop_recording(void) {
   const cx_port *port = latest_open();
-  return port != nullptr ? port->chip->dmmu().stop_recording() : 0;
+  return port != nullptr ? port->chip->dmmu().stop_recording() + port->chip->sca().stop_recording() : 0;
+}
+
+uint64_t cx_port_time_now(void) {
+  const cx_port *port = latest_open();
+  if (port == nullptr) return 0;
+  const InKernel turn(*port);
+  return now_ps() - port->power_on_ps;
 }
 
 int cx_port_trace_start(const cx_port_trace_options *options) {
@@ -465,17 +490,6 @@ int cx_port_trace_start(const cx_port_trace_options *options) {
 void cx_port_trace_flush(void) {
   const std::lock_guard lock(tracing().pointer);
   if (tracing().trace) tracing().trace->flush();
-}
-
-void cx_port_trace_mark(uint32_t number) {
-  const Turn turn(kernels());
-  cx_port *port = tracing().port;
-  if (port == nullptr) return;
-  const InKernel kernel(*port);
-  port->chip->close_records();
-  cx::hw::Trace &trace = *tracing().trace;
-  const std::uint64_t now = trace.kernel_time(now_ps());
-  trace.append({now, now, trace.new_id(), 0, CX_TRACE_MARK, 0, number, {}});
 }
 
 int cx_port_trace_stop(void) {

@@ -596,8 +596,8 @@ void MacTileRtl::run(uint64_t until) {
     if (offer_command() || (sim_->in.w_valid && sim_->in.a_valid)) sim_->settle();
     take_command();
     take_rows();
-    if (recording_ && cycle_ >= waves_.from && cycle_ < waves_.to) {
-      sim_->tick_recorded(cycle_ * waves_.period_ps, waves_.period_ps);
+    if (recording_ && waves_.covers(cycle_)) {
+      sim_->tick_recorded(waves_.begin_ps(cycle_), waves_.period_ps);
       ++recorded_;
     } else {
       sim_->tick();

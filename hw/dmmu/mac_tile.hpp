@@ -11,6 +11,7 @@
 #include "hw/common/num/drain.hpp"
 #include "hw/common/num/formats.hpp"
 #include "hw/dmmu/tile_timing.hpp"
+#include "hw/dmmu/tile_waves.hpp"
 
 namespace cx::hw {
 
@@ -49,14 +50,6 @@ struct TileCounters {
   uint64_t drain_stalls = 0;       ///< cycles in which a drained row waited to leave
   uint64_t parity_errors = 0;      ///< accumulator words that were read with wrong parity
   bool operator==(const TileCounters &) const = default;
-};
-
-/// What to record of an RTL tile: the cycles of [from, to) in which it has something to do.
-struct TileWaves {
-  std::string path;  ///< FST file
-  uint64_t from = 0;
-  uint64_t to = 0;
-  uint64_t period_ps = 1000;  ///< of the clock
 };
 
 /// True for the formats that a tile multiplies: FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8.

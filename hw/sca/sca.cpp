@@ -145,6 +145,20 @@ void Sca::settle(Cycles until) {
 
 ScaCounters Sca::counters(uint32_t tile) { return tiles_.at(tile)->unit->counters(); }
 
+void Sca::record(uint32_t tile, const TileWaves &waves) {
+  auto *const rtl = tile < tiles_.size() ? dynamic_cast<ScaTileRtl *>(tiles_[tile]->unit.get()) : nullptr;
+  if (rtl == nullptr) throw std::invalid_argument("sca: tile " + std::to_string(tile) + " is not an RTL tile");
+  rtl->record(waves);
+}
+
+uint64_t Sca::stop_recording() {
+  uint64_t cycles = 0;
+  for (auto &tile : tiles_) {
+    if (auto *const rtl = dynamic_cast<ScaTileRtl *>(tile->unit.get())) cycles += rtl->stop_recording();
+  }
+  return cycles;
+}
+
 Timing Sca::execute(const isa::Inst &inst) {
   switch (isa::opcode_of(inst)) {
     case isa::Opcode::SP_LDA:

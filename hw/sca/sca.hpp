@@ -30,6 +30,10 @@ class Sca : public TileEngine {
 
   /// Events since the last start. Counts of RTL tiles lag until a post or the end of the stream.
   ScaCounters counters(uint32_t tile);
+  /// Records a tile, which must be RTL (std::invalid_argument otherwise).
+  void record(uint32_t tile, const TileWaves &waves);
+  /// Ends all recordings, with everything that was issued in them; returns the cycles recorded.
+  uint64_t stop_recording();
 
  protected:
   Timing execute(const isa::Inst &inst) override;

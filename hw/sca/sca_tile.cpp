@@ -252,6 +252,19 @@ void ScaTileRtl::do_reset() {
   expected_idle_ = 0;
 }
 
+void ScaTileRtl::record(const TileWaves &waves) {
+  sim_->open_waves(waves.path);
+  waves_ = waves;
+  recording_ = true;
+  recorded_ = 0;
+}
+
+uint64_t ScaTileRtl::stop_recording() {
+  if (recording_) sim_->close_waves();
+  recording_ = false;
+  return recorded_;
+}
+
 ScaCounters ScaTileRtl::counters() {
   ScaCounters result;
   uint64_t *const fields[] = {&result.busy,         &result.vectors,     &result.load_stalls, &result.columns,
@@ -491,7 +504,12 @@ void ScaTileRtl::run(uint64_t until) {
     if (offer_command() || sim_->in.p_valid) sim_->settle();
     take_command();
     take_rows();
-    sim_->tick();
+    if (recording_ && waves_.covers(cycle_)) {
+      sim_->tick_recorded(waves_.begin_ps(cycle_), waves_.period_ps);
+      ++recorded_;
+    } else {
+      sim_->tick();
+    }
     ++cycle_;
     if (sim_->out.idle) {
       running_ = false;

@@ -174,6 +174,11 @@ class ScaTileRtl final : public ScaTile {
   /// take no part carry anything; no bit, cycle or counter depends on it. 0 turns it off.
   void set_stall_seed(uint64_t seed) { stall_seed_ = seed; }
 
+  /// Records the tile from now on. Throws std::runtime_error if the file cannot be written.
+  void record(const TileWaves &waves);
+  /// Ends the recording; returns the cycles that are in the file.
+  uint64_t stop_recording();
+
  private:
   struct Command;
 
@@ -203,6 +208,9 @@ class ScaTileRtl final : public ScaTile {
   bool running_ = false;  // not idle
   uint64_t expected_idle_ = 0;
   uint64_t stall_seed_ = 0;
+  TileWaves waves_;
+  bool recording_ = false;
+  uint64_t recorded_ = 0;
   uint64_t differences_ = 0;
   std::string first_difference_;
 };

@@ -96,6 +96,7 @@ export interface WhatIf {
   sets: string[];
   latency_us?: number;
   speedup?: number;
+  remark?: string;
   error?: string;
 }
 

@@ -390,8 +390,6 @@ void TraceFile::end(const char *name, const uint64_t *device_ps) {
   writer_.end(thread.simulated, TraceClock::card, ns(*device_ps));
 }
 
-void TraceFile::counters(bool after) { cx_port_trace_mark(after ? 2 : 1); }
-
 void TraceFile::close_open(uint64_t now) {
   for (auto &[id, thread] : threads_) {
     for (; !thread.open.empty(); thread.open.pop_back()) {

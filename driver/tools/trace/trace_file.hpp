@@ -53,7 +53,6 @@ class TraceFile final : public HostTrace {
 
   void begin(const char *name, const std::string &detail, const uint64_t *device_ps) override;
   void end(const char *name, const uint64_t *device_ps) override;
-  void counters(bool after) override;
 
  private:
   using Track = PerfettoWriter::Track;

@@ -125,13 +125,19 @@ int cx_port_fault_door(const cx_port *port);
 /* Kinds of faults and their keys. */
 int cx_fault_help(char **text);
 
-/* The next cx_port_open() makes DMMU tile `tile` RTL, if it is not. */
-void cx_port_want_rtl_tile(uint32_t tile);
-/* Records what that tile does from from_ps to to_ps, counted from now, in an FST file. *text: message of an error. */
-int cx_port_record_tile(uint32_t tile, uint64_t from_ps, uint64_t to_ps, const char *path, char **text);
-/* Ends the recording of the open card and closes the file; returns the cycles that are in it (a tile is stepped only
- * while it has something to do). */
+enum { CX_PORT_DENSE_TILE = 0, CX_PORT_SPARSE_TILE = 1 }; /* of the DMMU, of the SCA */
+
+/* The next cx_port_open() makes this tile RTL, if it is not; once for each that is wanted. */
+void cx_port_want_rtl_tile(int kind, uint32_t tile);
+/* Records what that tile does in an FST file, whose times are those of trace records: picoseconds since power-on.
+ * `windows`: pairs of from and to in that time. *text: message of an error. */
+int cx_port_record_tile(int kind, uint32_t tile, const uint64_t *windows, size_t window_count, const char *path,
+                        char **text);
+/* Ends the recordings of the open card and closes the files; returns the cycles that are in them (a tile is stepped
+ * only while it has something to do). */
 uint64_t cx_port_stop_recording(void);
+/* The open card's time: picoseconds since power-on; 0 without one. */
+uint64_t cx_port_time_now(void);
 
 /* ---- the card's trace unit: records of hw/regs/gen/trace.h ---- */
 
@@ -152,8 +158,6 @@ typedef struct cx_port_trace_options {
 int cx_port_trace_start(const cx_port_trace_options *options);
 /* Gives the sink what there is, from any thread; without bursts of traffic that are not over. */
 void cx_port_trace_flush(void);
-/* Records a mark, behind everything that was counted before. */
-void cx_port_trace_mark(uint32_t number);
 /* Ends recording; the sink has all records then. CX_PORT_BAD_ARGUMENT when tracing is not on. */
 int cx_port_trace_stop(void);
 /* Name of a record's unit on the card that is traced ("channel 3", "r5 > spm"), for the sink; CX_PORT_BAD_ARGUMENT if

@@ -159,6 +159,10 @@
 #define CX_PERF_DRAM_REFRESH_NS_HI 0x094
 #define CX_PERF_DRAM_REFRESH_NS_HI_RESET 0x0u
 
+/* Other than 0: the counters of this block show what they were when this was last written, all of the same moment; 0: they run. The trace unit notes the number as a mark in that moment. host rw, firmware rw */
+#define CX_PERF_HOLD 0x0fc
+#define CX_PERF_HOLD_RESET 0x0u
+
 /* The network on chip. host ro, firmware ro */
 #define CX_PERF_NOC_SHAPE 0x100
 #define CX_PERF_NOC_SHAPE_RESET 0x0u

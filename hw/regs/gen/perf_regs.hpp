@@ -49,6 +49,7 @@ enum class PerfReg : uint16_t {
   DRAM_TURN_NS_HI,  // 0x08c High word.
   DRAM_REFRESH_NS_LO,  // 0x090 Time lost to refreshes, low word.
   DRAM_REFRESH_NS_HI,  // 0x094 High word.
+  HOLD,  // 0x0fc Other than 0: the counters of this block show what they were when this was last written, all of the same moment; 0: they run. The trace unit notes the number as a mark in that moment.
   NOC_SHAPE,  // 0x100 The network on chip.
   NOC_LINKS,  // 0x104 Links of a network, 0 for a crossbar: those between routers first, then those of the blocks.
   NOC_LINK,  // 0x108 Link that the registers below tell of; beyond the last they read 0.
@@ -73,7 +74,7 @@ inline constexpr std::array<FieldDesc, 2> NOC_ENDS_fields{{
     {"FROM", 0, 16, Access::ro, Access::ro},
     {"TO", 16, 16, Access::ro, Access::ro},
 }};
-inline constexpr std::array<RegDesc, 50> table{{
+inline constexpr std::array<RegDesc, 51> table{{
     {"DRAM_RD_LO", 0x0, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_RD_HI", 0x4, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_WR_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -112,6 +113,7 @@ inline constexpr std::array<RegDesc, 50> table{{
     {"DRAM_TURN_NS_HI", 0x8c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_REFRESH_NS_LO", 0x90, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_REFRESH_NS_HI", 0x94, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"HOLD", 0xfc, 1, 0x4, 0x0u, Access::rw, Access::rw, {}},
     {"NOC_SHAPE", 0x100, 1, 0x4, 0x0u, Access::ro, Access::ro, NOC_SHAPE_fields},
     {"NOC_LINKS", 0x104, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"NOC_LINK", 0x108, 1, 0x4, 0x0u, Access::rw, Access::rw, {}},

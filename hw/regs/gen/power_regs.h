@@ -83,6 +83,18 @@
 #define CX_POWER_MOST_HI_STRIDE 0x20
 #define CX_POWER_MOST_HI_RESET 0x0u
 
+/* Domain n: energy since power-on in femtojoules at the moment of the read, low word; the high word may be of a later moment. host ro, firmware ro */
+#define CX_POWER_NOW_LO(n) (0x080 + (n) * 0x8)
+#define CX_POWER_NOW_LO_COUNT 16
+#define CX_POWER_NOW_LO_STRIDE 0x8
+#define CX_POWER_NOW_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_POWER_NOW_HI(n) (0x084 + (n) * 0x8)
+#define CX_POWER_NOW_HI_COUNT 16
+#define CX_POWER_NOW_HI_STRIDE 0x8
+#define CX_POWER_NOW_HI_RESET 0x0u
+
 /* Parts of the die that AREA has. host ro, firmware ro */
 #define CX_POWER_AREAS 0x100
 #define CX_POWER_AREAS_RESET 0x9u

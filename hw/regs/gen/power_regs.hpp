@@ -22,6 +22,8 @@ enum class PowerReg : uint16_t {
   LEAST_HI,  // 0x40c High word.
   MOST_LO,  // 0x410 The same with the most of each figure's range, low word.
   MOST_HI,  // 0x414 High word.
+  NOW_LO,  // 0x080 Domain n: energy since power-on in femtojoules at the moment of the read, low word; the high word may be of a later moment.
+  NOW_HI,  // 0x084 High word.
   AREAS,  // 0x100 Parts of the die that AREA has.
   AREA,  // 0x200 Part n: area in square micrometres.
   AREA_LEAST,  // 0x204 The same with the least of each figure's range.
@@ -56,7 +58,7 @@ inline constexpr std::array<FieldDesc, 2> THERMAL_fields{{
     {"MODELLED", 0, 1, Access::ro, Access::ro},
     {"SKIPPED", 8, 5, Access::ro, Access::ro},
 }};
-inline constexpr std::array<RegDesc, 25> table{{
+inline constexpr std::array<RegDesc, 27> table{{
     {"LATCH", 0x0, 1, 0x4, 0x0u, Access::wo, Access::wo, LATCH_fields},
     {"DOMAINS", 0x4, 1, 0x4, 0x9u, Access::ro, Access::ro, DOMAINS_fields},
     {"LEAKAGE_MW", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -68,6 +70,8 @@ inline constexpr std::array<RegDesc, 25> table{{
     {"LEAST_HI", 0x40c, 32, 0x20, 0x0u, Access::ro, Access::ro, {}},
     {"MOST_LO", 0x410, 32, 0x20, 0x0u, Access::ro, Access::ro, {}},
     {"MOST_HI", 0x414, 32, 0x20, 0x0u, Access::ro, Access::ro, {}},
+    {"NOW_LO", 0x80, 16, 0x8, 0x0u, Access::ro, Access::ro, {}},
+    {"NOW_HI", 0x84, 16, 0x8, 0x0u, Access::ro, Access::ro, {}},
     {"AREAS", 0x100, 1, 0x4, 0x9u, Access::ro, Access::ro, AREAS_fields},
     {"AREA", 0x200, 16, 0x10, 0x0u, Access::ro, Access::ro, {}},
     {"AREA_LEAST", 0x204, 16, 0x10, 0x0u, Access::ro, Access::ro, {}},
@@ -108,6 +112,8 @@ class PowerRegs : public TypedRegFile<PowerReg> {
   static constexpr unsigned LEAST_HI_COUNT = 32;
   static constexpr unsigned MOST_LO_COUNT = 32;
   static constexpr unsigned MOST_HI_COUNT = 32;
+  static constexpr unsigned NOW_LO_COUNT = 16;
+  static constexpr unsigned NOW_HI_COUNT = 16;
   static constexpr Field<Reg> AREAS_LAST{Reg::AREAS, 0, 4};
   static constexpr uint32_t AREAS_LAST_DMMU = 0;
   static constexpr uint32_t AREAS_LAST_SCA = 1;

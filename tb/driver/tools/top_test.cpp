@@ -52,6 +52,8 @@ TEST_CASE("a card without a client is shown at rest, and looking takes no time")
     CHECK(reading["simulated_us"] == 0);
     CHECK(reading["packets"] == 0);
     CHECK(reading["engines"]["vpu"]["instructions"] == 0);
+    CHECK(reading["watts"]["total"] == 0);  // no time passes
+    CHECK(reading["energy_uj"]["leakage"] > 0);
   }
   const auto text = run_cx("top --count 1 --interval 0.02 --device vfio-user:" + socket);
   CHECK(text.status == 0);
@@ -86,6 +88,11 @@ TEST_CASE("a card at work is shown while its client runs, and its client does no
         CHECK(reading["time_us"] > last_time);
         CHECK(vpu["utilisation"] > 0);
         CHECK(reading["bytes"]["spm_read"] > 0);
+        CHECK(reading["watts"]["vpu"] > 0);
+        CHECK(reading["watts"]["leakage"] > 0);
+        double sum = 0;
+        for (const auto &[domain, watts] : reading["watts"].items()) sum += domain == "total" ? 0 : watts.get<double>();
+        CHECK(reading["watts"]["total"] == Approx(sum));
         seen = true;
       }
       last_instructions = instructions;

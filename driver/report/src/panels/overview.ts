@@ -61,7 +61,7 @@ function whatIf(run: Run): HTMLElement {
   const list = h('div', {class: 'lines'});
   for (const w of rows) {
     const measured = w.speedup !== undefined && w.error === undefined;
-    list.append(h('div', {class: 'line', title: [w.name, w.sets.join(' '), w.error ?? ''].filter((t) => t !== '').join('\n')}, h('span', {}, w.name),
+    list.append(h('div', {class: 'line', title: [w.name, w.sets.join(' '), w.remark ?? '', w.error ?? ''].filter((t) => t !== '').join('\n')}, h('span', {}, w.name),
       measured ? valueBar(saved(w), most, seriesColour(2)) : h('span', {class: 'faint one-line'}, w.error ?? 'no figure'),
       h('b', {}, measured ? format.ratio(w.speedup!) : '–'),
       h('small', {}, measured && w.latency_us !== undefined ? format.time(w.latency_us * 1e3) : '')));
