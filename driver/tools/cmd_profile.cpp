@@ -259,12 +259,12 @@ void print_run(const ProfiledRun &profiled, const std::vector<WhatIf> &what_if) 
     fmt::print("{}; its time is not in these figures\n\n", host_fallback_text(profiled.host_operators));
   }
   if (!what_if.empty()) fmt::print("{}\n", what_if_table(what_if, run.report.latency_us));
-  fmt::print("{}\n{}{}\n", stall_table(profiled), node_table(profiled),
-             sparse_table(run.profile, profiled.target));
-  fmt::print("{}\n", energy_table(run.report));
+  fmt::print("{}\n{}{}\n", stall_table(profiled), node_table(profiled), sparse_table(run.profile, profiled.target));
+  fmt::print("{}", energy_table(run.report));
   if (run.statistics.sparse_products != 0) {
-    fmt::print("{} products on the SCA: {} multiply-accumulates skipped, {} bytes of weights saved (cx run lists them)\n",
-               run.statistics.sparse_products, grouped(run.statistics.macs_skipped), run.statistics.sparse_bytes_saved);
+    fmt::print(
+        "{} products on the SCA: {} multiply-accumulates skipped, {} bytes of weights saved (cx run lists them)\n",
+        run.statistics.sparse_products, grouped(run.statistics.macs_skipped), run.statistics.sparse_bytes_saved);
   }
   const uint64_t fixed = fixed_bytes(run);
   fmt::print("device memory {} bytes, without reuse {}; of intermediate tensors {}, without reuse {}\n",

@@ -166,9 +166,10 @@ void check_html(const RunOptions &options) {
 void write_page(const RunOptions &options, const Target &target, const RecordedRun &run,
                 const std::vector<HostOperator> &host) {
   if (run.launches.empty()) throw UnsupportedError("--html", "the device computed nothing of the model");
-  const ProfiledRun profiled{std::filesystem::path(options.model).filename(), options.chip.name(), options.precision,
-                             target, run, host};
-  const Json document = {{"format", "cx-profile"}, {"version", 1}, {"runs", Json::array({profile_document(profiled, {})})}};
+  const ProfiledRun profiled{
+      std::filesystem::path(options.model).filename(), options.chip.name(), options.precision, target, run, host};
+  const Json document = {
+      {"format", "cx-profile"}, {"version", 1}, {"runs", Json::array({profile_document(profiled, {})})}};
   write_report(options.html, {{std::filesystem::path(options.model).stem(), document.dump()}});
 }
 

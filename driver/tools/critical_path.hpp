@@ -59,8 +59,8 @@ struct RunTimes {
 /// the trace holds no packet or no instruction.
 RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of);
 
-/// The launches of a run, one after the other from time 0, without what lay between them. `nodes`: groups of each, which
-/// follow one another too.
+/// The launches of a run, one after the other from time 0, without what lay between them. `nodes`: groups of each,
+/// which follow one another too.
 RunTimes joined(std::span<const RunTimes> launches, std::span<const std::size_t> nodes);
 
 }  // namespace cx::tools

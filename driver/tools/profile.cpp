@@ -109,9 +109,9 @@ uint32_t GroupProfile::busiest() const {
 }
 
 double GroupProfile::utilisation() const {
-  return window_end > window_begin ? static_cast<double>(engines[busiest()].busy_in_time) /
-                                         static_cast<double>(window_end - window_begin)
-                                   : 0;
+  return window_end > window_begin
+             ? static_cast<double>(engines[busiest()].busy_in_time) / static_cast<double>(window_end - window_begin)
+             : 0;
 }
 
 std::vector<TracedInstruction> instructions_of(std::span<const cx_trace_record> trace, const Target &target) {

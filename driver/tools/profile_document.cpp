@@ -60,8 +60,8 @@ class Document {
     uint64_t offset = 0;
     std::size_t group = 0;
     for (const RecordedLaunch &launch : run_.launches) {
-      Part part{launch, GroupFinder(launch.outline, launch.statistics.details), group, offset,
-                offset + launch.times.end - launch.times.begin, 0};
+      Part part{launch, GroupFinder(launch.outline, launch.statistics.details), group,
+                offset, offset + launch.times.end - launch.times.begin,         0};
       uint64_t first = UINT64_MAX;
       for (const cx_trace_record &record : launch.trace) {
         if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
@@ -203,11 +203,20 @@ class Document {
 
   void collect_spans() {
     for (int engine = 0; engine < kEngines; ++engine) track(kEngineNames[engine], "engines", "in flight", false);
+    // Engine by engine, whatever comes first in the trace.
+    for (const auto &[kind, suffix] : {std::pair{CX_TRACE_WAIT, " waits"}, std::pair{CX_TRACE_STREAM, " stream"}}) {
+      for (uint16_t engine = 0; engine < kEngines; ++engine) {
+        bool any = false;
+        each_record([&, kind = kind](const Part &, const cx_trace_record &r) {
+          any = any || (r.kind == kind && r.unit == engine);
+        });
+        if (any) track(std::string(kEngineNames[engine]) + suffix, "engines", "", true);
+      }
+    }
     std::size_t traffic = 0;
     const auto is_traffic = [](const cx_trace_record &r) { return r.kind == CX_TRACE_DRAM || r.kind == CX_TRACE_LINK; };
     each_record([&](const Part &, const cx_trace_record &record) { traffic += is_traffic(record) ? 1 : 0; });
-    const bool with_traffic =
-        records() <= kMostSpans || records() - traffic > kMostSpans || traffic < kMostSpans / 2;
+    const bool with_traffic = records() <= kMostSpans || records() - traffic > kMostSpans || traffic < kMostSpans / 2;
     each_record([&](const Part &part, const cx_trace_record &record) {
       if (with_traffic || !is_traffic(record)) add(part, record);
     });
@@ -453,7 +462,9 @@ class Document {
     for (std::size_t g = 0; g < run_.profile.groups.size(); ++g) {
       const GroupProfile &group = run_.profile.groups[g];
       if (group.group.macs == 0) continue;
-      const uint64_t cycles = group.cycles != 0 ? group.cycles : group.last_complete - group.first_issue;
+      // What other nodes' time hid counts as well: no engine of a node is done before it has been busy.
+      uint64_t cycles = group.cycles;
+      for (const EngineShare &share : group.engines) cycles = std::max(cycles, share.busy);
       points["node"].push_back(g);
       points["macs"].push_back(group.group.macs);
       points["bytes"].push_back(group.memory_bytes);
@@ -723,19 +734,19 @@ std::string headline(const ProfiledRun &named) {
     if (segment.engine >= 0) engines[static_cast<std::size_t>(segment.engine)] += segment.end - segment.begin;
     if (segment.node >= 0) nodes[static_cast<std::size_t>(segment.node)] += segment.end - segment.begin;
   }
-  std::string text = fmt::format("{:.1f} us, of which {:.0f} % {}", whole / 1e6,
-                                 100.0 * static_cast<double>(sums[most]) / whole,
-                                 explanation(static_cast<Reason>(most)));
+  std::string text =
+      fmt::format("{:.1f} us, of which {:.0f} % {}", whole / 1e6, 100.0 * static_cast<double>(sums[most]) / whole,
+                  explanation(static_cast<Reason>(most)));
   const auto engine = std::max_element(engines.begin(), engines.end());
   if (*engine != 0) {
-    text += fmt::format(", {:.0f} % on the {}", 100.0 * static_cast<double>(*engine) / whole,
+    text += fmt::format(", {:.0f} % on engine {}", 100.0 * static_cast<double>(*engine) / whole,
                         kEngineNames[engine - engines.begin()]);
   }
   const auto node = std::max_element(nodes.begin(), nodes.end());
   if (node != nodes.end() && *node != 0) {
     const GroupProfile &group = run.profile.groups[static_cast<std::size_t>(node - nodes.begin())];
-    text += fmt::format("; most in {} ({}), {:.1f} us", group.group.name, group.group.op,
-                        static_cast<double>(*node) / 1e6);
+    text +=
+        fmt::format("; most in {} ({}), {:.1f} us", group.group.name, group.group.op, static_cast<double>(*node) / 1e6);
   }
   return text;
 }

@@ -25,7 +25,7 @@ struct WhatIf {
   std::string name;
   std::vector<std::string> sets;
   double latency_us = 0;
-  std::string error;   ///< why there is no figure
+  std::string error;        ///< why there is no figure
   std::string remark = {};  ///< what is left of what was to vanish; may be empty
 };
 

@@ -146,25 +146,27 @@ std::string node_table(const ProfiledRun &named) {
       const auto part = run.times.by_reason(static_cast<int>(place));
       const uint64_t on_path = std::accumulate(part.begin(), part.end(), uint64_t{0});
       const Reason bound = bound_of(run, place);
-      const std::string why =
-          on_path != 0 ? fmt::format("{} {:.0f} %", kReasonNames[static_cast<std::size_t>(bound)],
-                                     100.0 * static_cast<double>(part[static_cast<std::size_t>(bound)]) /
-                                         static_cast<double>(on_path))
-                       : fmt::format("({})", kReasonNames[static_cast<std::size_t>(bound)]);
+      const std::string why = on_path != 0
+                                  ? fmt::format("{} {:.0f} %", kReasonNames[static_cast<std::size_t>(bound)],
+                                                100.0 * static_cast<double>(part[static_cast<std::size_t>(bound)]) /
+                                                    static_cast<double>(on_path))
+                                  : fmt::format("({})", kReasonNames[static_cast<std::size_t>(bound)]);
       std::string name = group.group.name;
       if (group.group.nodes.size() > 1) name = shortened(name, 22) + fmt::format(" +{}", group.group.nodes.size() - 1);
-      out += fmt::format("{:<28}{:<13}{:>9.2f}{:>6.1f} %  {:<7}{:>3.0f} %  {:<17}{:>8}{:>10}{:>11.3f}\n",
-                         shortened(name, 27), shortened(group.group.op, 12),
-                         static_cast<double>(group.cycles) * cycle_us, 100 * static_cast<double>(group.cycles) / work,
-                         kEngineNames[group.busiest()], 100 * group.utilisation(), why, count_text(group.group.macs),
-                         bytes_text(group.memory_bytes), uj);
+      out +=
+          fmt::format("{:<28}{:<13}{:>9.2f}{:>6.1f} %  {:<7}{:>3.0f} %  {:<17}{:>8}{:>10}{:>11.3f}\n",
+                      shortened(name, 27), shortened(group.group.op, 12), static_cast<double>(group.cycles) * cycle_us,
+                      100 * static_cast<double>(group.cycles) / work, kEngineNames[group.busiest()],
+                      100 * group.utilisation(), why, count_text(group.group.macs), bytes_text(group.memory_bytes), uj);
     }
   }
-  out += fmt::format("{:<41}{:>9.2f}{:>39}{:>8}{:>10}{:>11.3f}\n", "all", static_cast<double>(run.profile.work_cycles) * cycle_us,
-                     "", count_text(run.report.macs), bytes_text(run.profile.memory_bytes), energy);
+  out += fmt::format("{:<41}{:>9.2f}{:>39}{:>8}{:>10}{:>11.3f}\n", "all",
+                     static_cast<double>(run.profile.work_cycles) * cycle_us, "", count_text(run.report.macs),
+                     bytes_text(run.profile.memory_bytes), energy);
   out +=
       "us: by which the node moved the end on; busy: of that time, the engine that had most to do; bound by: on the\n"
-      "critical path, (in brackets) off it; +N: nodes that run with it; uJ: without leakage, PCIe and control processor\n";
+      "critical path, (in brackets) off it; +N: nodes that run with it; uJ: without leakage, PCIe and control "
+      "processor\n";
   return out;
 }
 
@@ -190,9 +192,8 @@ std::string comparison_text(const std::vector<std::string> &lines, const nlohman
     pairs.push_back(
         {other->second, &node, (node["time"].get<double>() - (*other->second)["time"].get<double>()) / 1e3});
   }
-  std::stable_sort(pairs.begin(), pairs.end(), [](const Pair &x, const Pair &y) {
-    return std::abs(x.difference_us) > std::abs(y.difference_us);
-  });
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [](const Pair &x, const Pair &y) { return std::abs(x.difference_us) > std::abs(y.difference_us); });
   const std::string from = shortened(a["config"], 20), to = shortened(b["config"], 20);
   out += fmt::format("\n{:<28}{:<11}{:>11}  {:<19}{:>11}  {:<19}{:>12}\n", "graph node", "operator", from + " us",
                      "bound by", to + " us", "bound by", "difference");
@@ -202,9 +203,8 @@ std::string comparison_text(const std::vector<std::string> &lines, const nlohman
   };
   for (std::size_t i = 0; i < std::min(kShown, pairs.size()); ++i) {
     const Pair &pair = pairs[i];
-    out += fmt::format("{:<28}{:<11}{:>11.2f}  {:<19}{:>11.2f}  {:<19}{:>+12.2f}\n",
-                       shortened((*pair.a)["name"], 27), shortened((*pair.a)["op"], 10),
-                       (*pair.a)["time"].get<double>() / 1e3, bound(a, *pair.a),
+    out += fmt::format("{:<28}{:<11}{:>11.2f}  {:<19}{:>11.2f}  {:<19}{:>+12.2f}\n", shortened((*pair.a)["name"], 27),
+                       shortened((*pair.a)["op"], 10), (*pair.a)["time"].get<double>() / 1e3, bound(a, *pair.a),
                        (*pair.b)["time"].get<double>() / 1e3, bound(b, *pair.b), pair.difference_us);
   }
   if (pairs.size() > kShown) out += fmt::format("and {} more nodes in --json and --html\n", pairs.size() - kShown);

@@ -14,8 +14,9 @@ namespace cx::tools {
 namespace {
 
 [[noreturn]] void refuse(const std::string &text, const std::string &why) {
-  throw UsageError("--waves " + text + ": " + why +
-                   "; expected tile=N,from=TIME,to=TIME such as tile=3,from=10us,to=12us, or sca=N; lists have / between");
+  throw UsageError(
+      "--waves " + text + ": " + why +
+      "; expected tile=N,from=TIME,to=TIME such as tile=3,from=10us,to=12us, or sca=N; lists have / between");
 }
 
 uint64_t picoseconds(const std::string &text, const std::string &value) {

@@ -14,9 +14,9 @@ struct WavesRequest {
     uint32_t number = 0;
     std::string path;
   };
-  std::vector<Tile> tiles;                              ///< at least one
-  std::vector<std::pair<uint64_t, uint64_t>> windows;   ///< ps: from, to; at least one
-  bool since_power_on = false;                          ///< what the windows count from; else from the run's begin
+  std::vector<Tile> tiles;                             ///< at least one
+  std::vector<std::pair<uint64_t, uint64_t>> windows;  ///< ps: from, to; at least one
+  bool since_power_on = false;                         ///< what the windows count from; else from the run's begin
 };
 
 /// "tile=0/3,sca=1,from=10us/20us,to=12us/22us,since=run": numbers of dense and of sparse tiles, and windows of

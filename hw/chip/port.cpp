@@ -17,12 +17,12 @@
 #include "hw/common/port/cx_port.h"
 #include "hw/config/config.hpp"
 #include "hw/dmmu/dmmu.hpp"
-#include "hw/sca/sca.hpp"
 #include "hw/dmmu/tile_alone.hpp"
 #include "hw/dram/dram.hpp"
 #include "hw/engine/engine.hpp"
 #include "hw/pcie/endpoint.hpp"
 #include "hw/ras/fault_spec.hpp"
+#include "hw/sca/sca.hpp"
 #include "hw/sync/clock.hpp"
 #include "hw/trace/trace.hpp"
 

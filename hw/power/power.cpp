@@ -158,9 +158,8 @@ void Power::setup_registers(const Price &leakage) {
   regs_.on_read(PowerReg::PEAK_MC, [this](unsigned slot) { return word(slots_[slot].thermal.peak * kMillidegrees); });
   pair(PowerReg::THROTTLED_LO, [this](unsigned slot) { return slots_[slot].thermal.throttled; });
   pair(PowerReg::TIME_LO, [this](unsigned slot) { return slots_[slot].time; });
-  pair(PowerReg::NOW_LO, [this](unsigned domain) {
-    return domain < kDomains ? energy(static_cast<PowerDomain>(domain)).value : 0;
-  });
+  pair(PowerReg::NOW_LO,
+       [this](unsigned domain) { return domain < kDomains ? energy(static_cast<PowerDomain>(domain)).value : 0; });
   pair(PowerReg::ENERGY_LO, field(&Energy::value));
   pair(PowerReg::LEAST_LO, field(&Energy::least));
   pair(PowerReg::MOST_LO, field(&Energy::most));

@@ -39,6 +39,7 @@ class TraceContents {
   std::vector<TraceSlice> slices;    ///< closed ones, by the place of their begins
   std::vector<TraceSlice> instants;  ///< in the order of the file
   std::size_t counter_values = 0;
+  int64_t card_origin = 0;  ///< power-on of the card, ns of the trace's clock
 
   /// Slices of a group of tracks whose begins lie between two places in the file; of one track if a name is given.
   std::vector<const TraceSlice *> of(const std::string &group, const std::string &track = {}, std::size_t from = 0,
@@ -107,6 +108,7 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
       REQUIRE(packet.clock_snapshot().clocks_size() == 2);
       REQUIRE(packet.clock_snapshot().primary_trace_clock() == 6);
       const auto &host = packet.clock_snapshot().clocks(0), &card = packet.clock_snapshot().clocks(1);
+      contents.card_origin = static_cast<int64_t>(host.timestamp()) - static_cast<int64_t>(card.timestamp());
       clocks[card.clock_id()] = static_cast<int64_t>(host.timestamp()) - static_cast<int64_t>(card.timestamp());
     }
     for (const auto &entry : packet.interned_data().event_names()) names[entry.iid()] = entry.name();

@@ -3,10 +3,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sstream>
 
 #include "driver/tools/profile_schema.hpp"
 #include "tb/common/data.hpp"
 #include "tb/driver/tools/cx_process.hpp"
+#include "tb/driver/tools/small_models.hpp"
 
 namespace fs = std::filesystem;
 using cx::tb::Folder;
@@ -134,6 +136,127 @@ TEST_CASE("two chips: the first lines say what makes the difference") {
   const auto text = run_cx("profile " + mnist() + " --config tiny --config cx3210 --seed 1");
   CHECK(text.status == 0);
   CHECK(text.text.rfind(lines[0] + "\n" + lines[1], 0) == 0);
+}
+
+TEST_CASE("a model that the host cuts is profiled like any other, its launches one after the other") {
+  const Folder folder;
+  const std::string model = cx::tb::write_cut_model(folder / "m.onnx");
+  const json document = document_of(model + " --config tiny --config cx3210 --seed 1 --what-if");
+  REQUIRE(document["runs"].size() == 2);
+  CHECK(document["comparison"].size() > 2);
+  for (const json &run : document["runs"]) {
+    const std::string chip = run["config"];
+    const json report =
+        json::parse(run_cx("run " + model + " --config " + chip + " --seed 1 --precision fp16 --json").text);
+    CHECK(run["summary"]["latency_us"] == report["latency_us"]);
+    CHECK(run["summary"]["packets"] == report["packets"]);
+    for (const auto &[key, value] : run["summary"]["bytes"].items()) CHECK(value == report["bytes"][key]);
+    REQUIRE(run["nodes"].size() == 2);
+    CHECK(run["nodes"][0]["launch"] == 0);
+    CHECK(run["nodes"][1]["launch"] == 1);
+    CHECK(run["nodes"][0]["end"] < run["nodes"][1]["start"]);
+    double reached = 0;
+    const json &path = run["critical_path"];
+    for (std::size_t i = 0; i < path["start"].size(); ++i) {
+      CHECK(path["start"][i].get<double>() == Approx(reached).margin(1e-3));
+      reached = path["start"][i].get<double>() + path["duration"][i].get<double>();
+    }
+    CHECK(reached == Approx(1e3 * report["latency_us"].get<double>()));
+    double launch = 0;
+    for (const auto &[part, ns] : path["launch_parts"].items()) launch += ns.get<double>();
+    CHECK(launch == Approx(path["by_reason"]["launch"].get<double>()));
+    for (const json &change : run["what_if"]) {
+      INFO(change.dump());
+      CHECK_FALSE(change.contains("error"));
+      CHECK(change["latency_us"] > 0);
+    }
+  }
+}
+
+TEST_CASE("a language model is profiled as a prefill and the step after it") {
+  const fs::path model = cx::tb::data_dir() / "models/gpt_shakespeare_char/model.onnx";
+  if (!fs::exists(model)) {
+    WARN("no models: skipped");
+    return;
+  }
+  const std::string arguments = model.string() + " --config cx3210 --prompt-tokens 1,2,3,4,5 --context 64";
+  const json document = document_of(arguments);
+  REQUIRE(document["runs"].size() == 2);
+  const std::string generate =
+      "generate " + model.string() + " --config cx3210 --precision fp16 --prompt-tokens 1,2,3,4,5 --context 64 --tokens 2 --json";
+  const auto generated = run_cx(generate);
+  INFO(generated.text);
+  REQUIRE(generated.status == 0);
+  const json cost = json::parse(generated.text);
+  CHECK(document["runs"][0]["summary"]["latency_us"].get<double>() == Approx(cost["prefill"]["us"].get<double>()));
+  CHECK(document["runs"][1]["summary"]["latency_us"].get<double>() == Approx(cost["decode"]["us"].get<double>()));
+  CHECK(document["runs"][0]["summary"]["macs"] == cost["prefill"]["macs"]);
+  CHECK(document["runs"][1]["summary"]["bytes"]["dram_read"] == cost["decode"]["bytes"]["dram_read"]);
+  CHECK(document["runs"][0]["model"] != document["runs"][1]["model"]);
+  CHECK(run_cx("profile " + model.string() + " --seed 1 --context 8").status == 2);
+  CHECK(run_cx("profile " + model.string() + " --prompt text").status == 2);
+}
+
+TEST_CASE("the terminal's answer says first what limits, has all nodes, and fits 120 columns") {
+  if (!present()) return;
+  const std::string command = "profile " + mnist() + " --config tiny --seed 1";
+  const auto text = run_cx(command + " --what-if");
+  REQUIRE(text.status == 0);
+  const json report = json::parse(run_cx(command + " --json").text);
+  std::istringstream lines(text.text);
+  std::string line;
+  std::vector<std::string> all;
+  while (std::getline(lines, line)) all.push_back(line);
+  REQUIRE(all.size() > 20);
+  CHECK(all[0].find("limited by " + report["limited_by"].get<std::string>()) != std::string::npos);
+  CHECK(all[1] == report["headline"]);
+  for (const std::string &shown : all) {
+    INFO(shown);
+    CHECK(shown.size() <= 120);
+  }
+  std::size_t shown = 0;
+  double us = 0;
+  for (const json &node : report["nodes"]) {
+    us += node["time"].get<double>() / 1e3;
+    const std::string name = node["name"].get<std::string>().substr(0, 19), engine = node["engine"];
+    const std::string reason = report["reasons"][node["bound"].get<std::size_t>()];
+    if (node["engines"].empty()) continue;
+    shown += std::count_if(all.begin(), all.end(),
+                           [&](const std::string &candidate) {
+                             return candidate.rfind(name, 0) == 0 &&
+                                    candidate.find(" " + engine + " ") != std::string::npos &&
+                                    candidate.find(reason) != std::string::npos;
+                           }) == 0
+                 ? 0
+                 : 1;
+  }
+  CHECK(shown >= 5);
+  CHECK(us == Approx(report["work_us"].get<double>()));
+  CHECK(shown == static_cast<std::size_t>(std::count_if(report["nodes"].begin(), report["nodes"].end(),
+                                                        [](const json &n) { return !n["engines"].empty(); })));
+}
+
+TEST_CASE("cx run makes a page of its run") {
+  const Folder folder;
+  const std::string model = cx::tb::write_cut_model(folder / "m.onnx"), page = folder / "run.html";
+  const auto plain = run_cx("run " + model + " --config tiny --seed 1 --json");
+  const auto result = run_cx("run " + model + " --config tiny --seed 1 --json --html " + page);
+  INFO(result.text);
+  if (result.text.find("npm") != std::string::npos) {
+    WARN("the page is not built: skipped");
+    return;
+  }
+  REQUIRE(result.status == 0);
+  CHECK(fs::file_size(page) > 10'000);
+  json with = json::parse(result.text), without = json::parse(plain.text);
+  for (json *report : {&with, &without}) {
+    report->erase("wall_s");
+    report->erase("host_fallback");  // has wall time
+  }
+  CHECK(with == without);
+  CHECK(run_cx("run " + model + " --config tiny --seed 1 --html /nowhere/run.html").status == 2);
+  CHECK(run_cx("run " + model + " --config tiny --seed 1 --html " + page + " --trace " + page + "x").status == 2);
+  CHECK(run_cx("run " + model + " --device vfio-user:/nowhere --seed 1 --html " + page).status == 2);
 }
 
 TEST_CASE("documents that cannot be are refused") {

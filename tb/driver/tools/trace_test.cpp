@@ -235,7 +235,8 @@ TEST_CASE("a trace that is cut off anywhere can be read up to there") {
 
 namespace {
 
-/// Ends a run with a signal while its launch is under way, and returns what is in the file then; nothing without models.
+/// Ends a run with a signal while its launch is under way, and returns what is in the file then; nothing without
+/// models.
 std::optional<std::string> interrupted_by(int signal) {
   const fs::path recogniser = cx::tb::ocr_models() / "ch_PP-OCRv4_rec_infer.onnx";
   if (!fs::exists(recogniser)) {

@@ -103,6 +103,28 @@ function longestStalls(run: Run, context: Context): HTMLElement {
   return h('section', {class: 'card'}, h('h3', {}, 'Longest waits'), list);
 }
 
+/** How busy each engine was over the whole run. */
+function engines(run: Run): HTMLElement {
+  const list = h('div', {class: 'lines'});
+  for (const counter of run.counters.filter((c) => c.group === 'utilisation')) {
+    const mean = counter.value.reduce((sum, v) => sum + v, 0) / (counter.value.length || 1);
+    list.append(h('div', {class: 'line'}, h('span', {}, counter.name), valueBar(mean, 1, seriesColour(0)), h('b', {}, format.percent(mean)), h('small')));
+  }
+  if (list.childElementCount === 0) list.append(h('p', {class: 'faint'}, 'The profile says nothing of it.'));
+  return h('section', {class: 'card'}, h('h3', {}, 'Engines: share of the run with work'), list);
+}
+
+function energyParts(run: Run): HTMLElement {
+  const {total_uj: total, domains} = run.energy;
+  const list = h('div', {class: 'lines'});
+  const shown = [...domains].sort((a, b) => b.uj - a.uj).slice(0, 5);
+  for (const d of shown) {
+    list.append(h('div', {class: 'line'}, h('span', {}, d.name), valueBar(d.uj, shown[0].uj, seriesColour(d.name === 'leakage' ? 5 : 0)),
+      h('b', {}, format.energy(d.uj)), h('small', {}, format.percent(d.uj / (total || 1)))));
+  }
+  return h('section', {class: 'card'}, h('h3', {}, 'Energy by part'), list);
+}
+
 export function overview(context: Context): Panel {
   const {run, document} = context.current;
   const comparison = context.documents[document].comparison;
@@ -113,6 +135,7 @@ export function overview(context: Context): Panel {
     element.append(h('section', {class: 'card comparison'}, h('h3', {}, 'What makes the difference'), list));
   }
   element.append(limiter(run), figures(run),
-    h('div', {class: 'three'}, whatIf(run), longestNodes(run, context), longestStalls(run, context)));
+    h('div', {class: 'three'}, whatIf(run), longestNodes(run, context), longestStalls(run, context)),
+    h('div', {class: 'two'}, engines(run), energyParts(run)));
   return {element};
 }

@@ -57,7 +57,10 @@ export function rooflinePanel(context: Context): Panel {
       root.append(svg('line', {class: 'roof', x1: x(from), y1: y(from * slope.bytes_per_s), x2: x(to), y2: y(to * slope.bytes_per_s)}),
         svg('text', {x: x(from) + 8, y: y(from * slope.bytes_per_s) - 12, class: 'strong'}, `${slope.name} ${format.rate(slope.bytes_per_s, 'B')}`));
     }
-    for (const ceiling of ceilings) {
+    // Ceilings at the same place share a line and its label.
+    const heights = [...new Set(ceilings.map((c) => c.macs_per_s))];
+    for (const height of heights) {
+      const ceiling = {macs_per_s: height, name: ceilings.filter((c) => c.macs_per_s === height).map((c) => c.name).join(', ')};
       const from = Math.max(x0, Math.min(...slopes.map((s) => ceiling.macs_per_s / s.bytes_per_s), x1));
       root.append(svg('line', {class: 'roof', x1: x(slopes.length > 0 ? from : x0), x2: x(x1), y1: y(ceiling.macs_per_s), y2: y(ceiling.macs_per_s)}),
         svg('text', {x: x(x1) + 6, y: y(ceiling.macs_per_s) + 4, class: 'strong'}, ceiling.name),
