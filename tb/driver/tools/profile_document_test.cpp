@@ -183,7 +183,8 @@ TEST_CASE("a language model is profiled as a prefill and the step after it") {
   const json document = document_of(arguments);
   REQUIRE(document["runs"].size() == 2);
   const std::string generate =
-      "generate " + model.string() + " --config cx3210 --precision fp16 --prompt-tokens 1,2,3,4,5 --context 64 --tokens 2 --json";
+      "generate " + model.string() +
+      " --config cx3210 --precision fp16 --prompt-tokens 1,2,3,4,5 --context 64 --tokens 2 --json";
   const auto generated = run_cx(generate);
   INFO(generated.text);
   REQUIRE(generated.status == 0);
