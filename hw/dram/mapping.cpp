@@ -49,6 +49,15 @@ std::uint64_t without(std::uint64_t value, std::uint64_t mask) {
   return out;
 }
 
+// The lowest bits of `value` moved to where `mask` is set.
+std::uint64_t spread(std::uint64_t value, std::uint64_t mask) {
+  std::uint64_t out = 0;
+  for (; mask != 0; mask &= mask - 1, value >>= 1) {
+    if (value & 1) out |= mask & -mask;
+  }
+  return out;
+}
+
 }  // namespace
 
 std::uint64_t AddressMapping::field_bits(Field field) const {
@@ -167,23 +176,12 @@ void AddressMapping::find_block() {
     block_bits_ = bit + 1;
   }
   grain_bits_ = lane_mask_ == 0 ? block_bits_ : static_cast<std::uint32_t>(std::countr_zero(lane_mask_));
+  // Of row 0, which hashes nothing.
   pattern_.resize(std::size_t{1} << std::popcount(pattern_mask));
-  for (std::uint64_t i = 0; i < pattern_.size(); ++i) {
-    std::uint64_t burst = 0;
-    std::uint64_t left = i;
-    for (std::uint64_t m = pattern_mask; m != 0; m &= m - 1, left >>= 1) {
-      if (left & 1) burst |= m & -m;
-    }
-    pattern_[i] = place_of_burst(burst).bank;  // of row 0, which hashes nothing
-  }
+  for (std::uint64_t i = 0; i < pattern_.size(); ++i) pattern_[i] = place_of_burst(spread(i, pattern_mask)).bank;
   lane_channels_.resize(std::size_t{1} << std::popcount(lane_mask_));
   for (std::uint64_t i = 0; i < lane_channels_.size(); ++i) {
-    std::uint64_t lane = 0;
-    std::uint64_t left = i;
-    for (std::uint64_t m = lane_mask_; m != 0; m &= m - 1, left >>= 1) {
-      if (left & 1) lane |= m & -m;
-    }
-    lane_channels_[i] = place_of_burst(lane).channel;
+    lane_channels_[i] = place_of_burst(spread(i, lane_mask_)).channel;
   }
 }
 
