@@ -107,6 +107,14 @@ std::uint32_t DramChannel::Ring::behind(Ticks time) const {
   return low;
 }
 
+// Ring::behind(), or the same by looking at each.
+std::uint32_t DramChannel::behind(const Ring &ring, Ticks time) const {
+  if (!plain_) return ring.behind(time);
+  std::uint32_t position = ring.size;
+  while (position > 0 && ring[position - 1].at > time) --position;
+  return position;
+}
+
 DramChannel::Releases::Releases(std::uint32_t slots)
     : times(std::bit_ceil(slots)), mask(std::bit_ceil(slots) - 1), capacity(slots) {}
 
@@ -130,18 +138,28 @@ void DramChannel::Releases::push(Ticks time) {
   times[(begin + i) & mask] = time;
 }
 
-void DramChannel::Releases::push(Ticks first, Ticks step, Ticks count) {
-  const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, capacity));
-  Ticks time = first + (count - kept) * step;
-  if (time < last()) {
-    for (std::uint32_t i = 0; i < kept; ++i, time += step) push(time);
-    return;
+Ticks DramChannel::Releases::push(Ticks first, Ticks step, Ticks count) {
+  if (first < last()) {
+    Ticks before = 0;
+    for (Ticks i = 0; i < count; ++i) {
+      before = free_at(0);
+      push(first + i * step);
+    }
+    return before;
   }
+  const Ticks known = size + count - 1;  // with all but the last, the oldest first
+  const Ticks position = known < capacity ? 0 : known - capacity;
+  const Ticks before = known < capacity  ? 0
+                       : position < size ? times[(begin + position) & mask]
+                                         : first + (position - size) * step;
+  const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, capacity));
   const std::uint32_t gone = size + kept > capacity ? size + kept - capacity : 0;
   begin += gone;
   size -= gone;
+  Ticks time = first + (count - kept) * step;
   for (std::uint32_t i = 0; i < kept; ++i, time += step) times[(begin + size + i) & mask] = time;
   size += kept;
+  return before;
 }
 
 DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry, const DramScheduling &scheduling,
@@ -198,7 +216,11 @@ DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry,
   for (auto &last : rank_last_) last.assign(geometry.ranks, 0);
 }
 
-void DramChannel::reset() { *this = DramChannel(timing_, geometry_, scheduling_, std::move(pattern_)); }
+void DramChannel::reset() {
+  const bool plain = plain_;
+  *this = DramChannel(timing_, geometry_, scheduling_, std::move(pattern_));
+  plain_ = plain;
+}
 
 // CAS to CAS of one direction.
 Ticks DramChannel::same_way(Direction direction, std::uint32_t group_a, std::uint32_t group_b) const {
@@ -284,10 +306,11 @@ void DramChannel::mark_cas(std::uint32_t from, std::uint32_t to) {
 
 DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason) const {
   const Ticks from = std::max(ready, cas_floor_);
+  // Behind the last gap nothing gives way.
   if (cas_.size == 0 || from >= dense_from_) return append_cas(direction, from, group, reason);
-  Slot slot{from, cas_.behind(from), 0, reason};
+  Slot slot{from, behind(cas_, from), 0, reason};
   for (;;) {
-    skip_plain(direction, group, slot);
+    if (!plain_) skip_plain(direction, group, slot);
     const std::uint32_t position = slot.position;
     if (position == cas_.size) return append_cas(direction, slot.at, group, slot.reason);
     const Command &right = cas_[position];
@@ -340,7 +363,7 @@ bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group)
     }
     const Ticks push = at - later.at;
     if (push > (later.direction == direction ? nearest_ : nearest_ / 2)) return false;
-    if (push == 0 && later.at >= unsettled + widest_ && cas_.falling == 0) break;
+    if (push == 0 && later.at >= unsettled + widest_ && cas_.falling == 0 && !plain_) break;
     cas_push_[i - slot.position] = push;
     slot.pushed = i - slot.position + 1;
     if (push > 0) unsettled = std::max(unsettled, at);
@@ -374,7 +397,7 @@ bool DramChannel::push_activates(Slot &slot, std::uint32_t group) const {
     activate_push_[i - position] = push;
     slot.pushed = i - position + 1;
     unmoved = push == 0 ? unmoved + 1 : 0;
-    if (unmoved == 4) break;  // those behind had room before
+    if (unmoved == 4 && !plain_) break;  // those behind had room before
   }
   return true;
 }
@@ -395,10 +418,10 @@ DramChannel::Slot DramChannel::find_activate(Ticks ready, std::uint32_t group) c
   const Ring &ring = activates_[rank];
   const auto apart = [&](std::uint32_t i) -> Ticks { return ring[i].group == group ? timing_.rrd_l : timing_.rrd_s; };
   Slot slot{std::max(ready, activate_floor_[rank]), ring.size, 0, DramLoss::row};
-  slot.position = ring.behind(slot.at);
+  slot.position = behind(ring, slot.at);
   for (;;) {
     // Rings of activates are shorter than their marks.
-    slot.position += static_cast<std::uint32_t>(std::countr_one(ring.marks >> slot.position));
+    if (!plain_) slot.position += static_cast<std::uint32_t>(std::countr_one(ring.marks >> slot.position));
     const std::uint32_t position = slot.position;
     Ticks next = position == 0 ? slot.at : std::max(slot.at, ring[position - 1].at);
     for (std::uint32_t i = position; i > 0 && ring[i - 1].at + timing_.rrd_l > slot.at; --i) {
@@ -424,7 +447,8 @@ void DramChannel::put_activate(const Slot &slot, std::uint32_t group) {
   const std::uint32_t rank = rank_of(group);
   Ring &ring = activates_[rank];
   for (std::uint32_t i = 0; i < slot.pushed; ++i) ring[slot.position + i].at += activate_push_[i];
-  const std::uint32_t position = ring.insert({slot.at, group, reading, DramLoss::idle}, slot.position);
+  const std::uint32_t position =
+      ring.insert({slot.at, static_cast<std::uint16_t>(group), reading, DramLoss::idle}, slot.position);
   // The four behind the last that gave way are among the pushed. The first four of a full ring have lost those before
   // them, but nothing is placed there.
   mark_activates(ring, position, position + slot.pushed + 1);
@@ -469,7 +493,8 @@ void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t g
     }
     dense_from_ = dense;
   }
-  const std::uint32_t position = cas_.insert({slot.at, group, direction, reason}, slot.position);
+  const std::uint32_t position =
+      cas_.insert({slot.at, static_cast<std::uint16_t>(group), direction, reason}, slot.position);
   mark_cas(position, position + slot.pushed + 2);
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   note(direction, group, slot.at);
@@ -657,7 +682,8 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const DramLoss reason = step > timing_.burst ? DramLoss::bank_group : DramLoss::idle;
   const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, kMemory));
   Command *command = cas_.append(kept);
-  for (Ticks k = count - kept; k < count; ++k) *command++ = {at(k), group_of(bank_at(k)), direction, reason};
+  for (Ticks k = count - kept; k < count; ++k)
+    *command++ = {at(k), static_cast<std::uint16_t>(group_of(bank_at(k))), direction, reason};
   const std::uint32_t begin = cas_.size - kept;
   mark_cas(begin, begin + 1);
   if (kept > 1) {
@@ -669,7 +695,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   Releases &releases = direction == reading ? reads_ : writes_;
   const Ticks overtaken = direction == reading ? 0 : overtaken_;
-  releases.push(at(0) - overtaken, step, count);
+  free_before_last_ = releases.push(at(0) - overtaken, step, count);
   for (Ticks k = count > banks ? count - banks : 0; k < count; ++k) {
     const std::uint32_t bank = bank_at(k);
     Row &state = banks_[bank].now;
@@ -701,7 +727,7 @@ Ticks DramChannel::place_strip(Direction direction, DramStrip &strip, Ticks arri
   Releases &releases = direction == reading ? reads_ : writes_;
   const Ticks overtaken = direction == reading ? 0 : overtaken_;
   const std::uint32_t wanted = std::min(limit, strip.bursts);
-  const bool even = turn_ != 0 && turn_ * ccd_s_[direction] >= ccd_l_[direction];
+  const bool even = !plain_ && turn_ != 0 && turn_ * ccd_s_[direction] >= ccd_l_[direction];
   Ticks last_cas = 0;
   std::uint32_t i = 0;
   while (i < wanted) {
@@ -716,6 +742,7 @@ Ticks DramChannel::place_strip(Direction direction, DramStrip &strip, Ticks arri
       }
     }
     const Placed placed = place(direction, earliest, bank_of(strip, i), strip.row);
+    free_before_last_ = releases.free_at(0);
     releases.push(placed.release - std::min(placed.release, overtaken));
     last_cas = std::max(last_cas, placed.cas);
     ++i;
@@ -775,11 +802,9 @@ DramChannel::Done DramChannel::read(Ticks arrival, const DramStrip &strip) {
     left.bursts += code;
     counts_.ecc_bursts += code;
   }
-  Ticks last = place_strip(reading, left, arrival, left.bursts - 1, kNever);
-  const Ticks accepted = std::max(arrival, reads_.free_at(0));
-  last = std::max(last, place_strip(reading, left, arrival, 1, kNever));
+  const Ticks last = place_strip(reading, left, arrival, left.bursts, kNever);
   close_rows(left);
-  return {accepted, last + timing_.cl + timing_.burst};
+  return {std::max(arrival, free_before_last_), last + timing_.cl + timing_.burst};
 }
 
 DramChannel::Done DramChannel::write(Ticks arrival, const DramStrip &strip) {

@@ -71,6 +71,10 @@ class DramChannel {
   // Carries out all writes that are waiting. Returns when the last data is on the bus.
   Ticks drain();
 
+  // For comparison: every search goes through all known commands one by one, and no burst is entered in bulk. The same
+  // times and counts in more host time; reset() keeps it.
+  void search_plainly() { plain_ = true; }
+
   const DramCounts &counts() const { return counts_; }
   void reset();
 
@@ -102,7 +106,7 @@ class DramChannel {
   };
   struct Command {
     Ticks at = 0;
-    std::uint32_t group = 0;  // bank group, of all ranks
+    std::uint16_t group = 0;  // bank group, of all ranks
     Direction direction = reading;
     DramLoss reason = DramLoss::idle;  // of the idle bus before it
   };
@@ -145,8 +149,8 @@ class DramChannel {
     Ticks free_at(std::uint32_t held) const;
     Ticks last() const { return size == 0 ? 0 : times[(begin + size - 1) & mask]; }
     void push(Ticks time);
-    // The same for `count` times, `step` apart.
-    void push(Ticks first, Ticks step, Ticks count);
+    // The same for `count` times, `step` apart. Returns free_at(0) as it was before the last of them.
+    Ticks push(Ticks first, Ticks step, Ticks count);
   };
   struct Placed {
     Ticks cas = 0;
@@ -181,6 +185,7 @@ class DramChannel {
                  Ticks end, Ticks closed_by, bool after_refresh, Placed &placed);
   Slot find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason) const;
   Slot append_cas(Direction direction, Ticks at, std::uint32_t group, DramLoss reason) const;
+  std::uint32_t behind(const Ring &ring, Ticks time) const;
   Slot find_activate(Ticks ready, std::uint32_t group) const;
   bool push_cas(Direction direction, Slot &slot, std::uint32_t group) const;
   bool push_activates(Slot &slot, std::uint32_t group) const;
@@ -233,10 +238,12 @@ class DramChannel {
   Ticks refresh_close_ = 0;  // from the closing of the banks to the refresh
   std::deque<Pending> pending_;
   std::uint32_t pending_bursts_ = 0;
+  bool plain_ = false;
   bool write_mode_ = false;
-  Ticks write_floor_ = 0;  // first command of the writes of this mode: most reads before them have been begun
-  Ticks read_floor_ = 0;   // the same of the reads after them
-  Ticks overtaken_ = 0;    // by how much the writes of this mode come late, as reads were priced before them
+  Ticks write_floor_ = 0;       // first command of the writes of this mode: most reads before them have been begun
+  Ticks read_floor_ = 0;        // the same of the reads after them
+  Ticks free_before_last_ = 0;  // when a slot was free for the last burst that was placed
+  Ticks overtaken_ = 0;         // by how much the writes of this mode come late, as reads were priced before them
   mutable std::array<Ticks, kMemory> cas_push_{};
   mutable std::array<Ticks, kActivates> activate_push_{};
   DramCounts counts_;

@@ -289,6 +289,74 @@ TEST_CASE("whole strips take exactly as long as their bursts one by one") {
   }
 }
 
+TEST_CASE("searches that pass over what cannot fit find what plain ones find") {
+  const std::uint32_t seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
+  for (const DramPreset &preset : dram_presets()) {
+    for (unsigned trial = 0; trial < 24; ++trial) {
+      INFO(preset.name << " trial " << trial);
+      DramTiming t = preset.timing;
+      DramGeometry g = one_channel(preset);
+      DramScheduling scheduling;
+      if (trial % 3 == 2) g.ranks = 2u << below(2);
+      if (trial % 3 == 1 && t.rfc_pb > 0) scheduling.refresh = DramRefresh::per_bank;
+      if (trial % 5 == 4) {
+        t.faw *= 2;
+        t.ccd_l += below(5);
+        t.rtw += below(9);
+      }
+      if (trial % 4 == 3) scheduling.page = DramPage::closed;
+      if (trial % 6 == 5) scheduling.ecc = DramEcc::inline_row;
+      if (trial % 2 == 1) {
+        scheduling.read_window = 1 + below(64);
+        scheduling.write_window = 4 + below(60);
+        scheduling.write_high = 2 + below(scheduling.write_window - 2);
+        scheduling.write_low = below(scheduling.write_high);
+      }
+      std::vector<std::uint32_t> pattern = {0};
+      if (trial % 4 != 1) {
+        pattern.clear();
+        for (std::uint32_t group = 0; group < g.bank_groups; ++group) pattern.push_back(group * g.banks);
+      }
+      DramChannel skipping(t, g, scheduling, pattern);
+      DramChannel plain(t, g, scheduling, pattern);
+      plain.search_plainly();
+      Ticks now = 0;
+      const std::uint32_t write_percent = below(4) * 33;
+      const std::uint32_t longest = trial % 3 == 0 ? 1 : trial % 3 == 1 ? 20 : 300;
+      const std::uint32_t rows = 1u << below(8);
+      const std::uint32_t gap = below(3) == 0 ? 0 : 1 + below(600);
+      for (unsigned i = 0; i < 300; ++i) {
+        if (gap > 0 && below(3) == 0) now += below(50) == 0 ? below(3 * t.refi) : below(gap);
+        // Requests of several engines are not made in the order of their arrival.
+        const Ticks arrival = below(20) == 0 && now > 300 ? now - below(300) : now;
+        const DramStrip strip{below(rows), below(g.all_banks()), below(8), 1 + below(longest)};
+        const bool write = below(100) < write_percent;
+        const auto price = [&](DramChannel &channel) {
+          return write ? channel.write(arrival, strip) : channel.read(arrival, strip);
+        };
+        const DramChannel::Done done = price(skipping);
+        const DramChannel::Done expected = price(plain);
+        INFO("step " << i);
+        REQUIRE(done.accepted == expected.accepted);
+        REQUIRE(done.done == expected.done);
+      }
+      REQUIRE(skipping.drain() == plain.drain());
+      const DramCounts &a = skipping.counts();
+      const DramCounts &b = plain.counts();
+      CHECK(a.hits == b.hits);
+      CHECK(a.misses == b.misses);
+      CHECK(a.conflicts == b.conflicts);
+      CHECK(a.refreshes == b.refreshes);
+      CHECK(a.turnarounds == b.turnarounds);
+      CHECK(a.busy == b.busy);
+      CHECK(a.lost == b.lost);
+    }
+  }
+}
+
 TEST_CASE("every tick of the data bus has a reason") {
   std::mt19937 random(7);
   for (const DramPreset &preset : dram_presets()) {
