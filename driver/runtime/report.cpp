@@ -1,6 +1,7 @@
 #include "driver/runtime/report.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 namespace cx {
@@ -44,6 +45,27 @@ double throttled_us(const RunReport &report) {
 
 double link_utilisation(const RunReport &report, const NocLinkCounters &link) {
   return report.cycles != 0 ? static_cast<double>(link.busy_cycles) / static_cast<double>(report.cycles) : 0;
+}
+
+std::string noc_beyond_validation(const RunReport &report) {
+  const NocLinkCounters *worst = nullptr;
+  std::size_t crowded = 0;
+  for (const NocLinkCounters &link : report.counters.noc_links) {
+    if (link.crowded_cycles == 0) continue;
+    ++crowded;
+    if (worst == nullptr || link.crowded_cycles > worst->crowded_cycles) worst = &link;
+  }
+  if (worst == nullptr) return {};
+  const double part = 100 * static_cast<double>(worst->crowded_cycles) /
+                      static_cast<double>(std::max<uint64_t>({report.cycles, worst->crowded_cycles, 1}));
+  char text[512];
+  std::snprintf(text, sizeof text,
+                "%zu link%s of the network on chip carried several streams for more than %.0f %% of the time, at most "
+                "%.1f %% of the run (%s > %s): beyond what its model was compared with routers for, it may price "
+                "these phases up to a third too fast (docs/validation.md)",
+                crowded, crowded == 1 ? "" : "s", 100 * kValidatedLinkLoad, part, worst->from.c_str(),
+                worst->to.c_str());
+  return text;
 }
 
 std::vector<std::string> energy_not_modelled() {
@@ -140,9 +162,11 @@ void to_json(nlohmann::json &json, const RunReport &report) {
                        {"bytes", link.bytes},
                        {"busy_cycles", link.busy_cycles},
                        {"waited_cycles", link.waited_cycles},
+                       {"crowded_cycles", link.crowded_cycles},
                        {"utilisation", link_utilisation(report, link)}});
     }
     json["noc"] = {{"links", c.noc_links.size()}, {"links_used", std::move(links)}};
+    if (const std::string note = noc_beyond_validation(report); !note.empty()) json["noc"]["beyond_validation"] = note;
   }
   json.update(energy_json(report));
   if (report.timing_only || !report.timing_obstacle.empty()) {

@@ -47,6 +47,9 @@ struct RunReport {
 
 /// Part of the run's cycles for which a link of the network on chip was taken.
 double link_utilisation(const RunReport &report, const NocLinkCounters &link);
+/// What the network on chip does not know that matters to this run: links that were crowded, and for how long. Empty
+/// where no load was beyond what the model was validated for.
+std::string noc_beyond_validation(const RunReport &report);
 
 /// Of the whole energy over its span, watts; 0 without a span.
 double average_watts(const RunReport &report);

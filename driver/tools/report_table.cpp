@@ -55,6 +55,7 @@ std::string noc_table(const RunReport &report) {
     out += fmt::format("  {:<26}{:>16}{:>8.2f} %{:>16}\n", links[i].from + " > " + links[i].to, grouped(links[i].bytes),
                        100 * link_utilisation(report, links[i]), grouped(links[i].waited_cycles));
   }
+  if (const std::string note = noc_beyond_validation(report); !note.empty()) out += "\nWARNING: " + note + "\n";
   return out;
 }
 

@@ -39,7 +39,7 @@ Counters combined(const Counters &a, const Counters &b, Combine combine) {
     const NocLinkCounters &y = i < b.noc_links.size() ? b.noc_links[i] : none;
     const NocLinkCounters &named = i < a.noc_links.size() ? x : y;
     r.noc_links.push_back({named.from, named.to, combine(x.bytes, y.bytes), combine(x.busy_cycles, y.busy_cycles),
-                           combine(x.waited_cycles, y.waited_cycles)});
+                           combine(x.waited_cycles, y.waited_cycles), combine(x.crowded_cycles, y.crowded_cycles)});
   }
   return r;
 }

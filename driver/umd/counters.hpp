@@ -34,12 +34,17 @@ struct DramCounters {
   static const std::array<const char *, kCount> names;
 };
 
+/// Up to this load of a link the network's timing was compared with routers (docs/validation.md).
+constexpr double kValidatedLinkLoad = 0.6;
+
 /// A link of the network on chip.
 struct NocLinkCounters {
   std::string from, to;  ///< "router 5", or a block: "load", "dram0"
   uint64_t bytes = 0;    ///< payload
   uint64_t busy_cycles = 0;
   uint64_t waited_cycles = 0;  ///< that pieces of transfers waited for it
+  /// In stretches in which several streams took it for more than kValidatedLinkLoad of the time.
+  uint64_t crowded_cycles = 0;
 };
 
 /// Totals since reset. The difference of two snapshots is the cost of what lay between.

@@ -596,9 +596,9 @@ std::vector<NocLinkCounters> Device::read_noc_links() {
   for (uint32_t i = 0; i < links.size(); ++i) {
     write_register(reg(CX_PERF_NOC_LINK), i);
     const uint32_t ends = read_register(reg(CX_PERF_NOC_ENDS));
-    links[i] = {noc_end(ends & CX_PERF_NOC_ENDS_FROM_MASK), noc_end(ends >> CX_PERF_NOC_ENDS_TO_SHIFT),
-                read_register64(reg(CX_PERF_NOC_BYTES_LO)), read_register64(reg(CX_PERF_NOC_BUSY_LO)),
-                read_register64(reg(CX_PERF_NOC_WAITED_LO))};
+    links[i] = {noc_end(ends & CX_PERF_NOC_ENDS_FROM_MASK),  noc_end(ends >> CX_PERF_NOC_ENDS_TO_SHIFT),
+                read_register64(reg(CX_PERF_NOC_BYTES_LO)),  read_register64(reg(CX_PERF_NOC_BUSY_LO)),
+                read_register64(reg(CX_PERF_NOC_WAITED_LO)), read_register64(reg(CX_PERF_NOC_CROWDED_LO))};
   }
   return links;
 }

@@ -86,6 +86,10 @@ void Perf::show_links(const Noc &noc) {
   counter(PerfReg::NOC_BYTES_LO, &LinkNetwork::LinkUse::bytes, 0);
   counter(PerfReg::NOC_BUSY_LO, &LinkNetwork::LinkUse::busy, BandwidthServer::kFraction);
   counter(PerfReg::NOC_WAITED_LO, &LinkNetwork::LinkUse::waited, BandwidthServer::kFraction);
+  add_counter(PerfReg::NOC_CROWDED_LO, [this, network] {
+    const std::uint32_t link = regs_.get(PerfReg::NOC_LINK);
+    return link < network->uses().size() ? network->crowded(link) >> BandwidthServer::kFraction : 0;
+  });
 }
 
 void Perf::b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay) {

@@ -12,6 +12,7 @@ namespace {
 // How long a mover's use of a link counts as recent: some transfers of a tile's operands.
 constexpr std::uint64_t kMemoryCycles = 8192;
 constexpr std::uint64_t kOne = 65536;
+constexpr std::uint64_t kStretchCycles = 4096;
 
 }  // namespace
 
@@ -31,7 +32,8 @@ LinkNetwork::LinkNetwork(Topology topology, const LinkNetworkParams &params)
 unsigned LinkNetwork::add_link(std::string from, std::string to, bool local) {
   calendars_.emplace_back();
   shares_.emplace_back();
-  uses_.push_back({std::move(from), std::move(to), 0, 0, 0, 0, local});
+  stretches_.emplace_back();
+  uses_.push_back({std::move(from), std::move(to), 0, 0, 0, 0, 0, local});
   return static_cast<unsigned>(uses_.size() - 1);
 }
 
@@ -78,7 +80,36 @@ std::uint64_t LinkNetwork::pace(std::uint64_t flits) const {
   return static_cast<std::uint64_t>(std::llround(static_cast<double>(flits * params_.cycle) / rate));
 }
 
-LinkCalendar::Interval LinkNetwork::take(unsigned link, std::uint64_t earliest, std::uint64_t flits,
+std::uint64_t LinkNetwork::stretch_time() const { return kStretchCycles * params_.cycle; }
+
+bool LinkNetwork::is_crowded(const Stretch &stretch) const {
+  return stretch.several && static_cast<double>(stretch.taken) > kValidatedLoad * static_cast<double>(stretch_time());
+}
+
+// A piece counts where it begins: it is short beside a stretch.
+void LinkNetwork::note_load(unsigned link, std::uint64_t pair, std::uint64_t begin, std::uint64_t time) {
+  Stretches &stretches = stretches_[link];
+  for (; !stretches.open.empty() && (stretches.first + 1) * stretch_time() <= now_; ++stretches.first) {
+    if (is_crowded(stretches.open.front())) uses_[link].crowded += stretch_time();
+    stretches.open.pop_front();
+  }
+  const std::uint64_t number = begin / stretch_time();
+  if (stretches.open.empty()) stretches.first = now_ / stretch_time();
+  const std::uint64_t index = number - stretches.first;
+  if (index >= stretches.open.size()) stretches.open.resize(index + 1);
+  Stretch &stretch = stretches.open[index];
+  if (stretch.taken == 0) stretch.pair = pair;
+  stretch.several |= stretch.pair != pair;
+  stretch.taken += time;
+}
+
+std::uint64_t LinkNetwork::crowded(unsigned link) const {
+  std::uint64_t time = uses_.at(link).crowded;
+  for (const Stretch &stretch : stretches_[link].open) time += is_crowded(stretch) ? stretch_time() : 0;
+  return time;
+}
+
+LinkCalendar::Interval LinkNetwork::take(unsigned link, std::uint64_t pair, std::uint64_t earliest, std::uint64_t flits,
                                          std::uint64_t bytes) {
   LinkCalendar &calendar = calendars_[link];
   calendar.prune(now_);
@@ -89,6 +120,7 @@ LinkCalendar::Interval LinkNetwork::take(unsigned link, std::uint64_t earliest, 
   use.flits += flits;
   use.busy += time;
   use.waited += held.end - time - earliest;
+  note_load(link, pair, held.begin, time);
   byte_hops_ += bytes;
   if (trace_ != nullptr) {
     const std::uint64_t waited = held.end - time - earliest;
@@ -98,12 +130,12 @@ LinkCalendar::Interval LinkNetwork::take(unsigned link, std::uint64_t earliest, 
   return held;
 }
 
-LinkCalendar::Interval LinkNetwork::share(unsigned link, NodeId mover, std::uint64_t earliest, std::uint64_t flits,
-                                          std::uint64_t bytes) {
+LinkCalendar::Interval LinkNetwork::share(unsigned link, NodeId mover, std::uint64_t pair, std::uint64_t earliest,
+                                          std::uint64_t flits, std::uint64_t bytes) {
   auto &shares = shares_[link];
   auto share = std::find_if(shares.begin(), shares.end(), [mover](const Share &s) { return s.mover == mover; });
   if (share == shares.end()) share = shares.insert(share, {mover, 0, earliest, 0, 0});
-  const LinkCalendar::Interval held = take(link, std::max(earliest, share->next), flits, bytes);
+  const LinkCalendar::Interval held = take(link, pair, std::max(earliest, share->next), flits, bytes);
 
   const std::uint64_t time = flits * params_.cycle, memory = kMemoryCycles * params_.cycle;
   const std::uint64_t age = earliest > share->at ? std::min(earliest - share->at, memory) : 0;
@@ -144,7 +176,7 @@ std::uint64_t LinkNetwork::others_share(unsigned link, NodeId mover, std::uint64
 std::uint64_t LinkNetwork::control(NodeId from, NodeId to, std::uint64_t start, std::uint64_t flits) {
   std::uint64_t head = std::max(start, now_), tail = 0;
   for (const unsigned link : path(from, to).links) {
-    const LinkCalendar::Interval held = take(link, head, flits, 0);
+    const LinkCalendar::Interval held = take(link, pair_of(from, to), head, flits, 0);
     head = held.begin + hop_time();
     tail = std::max(tail != 0 ? tail + hop_time() : 0, held.end);
   }
@@ -168,7 +200,8 @@ std::uint64_t LinkNetwork::multicast(NodeId mover, NodeId from, std::span<const 
     std::uint64_t head = leave, tail = 0;
     for (const unsigned link : way.links) {
       const auto known = std::find_if(taken.begin(), taken.end(), [link](const auto &t) { return t.first == link; });
-      const LinkCalendar::Interval held = known != taken.end() ? known->second : share(link, mover, head, count, bytes);
+      const LinkCalendar::Interval held =
+          known != taken.end() ? known->second : share(link, mover, pair_of(from, node), head, count, bytes);
       if (known == taken.end() && to.size() > 1) taken.emplace_back(link, held);
       head = held.begin + hop;
       // The last flit comes a hop after it left the link before, or when its own turn is.
@@ -193,8 +226,9 @@ void LinkNetwork::close_records() {
 
 void LinkNetwork::reset() {
   for (LinkCalendar &calendar : calendars_) calendar.clear();
-  for (LinkUse &use : uses_) use = {use.from, use.to, 0, 0, 0, 0, use.local};
+  for (LinkUse &use : uses_) use = {use.from, use.to, 0, 0, 0, 0, 0, use.local};
   for (auto &shares : shares_) shares.clear();
+  for (Stretches &stretches : stretches_) stretches = {};
   for (auto &row : paths_) {
     for (auto &way : row) {
       if (way) way->last_arrival = 0;

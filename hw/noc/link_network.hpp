@@ -3,6 +3,7 @@
 #define HW_NOC_LINK_NETWORK_HPP
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,13 +32,18 @@ class LinkNetwork {
   using NodeId = unsigned;
 
   struct LinkUse {
-    std::string from, to;      // "r5" for router 5, or the name of a node
-    std::uint64_t bytes = 0;   // payload
-    std::uint64_t flits = 0;   // with heads and requests
-    std::uint64_t busy = 0;    // time taken
-    std::uint64_t waited = 0;  // time that pieces waited for this link
-    bool local = false;        // between a router and its node
+    std::string from, to;       // "r5" for router 5, or the name of a node
+    std::uint64_t bytes = 0;    // payload
+    std::uint64_t flits = 0;    // with heads and requests
+    std::uint64_t busy = 0;     // time taken
+    std::uint64_t waited = 0;   // time that pieces waited for this link
+    std::uint64_t crowded = 0;  // time beyond kValidatedLoad, up to now: see crowded()
+    bool local = false;         // between a router and its node
   };
+
+  // Up to this part of a link's time taken by several streams, latencies were compared with a network of routers
+  // (docs/validation.md); beyond it routers lose what calendars do not know of.
+  static constexpr double kValidatedLoad = 0.6;
 
   // Throws std::invalid_argument for sizes of 0.
   LinkNetwork(Topology topology, const LinkNetworkParams &params);
@@ -72,6 +78,9 @@ class LinkNetwork {
   const Topology &topology() const { return topology_; }
   const LinkNetworkParams &params() const { return params_; }
   const std::vector<LinkUse> &uses() const { return uses_; }
+  // Time in stretches of 4096 cycles for more than kValidatedLoad of which packets of several pairs of nodes took the
+  // link.
+  std::uint64_t crowded(unsigned link) const;
   const LinkCalendar &calendar(unsigned link) const { return calendars_.at(link); }
   // Payload bytes times links between routers, and of nodes' own links.
   std::uint64_t byte_hops() const { return byte_hops_; }
@@ -101,11 +110,27 @@ class LinkNetwork {
     std::uint64_t owed = 0;           // room to leave that is smaller than a piece
   };
 
+  // Of a link, a stretch of time that is not past yet.
+  struct Stretch {
+    std::uint64_t taken = 0;
+    std::uint64_t pair = 0;  // whose packets took it
+    bool several = false;    // and others'
+  };
+  struct Stretches {
+    std::uint64_t first = 0;  // number of the first
+    std::deque<Stretch> open;
+  };
+
+  std::uint64_t stretch_time() const;
+  bool is_crowded(const Stretch &stretch) const;
+  void note_load(unsigned link, std::uint64_t pair, std::uint64_t begin, std::uint64_t time);
+  std::uint64_t pair_of(NodeId from, NodeId to) const { return std::uint64_t{from} << 32 | to; }
   Path &path(NodeId from, NodeId to);
   std::uint64_t hop_time() const;
-  LinkCalendar::Interval take(unsigned link, std::uint64_t earliest, std::uint64_t flits, std::uint64_t bytes);
-  LinkCalendar::Interval share(unsigned link, NodeId mover, std::uint64_t earliest, std::uint64_t flits,
-                               std::uint64_t bytes);
+  LinkCalendar::Interval take(unsigned link, std::uint64_t pair, std::uint64_t earliest, std::uint64_t flits,
+                              std::uint64_t bytes);
+  LinkCalendar::Interval share(unsigned link, NodeId mover, std::uint64_t pair, std::uint64_t earliest,
+                               std::uint64_t flits, std::uint64_t bytes);
   unsigned add_link(std::string from, std::string to, bool local);
   // Part of the link's time that the others' room takes, in 1/65536.
   std::uint64_t others_share(unsigned link, NodeId mover, std::uint64_t time) const;
@@ -116,6 +141,7 @@ class LinkNetwork {
   std::vector<LinkCalendar> calendars_;
   std::vector<LinkUse> uses_;
   std::vector<std::vector<Share>> shares_;
+  std::vector<Stretches> stretches_;
   std::vector<std::vector<std::unique_ptr<Path>>> paths_;
   std::uint64_t now_ = 0;
   std::uint64_t byte_hops_ = 0;

@@ -233,6 +233,14 @@
 #define CX_PERF_NOC_WAITED_HI 0x124
 #define CX_PERF_NOC_WAITED_HI_RESET 0x0u
 
+/* Core cycles in stretches for more than 60 % of which the link was taken by packets of several pairs of blocks, low word. Beyond that the model of the network was not validated. host ro, firmware ro */
+#define CX_PERF_NOC_CROWDED_LO 0x128
+#define CX_PERF_NOC_CROWDED_LO_RESET 0x0u
+
+/* High word. host ro, firmware ro */
+#define CX_PERF_NOC_CROWDED_HI 0x12c
+#define CX_PERF_NOC_CROWDED_HI_RESET 0x0u
+
 /* Cycles in which weights were written into the array of a MAC tile or an element of it multiplied, summed over tiles; low word. host ro, firmware ro */
 #define CX_PERF_ARRAY_LO 0x800
 #define CX_PERF_ARRAY_LO_RESET 0x0u

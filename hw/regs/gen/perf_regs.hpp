@@ -60,6 +60,8 @@ enum class PerfReg : uint16_t {
   NOC_BUSY_HI,  // 0x11c High word.
   NOC_WAITED_LO,  // 0x120 Core cycles that pieces of transfers waited for the link while it was taken, low word.
   NOC_WAITED_HI,  // 0x124 High word.
+  NOC_CROWDED_LO,  // 0x128 Core cycles in stretches for more than 60 % of which the link was taken by packets of several pairs of blocks, low word. Beyond that the model of the network was not validated.
+  NOC_CROWDED_HI,  // 0x12c High word.
   ARRAY_LO,  // 0x800 Cycles in which weights were written into the array of a MAC tile or an element of it multiplied, summed over tiles; low word.
   ARRAY_HI,  // 0x804 High word.
 };
@@ -74,7 +76,7 @@ inline constexpr std::array<FieldDesc, 2> NOC_ENDS_fields{{
     {"FROM", 0, 16, Access::ro, Access::ro},
     {"TO", 16, 16, Access::ro, Access::ro},
 }};
-inline constexpr std::array<RegDesc, 51> table{{
+inline constexpr std::array<RegDesc, 53> table{{
     {"DRAM_RD_LO", 0x0, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_RD_HI", 0x4, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_WR_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -124,6 +126,8 @@ inline constexpr std::array<RegDesc, 51> table{{
     {"NOC_BUSY_HI", 0x11c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"NOC_WAITED_LO", 0x120, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"NOC_WAITED_HI", 0x124, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_CROWDED_LO", 0x128, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"NOC_CROWDED_HI", 0x12c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"ARRAY_LO", 0x800, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"ARRAY_HI", 0x804, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
 }};

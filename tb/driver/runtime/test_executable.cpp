@@ -184,3 +184,18 @@ TEST_CASE("an executable returns its memory") {
   REQUIRE_THROWS_AS(Executable(*bench.device, program), OutOfMemoryError);
   REQUIRE(bench.device->memory_stats().used == used);
 }
+
+TEST_CASE("a report tells of links that were loaded beyond what the network model was validated for") {
+  RunReport report;
+  report.cycles = 40'000;
+  report.counters.noc_links = {{"load", "router 1", 64, 100, 0, 0}, {"router 1", "router 2", 64, 30'000, 7, 0}};
+  CHECK(noc_beyond_validation(report).empty());
+  CHECK_FALSE(nlohmann::json(report)["noc"].contains("beyond_validation"));
+  report.counters.noc_links[0].crowded_cycles = 4096;
+  report.counters.noc_links[1].crowded_cycles = 20'000;
+  const std::string note = noc_beyond_validation(report);
+  CHECK_THAT(note, Catch::Contains("2 links of the network on chip") && Catch::Contains("more than 60 %") &&
+                       Catch::Contains("at most 50.0 % of the run (router 1 > router 2)"));
+  CHECK(nlohmann::json(report)["noc"]["beyond_validation"] == note);
+  CHECK(nlohmann::json(report)["noc"]["links_used"][1]["crowded_cycles"] == 20'000);
+}

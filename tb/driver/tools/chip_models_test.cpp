@@ -112,14 +112,16 @@ TEST_CASE(
       CHECK(bytes == first_output);
       CHECK(cycles > first_cycles);
       CHECK(cycles < first_cycles * 3 / 2);
-      uint64_t loaded = 0;
+      uint64_t loaded = 0, crowded = 0;
       for (const auto &link : json["noc"]["links_used"]) {
+        crowded += link["crowded_cycles"].get<uint64_t>();
         CHECK(link["utilisation"] > 0);
         CHECK(link["utilisation"] <= 1);
         if (link["to"] == "load") loaded += link["bytes"].get<uint64_t>();
       }
       CHECK(loaded >= json["engines"]["load"]["bytes_read"].get<uint64_t>());
       CHECK(loaded <= json["bytes"]["noc"].get<uint64_t>());
+      CHECK(json["noc"].contains("beyond_validation") == (crowded > 0));
     }
   }
 }

@@ -1,5 +1,6 @@
 // Networks of routers: routes, flit-level routers against closed forms and BookSim 2, calendars of links.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
@@ -561,6 +562,47 @@ TEST_CASE("movers that ask all channels at once: calendars fill the links, route
     CHECK(priced[mover] / 16 <= done[mover]);
     CHECK(static_cast<double>(priced[mover]) / 16 > 0.75 * static_cast<double>(done[mover]));
   }
+  // Which is why a run that does so says it: the movers' links are taken all the time by packets of four channels.
+  for (unsigned link = 0; link < calendars.uses().size(); ++link) {
+    const LinkNetwork::LinkUse &use = calendars.uses()[link];
+    if (use.to != "n5" && use.to != "n6" && use.to != "n10") continue;
+    INFO(use.from << " > " << use.to << ": " << calendars.crowded(link) / 16 << " of " << use.busy / 16);
+    CHECK(calendars.crowded(link) > use.busy / 2);
+    CHECK(calendars.crowded(link) <= use.busy + 2 * 4096 * 16);
+  }
+}
+
+TEST_CASE("a link is crowded by several streams beyond the load that was validated, not by one") {
+  const Topology mesh = Topology::mesh(3, 1);
+  const auto crowded = [&](double load, unsigned streams) {
+    LinkNetwork network(mesh, {{}, 64, 256, 16});
+    const std::array<LinkNetwork::NodeId, 2> from = {network.attach("a", 0), network.attach("b", 1)};
+    const LinkNetwork::NodeId to = network.attach("c", 2);
+    std::uint64_t most = 0;
+    // A piece of 256 bytes is five flits.
+    for (unsigned i = 0; i < 20000; ++i) {
+      const auto now = static_cast<std::uint64_t>(i * 5 / load) * 16;
+      network.advance(now);
+      network.send(to, from[i % streams], to, now, 256);
+      if (i % 1000 == 0) {
+        for (unsigned link = 0; link < network.uses().size(); ++link) {
+          const std::uint64_t before = most;
+          most = std::max(most, network.crowded(link));
+          CHECK(most >= before);
+        }
+      }
+    }
+    for (unsigned link = 0; link < network.uses().size(); ++link) most = std::max(most, network.crowded(link));
+    const double all = 20000 * 5 / load * 16;
+    network.reset();
+    for (unsigned link = 0; link < network.uses().size(); ++link) CHECK(network.crowded(link) == 0);
+    return static_cast<double>(most) / all;
+  };
+  CHECK(crowded(0.95, 1) == 0);
+  CHECK(crowded(0.5, 2) == 0);
+  CHECK(crowded(0.55, 2) == 0);
+  CHECK(crowded(0.65, 2) > 0.95);
+  CHECK(crowded(0.95, 2) > 0.95);
 }
 
 TEST_CASE("a multicast holds every link of its tree once and reaches each node as a packet of its own would") {
