@@ -41,7 +41,10 @@ void Perf::hold(std::uint32_t number) {
   holding_ = number != 0;
   if (!holding_) return;
   for (Counter &counter : counters_) counter.held = counter.value();
-  if (network_ != nullptr) held_links_ = network_->uses();
+  if (network_ != nullptr) {
+    held_links_ = network_->uses();
+    for (unsigned link = 0; link < held_links_.size(); ++link) held_links_[link].crowded = network_->crowded(link);
+  }
   if (hold_hook_) hold_hook_(number);
 }
 
@@ -74,21 +77,25 @@ void Perf::show_links(const Noc &noc) {
     const auto *use = selected();
     return use ? end_number(use->from) | end_number(use->to) << CX_PERF_NOC_ENDS_TO_SHIFT : 0;
   });
-  const auto counter = [&](PerfReg low, std::uint64_t LinkNetwork::LinkUse::*member, unsigned fraction) {
-    const auto value = [selected, member, fraction]() -> std::uint64_t {
-      const auto *use = selected();
-      return use ? use->*member >> fraction : 0;
-    };
+  const auto show = [&](PerfReg low, const auto &value) {
     regs_.on_read(low, [value](unsigned) { return static_cast<std::uint32_t>(value()); });
     regs_.on_read(static_cast<PerfReg>(static_cast<unsigned>(low) + 1),
                   [value](unsigned) { return static_cast<std::uint32_t>(value() >> 32); });
   };
+  const auto counter = [&](PerfReg low, std::uint64_t LinkNetwork::LinkUse::*member, unsigned fraction) {
+    show(low, [selected, member, fraction]() -> std::uint64_t {
+      const auto *use = selected();
+      return use ? use->*member >> fraction : 0;
+    });
+  };
   counter(PerfReg::NOC_BYTES_LO, &LinkNetwork::LinkUse::bytes, 0);
   counter(PerfReg::NOC_BUSY_LO, &LinkNetwork::LinkUse::busy, BandwidthServer::kFraction);
   counter(PerfReg::NOC_WAITED_LO, &LinkNetwork::LinkUse::waited, BandwidthServer::kFraction);
-  add_counter(PerfReg::NOC_CROWDED_LO, [this, network] {
-    const std::uint32_t link = regs_.get(PerfReg::NOC_LINK);
-    return link < network->uses().size() ? network->crowded(link) >> BandwidthServer::kFraction : 0;
+  show(PerfReg::NOC_CROWDED_LO, [this, network, selected]() -> std::uint64_t {
+    const auto *use = selected();
+    if (use == nullptr) return 0;
+    const std::uint64_t time = holding_ ? use->crowded : network->crowded(regs_.get(PerfReg::NOC_LINK));
+    return time >> BandwidthServer::kFraction;
   });
 }
 
