@@ -118,6 +118,10 @@ int info(const ChipOptions &chip, bool json) {
                 {"spm_bytes", t.spm_bytes},
                 {"dram_bytes", t.dram_bytes},
                 {"dram_mbps", t.dram_mbps},
+                {"dram_stream_mbps", t.dram_stream_mbps},
+                {"dram_latency_ns", t.dram_latency_ns},
+                {"dram_channels", t.dram_channels},
+                {"noc_way_cycles", t.noc_way_cycles},
                 {"semaphores", t.semaphores}};
     out.update(die_json(die, t, types));
     const OperatingPoint point = device->operating_point();
@@ -153,7 +157,9 @@ int info(const ChipOptions &chip, bool json) {
   }
   row("VPU", fmt::format("{} lanes", t.vpu_lanes));
   row("scratchpad", fmt::format("{} KiB, {} bytes a cycle and port", t.spm_bytes >> 10, t.spm_bytes_per_cycle));
-  row("DRAM", fmt::format("{} MiB, {:.1f} GB/s", t.dram_bytes >> 20, t.dram_mbps * 1e-3));
+  row("DRAM", fmt::format("{} MiB, {} channels, {:.1f} GB/s, {:.1f} in a stream, {} ns", t.dram_bytes >> 20,
+                          t.dram_channels, t.dram_mbps * 1e-3, t.dram_stream_mbps * 1e-3, t.dram_latency_ns));
+  row("network on chip", fmt::format("{} cycles one way", t.noc_way_cycles));
   row("queues, semaphores", fmt::format("{}, {}", d.queues, t.semaphores));
   print_die(die, t, types);
   return kDone;

@@ -288,6 +288,10 @@ void Device::read_capabilities() {
   target_.formats = reg(CX_DEV_FORMATS);
   target_.dram_bytes = uint64_t{reg(CX_DEV_DRAM_MIB)} << 20;
   target_.dram_mbps = reg(CX_DEV_DRAM_MBPS);
+  target_.dram_stream_mbps = reg(CX_DEV_DRAM_STREAM_MBPS);
+  target_.dram_latency_ns = reg(CX_DEV_DRAM_LATENCY_NS);
+  target_.dram_channels = reg(CX_DEV_DRAM_CHANNELS);
+  target_.noc_way_cycles = reg(CX_DEV_NOC_WAY_CYCLES);
   info_.queues = reg(CX_DEV_NUM_QUEUES);
   info_.firmware_version = reg(CX_DEV_FW_VERSION);
   info_.firmware_packets = reg(CX_DEV_FW_CAPS);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "hw/config/config.hpp"
+#include "hw/dram/configured.hpp"
 #include "hw/noc/register_target.hpp"
 #include "hw/regs/gen/packets.h"
 
@@ -19,6 +20,23 @@ Dev::Dev(sc_core::sc_module_name name, const Clock &clock, const config::Chip &c
   setup_registers();
   set_capabilities();
 }
+
+namespace {
+
+// Of a mesh or ring: hops between two routers chosen at random (Dally and Towles, "Principles and Practices of
+// Interconnection Networks", 2004, 3.3.1: a quarter of a ring, a third of a row and of a column for many routers), a
+// router more than hops, and the links of both blocks.
+std::uint32_t noc_way_cycles(const config::Chip &chip) {
+  const auto &noc = chip.noc;
+  if (noc.topology == "crossbar") return 2 * noc.hop_cycles;
+  const auto apart = [](double k) { return (k * k - 1) / (3 * k); };
+  const double hops = noc.topology == "ring" ? noc.columns / 4.0 : apart(noc.columns) + apart(noc.rows);
+  const double cycles = (hops + 1) * noc.router_cycles + (hops + 2) * noc.link_cycles;
+  return static_cast<std::uint32_t>(
+      std::lround(noc.clock_mhz > 0 ? cycles * chip.chip.clock_mhz / noc.clock_mhz : cycles));
+}
+
+}  // namespace
 
 void Dev::set_capabilities() {
   regs_.set64(DevReg::ARCH_HASH_LO, config::arch_hash(chip_));
@@ -44,6 +62,12 @@ void Dev::set_capabilities() {
   regs_.set(DevReg::FORMATS, config::formats_mask(chip_));
   regs_.set(DevReg::DRAM_MBPS, static_cast<std::uint32_t>(std::lround(chip_.dram.bandwidth_gbps * 1000)));
   regs_.set(DevReg::SPM_BYTES_PER_CYCLE, chip_.spm.bytes_per_cycle);
+  const auto part = dram_model(chip_);
+  regs_.set(DevReg::DRAM_STREAM_MBPS,
+            static_cast<std::uint32_t>(std::lround(1000 * (part ? part->stream_gbps() : chip_.dram.bandwidth_gbps))));
+  regs_.set(DevReg::DRAM_LATENCY_NS, static_cast<std::uint32_t>(std::lround(chip_.dram.latency_ns)));
+  regs_.set(DevReg::DRAM_CHANNELS, part ? part->geometry.all_channels() : chip_.dram.channels);
+  regs_.set(DevReg::NOC_WAY_CYCLES, noc_way_cycles(chip_));
 }
 
 void Dev::setup_registers() {

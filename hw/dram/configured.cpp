@@ -1,7 +1,10 @@
 #include "hw/dram/configured.hpp"
 
+#include <algorithm>
 #include <type_traits>
+#include <vector>
 
+#include "hw/dram/channel.hpp"
 #include "hw/dram/mapping.hpp"
 
 namespace cx::hw {
@@ -70,6 +73,27 @@ void refuse_without_preset(const config::Chip &chip) {
 
 double DramModelParams::latency_ns() const {
   return controller_ns + static_cast<double>((timing.rcd_rd + timing.cl + timing.burst) * Ticks{timing.tick_ps}) / 1000;
+}
+
+double DramModelParams::stream_gbps() const {
+  const AddressMapping map(mapping, hash, geometry);
+  DramChannel channel(timing, geometry, scheduling, map.pattern());
+  constexpr std::uint64_t kRequest = 4096;
+  const Ticks interval = std::max<Ticks>({timing.refi, Ticks{timing.refi_pb} * geometry.bank_refreshes(), 1});
+  const std::uint64_t wanted = std::min<std::uint64_t>(8 * interval / timing.burst + 256, 1 << 16);
+  std::vector<AddressMapping::Part> parts;
+  std::uint64_t bursts = 0;
+  Ticks end = 0;
+  for (std::uint64_t at = 0; bursts < wanted; at += kRequest) {
+    map.parts(at, kRequest, kRequest, parts);
+    for (const AddressMapping::Part &part : parts) {
+      if (part.channel != 0) continue;
+      end = std::max(end, channel.read(0, part.strip).done);
+      bursts += part.strip.bursts;
+    }
+  }
+  return bandwidth_gbps() * static_cast<double>(bursts * timing.burst) /
+         static_cast<double>(end - channel.idle_read_latency() + timing.burst);
 }
 
 std::optional<DramModelParams> dram_model(const config::Chip &chip) {

@@ -21,6 +21,8 @@ struct DramModelParams {
   double bandwidth_gbps() const { return peak_gbps(timing, geometry); }
   // Of a read on an idle channel whose row is not open.
   double latency_ns() const;
+  // That an endless sequential read comes to: one channel is asked for a stream of several refresh intervals.
+  double stream_gbps() const;
 };
 
 // Nothing for dram.preset none. Throws DramParamError: also for keys that have no meaning without a preset, and for a

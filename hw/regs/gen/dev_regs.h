@@ -148,6 +148,22 @@
 #define CX_DEV_ARRAY_SWITCH_CYCLES 0x05c
 #define CX_DEV_ARRAY_SWITCH_CYCLES_RESET 0x0u
 
+/* DRAM bandwidth that a sequential read comes to, in MB/s: the peak less what refreshes and rows take (for the compiler's cost model, as the three below). host ro, firmware ro */
+#define CX_DEV_DRAM_STREAM_MBPS 0x060
+#define CX_DEV_DRAM_STREAM_MBPS_RESET 0x0u
+
+/* From a request at the controller to its data on an idle channel, in ns. host ro, firmware ro */
+#define CX_DEV_DRAM_LATENCY_NS 0x064
+#define CX_DEV_DRAM_LATENCY_NS_RESET 0x0u
+
+/* Channels over which addresses are spread. host ro, firmware ro */
+#define CX_DEV_DRAM_CHANNELS 0x068
+#define CX_DEV_DRAM_CHANNELS_RESET 0x0u
+
+/* Core cycles of one way over the idle network on chip; of a mesh or ring the mean over its routers. host ro, firmware ro */
+#define CX_DEV_NOC_WAY_CYCLES 0x06c
+#define CX_DEV_NOC_WAY_CYCLES_RESET 0x0u
+
 /* Control processor's reset. host rw, firmware ro */
 #define CX_DEV_RESET_CTRL 0x100
 #define CX_DEV_RESET_CTRL_RESET 0x1u

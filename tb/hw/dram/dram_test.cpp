@@ -106,6 +106,9 @@ TEST_CASE("the refresh of a memory is the configured one") {
     const double due =
         refresh == "none" ? 0 : 8 * static_cast<double>(end * 1000 / t.tick_ps) / static_cast<double>(every);
     INFO(refresh << ' ' << gbps[refresh]);
+    // What the chip tells of itself.
+    CHECK(dram.params().part->stream_gbps() == Approx(gbps[refresh]).epsilon(0.015));
+    CHECK(dram.params().part->stream_gbps() <= dram.params().part->bandwidth_gbps());
     CHECK(static_cast<double>(dram.activity().refreshes) == Approx(due).margin(8));
   }
   CHECK(gbps["preset"] == gbps["per_bank"]);
