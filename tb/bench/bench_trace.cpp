@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <filesystem>
 #include <vector>
@@ -18,7 +19,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+/// What a run took: on the wall, and of the processor in all threads, which other work on the computer does not add to.
+struct Cost {
+  double wall = 0, processor = 0;
+};
+
+double processor_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+template <typename Run>
+Cost cost_of(Run run) {
+  const auto begin = Clock::now();
+  const double used = processor_seconds();
+  run();
+  return {std::chrono::duration<double>(Clock::now() - begin).count(), processor_seconds() - used};
+}
 
 double quantile(std::vector<double> values, double share) {
   std::sort(values.begin(), values.end());
@@ -50,39 +68,40 @@ int measure(const char *model_path, const char *chip, const char *precision, int
   session.run(inputs);  // compiles, and touches all memory for the first time
   const std::filesystem::path path =
       std::filesystem::temp_directory_path() / fmt::format("cx_bench_trace_{}", getpid());
-  std::vector<double> off, on, ratios;
   cx::tools::TraceFile::Summary summary;
-  const auto plain = [&] {
-    const auto begin = Clock::now();
-    session.run(inputs);
-    return seconds_since(begin);
-  };
+  const auto plain = [&] { return cost_of([&] { session.run(inputs); }); };
   const auto traced = [&] {
-    const auto begin = Clock::now();
-    cx::tools::TraceFile file(path, true);
-    names.file = &file;
-    session.run(inputs);
-    names.file = nullptr;
-    summary = file.finish();
-    return seconds_since(begin);
+    return cost_of([&] {
+      cx::tools::TraceFile file(path, true);
+      names.file = &file;
+      session.run(inputs);
+      names.file = nullptr;
+      summary = file.finish();
+    });
   };
   traced();
+  std::vector<double> off_wall, on_wall, wall, processor;
   for (int pair = 0; pair < pairs; ++pair) {
+    Cost off, on;
     // Which comes first changes from pair to pair.
-    if (pair % 2 == 0) {
-      off.push_back(plain());
-      on.push_back(traced());
-    } else {
-      on.push_back(traced());
-      off.push_back(plain());
-    }
-    ratios.push_back(on.back() / off.back());
+    if (pair % 2 == 0) off = plain();
+    on = traced();
+    if (pair % 2 != 0) off = plain();
+    off_wall.push_back(off.wall);
+    on_wall.push_back(on.wall);
+    wall.push_back(on.wall / off.wall);
+    processor.push_back(on.processor / off.processor);
   }
   std::filesystem::remove(path);
-  fmt::print("| {}, {}, {} | {:.4f} s | {:.4f} s | {:.3f} ({:.3f} to {:.3f}) | {:.3f} | {} | {:.1f} MB |\n",
+  const auto spread = [](const std::vector<double> &ratios) {
+    return fmt::format("{:.3f} ({:.3f} to {:.3f})", quantile(ratios, 0.5), quantile(ratios, 0.25),
+                       quantile(ratios, 0.75));
+  };
+  const double least_off = quantile(off_wall, 0), least_on = quantile(on_wall, 0);
+  fmt::print("| {}, {}, {} | {:.4f} s | {:.4f} s | {:.3f} | {} | {} | {} | {:.1f} MB |\n",
              std::filesystem::path(model_path).stem().string(), std::filesystem::path(chip).stem().string(), precision,
-             quantile(off, 0), quantile(on, 0), quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75),
-             quantile(on, 0) / quantile(off, 0), summary.records, static_cast<double>(summary.bytes) / 1e6);
+             least_off, least_on, least_on / least_off, spread(wall), spread(processor), summary.records,
+             static_cast<double>(summary.bytes) / 1e6);
   return 0;
 }
 
@@ -95,8 +114,9 @@ int main(int argc, char **argv) {
   }
   try {
     fmt::print(
-        "| run | off, least | on, least | on / off of pairs: median (quartiles) | of the least | records | file |\n"
-        "|---|---:|---:|---:|---:|---:|---:|\n");
+        "| run | off, least | on, least | of the least | wall, on / off of pairs: median (quartiles) | processor, the "
+        "same "
+        "| records | file |\n|---|---:|---:|---:|---:|---:|---:|---:|\n");
     return measure(argv[1], argv[2], argv[3], std::max(1, std::atoi(argv[4])), argc > 5 ? argv[5] : nullptr);
   } catch (const std::exception &error) {
     fmt::print(stderr, "{}\n", error.what());
