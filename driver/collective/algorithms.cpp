@@ -19,6 +19,7 @@ constexpr uint32_t kChunkChoices[] = {1, 2, 4, 8};
 constexpr uint64_t kLeastChunk = 4096;
 /// An all-to-all inside of a group needs a scratch slot and a message for each pair.
 constexpr uint32_t kMostDirect = 64;
+constexpr uint32_t kMostDigit = 65535;  // of a sort
 /// More chunks cost commands; they have to promise that much.
 constexpr double kChunkGain = 0.01;
 /// So many plans, those of the best estimates, are simulated as flows while they have no more commands together.
@@ -134,11 +135,156 @@ std::vector<Plan> hierarchical(const Cluster &cluster) {
   return plans;
 }
 
+std::string described(const std::vector<uint32_t> &sizes, const std::vector<Algorithm> &chosen) {
+  std::string text = "hcp (";
+  for (std::size_t l = 0; l < sizes.size(); ++l) {
+    text += fmt::format("{}{} {}", l > 0 ? ", " : "", sizes[l], to_string(chosen[l]));
+  }
+  return text + ")";
+}
+
+/// All combinations of one of `choices[level]` for every level.
+std::vector<std::vector<Algorithm>> combinations(const std::vector<std::vector<Algorithm>> &choices) {
+  std::vector<std::vector<Algorithm>> all{{}};
+  for (const auto &of_level : choices) {
+    std::vector<std::vector<Algorithm>> longer;
+    for (const auto &begun : all) {
+      for (const Algorithm algorithm : of_level) {
+        longer.push_back(begun);
+        longer.back().push_back(algorithm);
+      }
+    }
+    all = std::move(longer);
+  }
+  return all;
+}
+
+/// Levels as sorts take them: at most four.
+std::vector<uint32_t> sortable(std::vector<uint32_t> sizes) {
+  while (sizes.size() > 4) {
+    const uint32_t outermost = sizes.back();
+    sizes.pop_back();
+    sizes.back() *= outermost;
+  }
+  return sizes;
+}
+
+/// From the inside out, so that a level moves what the levels inside have left; gathers the other way round. Parts are
+/// sorted by the ranks' inner digits first, so that what a level passes on lies together.
+std::vector<Plan> hierarchical_scatter(const Cluster &cluster, bool gather) {
+  const std::vector<uint32_t> sizes = sortable(levels(cluster));
+  const uint32_t ranks = cluster.ranks();
+  std::vector<std::vector<Algorithm>> choices;
+  for (const uint32_t size : sizes) choices.push_back(level_choices(size));
+  std::vector<Plan> plans;
+  for (const std::vector<Algorithm> &chosen : combinations(choices)) {
+    std::vector<Phase> phases;
+    uint32_t stride = 1;
+    for (std::size_t l = 0; l < sizes.size(); ++l) {
+      Phase level =
+          phase(gather ? Kind::kAllGather : Kind::kReduceScatter, chosen[l], digit_groups(ranks, stride, sizes[l]));
+      level.in_order = true;
+      phases.push_back(std::move(level));
+      stride *= sizes[l];
+    }
+    if (gather) std::reverse(phases.begin(), phases.end());
+    if (sizes.size() > 1) {
+      Phase sort = phase(gather ? Kind::kSortPart : Kind::kSort, Algorithm::kDirect, everyone(ranks));
+      sort.levels = sizes;
+      Phase back = sort;
+      back.kind = gather ? Kind::kUnsort : Kind::kUnsortPart;
+      phases.insert(phases.begin(), std::move(sort));
+      phases.push_back(std::move(back));
+    }
+    plans.push_back({described(sizes, chosen), {std::move(phases)}, 1});
+  }
+  return plans;
+}
+
+/// Groups of a level whose members have the root's digits below it, from digit `from_level` on.
+Groups towards_root(const std::vector<uint32_t> &sizes, uint32_t ranks, std::size_t level, uint32_t root,
+                    std::size_t from_level) {
+  uint32_t stride = 1, free = 1;
+  for (std::size_t l = 0; l < level; ++l) {
+    if (l < from_level) free *= sizes[l];
+    stride *= sizes[l];
+  }
+  Groups groups = digit_groups(ranks, stride, sizes[level]);
+  std::erase_if(groups,
+                [&](const std::vector<uint32_t> &group) { return group[0] % stride / free != root % stride / free; });
+  return groups;
+}
+
+/// From the outside in: the root to one rank of every group of the outermost level, these to one of every group of the
+/// next. Or the root's data in parts to the cards of its node, each part by its card to the other nodes, and gathered
+/// there: every card's port carries a part.
+std::vector<Plan> hierarchical_broadcast(const Cluster &cluster, uint32_t root) {
+  const std::vector<uint32_t> sizes = levels(cluster);
+  const uint32_t ranks = cluster.ranks();
+  const std::vector<Algorithm> ways = {Algorithm::kTree, Algorithm::kRing};
+  std::vector<Plan> plans;
+  const auto outwards = [&](std::size_t inner, const std::vector<Algorithm> &chosen, std::vector<Phase> &phases) {
+    for (std::size_t l = sizes.size(); l-- > inner;) {
+      uint32_t stride = 1;
+      for (std::size_t below = 0; below < l; ++below) stride *= sizes[below];
+      phases.push_back(phase(Kind::kBroadcast, chosen[l], towards_root(sizes, ranks, l, root, inner)));
+      phases.back().root = root / stride % sizes[l];
+    }
+  };
+  for (const std::vector<Algorithm> &chosen : combinations(std::vector<std::vector<Algorithm>>(sizes.size(), ways))) {
+    std::vector<Phase> phases;
+    outwards(0, chosen, phases);
+    plans.push_back({described(sizes, chosen), {std::move(phases)}, 1});
+  }
+  const uint32_t cards = sizes[0];
+  if (sizes.size() < 2 || cards != cluster.shape().cards_per_node) return plans;
+  std::vector<std::vector<Algorithm>> choices(sizes.size(), ways);
+  choices[0] = level_choices(cards);
+  for (const std::vector<Algorithm> &chosen : combinations(choices)) {
+    const Groups nodes = digit_groups(ranks, 1, cards);
+    std::vector<Phase> phases{phase(Kind::kScatter, Algorithm::kDirect, nodes)};
+    phases[0].root = root % cards;
+    phases[0].root_group = root / cards;
+    outwards(1, chosen, phases);
+    phases.push_back(phase(Kind::kAllGather, chosen[0], nodes));
+    phases.back().in_order = true;
+    plans.push_back({described(sizes, chosen) + " in parts", {std::move(phases)}, 1});
+  }
+  return plans;
+}
+
+/// Everything for one card position of all groups goes through the rank of the own group that has this position; then
+/// between groups in one message for each pair. By the innermost levels that a group has.
+std::vector<Plan> hierarchical_exchange(const Cluster &cluster) {
+  const std::vector<uint32_t> sizes = levels(cluster);
+  const uint32_t ranks = cluster.ranks();
+  std::vector<Plan> plans;
+  uint32_t inner = 1;
+  for (std::size_t l = 0; l + 1 < sizes.size(); ++l) {
+    inner *= sizes[l];
+    const uint32_t outer = ranks / inner;
+    if (inner > kMostDigit || outer > kMostDigit) continue;
+    std::vector<Phase> phases{phase(Kind::kSort, Algorithm::kDirect, everyone(ranks)),
+                              phase(Kind::kAllToAll, Algorithm::kDirect, digit_groups(ranks, 1, inner)),
+                              phase(Kind::kSort, Algorithm::kDirect, everyone(ranks)),
+                              phase(Kind::kAllToAll, Algorithm::kDirect, digit_groups(ranks, inner, outer))};
+    phases[0].levels = {inner, outer};
+    phases[2].levels = {outer, inner};
+    plans.push_back({fmt::format("hcp ({} direct, {} direct)", inner, outer), {std::move(phases)}, 1});
+  }
+  if (plans.empty()) {
+    plans.push_back(
+        {fmt::format("hcp ({} direct)", ranks), {{phase(Kind::kAllToAll, Algorithm::kDirect, everyone(ranks))}}, 1});
+  }
+  return plans;
+}
+
 [[noreturn]] void refuse(Operation operation, const std::string &algorithm, const std::string &why) {
   throw UnsupportedError(to_string(operation), fmt::format("{} by {}: {}", to_string(operation), algorithm, why));
 }
 
-/// Everything that an algorithm's name stands for, one chunk each.
+}  // namespace
+
 std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const std::string &algorithm, uint32_t root) {
   const uint32_t ranks = cluster.ranks();
   const std::vector<std::string> known = algorithms(operation);
@@ -171,6 +317,7 @@ std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const 
       return single(all_reduce(flat, all));
     case Operation::kReduceScatter:
     case Operation::kAllGather: {
+      if (algorithm == "hcp") return hierarchical_scatter(cluster, operation == Operation::kAllGather);
       Phase only = phase(operation == Operation::kReduceScatter ? Kind::kReduceScatter : Kind::kAllGather, flat, all);
       only.in_order = true;
       if (flat == Algorithm::kHalving && !std::has_single_bit(ranks)) {
@@ -179,6 +326,7 @@ std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const 
       return single({only});
     }
     case Operation::kBroadcast: {
+      if (algorithm == "hcp") return hierarchical_broadcast(cluster, root);
       Phase only = phase(Kind::kBroadcast, flat, all);
       only.root = root;
       std::vector<Plan> plans = single({only});
@@ -187,12 +335,11 @@ std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const 
       return plans;
     }
     case Operation::kAllToAll:
+      if (algorithm == "hcp") return hierarchical_exchange(cluster);
       return single({phase(Kind::kAllToAll, Algorithm::kDirect, all)});
   }
   return {};
 }
-
-}  // namespace
 
 const char *to_string(Phase::Algorithm algorithm) {
   switch (algorithm) {
@@ -266,11 +413,11 @@ std::vector<std::string> algorithms(Operation operation) {
       return {"ring", "tree", "halving", "doubling", "direct", "torus", "hcp"};
     case Operation::kReduceScatter:
     case Operation::kAllGather:
-      return {"ring", "halving", "direct"};
+      return {"ring", "halving", "direct", "hcp"};
     case Operation::kBroadcast:
-      return {"tree", "ring"};
+      return {"tree", "ring", "hcp"};
     case Operation::kAllToAll:
-      return {"direct"};
+      return {"direct", "hcp"};
   }
   return {};
 }

@@ -19,6 +19,10 @@ std::vector<std::string> algorithms(Operation operation);
 Plan make_plan(const Cluster &cluster, Operation operation, const std::string &algorithm, uint64_t count,
                ElementType type, uint32_t chunks, uint32_t root = 0);
 
+/// Everything that an algorithm's name stands for, one chunk each: make_plan() takes the one of least estimate. Throws
+/// as make_plan().
+std::vector<Plan> candidates(const Cluster &cluster, Operation operation, const std::string &algorithm, uint32_t root);
+
 struct Choice {
   Plan plan;
   double estimate_s = 0;  ///< simulated or, if it was not, estimate()

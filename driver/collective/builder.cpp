@@ -9,7 +9,38 @@ namespace {
 constexpr uint32_t kNone = CX_COMM_NONE;
 constexpr uint64_t kAlign = 64;
 
+/// Number of a rank among those sorted with the innermost digit first.
+uint32_t sorted_place(uint32_t rank, const std::vector<uint32_t> &levels) {
+  uint32_t place = 0;
+  for (const uint32_t size : levels) {
+    place = place * size + rank % size;
+    rank /= size;
+  }
+  return place;
+}
+
+uint64_t packed(const std::vector<uint32_t> &levels) {
+  uint64_t digits = 0;
+  for (std::size_t l = 0; l < levels.size(); ++l) digits |= uint64_t{levels[l]} << 16 * l;
+  return digits;
+}
+
 }  // namespace
+
+Builder::Span Builder::Span::sub(uint32_t from, uint32_t to, uint32_t k) const {
+  Span out = *this;
+  if (cuts) {
+    out.first = first + from * (blocks / k);
+    out.blocks = (to - from) * (blocks / k);
+    out.begin = base + (*cuts)[out.first];
+    out.count = (*cuts)[out.first + out.blocks] - (*cuts)[out.first];
+  } else {
+    const Split split{count, k};
+    out.begin = begin + split.begin(from);
+    out.count = split.begin(to) - split.begin(from);
+  }
+  return out;
+}
 
 Builder::Builder(uint32_t ranks, uint64_t memory_bytes, ElementType type) : size_(bytes_of(type)), held_(ranks) {
   schedule_.ranks.resize(ranks);
@@ -43,9 +74,13 @@ void Builder::chunk(const std::vector<Phase> &phases, uint64_t begin, uint64_t c
   }
   // A collective that begins with gathering starts from the parts.
   std::vector<std::size_t> gathers;
+  std::size_t exchanges = 0;
   for (std::size_t p = 0; p < phases.size(); ++p) {
-    if (phases[p].kind == Phase::Kind::kReduceScatter) gathers.push_back(p);
-    if (phases[p].kind != Phase::Kind::kAllGather) continue;
+    const Phase::Kind kind = phases[p].kind;
+    exchanges += kind == Phase::Kind::kAllToAll ? 1 : 0;
+    if (kind == Phase::Kind::kReduceScatter || kind == Phase::Kind::kScatter) gathers.push_back(p);
+    if (kind == Phase::Kind::kSortPart) gathers.insert(gathers.end(), phases[p].levels.size(), p);
+    if (kind != Phase::Kind::kAllGather) continue;
     if (!gathers.empty()) {
       gathers.pop_back();
       continue;
@@ -55,8 +90,18 @@ void Builder::chunk(const std::vector<Phase> &phases, uint64_t begin, uint64_t c
       for (uint32_t i = 0; i < k; ++i) narrow(group[i], i, k);
     }
   }
+  if (exchanges > 0) {
+    for (uint32_t rank = 0; rank < held_.size(); ++rank) held_[rank].results = scratch(rank, count);
+  }
   for (const Phase &phase : phases) {
-    for (const auto &group : phase.groups) run(phase, group);
+    if (phase.kind == Phase::Kind::kAllToAll) {
+      --exchanges;
+      for (Held &held : held_) held.more_exchanges = exchanges > 0;
+    }
+    for (std::size_t g = 0; g < phase.groups.size(); ++g) {
+      phase.kind == Phase::Kind::kScatter ? scatter(phase.groups[g], phase.root, g == phase.root_group)
+                                          : run(phase, phase.groups[g]);
+    }
   }
 }
 
@@ -115,13 +160,11 @@ uint32_t Builder::joined(uint32_t rank, uint32_t first, uint32_t second) {
 // which its receiver drops.
 void Builder::narrow(uint32_t rank, uint32_t position, uint32_t k) {
   Held &held = held_[rank];
-  const Split split{held.count, k};
-  held.outer.push_back({held.begin, held.count});
-  held.begin += split.begin(position);
-  held.count = split.size(position);
+  held.outer.push_back(held);
+  held.become(held.part(position, k));
 }
-Builder::Held::Scatter Builder::widen(uint32_t rank) {
-  Held::Scatter outer = std::move(held_[rank].outer.back());
+Builder::Span Builder::widen(uint32_t rank) {
+  Span outer = std::move(held_[rank].outer.back());
   held_[rank].outer.pop_back();
   return outer;
 }
@@ -150,9 +193,16 @@ void Builder::run(const Phase &phase, const std::vector<uint32_t> &all) {
     case Phase::Kind::kFold:
       return fold(group);
     case Phase::Kind::kUnfold:
+    case Phase::Kind::kScatter:
       return;
     case Phase::Kind::kAllToAll:
       return all_to_all(group);
+    case Phase::Kind::kSort:
+    case Phase::Kind::kSortPart:
+      return sort(group, phase.levels, phase.kind == Phase::Kind::kSortPart);
+    case Phase::Kind::kUnsort:
+    case Phase::Kind::kUnsortPart:
+      return unsort(group, phase.levels, phase.kind == Phase::Kind::kUnsortPart);
   }
 }
 
@@ -161,16 +211,17 @@ void Builder::ring_scatter(const std::vector<uint32_t> &group) {
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t rank = group[i], next = group[(i + 1) % k], previous = group[(i + k - 1) % k];
     Held &held = held_[rank];
-    const Split split{held.count, k};
-    const uint64_t slot = split.size(0);
+    uint64_t slot = 0;
+    for (uint32_t j = 0; j < k; ++j) slot = std::max(slot, held.part(j, k).count);
     const uint64_t slots[2] = {scratch(rank, slot), scratch(rank, slot)};
     uint32_t reduced[2] = {kNone, kNone};
     uint32_t last = held.ready;
     for (uint32_t s = 0; s + 1 < k; ++s) {
       const uint32_t out = (i + 2 * k - 1 - s) % k, in = (i + 2 * k - 2 - s) % k;
-      send(rank, next, held.begin + split.begin(out), split.size(out), last);
-      const uint32_t got = receive(rank, previous, slots[s % 2], split.size(in), reduced[s % 2]);
-      last = reduced[s % 2] = reduce(rank, held.begin + split.begin(in), slots[s % 2], split.size(in), got, held.ready);
+      const Span outgoing = held.part(out, k), incoming = held.part(in, k);
+      send(rank, next, outgoing.begin, outgoing.count, last);
+      const uint32_t got = receive(rank, previous, slots[s % 2], incoming.count, reduced[s % 2]);
+      last = reduced[s % 2] = reduce(rank, incoming.begin, slots[s % 2], incoming.count, got, held.ready);
     }
     held.ready = last;
     narrow(rank, i, k);
@@ -182,16 +233,15 @@ void Builder::ring_gather(const std::vector<uint32_t> &group) {
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t rank = group[i], next = group[(i + 1) % k], previous = group[(i + k - 1) % k];
     Held &held = held_[rank];
-    const Held::Scatter outer = widen(rank);
-    const Split split{outer.count, k};
+    const Span outer = widen(rank);
     uint32_t last = held.ready;
     for (uint32_t s = 0; s + 1 < k; ++s) {
       const uint32_t out = (i + k - s) % k, in = (i + 2 * k - s - 1) % k;
-      send(rank, next, outer.begin + split.begin(out), split.size(out), last);
-      last = receive(rank, previous, (outer.begin + split.begin(in)) * size_, split.size(in), kNone);
+      const Span outgoing = outer.part(out, k), incoming = outer.part(in, k);
+      send(rank, next, outgoing.begin, outgoing.count, last);
+      last = receive(rank, previous, incoming.begin * size_, incoming.count, kNone);
     }
-    held.begin = outer.begin;
-    held.count = outer.count;
+    held.become(outer);
     held.ready = joined(rank, last, held.ready);
   }
 }
@@ -201,19 +251,20 @@ void Builder::direct_scatter(const std::vector<uint32_t> &group) {
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t rank = group[i];
     Held &held = held_[rank];
-    const Split split{held.count, k};
+    const Span part = held.part(i, k);
     std::vector<uint32_t> got(k);
     std::vector<uint64_t> slots(k);
     for (uint32_t d = 1; d < k; ++d) {
       const uint32_t to = (i + d) % k, from = (i + k - d) % k;
-      send(rank, group[to], held.begin + split.begin(to), split.size(to), held.ready);
-      slots[from] = scratch(rank, split.size(i));
-      got[from] = receive(rank, group[from], slots[from], split.size(i), kNone);
+      const Span outgoing = held.part(to, k);
+      send(rank, group[to], outgoing.begin, outgoing.count, held.ready);
+      slots[from] = scratch(rank, part.count);
+      got[from] = receive(rank, group[from], slots[from], part.count, kNone);
     }
     uint32_t last = held.ready;
     for (uint32_t d = 1; d < k; ++d) {
       const uint32_t from = (i + d) % k;
-      last = reduce(rank, held.begin + split.begin(i), slots[from], split.size(i), got[from], last);
+      last = reduce(rank, part.begin, slots[from], part.count, got[from], last);
     }
     held.ready = last;
     narrow(rank, i, k);
@@ -225,18 +276,16 @@ void Builder::direct_gather(const std::vector<uint32_t> &group) {
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t rank = group[i];
     Held &held = held_[rank];
-    const Held::Scatter outer = widen(rank);
-    const Split split{outer.count, k};
+    const Span outer = widen(rank);
     uint32_t all = held.ready;
     for (uint32_t d = 1; d < k; ++d) {
       const uint32_t to = (i + d) % k, from = (i + k - d) % k;
       send(rank, group[to], held.begin, held.count, held.ready);
-      const uint32_t got =
-          receive(rank, group[from], (outer.begin + split.begin(from)) * size_, split.size(from), kNone);
+      const Span incoming = outer.part(from, k);
+      const uint32_t got = receive(rank, group[from], incoming.begin * size_, incoming.count, kNone);
       all = joined(rank, all, got);
     }
-    held.begin = outer.begin;
-    held.count = outer.count;
+    held.become(outer);
     held.ready = all;
   }
 }
@@ -249,22 +298,17 @@ std::vector<uint32_t> Builder::bits(uint32_t members, bool in_order) {
   return out;
 }
 
-Builder::Range Builder::half(const Range &range, uint32_t parts, bool upper) {
-  const uint64_t low = Split{range.count, parts}.begin(parts / 2);
-  return upper ? Range{range.begin + low, range.count - low} : Range{range.begin, low};
-}
-
 void Builder::halve(const std::vector<uint32_t> &group, bool in_order) {
   const auto k = static_cast<uint32_t>(group.size());
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t rank = group[i];
     Held &held = held_[rank];
-    Range range{held.begin, held.count};
+    Span range = held;
     uint32_t parts = k;
     for (const uint32_t bit : bits(k, in_order)) {
       const uint32_t peer = group[i ^ bit];
       const bool upper = (i & bit) != 0;
-      const Range own = half(range, parts, upper), other = half(range, parts, !upper);
+      const Span own = range.half(parts, upper), other = range.half(parts, !upper);
       send(rank, peer, other.begin, other.count, held.ready);
       const uint64_t slot = scratch(rank, own.count);
       const uint32_t got = receive(rank, peer, slot, own.count, kNone);
@@ -272,9 +316,8 @@ void Builder::halve(const std::vector<uint32_t> &group, bool in_order) {
       range = own;
       parts /= 2;
     }
-    held.outer.push_back({held.begin, held.count});
-    held.begin = range.begin;
-    held.count = range.count;
+    held.outer.push_back(held);
+    held.become(range);
   }
 }
 
@@ -284,23 +327,22 @@ void Builder::unhalve(const std::vector<uint32_t> &group, bool in_order) {
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t rank = group[i];
     Held &held = held_[rank];
-    const Held::Scatter outer = widen(rank);
-    std::vector<Range> ranges{{outer.begin, outer.count}};
+    const Span outer = widen(rank);
+    std::vector<Span> ranges{outer};
     uint32_t parts = k;
     for (const uint32_t bit : order) {
-      ranges.push_back(half(ranges.back(), parts, (i & bit) != 0));
+      ranges.push_back(ranges.back().half(parts, (i & bit) != 0));
       parts /= 2;
     }
     for (std::size_t step = order.size(); step-- > 0;) {
       parts *= 2;
       const uint32_t peer = group[i ^ order[step]];
-      const Range own = ranges[step + 1], other = half(ranges[step], parts, (i & order[step]) == 0);
+      const Span &own = ranges[step + 1], other = ranges[step].half(parts, (i & order[step]) == 0);
       send(rank, peer, own.begin, own.count, held.ready);
       const uint32_t got = receive(rank, peer, other.begin * size_, other.count, kNone);
       held.ready = joined(rank, got, held.ready);
     }
-    held.begin = outer.begin;
-    held.count = outer.count;
+    held.become(outer);
   }
 }
 
@@ -427,18 +469,104 @@ void Builder::all_to_all(const std::vector<uint32_t> &group) {
     const uint32_t rank = group[i];
     Held &held = held_[rank];
     const uint64_t block = held.count / k;
-    const uint64_t results = scratch(rank, held.count);
+    const uint64_t results = held.more_exchanges ? scratch(rank, held.count) : held.results;
     cx_comm_command own{};
     own.op = CX_COMM_COPY;
     own.source = (held.begin + i * block) * size_;
     own.target = results + i * block * size_;
     own.bytes = block * size_;
-    add(rank, own, kNone, kNone);
+    uint32_t all = add(rank, own, held.ready, kNone);
     for (uint32_t d = 1; d < k; ++d) {
       const uint32_t to = (i + d) % k, from = (i + k - d) % k;
       send(rank, group[to], held.begin + to * block, block, held.ready);
-      receive(rank, group[from], results + from * block * size_, block, kNone);
+      const uint32_t got = receive(rank, group[from], results + from * block * size_, block, kNone);
+      if (held.more_exchanges) all = joined(rank, all, got);
     }
+    if (!held.more_exchanges) continue;
+    held.begin = results / size_;
+    held.ready = all;
+  }
+}
+
+void Builder::scatter(const std::vector<uint32_t> &group, uint32_t root, bool has_data) {
+  const auto k = static_cast<uint32_t>(group.size());
+  for (uint32_t i = 0; i < k; ++i) {
+    Held &held = held_[group[i]];
+    if (has_data && i == root) {
+      for (uint32_t d = 1; d < k; ++d) {
+        const uint32_t to = (root + d) % k;
+        const Span part = held.part(to, k);
+        send(group[i], group[to], part.begin, part.count, held.ready);
+      }
+    }
+    narrow(group[i], i, k);
+    if (has_data && i != root) {
+      held.ready = receive(group[i], group[root], held.begin * size_, held.count, kNone);
+    }
+  }
+}
+
+void Builder::sort(const std::vector<uint32_t> &group, const std::vector<uint32_t> &levels, bool part_only) {
+  const auto k = static_cast<uint32_t>(group.size());
+  // All ranks have the same range.
+  const Split split{held_[group[0]].count, k};
+  std::vector<uint64_t> sizes(k);
+  for (uint32_t i = 0; i < k; ++i) sizes[sorted_place(i, levels)] = split.size(i);
+  auto cuts = std::make_shared<std::vector<uint64_t>>(1, 0);
+  for (const uint64_t size : sizes) cuts->push_back(cuts->back() + size);
+  for (uint32_t i = 0; i < k; ++i) {
+    const uint32_t rank = group[i];
+    Held &held = held_[rank];
+    const uint64_t to = scratch(rank, held.count);
+    cx_comm_command command{};
+    if (part_only) {
+      command.op = CX_COMM_COPY;
+      command.source = (held.begin + split.begin(i)) * size_;
+      command.target = to + (*cuts)[sorted_place(i, levels)] * size_;
+      command.bytes = split.size(i) * size_;
+    } else {
+      command.op = CX_COMM_PERMUTE;
+      command.source = held.begin * size_;
+      command.target = to;
+      command.bytes = held.count * size_;
+      command.third = packed(levels);
+    }
+    held.ready = add(rank, command, held.ready, kNone);
+    held.natural = held.begin;
+    held.begin = held.base = to / size_;
+    held.cuts = cuts;
+    held.first = 0;
+    held.blocks = k;
+    if (!part_only) continue;
+    uint32_t digits = i;
+    for (const uint32_t size : levels) {
+      narrow(rank, digits % size, size);
+      digits /= size;
+    }
+  }
+}
+
+void Builder::unsort(const std::vector<uint32_t> &group, const std::vector<uint32_t> &levels, bool part_only) {
+  const auto k = static_cast<uint32_t>(group.size());
+  for (uint32_t i = 0; i < k; ++i) {
+    const uint32_t rank = group[i];
+    Held &held = held_[rank];
+    const Split split{part_only ? held.cuts->back() : held.count, k};
+    cx_comm_command command{};
+    command.source = held.begin * size_;
+    command.bytes = held.count * size_;
+    if (part_only) {
+      command.op = CX_COMM_COPY;
+      command.target = (held.natural + split.begin(i)) * size_;
+    } else {
+      command.op = CX_COMM_PERMUTE;
+      command.peer = 1;
+      command.target = held.natural * size_;
+      command.third = packed(levels);
+    }
+    held.ready = add(rank, command, held.ready, kNone);
+    held.begin = command.target / size_;
+    held.cuts.reset();
   }
 }
 

@@ -1,6 +1,8 @@
 // Command lists of all ranks, phase by phase.
 #pragma once
 
+#include <memory>
+
 #include "driver/collective/plan.hpp"
 
 namespace cx::collective {
@@ -36,19 +38,28 @@ class Builder {
   void reduce_as(ElementType type) { reduce_type_ = static_cast<uint8_t>(1 + static_cast<int>(type)); }
 
  private:
-  /// A range of elements, and the last commands of its rank that concern it.
-  struct Held {
+  /// A range of elements. Its parts are those of a Split, or of blocks of any size (after a sort).
+  struct Span {
     uint64_t begin = 0, count = 0;
-    uint32_t ready = CX_COMM_NONE;  ///< has to be complete before the range may be read
-    /// A reduce-scatter that a gather will undo.
-    struct Scatter {
-      uint64_t begin, count;  ///< before it
-    };
-    std::vector<Scatter> outer;  ///< innermost last
-    bool active = true;          ///< false: stands aside since a fold
+    std::shared_ptr<const std::vector<uint64_t>> cuts;  ///< of the blocks, in elements from `base`
+    uint64_t base = 0;
+    uint32_t first = 0, blocks = 0;  ///< blocks of the range
+    /// Parts from..to - 1 of k.
+    Span sub(uint32_t from, uint32_t to, uint32_t k) const;
+    Span part(uint32_t i, uint32_t k) const { return sub(i, i + 1, k); }
+    Span half(uint32_t parts, bool upper) const {
+      return upper ? sub(parts / 2, parts, parts) : sub(0, parts / 2, parts);
+    }
   };
-  struct Range {
-    uint64_t begin, count;
+  /// What a rank works on, and the last commands that concern it.
+  struct Held : Span {
+    uint32_t ready = CX_COMM_NONE;  ///< has to be complete before the range may be read
+    std::vector<Span> outer;        ///< ranges that gathers will restore, innermost last
+    bool active = true;             ///< false: stands aside since a fold
+    uint64_t natural = 0;           ///< where the range was before a sort
+    uint64_t results = 0;           ///< of the last all-to-all
+    bool more_exchanges = false;    ///< another all-to-all follows
+    void become(const Span &span) { static_cast<Span &>(*this) = span; }
   };
 
   uint32_t send(uint32_t rank, uint32_t peer, uint64_t begin, uint64_t count, uint32_t after);
@@ -57,7 +68,7 @@ class Builder {
   uint32_t reduce(uint32_t rank, uint64_t begin, uint64_t scratch, uint64_t count, uint32_t after, uint32_t second);
   uint64_t scratch(uint32_t rank, uint64_t count);
   void narrow(uint32_t rank, uint32_t position, uint32_t k);
-  Held::Scatter widen(uint32_t rank);
+  Span widen(uint32_t rank);
 
   void ring_scatter(const std::vector<uint32_t> &group);
   void ring_gather(const std::vector<uint32_t> &group);
@@ -65,8 +76,6 @@ class Builder {
   void direct_gather(const std::vector<uint32_t> &group);
   /// The bit of the position by which the members of a step pair up.
   static std::vector<uint32_t> bits(uint32_t members, bool in_order);
-  /// The lower or the upper half of what `parts` parts have in common.
-  static Range half(const Range &range, uint32_t parts, bool upper);
   void halve(const std::vector<uint32_t> &group, bool in_order);
   void unhalve(const std::vector<uint32_t> &group, bool in_order);
   void double_up(const std::vector<uint32_t> &group);
@@ -76,6 +85,9 @@ class Builder {
   void fold(const std::vector<uint32_t> &group);
   void unfold(const std::vector<uint32_t> &group);
   void all_to_all(const std::vector<uint32_t> &group);
+  void scatter(const std::vector<uint32_t> &group, uint32_t root, bool has_data);
+  void sort(const std::vector<uint32_t> &group, const std::vector<uint32_t> &levels, bool part_only);
+  void unsort(const std::vector<uint32_t> &group, const std::vector<uint32_t> &levels, bool part_only);
 
   uint64_t size_;
   uint8_t channel_ = 0, reduce_type_ = 0;

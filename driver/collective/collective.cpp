@@ -119,6 +119,14 @@ Outcome run(const Cluster &cluster, const Spec &spec, Memory *memory) {
                 cluster.run(programs(schedule, mark, memory), spec.type, spec.fidelity, spec.faults));
 }
 
+Outcome run_plan(const Cluster &cluster, const Spec &spec, const Plan &plan, Memory *memory) {
+  check(cluster, spec);
+  const Schedule schedule = build(plan, cluster.ranks(), spec.count, spec.type);
+  const uint32_t mark = digest(spec, plan, cluster.ranks());
+  return finish(cluster, spec, {plan, estimate(cluster, plan, spec.count, spec.type)},
+                cluster.run(programs(schedule, mark, memory), spec.type, spec.fidelity, spec.faults));
+}
+
 Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory *memory) {
   if (specs.size() != cluster.ranks()) {
     throw UsageError(fmt::format("descriptions of {} ranks, expected {}", specs.size(), cluster.ranks()));
@@ -146,16 +154,18 @@ Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory 
   return finish(cluster, specs[0], choice, cluster.run(all, specs[0].type, specs[0].fidelity, specs[0].faults));
 }
 
-Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed) {
+Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed, const Plan *plan) {
   const uint32_t ranks = cluster.ranks();
   const uint64_t size = bytes_of(spec.type);
   Memory memory;
-  for (const uint64_t bytes : memory_needed(cluster, spec)) memory.emplace_back(bytes);
+  const std::vector<uint64_t> needed =
+      plan == nullptr ? memory_needed(cluster, spec) : build(*plan, ranks, spec.count, spec.type).memory_bytes;
+  for (const uint64_t bytes : needed) memory.emplace_back(bytes);
   const Split parts{spec.count, ranks};
   for (uint32_t rank = 0; rank < ranks; ++rank) {
     for (uint64_t i = 0; i < spec.count; ++i) put(spec.type, &memory[rank][i * size], value_of(seed, rank, i));
   }
-  const Outcome outcome = run(cluster, spec, &memory);
+  const Outcome outcome = plan == nullptr ? run(cluster, spec, &memory) : run_plan(cluster, spec, *plan, &memory);
   const uint64_t block = spec.count / ranks;
   const uint64_t results = (spec.count * size + 63) / 64 * 64;  // of an all-to-all
   std::vector<int> sums;

@@ -47,13 +47,16 @@ std::vector<uint64_t> memory_needed(const Cluster &cluster, const Spec &spec);
 /// InputError.
 Outcome run(const Cluster &cluster, const Spec &spec, Memory *memory = nullptr);
 
+/// One of candidates(), whatever the cost model thinks of it.
+Outcome run_plan(const Cluster &cluster, const Spec &spec, const Plan &plan, Memory *memory = nullptr);
+
 /// The same with a description of its own for every rank, as ranks of separate programs have: CollectiveError of kind
 /// kMismatch, kLength or kWatchdog when they differ.
 Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory *memory = nullptr);
 
 /// Fills the ranks' buffers with whole numbers whose sums are exact in every type, runs, and compares every result.
-/// Throws Error naming rank and element when one is wrong.
-Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed);
+/// Throws Error naming rank and element when one is wrong. plan: as for run_plan(), instead of the choice.
+Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed, const Plan *plan = nullptr);
 
 /// Largest share of its rate that a link was used over the run, with its name; and the mean of network links that
 /// carried anything.

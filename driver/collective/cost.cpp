@@ -75,6 +75,23 @@ class Estimator {
         if (extra > 0) step(cost, phase, bytes, sums, 1, {paired(1)}, 0, 2 * extra);
         break;
       }
+      case Phase::Kind::kScatter: {
+        std::vector<std::pair<uint32_t, uint32_t>> messages;
+        const auto &group = phase.groups[phase.root_group];
+        for (uint32_t d = 1; d < k; ++d) messages.emplace_back(group[phase.root], group[(phase.root + d) % k]);
+        count(cost, messages, bytes / k, 0, 1);
+        break;
+      }
+      case Phase::Kind::kSort:
+      case Phase::Kind::kSortPart:
+      case Phase::Kind::kUnsort:
+      case Phase::Kind::kUnsortPart: {
+        const cx_cluster_shape &shape = cluster_.shape();
+        const double own = phase.kind == Phase::Kind::kSortPart ? bytes / k : bytes;
+        cost.time += shape.command_s + own / shape.reduce_bytes_per_s;
+        cost.engine += shape.command_s + own / shape.reduce_bytes_per_s;
+        break;
+      }
       case Phase::Kind::kAllToAll: {
         std::vector<std::function<uint32_t(uint32_t)>> peers;
         for (uint32_t d = 1; d < k; ++d) peers.emplace_back(shifted(d));
@@ -169,7 +186,10 @@ double estimate(const Cluster &cluster, const Plan &plan, uint64_t count, Elemen
         bytes *= members;
       }
       const Cost cost = estimator.phase(phase, bytes);
-      if (phase.kind == Phase::Kind::kReduceScatter) bytes /= members;
+      if (phase.kind == Phase::Kind::kReduceScatter || phase.kind == Phase::Kind::kScatter ||
+          phase.kind == Phase::Kind::kSortPart) {
+        bytes /= members;
+      }
       time += cost.time;
       engine += cost.engine * plan.chunks;
       step = std::max(step, cost.step);

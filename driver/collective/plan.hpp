@@ -29,6 +29,7 @@ struct Split {
 /// - direct: part c is ((x_c + x_{c+1}) + ...) + x_{c-1}, positions modulo k.
 /// - doubling: as halving nearest first, whole ranges.
 /// - tree: binomial; a parent adds its children in the order of rising distance.
+/// - phases after each other: x_i is what the phases before have left at position i.
 /// - fold: the first 2 e positions pair up, e = k - 2^floor(log2 k); the odd one adds the even one's and stands for
 /// both.
 struct Phase {
@@ -40,13 +41,21 @@ struct Phase {
     kBroadcast,      ///< from position `root` (tree, ring)
     kFold,           ///< leaves a power of two of active members
     kUnfold,         ///< gives results back to the others
-    kAllToAll        ///< direct
+    kAllToAll,       ///< direct; the range becomes what came, in the order of senders
+    kScatter,        ///< position `root` of group `root_group` gives everyone of it its part; all hold their part
+    kSort,           ///< the range's parts (one a rank) in another memory, in the order of the ranks' digits
+    kSortPart,       ///< the same with the own part only, which is held; a gather for each digit restores the range
+    kUnsort,         ///< back, the whole range
+    kUnsortPart      ///< back, the own part only
   };
   enum class Algorithm { kRing, kHalving, kDirect, kDoubling, kTree };
   Kind kind;
   Algorithm algorithm;
   std::vector<std::vector<uint32_t>> groups;
-  uint32_t root = 0;
+  uint32_t root = 0, root_group = 0;
+  /// Sorts: digits of a rank, innermost (fastest) first, at most 4 below 65536. Sorted, the innermost is slowest, so
+  /// that a reduce-scatter from the inside out leaves a rank its own part.
+  std::vector<uint32_t> levels = {};
   bool in_order = false;  ///< halving: farthest first, so that position i ends with part i
   bool serial = false;  ///< broadcast by tree: a child is served when the one before it has everything, not all at once
 };

@@ -116,8 +116,8 @@ Row run_row(const CollectiveOptions &options, uint64_t bytes) {
   row.bytes = spec.count * bytes_of(spec.type);
   const auto begin = std::chrono::steady_clock::now();
   try {
-    // Scratch is at most about the data again.
-    row.checked = row.bytes * cluster.ranks() * 2 <= options.check_mib << 20;
+    // A sorted copy and scratch are at most about the data again, each.
+    row.checked = row.bytes * cluster.ranks() * 3 <= options.check_mib << 20;
     row.outcome = row.checked ? run_checked(cluster, spec, options.seed) : run(cluster, spec);
     row.use = utilisation(cluster, row.outcome.job);
   } catch (const CollectiveError &error) {

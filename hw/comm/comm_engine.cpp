@@ -13,20 +13,57 @@ namespace {
 
 constexpr std::uint32_t kNone = CX_COMM_NONE;
 constexpr std::size_t kNamedStalls = 8;
-constexpr std::uint32_t kAhead = 8;  // commands that are fetched ahead
+constexpr std::uint64_t kMostBlocks = 1u << 22;  // of a PERMUTE: as many ranks as a cluster may have
+constexpr std::uint32_t kAhead = 8;              // commands that are fetched ahead
 
 bool is_message(const cx_comm_command &command) { return command.op == CX_COMM_SEND || command.op == CX_COMM_RECV; }
 
 const char *op_name(unsigned op) {
-  static constexpr const char *kNames[] = {"SEND",      "RECV",        "REDUCE", "COPY",        "FILL",
-                                           "TOPK",      "SCATTER_ADD", "JOIN",   "INDEX_COUNT", "CUT",
-                                           "PARTITION", "COUNT",       "NARROW", "SELECT",      "RETAIN"};
+  static constexpr const char *kNames[] = {"SEND",        "RECV",   "REDUCE",      "COPY",   "FILL",      "TOPK",
+                                           "SCATTER_ADD", "JOIN",   "INDEX_COUNT", "CUT",    "PARTITION", "COUNT",
+                                           "NARROW",      "SELECT", "RETAIN",      "PERMUTE"};
   return op < std::size(kNames) ? kNames[op] : "?";
 }
 
 bool may_be_indirect(unsigned op) { return op == CX_COMM_SEND || op == CX_COMM_RECV || op == CX_COMM_SCATTER_ADD; }
 
 int type_of(const cx_comm_command &command, int of_job) { return command.type != 0 ? command.type - 1 : of_job; }
+
+// None if there is no first one, or one after the last.
+std::vector<std::uint64_t> digits_of(std::uint64_t packed) {
+  std::vector<std::uint64_t> digits;
+  for (; packed != 0; packed >>= 16) {
+    if ((packed & 0xffff) == 0) return {};
+    digits.push_back(packed & 0xffff);
+  }
+  return digits;
+}
+
+// More than kMostBlocks without digits.
+std::uint64_t blocks_of(const std::vector<std::uint64_t> &digits) {
+  std::uint64_t blocks = digits.empty() ? kMostBlocks + 1 : 1;
+  for (const std::uint64_t size : digits) blocks *= size;  // 64 bits hold any
+  return blocks;
+}
+
+void permute(const std::byte *source, std::byte *target, std::uint64_t bytes, std::uint64_t element,
+             const std::vector<std::uint64_t> &digits, bool back) {
+  const std::uint64_t blocks = blocks_of(digits), count = bytes / element, small = count / blocks,
+                      larger = count % blocks;
+  std::uint64_t sorted = 0;
+  for (std::uint64_t place = 0; place < blocks && sorted < bytes; ++place) {
+    // The digits of a place in the order of sorting are those of the block backwards.
+    std::uint64_t rest = place, block = 0;
+    for (std::size_t d = digits.size(); d-- > 0;) {
+      block = block * digits[d] + rest % digits[d];
+      rest /= digits[d];
+    }
+    const std::uint64_t natural = (block * small + std::min(block, larger)) * element;
+    const std::uint64_t size = (small + (block < larger ? 1 : 0)) * element;
+    back ? std::memcpy(target + natural, source + sorted, size) : std::memcpy(target + sorted, source + natural, size);
+    sorted += size;
+  }
+}
 
 template <class Element>
 void add(const std::byte *source, std::byte *target, std::size_t count) {
@@ -201,6 +238,16 @@ void CommEngine::check(std::uint32_t rank, std::size_t index) const {
       range("result", command.third, 4 * std::uint64_t{command.peer});
       range("target", command.target, 4 * std::uint64_t{command.peer});
       words(command.third), words(command.target);
+      break;
+    case CX_COMM_PERMUTE:
+      whole(element_bytes(type_));
+      range("source", command.source, command.bytes);
+      range("target", command.target, command.bytes);
+      if (command.source < command.target + command.bytes && command.target < command.source + command.bytes)
+        wrong("source and target overlap");
+      if (command.peer > 1) wrong("peer " + std::to_string(command.peer) + ", expected 0 or 1");
+      if (blocks_of(digits_of(command.third)) > kMostBlocks)
+        wrong("digits " + std::to_string(command.third) + ", expected 1 to " + std::to_string(kMostBlocks) + " blocks");
       break;
     default:
       wrong("there is no operation " + std::to_string(command.op));
@@ -445,6 +492,10 @@ void CommEngine::execute(std::uint32_t rank, const cx_comm_command &command) {
       std::memcpy(at(command.target), &extent, sizeof extent);
       break;
     }
+    case CX_COMM_PERMUTE:
+      permute(at(command.source), at(command.target), command.bytes, element_bytes(type_), digits_of(command.third),
+              command.peer == 1);
+      break;
     case CX_COMM_RETAIN:
       retain(at(command.source), command.bytes / kPairBytes, floats(command.third), floats(command.target),
              command.peer);

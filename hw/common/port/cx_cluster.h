@@ -95,8 +95,14 @@ enum {
   CX_COMM_COUNT,
   CX_COMM_NARROW,
   CX_COMM_SELECT,
-  CX_COMM_RETAIN
+  CX_COMM_RETAIN,
+  CX_COMM_PERMUTE /* see below */
 };
+
+/* PERMUTE: bytes from source to target, which do not overlap, in another order of blocks. third: up to four sizes of
+ * digits, 16 bits each, from the lowest; 0: no more. There are as many blocks as their product; a block's number has
+ * the first digit as its fastest. Blocks are parts of the elements (of the job's type), the first of them one larger
+ * where they do not come out even. peer 0: to the order in which the first digit is the slowest; 1: back. */
 
 /* ---- sparse vectors: FP32, lists of pairs {u32 index, f32 value} ascending by index ----
  * Magnitude: the bits of an FP32 without its sign; NaN counts as infinity. Of equal magnitudes the lower index comes
