@@ -92,6 +92,7 @@ TraceFile::TraceFile(const std::string &path, bool host)
   detail_name_ = writer_.annotation_name("of");
   number_name_ = writer_.annotation_name("number");
   writer_.flush();
+  formatter_ = std::jthread([this](std::stop_token stop) { format(std::move(stop)); });
   cx_port_trace_options options{};
   options.records = receive;
   options.context = this;
@@ -109,6 +110,13 @@ void TraceFile::stop() {
   if (!on_) return;
   on_ = false;
   if (host_) cx::host_trace = nullptr;
+  cx_port_trace_flush();
+  drain();
+  {
+    const std::lock_guard lock(queue_mutex_);
+    at_once_ = true;
+  }
+  drain();  // what came in between
   cx_port_trace_stop();
 }
 
@@ -123,6 +131,7 @@ TraceFile::Summary TraceFile::finish() {
 
 void TraceFile::interrupted() {
   cx_port_trace_flush();
+  drain();
   const std::lock_guard lock(mutex_);
   try {
     close_open(host_ns());
@@ -130,9 +139,12 @@ void TraceFile::interrupted() {
   } catch (const InputError &) {
     // The process ends; nothing is left to be told.
   }
+  failure_ = "interrupted";  // the file stays as it is
 }
 
 void TraceFile::set_program(const Program &program) {
+  cx_port_trace_flush();
+  drain();
   const std::lock_guard lock(mutex_);
   nodes_.assign(kEngines, {});
   node_names_.assign(1, "");
@@ -151,18 +163,71 @@ void TraceFile::set_program(const Program &program) {
 
 void TraceFile::receive(void *context, const cx_trace_record *records, std::size_t count) {
   auto &file = *static_cast<TraceFile *>(context);
-  const std::lock_guard lock(file.mutex_);
-  if (!file.failure_.empty()) return;
-  try {
-    for (std::size_t i = 0; i < count; ++i) file.take(records[i]);
-    if (file.host_ && count != 0) {
-      const uint64_t card_us = file.card_reached_ns_ / 1000;
-      if (file.clock_track_ == 0) file.clock_track_ = file.writer_.counter(file.host_process_, "card's clock", "us");
-      file.writer_.value(file.clock_track_, TraceClock::host, file.host_ns(), static_cast<double>(card_us));
+  std::unique_lock lock(file.queue_mutex_);
+  file.note_units();
+  if (file.at_once_) {
+    lock.unlock();
+    file.take({records, count}, file.host_ns());
+    return;
+  }
+  file.queue_changed_.wait(lock, [&] { return file.queue_.size() < kMostPieces; });
+  Piece piece;
+  if (!file.spare_.empty()) {
+    piece = std::move(file.spare_.back());
+    file.spare_.pop_back();
+  }
+  piece.records.assign(records, records + count);
+  piece.received_ns = file.host_ns();
+  file.queue_.push_back(std::move(piece));
+  ++file.queued_;
+  file.queue_changed_.notify_all();
+}
+
+// While the card is traced it tells the names of its channels and links.
+void TraceFile::note_units() {
+  if (!unit_names_.empty()) return;
+  for (const unsigned kind : {unsigned{CX_TRACE_DRAM}, unsigned{CX_TRACE_LINK}}) {
+    char text[64];
+    for (uint16_t unit = 0; cx_port_trace_unit(kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
+      unit_names_.emplace(std::pair(static_cast<uint16_t>(kind), unit), text);
     }
-    file.writer_.flush();
+  }
+}
+
+// The card goes on while what it did is written.
+void TraceFile::format(std::stop_token stop) {
+  std::unique_lock lock(queue_mutex_);
+  while (queue_changed_.wait(lock, stop, [this] { return !queue_.empty(); })) {
+    const Piece &piece = queue_.front();
+    lock.unlock();
+    take(piece.records, piece.received_ns);
+    lock.lock();
+    spare_.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+    ++formatted_;
+    queue_changed_.notify_all();
+  }
+}
+
+// Until what has come so far is formatted.
+void TraceFile::drain() {
+  std::unique_lock lock(queue_mutex_);
+  queue_changed_.wait(lock, [this, until = queued_] { return formatted_ >= until; });
+}
+
+void TraceFile::take(std::span<const cx_trace_record> records, uint64_t received_ns) {
+  const std::lock_guard lock(mutex_);
+  if (!failure_.empty()) return;
+  try {
+    for (const cx_trace_record &record : records) take(record);
+    if (host_ && !records.empty()) {
+      const uint64_t card_us = card_reached_ns_ / 1000;
+      if (clock_track_ == 0) clock_track_ = writer_.counter(host_process_, "card's clock", "us");
+      writer_.value(clock_track_, TraceClock::host, received_ns, static_cast<double>(card_us));
+    }
+    writer_.flush();
   } catch (const InputError &error) {
-    file.failure_ = error.what();
+    failure_ = error.what();
   }
 }
 
@@ -197,9 +262,8 @@ std::string TraceFile::unit_name(const cx_trace_record &record) const {
     case CX_TRACE_MARK:
       return "marks";
     default: {
-      char text[64];
-      if (cx_port_trace_unit(record.kind, record.unit, text, sizeof text) == CX_PORT_OK) return text;
-      return "unit " + std::to_string(record.unit);
+      const auto known = unit_names_.find({record.kind, record.unit});
+      return known != unit_names_.end() ? known->second : "unit " + std::to_string(record.unit);
     }
   }
 }

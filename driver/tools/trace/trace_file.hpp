@@ -1,12 +1,15 @@
 // cx run --trace and cx device --trace: what the card and the host do, in a file for ui.perfetto.dev.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -62,6 +65,10 @@ class TraceFile final : public HostTrace {
   };
 
   static void receive(void *context, const cx_trace_record *records, std::size_t count);
+  void note_units();
+  void format(std::stop_token stop);
+  void drain();
+  void take(std::span<const cx_trace_record> records, uint64_t received_ns);
   void take(const cx_trace_record &record);
   PerfettoWriter::Name name_of(const cx_trace_record &record);
   PerfettoWriter::Name make_name(const cx_trace_record &record);
@@ -75,7 +82,21 @@ class TraceFile final : public HostTrace {
   void close_open(uint64_t now);
   void stop();
 
-  std::mutex mutex_;
+  /// Pieces of records between the thread that drives the card and the one that formats them.
+  struct Piece {
+    std::vector<cx_trace_record> records;
+    uint64_t received_ns = 0;  // of the host's clock
+  };
+  static constexpr std::size_t kMostPieces = 16;
+  std::mutex queue_mutex_;
+  std::condition_variable_any queue_changed_;
+  std::deque<Piece> queue_;  // the first stays while it is formatted
+  std::vector<Piece> spare_;
+  uint64_t queued_ = 0, formatted_ = 0;  // pieces
+  bool at_once_ = false;                 // records are formatted where they come
+  std::map<std::pair<uint16_t, uint16_t>, std::string> unit_names_;
+
+  std::mutex mutex_;  // guards what follows; never taken before queue_mutex_
   PerfettoWriter writer_;
   bool host_, on_ = false;
   std::string failure_;  // of a write; the rest is dropped
@@ -97,6 +118,7 @@ class TraceFile final : public HostTrace {
   /// Nodes of instructions, by engine and index.
   std::vector<std::vector<uint32_t>> nodes_;
   std::vector<std::string> node_names_;
+  std::jthread formatter_;
 };
 
 /// While it lives, SIGINT and SIGTERM end the process only after `file` has been completed as far as it goes and `then`
