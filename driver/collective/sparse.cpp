@@ -17,6 +17,8 @@ constexpr uint64_t kAlign = 64;
 constexpr uint32_t kIndexBins = 4096;
 constexpr uint64_t kCountBytes = 4 * CX_COMM_DIGITS;
 constexpr unsigned kRounds = 4;
+/// Messages of an exchange that a rank has under way. In large groups two hide an acknowledgement.
+uint32_t in_flight(uint32_t members) { return members <= 64 ? 16 : 2; }
 
 struct Method {
   bool in_node = false;  ///< dense there, sparse between nodes
@@ -157,10 +159,12 @@ class Exchange {
   std::vector<Incoming> exchange(const std::vector<uint32_t> &after, Extent &&of) {
     std::vector<Incoming> in(size_);
     const uint64_t room = part_pairs() * kPair;
+    const uint32_t window = in_flight(size_);
     for (uint32_t i = 0; i < size_; ++i) {
       const uint32_t rank = group_[i];
       in[i].extents.resize(size_);
       in[i].got.resize(size_, kNone);
+      std::vector<uint32_t> sent;
       for (uint32_t d = 1; d < size_; ++d) {
         const uint32_t to = (i + d) % size_, from = (i + size_ - d) % size_;
         cx_comm_command out{};
@@ -169,7 +173,7 @@ class Exchange {
         out.peer = group_[to];
         out.source = of(i, to);
         out.bytes = room;
-        builder_.add(rank, out, after[i], kNone);
+        sent.push_back(builder_.add(rank, out, after[i], d > window ? sent[d - 1 - window] : kNone));
         cx_comm_command receive{};
         receive.op = CX_COMM_RECV;
         receive.flags = CX_COMM_INDIRECT;
