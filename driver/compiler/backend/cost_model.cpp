@@ -14,14 +14,11 @@ namespace cx::compiler::backend {
 namespace {
 
 // What a device does not tell of itself, as the configurations have it unless they say otherwise.
-constexpr int64_t kSetup = 8;                 ///< of a transfer
-constexpr int64_t kVpuStartup = 12;           ///< from an instruction's start to its first result
-constexpr int64_t kSpecialCycles = 4;         ///< of a special function, for each step
-constexpr int64_t kSpmLatency = 4;            ///< of the scratchpad
-constexpr int64_t kHops = 8;                  ///< one way over the NoC
-constexpr int64_t kLatencyNanoseconds = 100;  ///< of DRAM
-constexpr uint32_t kChannelMbps = 12800;      ///< of a channel of LPDDR5-6400
-constexpr int64_t kInterleave = 1024;         ///< bytes that follow each other in a channel
+constexpr int64_t kSetup = 8;          ///< of a transfer
+constexpr int64_t kVpuStartup = 12;    ///< from an instruction's start to its first result
+constexpr int64_t kSpecialCycles = 4;  ///< of a special function, for each step
+constexpr int64_t kSpmLatency = 4;     ///< of the scratchpad
+constexpr int64_t kInterleave = 1024;  ///< bytes that follow each other in a channel
 constexpr int64_t kBurst = 64;
 constexpr int64_t kKeptBursts = 64;      ///< that a transfer of short runs does not fetch twice
 constexpr double kLinkForMemory = 1.25;  ///< width of links and datapaths for that of memory
@@ -108,12 +105,12 @@ int64_t bytes_on_memory(const MemDescriptor &memory, const std::array<int64_t, 4
 class Memory {
  public:
   explicit Memory(const Target &target)
-      : latency_(ceil_div(kLatencyNanoseconds * target.clock_khz, 1'000'000)),
-        bytes_per_cycle_(std::max(static_cast<double>(target.dram_mbps) * 1e3 / std::max(1U, target.clock_khz), 1e-3)) {
-    const uint32_t channels = std::clamp<uint32_t>((target.dram_mbps + kChannelMbps / 2) / kChannelMbps, 1, 256);
-    channels_.assign(channels, Server(bytes_per_cycle_ / channels));
+      : latency_(ceil_div(int64_t{target.dram_latency_ns} * target.clock_khz, 1'000'000)),
+        bytes_per_cycle_(per_cycle(target, target.dram_stream_mbps)),
+        channels_(std::max(1U, target.dram_channels), Server(bytes_per_cycle_ / std::max(1U, target.dram_channels))) {}
+  static double per_cycle(const Target &target, uint32_t mbps) {
+    return std::max(static_cast<double>(mbps) * 1e3 / std::max(1U, target.clock_khz), 1e-3);
   }
-  double bytes_per_cycle() const { return bytes_per_cycle_; }
   int64_t latency() const { return latency_; }
   /// Cycle by which the channels have passed `bytes`, spread over [offset, offset + span).
   double reserve(double start, int64_t offset, int64_t span, int64_t bytes) {
@@ -222,7 +219,8 @@ class Simulation {
         operations_(operations),
         sources_(dependences(operations)),
         memory_(target),
-        link_(memory_.bytes_per_cycle() * kLinkForMemory),
+        link_(Memory::per_cycle(target, target.dram_mbps) * kLinkForMemory),
+        hops_(target.noc_way_cycles),
         port_(std::max<double>(target.spm_bytes_per_cycle, 1)) {
     for (Engine &engine : engines_) {
       engine.read = Server(port_);
@@ -300,11 +298,11 @@ class Simulation {
 
   void fetch(Engine &engine, int64_t block) {
     constexpr int64_t kBytes = kBlockInstructions * isa::kInstructionBytes;
-    const auto start = static_cast<double>(engine.front + kHops);
+    const auto start = static_cast<double>(engine.front + hops_);
     const int64_t stream = (&engine - engines_.data()) * kInterleave;
     const double end =
         memory_.reserve(start, stream + block * kBytes, kBytes, kBytes) + static_cast<double>(memory_.latency());
-    engine.ready[static_cast<std::size_t>(block % (kBlocksAhead + 1))] = up(end) + kHops;
+    engine.ready[static_cast<std::size_t>(block % (kBlocksAhead + 1))] = up(end) + hops_;
   }
 
   /// The front end reads descriptors while the unit is busy.
@@ -436,12 +434,12 @@ class Simulation {
         {begin + static_cast<double>(move.runs), begin + data, port.reserve(begin, static_cast<double>(move.bytes))});
     Timing timing{up(work), up(work) + kSpmLatency};
     if (move.moved != 0) {
-      const double start = begin + (to_memory ? kSpmLatency : 0) + kHops;
+      const double start = begin + (to_memory ? kSpmLatency : 0) + hops_;
       const double channels = memory_.reserve(start, static_cast<int64_t>(move.offset), move.span, move.moved);
       const double links = engine.links.reserve(start, static_cast<double>(move.moved));
-      const int64_t latency = memory_.latency() + (to_memory ? 1 : 2) * kHops;
+      const int64_t latency = memory_.latency() + (to_memory ? 1 : 2) * hops_;
       // A busy memory holds the engine back; latency alone does not.
-      const int64_t end = up(std::max(channels, links)) - kHops;
+      const int64_t end = up(std::max(channels, links)) - hops_;
       timing.accept = std::max(timing.accept, end);
       timing.complete = std::max(timing.complete, end) + latency + kSpmLatency;
     }
@@ -701,6 +699,7 @@ class Simulation {
   std::vector<Sources> sources_;
   Memory memory_;
   double link_;
+  int64_t hops_;  ///< cycles of one way over the network on chip
   double port_;
   std::array<Engine, kEngines> engines_;
   Array array_;

@@ -2,8 +2,9 @@
 //
 // The model takes the operations of a group, or of a whole program, as kernels emit them, and goes through them in the
 // order of time. Sizes and code of a candidate and its estimate therefore cannot differ. Cycles of
-// - a transfer of b bytes in r runs: kSetup + max(r, b / L, D). D is what DRAM takes: each channel serves its part of
-//   the bursts after all requests before, of loads, stores and instruction fetches alike. Then the next one may start;
+// - a transfer of b bytes in r runs: kSetup + max(r, b / L, D). D is what DRAM takes, at the rate of sequential reads:
+//   each channel serves its part of the bursts after all requests before, of loads, stores and instruction fetches
+//   alike. Then the next one may start;
 //   it is complete a latency later.
 // - weights of k rows: max(k / pack, bytes / P); the shadow bank has to be free, which the pass before leaves its n
 //   columns after its last row.

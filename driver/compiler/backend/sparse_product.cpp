@@ -142,7 +142,7 @@ void require_pattern(const sparse::Layout &layout, const sparse::MatrixView &w, 
 }
 
 int64_t with_transfer(int64_t cycles, uint64_t bytes, const Target &target) {
-  const double per_cycle = static_cast<double>(target.dram_mbps) * 1e3 / std::max<uint32_t>(target.clock_khz, 1);
+  const double per_cycle = static_cast<double>(target.dram_stream_mbps) * 1e3 / std::max<uint32_t>(target.clock_khz, 1);
   return std::max(cycles, static_cast<int64_t>(static_cast<double>(bytes) / std::max(per_cycle, 1e-9)));
 }
 

@@ -29,7 +29,10 @@ Target tiny_target() {
   target.semaphores = 64;
   target.formats = 0x3F;
   target.dram_bytes = 1ULL << 30;
-  target.dram_mbps = 10000;
+  target.dram_mbps = target.dram_stream_mbps = 10000;
+  target.dram_latency_ns = 100;
+  target.dram_channels = 1;
+  target.noc_way_cycles = 8;
   return target;
 }
 

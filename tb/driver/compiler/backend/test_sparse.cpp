@@ -414,7 +414,8 @@ Target with_shared_array(Target target, uint32_t switch_cycles) {
   target = with_sca(target);
   target.output_stationary = false;
   target.clock_khz = 1'000'000;
-  target.dram_mbps = 102'400;
+  target.dram_mbps = target.dram_stream_mbps = 102'400;
+  target.dram_channels = 8;
   target.spm_bytes_per_cycle = 1024;
   target.vpu_lanes = 256;
   target.shared_array = true;
