@@ -35,6 +35,7 @@ struct Outcome {
   JobReport job;
   double algorithm_bytes_per_s = 0;  ///< a rank's bytes over the time
   double bus_bytes_per_s = 0;        ///< times bus_factor()
+  bool checked = false;              ///< results were compared, by run_checked()
 };
 
 /// Data of a rank: where it is, as many bytes as the schedule asks for. Null: only time is computed.
@@ -55,8 +56,10 @@ Outcome run_plan(const Cluster &cluster, const Spec &spec, const Plan &plan, Mem
 Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory *memory = nullptr);
 
 /// Fills the ranks' buffers with whole numbers whose sums are exact in every type, runs, and compares every result.
-/// Throws Error naming rank and element when one is wrong. plan: as for run_plan(), instead of the choice.
-Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed, const Plan *plan = nullptr);
+/// Throws Error naming rank and element when one is wrong. plan: as for run_plan(), instead of the choice. Where the
+/// ranks' buffers together are more than most_bytes, only time is computed.
+Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed, const Plan *plan = nullptr,
+                    uint64_t most_bytes = UINT64_MAX);
 
 /// Largest share of its rate that a link was used over the run, with its name; and the mean of network links that
 /// carried anything.
