@@ -10,6 +10,8 @@
 #include "hw/regs/gen/isa.hpp"
 #include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.hpp"
+#include "hw/regs/gen/perf_regs.h"
+#include "hw/regs/gen/power_regs.h"
 #include "tb/driver/runtime/sample_program.hpp"
 #include "tb/driver/transport/served_card.hpp"
 #include "tb/driver/umd/launch.hpp"
@@ -283,6 +285,45 @@ TEST_CASE("a launch computes") {
   REQUIRE(cost.engines[3].ops == 2 * kElements);
   REQUIRE(cost.firmware_instructions > 0);
   for (const EngineCounters &engine : cost.engines) REQUIRE(engine.busy_cycles <= completion.end - completion.start);
+}
+
+TEST_CASE("held counters stand still until they are let go, and are captured anew by each hold") {
+  const auto device = open_card();
+  const auto perf = [](uint64_t offset) { return CX_MAP_PERF_OFFSET + offset; };
+  // Reading a register is traffic.
+  const auto running = [&] { return device->read_register64(perf(CX_PERF_PCIE_TO_HOST_LO)); };
+  const uint64_t first = running();
+  REQUIRE(running() > first);
+  device->write_register(perf(CX_PERF_HOLD), 7);
+  const uint64_t held = running();
+  REQUIRE(held > first);
+  REQUIRE(running() == held);
+  REQUIRE(device->read_register64(perf(CX_PERF_NOC_LO)) == device->read_register64(perf(CX_PERF_NOC_LO)));
+  device->write_register(perf(CX_PERF_HOLD), 8);
+  REQUIRE(running() > held);
+  device->write_register(perf(CX_PERF_HOLD), 0);
+  const uint64_t later = running();
+  REQUIRE(running() > later);
+  device->counters();
+  REQUIRE(device->read_register(perf(CX_PERF_HOLD)) == 0);
+}
+
+TEST_CASE("energy can be read as it grows, and agrees with what is captured") {
+  const auto device = open_card();
+  const auto now = [&](uint32_t domain) {
+    return device->read_register64(CX_MAP_POWER_OFFSET + CX_POWER_NOW_LO(domain));
+  };
+  constexpr uint32_t kPcie = 7, kLeakage = 9;
+  const uint64_t pcie = now(kPcie), leakage = now(kLeakage);
+  REQUIRE(now(kPcie) > pcie);  // each read goes over the link
+  REQUIRE(now(kLeakage) >= leakage);
+  const uint64_t before = now(kPcie);
+  device->mark_energy(Device::EnergyMark::begin);
+  device->mark_energy(Device::EnergyMark::end);
+  const uint64_t captured = device->read_register64(CX_MAP_POWER_OFFSET + CX_POWER_ENERGY_LO(16 + kPcie));
+  REQUIRE(captured > before);
+  REQUIRE(now(kPcie) > captured);
+  for (uint32_t domain = 10; domain < 16; ++domain) REQUIRE(now(domain) == 0);
 }
 
 TEST_CASE("programs that go wrong fault with engine and instruction") {
