@@ -22,9 +22,10 @@ constexpr uint32_t kMostDirect = 64;
 constexpr uint32_t kMostDigit = 65535;  // of a sort
 /// More chunks cost commands; they have to promise that much.
 constexpr double kChunkGain = 0.01;
-/// So many plans, those of the best estimates, are simulated as flows while they have no more commands together.
+/// So many plans, those of the best estimates, are simulated as flows, while their commands times the ranks, all of
+/// which may have flows that share links with each other, are no more than that.
 constexpr std::size_t kTried = 16;
-constexpr std::size_t kMostCommands = 500'000;
+constexpr std::size_t kMostWork = 8'000'000;
 
 Groups everyone(uint32_t ranks) {
   Groups groups(1);
@@ -453,14 +454,25 @@ std::vector<uint32_t> levels(const Cluster &cluster) {
 
 namespace {
 
+/// Of all lists, before those of a thousand ranks are built in vain.
+std::size_t least_commands(const Plan &plan, uint32_t ranks) {
+  std::size_t of_rank = 0;
+  for (const auto &part : plan.parts) {
+    for (const Phase &phase : part) {
+      const bool each = phase.algorithm == Algorithm::kRing || phase.algorithm == Algorithm::kDirect;
+      of_rank += each && !phase.groups.empty() ? 2 * (phase.groups.front().size() - 1) : 1;
+    }
+  }
+  return of_rank * plan.chunks * ranks;
+}
+
 /// As flows, which know what meets on links and ranks that are out of step: the fastest of the choices, as many as
 /// there is room for, becomes `best`.
 void simulate(const Cluster &cluster, std::vector<Choice> choices, uint64_t count, ElementType type, Choice &best) {
   std::vector<Schedule> schedules;
   std::size_t commands = 0;
   for (const Choice &choice : choices) {
-    // At least this many, before a thousand ranks' lists are built in vain.
-    if (commands + std::size_t{cluster.ranks()} * choice.plan.chunks * cluster.ranks() > kMostCommands) break;
+    if ((commands + least_commands(choice.plan, cluster.ranks())) * cluster.ranks() > kMostWork) break;
     schedules.push_back(build(choice.plan, cluster.ranks(), count, type));
     for (const auto &list : schedules.back().ranks) commands += list.size();
   }

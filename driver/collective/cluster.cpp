@@ -93,10 +93,27 @@ std::string Cluster::yaml() const {
 }
 
 JobReport Cluster::run(const std::vector<cx_comm_program> &programs, ElementType type, Fidelity fidelity,
-                       const std::vector<std::string> &faults) const {
+                       const std::vector<std::string> &faults, JobObserver *observer, double sample_s) const {
   const auto fault_pointers = pointers(faults);
-  const cx_comm_job job{static_cast<int>(fidelity), static_cast<int>(type), programs.data(), programs.size(),
-                        fault_pointers.data(),      fault_pointers.size()};
+  struct Context {
+    const std::vector<cx_comm_program> *programs;
+    JobObserver *observer;
+  } context{&programs, observer};
+  const cx_comm_trace trace{
+      &context,
+      [](void *of, uint32_t rank, uint32_t index, uint64_t begin, uint64_t end) {
+        const auto &[lists, seen] = *static_cast<Context *>(of);
+        seen->command(rank, (*lists)[rank].commands[index], begin, end);
+      },
+      [](void *of, uint64_t time, const double *bytes) { static_cast<Context *>(of)->observer->links(time, bytes); },
+      std::max<uint64_t>(1, static_cast<uint64_t>(sample_s * 1e12))};
+  const cx_comm_job job{static_cast<int>(fidelity),
+                        static_cast<int>(type),
+                        programs.data(),
+                        programs.size(),
+                        fault_pointers.data(),
+                        fault_pointers.size(),
+                        observer != nullptr ? &trace : nullptr};
   cx_comm_report raw;
   const int result = cx_cluster_run(handle(), &job, &raw);
   if (result == CX_CLUSTER_BAD_ARGUMENT) throw UsageError(cx_cluster_error(handle()));

@@ -46,6 +46,18 @@ struct JobReport {
   std::vector<uint64_t> rank_sent_bytes, rank_received_bytes;  ///< payload
 };
 
+/// What a job does, as it does it.
+class JobObserver {
+ public:
+  /// A command is complete, ps: SEND and RECV since they were posted, others since they had the engine.
+  virtual void command(uint32_t rank, const cx_comm_command &command, uint64_t begin_ps, uint64_t end_ps) = 0;
+  /// Bytes that every link has carried since the beginning.
+  virtual void links(uint64_t time_ps, const double *wire_bytes) = 0;
+
+ protected:
+  ~JobObserver() = default;
+};
+
 class Cluster {
  public:
   struct Link {
@@ -76,7 +88,8 @@ class Cluster {
 
   /// Throws CollectiveError, InputError for a fault that cannot be read, UsageError for a wrong program.
   JobReport run(const std::vector<cx_comm_program> &programs, ElementType type, Fidelity fidelity,
-                const std::vector<std::string> &faults = {}) const;
+                const std::vector<std::string> &faults = {}, JobObserver *observer = nullptr,
+                double sample_s = 1e-6) const;
   cx_cluster *handle() const { return cluster_.get(); }
 
  private:

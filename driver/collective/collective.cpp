@@ -12,6 +12,8 @@
 namespace cx::collective {
 namespace {
 
+constexpr double kSamples = 256;  ///< of links, for an observer
+
 void check(const Cluster &cluster, const Spec &spec) {
   if (spec.root >= cluster.ranks()) {
     throw UsageError(fmt::format("root {}, expected a rank below {}", spec.root, cluster.ranks()));
@@ -125,7 +127,8 @@ Outcome run(const Cluster &cluster, const Spec &spec, Memory *memory) {
   const Schedule schedule = build(choice.plan, cluster.ranks(), spec.count, spec.type);
   const uint32_t mark = digest(spec, choice.plan, cluster.ranks());
   return finish(cluster, spec, choice,
-                cluster.run(programs(schedule, mark, memory), spec.type, spec.fidelity, spec.faults));
+                cluster.run(programs(schedule, mark, memory), spec.type, spec.fidelity, spec.faults, spec.observer,
+                            choice.estimate_s / kSamples));
 }
 
 Outcome run_plan(const Cluster &cluster, const Spec &spec, const Plan &plan, Memory *memory) {

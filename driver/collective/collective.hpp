@@ -20,6 +20,7 @@ struct Spec {
   uint32_t chunks = 0;  ///< 0: the cost model chooses
   Fidelity fidelity = Fidelity::kPacket;
   std::vector<std::string> faults;
+  JobObserver *observer = nullptr;  ///< of the run; sees links 256 times, about
 };
 
 /// A run was faster than the bound that nothing can beat: the model is wrong.

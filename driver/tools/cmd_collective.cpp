@@ -7,12 +7,14 @@
 #include <exception>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "driver/collective/collective.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
 #include "driver/tools/sparse_collective.hpp"
+#include "driver/tools/trace/collective_trace.hpp"
 
 namespace cx::tools {
 namespace {
@@ -25,6 +27,7 @@ struct CollectiveOptions {
   std::string sparse = "oktopk";
   double density = 0.05;
   std::vector<std::string> sets, faults;
+  std::string trace;
   uint32_t chunks = 0, root = 0;
   uint64_t seed = 1, check_mib = 4096;
   unsigned jobs = 0;
@@ -111,7 +114,9 @@ Row run_row(const CollectiveOptions &options, uint64_t bytes) {
   // A cluster of its own: rows run beside each other.
   const Cluster cluster = Cluster::open(options.cluster, options.sets);
   Row row;
-  const Spec spec = spec_of(options, cluster, bytes);
+  Spec spec = spec_of(options, cluster, bytes);
+  std::optional<CollectiveTrace> trace;
+  if (!options.trace.empty()) spec.observer = &trace.emplace(options.trace, cluster);
   row.bytes = spec.count * bytes_of(spec.type);
   const auto begin = std::chrono::steady_clock::now();
   try {
@@ -120,6 +125,7 @@ Row run_row(const CollectiveOptions &options, uint64_t bytes) {
   } catch (const CollectiveError &error) {
     row.error = std::make_unique<CollectiveError>(error);
   }
+  if (trace) trace->finish();
   row.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return row;
 }
@@ -165,6 +171,9 @@ nlohmann::ordered_json json_of(const Row &row) {
 int collective(const CollectiveOptions &options) {
   const std::vector<uint64_t> sizes = parse_sizes(options.bytes);
   const Cluster cluster = Cluster::open(options.cluster, options.sets);
+  if (!options.trace.empty() && sizes.size() != 1) {
+    throw UsageError(fmt::format("--trace: --bytes is {} sizes, expected one", sizes.size()));
+  }
   std::vector<Row> rows(sizes.size());
   // Rows are simulations of their own: what they give does not depend on how many run at a time. The largest come
   // first.
@@ -300,6 +309,8 @@ void add_collective(CLI::App &app, Invocation &invocation) {
       ->expected(1);
   command->add_option("--check-mib", options->check_mib, "Rows that need more memory than this compute only time")
       ->capture_default_str();
+  command->add_option("--trace", options->trace,
+                      "File for ui.perfetto.dev: commands of every rank, use of every link; one size");
   command->add_option("--seed", options->seed, "Seed of the data")->capture_default_str();
   command->add_option("-j,--jobs", options->jobs, "Rows at a time; 0: one a core")->capture_default_str();
   command

@@ -16,6 +16,7 @@
 #include "hw/cluster/gen/schema.hpp"
 #include "hw/config/config.hpp"
 #include "hw/config/yaml_text.hpp"
+#include "hw/link/media.hpp"
 
 namespace cx::hw::net {
 
@@ -108,11 +109,33 @@ class Reader {
       }
       take(found->second, info, value);
     });
+    apply_medium(config);
     check(config);
     return config;
   }
 
  private:
+  // What is resolved has the latency and no preset: it reads the same again.
+  void apply_medium(ClusterConfig &config) {
+    const auto metres = values_.find("link.metres");
+    const LinkMedium *medium = find_medium(config.link.medium);
+    if (medium == nullptr) {
+      if (metres != values_.end() && config.link.metres != ClusterConfig{}.link.metres) {
+        config::fail_at(metres->second.node, metres->second.file, "link.metres",
+                        "expected link.medium: optical or another preset beside it");
+      }
+      return;
+    }
+    const auto latency = values_.find("link.latency_ns");
+    if (latency != values_.end()) {
+      config::fail_at(latency->second.node, latency->second.file, "link.latency_ns",
+                      "link.medium gives the latency, expected one of the two");
+    }
+    config.link.latency_ns = latency_ns(*medium, config.link.metres);
+    config.link.medium = "custom";
+    config.link.metres = ClusterConfig{}.link.metres;
+  }
+
   [[noreturn]] static void unexpected(const Written &written, const ClusterKey &info) {
     const YAML::Node &node = written.node;
     const std::string is = !node || node.IsNull() ? "nothing"

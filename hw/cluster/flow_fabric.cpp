@@ -17,6 +17,9 @@ Ps ps(double seconds) { return static_cast<Ps>(std::llround(seconds * 1e12)); }
 constexpr double kTiny = 1e-9;  // relative: shares that differ by rounding are equal
 // Beyond that many packets of a message it is the same whether the last of them takes its turn or shares.
 constexpr std::uint64_t kPackets = 64;
+// More flows than that on links that hang together share to the end: each end for itself would mean as many
+// computations.
+constexpr std::size_t kTurns = 256;
 
 }  // namespace
 
@@ -144,6 +147,12 @@ Fabric::State FlowFabric::state(const Connection &connection) {
 std::vector<double> FlowFabric::wire_bytes() const {
   std::vector<double> bytes;
   for (const LinkState &link : links_) bytes.push_back(link.carried);
+  // What flows since its rate changed last is not counted yet.
+  for (const Stream &stream : streams_) {
+    if (!stream.active) continue;
+    const double moved = std::min(stream.left, stream.rate * static_cast<double>(queue_.now() - stream.since) * 1e-12);
+    for (const Use &use : stream.uses) bytes[use.link] += moved * stream.now_time.wire_per_byte[use.framing];
+  }
   return bytes;
 }
 
@@ -226,8 +235,8 @@ void FlowFabric::settle(Stream &stream) {
   for (const Use &use : stream.uses) links_[use.link].carried += moved * stream.now_time.wire_per_byte[use.framing];
 }
 
-// shared: with others; then the last packet of a few takes its turn.
-void FlowFabric::set_rate(std::uint32_t number, double rate, bool shared) {
+// turns: the last packet takes its turn.
+void FlowFabric::set_rate(std::uint32_t number, double rate, bool turns) {
   Stream &stream = streams_[number];
   rate = stream.dead ? 0 : std::min(rate, stream.cap);
   if (rate == stream.rate) return;
@@ -235,7 +244,7 @@ void FlowFabric::set_rate(std::uint32_t number, double rate, bool shared) {
   stream.rate = rate;
   ++stream.version;
   if (rate <= 0) return;
-  const bool to_last = shared && stream.packets && !stream.last;
+  const bool to_last = turns && stream.packets && !stream.last;
   const double bytes = stream.left - (to_last ? static_cast<double>(topology_.config().rdma.mtu) : 0);
   const Ps end = queue_.now() + static_cast<Ps>(std::ceil(std::max(bytes, 0.0) / rate * 1e12));
   queue_.at(end, *this, to_last ? kLast : kDrained, std::uint64_t{stream.version} << 32 | number);
@@ -284,12 +293,14 @@ void FlowFabric::share(const std::vector<std::uint32_t> &streams, const std::vec
   for (const std::uint32_t link : links) {
     links_[link].left = links_[link].capacity;
     links_[link].load = 0;
+    links_[link].before = 0;
   }
   for (const std::uint32_t number : streams) {
     streams_[number].frozen = streams_[number].dead;
     streams_[number].share = 0;
   }
-  take_turns(streams);
+  const bool turns = streams.size() <= kTurns;
+  if (turns) take_turns(streams);
   for (const std::uint32_t number : streams) {
     const Stream &stream = streams_[number];
     if (stream.frozen) continue;
@@ -326,31 +337,29 @@ void FlowFabric::share(const std::vector<std::uint32_t> &streams, const std::vec
     }
     std::erase_if(open, [&](std::uint32_t link) { return links_[link].load <= kTiny; });
   }
-  for (const std::uint32_t number : streams) set_rate(number, streams_[number].share, true);
+  for (const std::uint32_t number : streams) set_rate(number, streams_[number].share, turns);
 }
 
 // Packets do not share a link, they follow each other, one of each message in turn: the last packet of a message waits
 // for one packet of each message that began before it, not for those that began after it.
 void FlowFabric::take_turns(const std::vector<std::uint32_t> &streams) {
+  if (std::none_of(streams.begin(), streams.end(), [&](std::uint32_t number) { return streams_[number].last; })) return;
   auto &turns = scratch_.turns;
-  turns.clear();
-  for (const std::uint32_t number : streams) {
-    if (streams_[number].last && !streams_[number].dead) turns.push_back(number);
-  }
+  turns = streams;
   std::sort(turns.begin(), turns.end(),
             [&](std::uint32_t a, std::uint32_t b) { return streams_[a].turn < streams_[b].turn; });
   for (const std::uint32_t number : turns) {
     Stream &stream = streams_[number];
+    if (!stream.last) {
+      for (const Use &use : stream.uses) ++links_[use.link].before;
+      continue;
+    }
+    if (stream.dead) continue;
     double rate = stream.cap;
     for (const Use &use : stream.uses) {
       const LinkState &link = links_[use.link];
-      unsigned before = 0;
-      for (const std::uint64_t entry : link.active) {
-        const Stream &other = streams_[entry >> 8];
-        before += !other.last && other.turn < stream.turn ? 1 : 0;
-      }
-      rate = std::min(rate,
-                      std::min(link.left, link.capacity / (1 + before)) / stream.now_time.wire_per_byte[use.framing]);
+      const double most = std::min(link.left, link.capacity / (1 + link.before));
+      rate = std::min(rate, most / stream.now_time.wire_per_byte[use.framing]);
     }
     stream.share = rate;
     stream.frozen = true;

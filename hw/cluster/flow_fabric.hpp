@@ -84,6 +84,7 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
     bool dirty = false;
     std::uint32_t mark = 0;
     double left = 0, load = 0;  // while rates are computed
+    std::uint32_t before = 0;   // of take_turns(): messages with more than one packet left
   };
   enum What : std::uint32_t {
     kStart,
@@ -108,7 +109,7 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   void settle(Stream &stream);
   void solve();
   void share(const std::vector<std::uint32_t> &streams, const std::vector<std::uint32_t> &links);
-  void set_rate(std::uint32_t number, double rate, bool shared);
+  void set_rate(std::uint32_t number, double rate, bool turns);
   void take_turns(const std::vector<std::uint32_t> &streams);
   void drained(std::uint32_t number);
   void arrived(std::uint32_t number);

@@ -263,6 +263,7 @@ int cx_cluster_run(cx_cluster *cluster, const cx_comm_job *job, cx_comm_report *
     CommEngine engine(*fabric, job->programs, job->ranks, job->type,
                       {config.card.reduce_gbps * 1e9, ps(config.card.command_ns * 1e-9), ps(config.watchdog_us * 1e-6),
                        config.node.cards});
+    if (job->trace != nullptr) engine.trace(*job->trace);
     const CommOutcome outcome = engine.run();
     fill_report(topology, outcome, *fabric, *report);
   });

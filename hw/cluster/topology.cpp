@@ -77,6 +77,7 @@ LinkParams Topology::pcie_link() const {
   params.framing.packet_overhead =
       PcieLink::kRequestHeader + (config_.pcie.gen < kFlitGeneration ? PcieLink::kPacketOverhead : 0);
   params.bytes_per_second = PcieLink::bytes_per_second(config_.pcie.gen, config_.pcie.width);
+  if (config_.pcie.gen < kFlitGeneration) params.bytes_per_second *= 1 - config_.pcie.link_layer;
   params.latency = ps(config_.pcie.latency_ns);
   params.credit_bytes = std::uint64_t{config_.pcie.credit_kib} * 1024;
   return params;

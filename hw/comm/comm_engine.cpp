@@ -332,6 +332,15 @@ void CommEngine::stop_data(std::uint32_t rank, const cx_comm_command &command, c
   stop(CX_COMM_FAILED, rank, peer, 0, 0, "rank " + std::to_string(rank) + ", " + op_name(command.op) + ": " + what);
 }
 
+void CommEngine::trace(const cx_comm_trace &trace) {
+  if (trace.command == nullptr || trace.links == nullptr || trace.sample_ps == 0) {
+    throw CommProgramError("trace: expected both functions and a time between samples above 0");
+  }
+  trace_ = &trace;
+  for (Rank &rank : ranks_) rank.began.assign(rank.program->count, 0);
+  fabric_.queue().after(trace.sample_ps, *this, kSample);
+}
+
 CommOutcome CommEngine::run() {
   // Receives come first: the ranks agree to start when those that need nothing before them are posted.
   try {
@@ -375,6 +384,7 @@ void CommEngine::issue(std::uint32_t number, std::uint32_t index) {
     const cx_comm_command &command = rank.program->commands[index];
     const Fabric::Connection connection{number, command.peer, command.channel};
     rank.commands[index].issued = true;
+    if (trace_ != nullptr) rank.began[index] = fabric_.queue().now();
     if (command.op == CX_COMM_SEND) {
       cx_comm_extent extent;
       try {
@@ -407,6 +417,7 @@ void CommEngine::complete(std::uint32_t number, std::uint32_t index, Ps when) {
   rank.commands[index].done = true;
   ++progress_;
   rank.end = std::max(rank.end, when);
+  if (trace_ != nullptr) trace_->command(trace_->context, number, index, rank.began[index], when);
   // Commands of a rank are done about in the order of their list, those of a thousand ranks in turn: by the time that
   // the next ones are looked at they would not be in a cache.
   const std::uint32_t begin = rank.commands[index].begin, end = rank.commands[index + 1].begin;
@@ -427,6 +438,7 @@ void CommEngine::start_local(std::uint32_t number) {
     return;
   }
   rank.busy = true;
+  if (trace_ != nullptr) rank.began[rank.local.front()] = fabric_.queue().now();
   const cx_comm_command &command = rank.program->commands[rank.local.front()];
   double bytes = 0;
   try {
@@ -508,6 +520,11 @@ void CommEngine::on_event(std::uint32_t what, std::uint64_t argument) {
     if (progress_ == progress_seen_) return report_stall(false);
     progress_seen_ = progress_;
     fabric_.queue().after(timing_.watchdog, *this, kWatchdog);
+    return;
+  }
+  if (what == kSample) {
+    trace_->links(trace_->context, fabric_.queue().now(), fabric_.wire_bytes().data());
+    fabric_.queue().after(trace_->sample_ps, *this, kSample);
     return;
   }
   const auto rank = static_cast<std::uint32_t>(argument);

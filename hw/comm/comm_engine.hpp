@@ -43,6 +43,9 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
   // Commands and memory have to live as long as the engine. Throws CommProgramError.
   CommEngine(Fabric &fabric, const cx_comm_program *programs, std::size_t ranks, int type, const CommTiming &timing);
 
+  // Before run(); `trace` has to live as long as the engine.
+  void trace(const cx_comm_trace &trace);
+
   // Until every command is complete or one has failed.
   CommOutcome run();
 
@@ -61,8 +64,9 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
     std::deque<std::uint32_t> local;  // REDUCE and the like that wait for the engine
     bool busy = false;
     Ps end = 0;
+    std::vector<Ps> began;  // of commands, while traced
   };
-  enum What : std::uint32_t { kLocalDone, kWatchdog };
+  enum What : std::uint32_t { kLocalDone, kWatchdog, kSample };
 
   void load(std::uint32_t rank);
   void check(std::uint32_t rank, std::size_t index) const;
@@ -93,6 +97,7 @@ class CommEngine final : Fabric::Listener, EventQueue::Handler {
   std::uint64_t progress_ = 0, progress_seen_ = 0;
   bool starting_ = true, stopped_ = false;
   CommOutcome outcome_;
+  const cx_comm_trace *trace_ = nullptr;
 };
 
 // Local commands on memory, as the engine executes them. Element counts, not bytes.

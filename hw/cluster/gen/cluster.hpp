@@ -29,11 +29,14 @@ struct ClusterConfig {
     uint32_t width = 16;  // Lanes: 1, 2, 4, 8 or 16.
     uint32_t mps = 256;  // Largest payload of a packet, a power of two. [bytes]
     double latency_ns = 150;  // One link, one way. [ns]
+    double link_layer = 0.04;  // Share of the rate that acknowledgements, credit updates and clock compensation take (DLLPs, SKP ordered sets) below generation 6; the flits of generation 6 have room of their own for them.
     double switch_ns = 120;  // Time that the PCIe switch takes to pass a packet. [ns]
     uint32_t credit_kib = 64;  // Buffer of a PCIe receiver, for which the sender has credits. [KiB]
   } pcie;
   struct Link {
     double gbps = 100;  // Rate of every network link, one direction. [Gbit/s]
+    std::string medium = "custom";  // Preset of link.latency_ns by cable: optical with modules that retime, optical_linear without (hw/link/media.hpp). custom: link.latency_ns as written.
+    double metres = 3;  // Length of a network link for link.medium; not with custom. [m]
     double latency_ns = 500;  // Network link, one way: medium and transceivers. [ns]
     double bit_error_rate = 0;  // Chance that a bit of a network link is wrong after forward error correction; the packet is lost then.
   } link;
@@ -107,49 +110,52 @@ void visit(Config &config, F &&f) {
   f(10u, config.pcie.width);
   f(11u, config.pcie.mps);
   f(12u, config.pcie.latency_ns);
-  f(13u, config.pcie.switch_ns);
-  f(14u, config.pcie.credit_kib);
-  f(15u, config.link.gbps);
-  f(16u, config.link.latency_ns);
-  f(17u, config.link.bit_error_rate);
-  f(18u, config.switch_.latency_ns);
-  f(19u, config.switch_.buffer_kib);
-  f(20u, config.switch_.share);
-  f(21u, config.pfc.on);
-  f(22u, config.pfc.xoff_kib);
-  f(23u, config.pfc.xon_kib);
-  f(24u, config.ecn.on);
-  f(25u, config.ecn.low_kib);
-  f(26u, config.ecn.high_kib);
-  f(27u, config.ecn.chance);
-  f(28u, config.rdma.mtu);
-  f(29u, config.rdma.window_kib);
-  f(30u, config.rdma.recovery);
-  f(31u, config.rdma.ack_packets);
-  f(32u, config.rdma.retransmit_us);
-  f(33u, config.rdma.retries);
-  f(34u, config.rdma.message_ns);
-  f(35u, config.rdma.completion_ns);
-  f(36u, config.dcqcn.on);
-  f(37u, config.dcqcn.gain);
-  f(38u, config.dcqcn.timer_us);
-  f(39u, config.dcqcn.increase_kib);
-  f(40u, config.dcqcn.additive_mbps);
-  f(41u, config.dcqcn.hyper_mbps);
-  f(42u, config.dcqcn.notification_us);
-  f(43u, config.routing.detect_us);
-  f(44u, config.watchdog_us);
-  f(45u, config.topology.kind);
-  f(46u, config.topology.dims);
-  f(47u, config.topology.tiers);
-  f(48u, config.topology.down);
-  f(49u, config.topology.up);
-  f(50u, config.topology.pod_leaves);
-  f(51u, config.topology.core_up);
-  f(52u, config.topology.routers);
-  f(53u, config.topology.ports);
-  f(54u, config.topology.global_links);
-  f(55u, config.topology.spines);
+  f(13u, config.pcie.link_layer);
+  f(14u, config.pcie.switch_ns);
+  f(15u, config.pcie.credit_kib);
+  f(16u, config.link.gbps);
+  f(17u, config.link.medium);
+  f(18u, config.link.metres);
+  f(19u, config.link.latency_ns);
+  f(20u, config.link.bit_error_rate);
+  f(21u, config.switch_.latency_ns);
+  f(22u, config.switch_.buffer_kib);
+  f(23u, config.switch_.share);
+  f(24u, config.pfc.on);
+  f(25u, config.pfc.xoff_kib);
+  f(26u, config.pfc.xon_kib);
+  f(27u, config.ecn.on);
+  f(28u, config.ecn.low_kib);
+  f(29u, config.ecn.high_kib);
+  f(30u, config.ecn.chance);
+  f(31u, config.rdma.mtu);
+  f(32u, config.rdma.window_kib);
+  f(33u, config.rdma.recovery);
+  f(34u, config.rdma.ack_packets);
+  f(35u, config.rdma.retransmit_us);
+  f(36u, config.rdma.retries);
+  f(37u, config.rdma.message_ns);
+  f(38u, config.rdma.completion_ns);
+  f(39u, config.dcqcn.on);
+  f(40u, config.dcqcn.gain);
+  f(41u, config.dcqcn.timer_us);
+  f(42u, config.dcqcn.increase_kib);
+  f(43u, config.dcqcn.additive_mbps);
+  f(44u, config.dcqcn.hyper_mbps);
+  f(45u, config.dcqcn.notification_us);
+  f(46u, config.routing.detect_us);
+  f(47u, config.watchdog_us);
+  f(48u, config.topology.kind);
+  f(49u, config.topology.dims);
+  f(50u, config.topology.tiers);
+  f(51u, config.topology.down);
+  f(52u, config.topology.up);
+  f(53u, config.topology.pod_leaves);
+  f(54u, config.topology.core_up);
+  f(55u, config.topology.routers);
+  f(56u, config.topology.ports);
+  f(57u, config.topology.global_links);
+  f(58u, config.topology.spines);
 }
 
 }  // namespace cx::hw::net

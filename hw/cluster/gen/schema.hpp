@@ -26,11 +26,12 @@ struct ClusterKey {
 
 namespace cluster_detail {
 inline constexpr std::array<const char *, 2> allowed_4{{"integrated", "pcie"}};
-inline constexpr std::array<const char *, 2> allowed_30{{"go_back_n", "selective_repeat"}};
-inline constexpr std::array<const char *, 6> allowed_45{{"switch", "ring", "torus", "fat_tree", "dragonfly", "rail"}};
+inline constexpr std::array<const char *, 4> allowed_17{{"custom", "copper", "optical", "optical_linear"}};
+inline constexpr std::array<const char *, 2> allowed_33{{"go_back_n", "selective_repeat"}};
+inline constexpr std::array<const char *, 6> allowed_48{{"switch", "ring", "torus", "fat_tree", "dragonfly", "rail"}};
 }  // namespace cluster_detail
 
-inline constexpr std::array<ClusterKey, 56> kClusterKeys{{
+inline constexpr std::array<ClusterKey, 59> kClusterKeys{{
     {"name", ClusterKeyType::string_, 0, 0, {}, true, "", "", "a text that is not empty", "Name of the cluster, as it appears in reports."},
     {"seed", ClusterKeyType::int_, 0, 4294967295, {}, false, "1", "", "a whole number from 0 to 4294967295", "Seed of bit errors, provoked losses and marks."},
     {"nodes", ClusterKeyType::int_, 1, 65536, {}, true, "", "", "a whole number from 1 to 65536", "Nodes."},
@@ -44,9 +45,12 @@ inline constexpr std::array<ClusterKey, 56> kClusterKeys{{
     {"pcie.width", ClusterKeyType::int_, 1, 16, {}, false, "16", "", "a whole number from 1 to 16", "Lanes: 1, 2, 4, 8 or 16."},
     {"pcie.mps", ClusterKeyType::int_, 128, 4096, {}, false, "256", "bytes", "a whole number from 128 to 4096", "Largest payload of a packet, a power of two."},
     {"pcie.latency_ns", ClusterKeyType::float_, 0, 1000000, {}, false, "150", "ns", "a number from 0 to 1000000", "One link, one way."},
+    {"pcie.link_layer", ClusterKeyType::float_, 0, 0.5, {}, false, "0.04", "", "a number from 0 to 0.5", "Share of the rate that acknowledgements, credit updates and clock compensation take (DLLPs, SKP ordered sets) below generation 6; the flits of generation 6 have room of their own for them."},
     {"pcie.switch_ns", ClusterKeyType::float_, 0, 1000000, {}, false, "120", "ns", "a number from 0 to 1000000", "Time that the PCIe switch takes to pass a packet."},
     {"pcie.credit_kib", ClusterKeyType::int_, 1, 65536, {}, false, "64", "KiB", "a whole number from 1 to 65536", "Buffer of a PCIe receiver, for which the sender has credits."},
     {"link.gbps", ClusterKeyType::float_, 0.001, 100000, {}, false, "100", "Gbit/s", "a number from 0.001 to 100000", "Rate of every network link, one direction."},
+    {"link.medium", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_17, false, "custom", "", "one of custom, copper, optical, optical_linear", "Preset of link.latency_ns by cable: optical with modules that retime, optical_linear without (hw/link/media.hpp). custom: link.latency_ns as written."},
+    {"link.metres", ClusterKeyType::float_, 0, 100000, {}, false, "3", "m", "a number from 0 to 100000", "Length of a network link for link.medium; not with custom."},
     {"link.latency_ns", ClusterKeyType::float_, 0, 1000000000, {}, false, "500", "ns", "a number from 0 to 1000000000", "Network link, one way: medium and transceivers."},
     {"link.bit_error_rate", ClusterKeyType::float_, 0, 0.1, {}, false, "0", "", "a number from 0 to 0.1", "Chance that a bit of a network link is wrong after forward error correction; the packet is lost then."},
     {"switch.latency_ns", ClusterKeyType::float_, 0, 1000000, {}, false, "400", "ns", "a number from 0 to 1000000", "Time from a packet's last bit in to its first bit out of an idle switch."},
@@ -61,7 +65,7 @@ inline constexpr std::array<ClusterKey, 56> kClusterKeys{{
     {"ecn.chance", ClusterKeyType::float_, 0, 1, {}, false, "0.2", "", "a number from 0 to 1", "Chance of a mark just below ecn.high_kib."},
     {"rdma.mtu", ClusterKeyType::int_, 256, 4096, {}, false, "4096", "bytes", "a whole number from 256 to 4096", "Largest payload of a packet: 256, 512, 1024, 2048 or 4096."},
     {"rdma.window_kib", ClusterKeyType::int_, 4, 1048576, {}, false, "1024", "KiB", "a whole number from 4 to 1048576", "Bytes of a queue pair that are sent and not acknowledged."},
-    {"rdma.recovery", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_30, false, "go_back_n", "", "one of go_back_n, selective_repeat", "What is sent again after a loss: everything from the lost packet on, or the lost packet."},
+    {"rdma.recovery", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_33, false, "go_back_n", "", "one of go_back_n, selective_repeat", "What is sent again after a loss: everything from the lost packet on, or the lost packet."},
     {"rdma.ack_packets", ClusterKeyType::int_, 1, 1024, {}, false, "16", "", "a whole number from 1 to 1024", "Packets that one acknowledgement covers; a message's end is acknowledged at once."},
     {"rdma.retransmit_us", ClusterKeyType::float_, 1, 10000000, {}, false, "4000", "us", "a number from 1 to 10000000", "Time without progress after which a queue pair sends again."},
     {"rdma.retries", ClusterKeyType::int_, 0, 100, {}, false, "7", "", "a whole number from 0 to 100", "How often without progress; then the queue pair fails."},
@@ -76,7 +80,7 @@ inline constexpr std::array<ClusterKey, 56> kClusterKeys{{
     {"dcqcn.notification_us", ClusterKeyType::float_, 0, 100000, {}, false, "50", "us", "a number from 0 to 100000", "A receiver notifies a queue pair at most so often."},
     {"routing.detect_us", ClusterKeyType::float_, 0, 1000000, {}, false, "100", "us", "a number from 0 to 1000000", "From a link's fault until all switches route around it."},
     {"watchdog_us", ClusterKeyType::float_, 1, 1000000000, {}, false, "100000", "us", "a number from 1 to 1000000000", "A collective that makes no progress for so long is stopped with a report of who waits for whom."},
-    {"topology.kind", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_45, true, "", "", "one of switch, ring, torus, fat_tree, dragonfly, rail", "switch: all on one. ring, torus: a router at every network port. fat_tree: leaves and spines, or three tiers. dragonfly: groups of routers, all-to-all. rail: adapters (or cards) of one number of all nodes share a switch."},
+    {"topology.kind", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_48, true, "", "", "one of switch, ring, torus, fat_tree, dragonfly, rail", "switch: all on one. ring, torus: a router at every network port. fat_tree: leaves and spines, or three tiers. dragonfly: groups of routers, all-to-all. rail: adapters (or cards) of one number of all nodes share a switch."},
     {"topology.dims", ClusterKeyType::ints_, 1, 65536, {}, false, "[]", "", "a list of whole numbers from 1 to 65536", "torus: lengths of its 2 or 3 dimensions, their product is the number of network ports."},
     {"topology.tiers", ClusterKeyType::int_, 2, 3, {}, false, "2", "", "a whole number from 2 to 3", "fat_tree: 2, leaves and spines; 3, also a core between pods."},
     {"topology.down", ClusterKeyType::int_, 1, 4096, {}, false, "16", "", "a whole number from 1 to 4096", "fat_tree: network ports of a leaf."},

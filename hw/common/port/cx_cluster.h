@@ -173,6 +173,16 @@ typedef struct cx_comm_program {
 
 enum { CX_CLUSTER_PACKET = 0, CX_CLUSTER_FLOW = 1 };
 
+/* What a job does, as it does it: calls on the thread of cx_cluster_run(), never after it has returned. */
+typedef struct cx_comm_trace {
+  void *context;
+  /* A command is complete: SEND and RECV from when they were posted, others from when they had the engine. */
+  void (*command)(void *context, uint32_t rank, uint32_t index, uint64_t begin_ps, uint64_t end_ps);
+  /* Every sample_ps, above 0: bytes that every link has carried since the beginning, headers included. */
+  void (*links)(void *context, uint64_t time_ps, const double *wire_bytes);
+  uint64_t sample_ps;
+} cx_comm_trace;
+
 typedef struct cx_comm_job {
   int fidelity;
   int type;
@@ -180,6 +190,7 @@ typedef struct cx_comm_job {
   size_t ranks;
   const char *const *faults; /* see hw/cluster/cluster_faults.hpp */
   size_t fault_count;
+  const cx_comm_trace *trace; /* or NULL */
 } cx_comm_job;
 
 enum {

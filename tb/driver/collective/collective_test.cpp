@@ -372,6 +372,17 @@ TEST_CASE("faults: detected, routed around or a typed error in time") {
   CHECK_THROWS_AS(run(c, lossy), UsageError);
 }
 
+TEST_CASE("optical links carry a message from card to card in less than 1 us") {
+  const Cluster c = Cluster::open("rca2-16");
+  for (const uint32_t neighbour : {1u, 3u, 4u, 12u}) {
+    const Cluster::Path way = c.path(0, neighbour, 0, 4096);
+    INFO("rank " << neighbour);
+    CHECK(way.latency_s + 4096 / c.links()[way.links[0]].payload_bytes_per_s < 1e-6);
+  }
+  Spec spec = spec_of(Operation::kAllReduce, "torus", 250'003);
+  CHECK(run_checked(c, spec, 1).job.time_s > 0);
+}
+
 TEST_CASE("every parameter moves the time in its direction") {
   const auto time = [](const std::vector<std::string> &sets, uint32_t ranks = 8, uint64_t bytes = 1 << 20,
                        const std::string &algorithm = "ring", uint32_t chunks = 1) {
@@ -384,6 +395,7 @@ TEST_CASE("every parameter moves the time in its direction") {
   CHECK(time({"link.gbps=50"}) > base);
   CHECK(time({"link.latency_ns=5000"}) > base);
   CHECK(time({"switch.latency_ns=5000"}) > base);
+  CHECK(time({"link.medium=optical", "link.metres=500"}) > time({"link.medium=optical", "link.metres=5"}));
   CHECK(time({"rdma.message_ns=2000"}) > base);
   CHECK(time({"rdma.completion_ns=2000"}) > base);
   CHECK(time({"rdma.mtu=1024"}, 8, 64 << 20) > time({}, 8, 64 << 20));

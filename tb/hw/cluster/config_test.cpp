@@ -102,6 +102,9 @@ TEST_CASE("relations between keys are checked") {
       {{"rdma.window_kib=4", "rdma.mtu=4096"}, ""},
       {{"pfc.xon_kib=128"}, "pfc.xon_kib: expected less than pfc.xoff_kib"},
       {{"ecn.low_kib=1600"}, "ecn.low_kib: expected less than ecn.high_kib"},
+      {{"link.medium=optical", "link.latency_ns=300"}, "link.latency_ns: link.medium gives the latency"},
+      {{"link.metres=7"}, "link.metres: expected link.medium"},
+      {{"link.medium=copper", "link.metres=2"}, ""},
       {{"dcqcn.on=true"}, "dcqcn.on: rate control follows marks"},
       {{"node.cards=4", "node.nic=pcie", "node.nics=3"}, "node.nics: 4 cards do not share 3 adapters evenly"},
       {{"node.nics=2"}, "node.nics: expected this key with node.nic: pcie only"},
@@ -126,6 +129,18 @@ TEST_CASE("relations between keys are checked") {
       CHECK(has(error, expected));
     }
   }
+}
+
+TEST_CASE("presets of links give their latency") {
+  const auto latency = [](const char *medium, const char *metres) {
+    return load_cluster_text(
+               kBase, "test.yaml",
+               std::vector<std::string>{std::string("link.medium=") + medium, std::string("link.metres=") + metres})
+        .link.latency_ns;
+  };
+  CHECK(latency("copper", "2") == Approx(108.6));
+  CHECK(latency("optical", "100") == Approx(690));
+  CHECK(latency("optical_linear", "100") == Approx(595));
 }
 
 TEST_CASE("included files come first") {
