@@ -313,6 +313,9 @@ std::vector<int64_t> prompt_of(const ProfileOptions &options) {
 }
 
 int profile(const ProfileOptions &options) {
+  if (options.chip.device.starts_with("vfio-user:")) {
+    throw UsageError("a card of another process is traced there (cx device --trace FILE); cx profile has its own");
+  }
   compiler::Model model(options.model);
   Work work{model, {}, prompt_of(options)};
   if (!options.is_language_model()) {

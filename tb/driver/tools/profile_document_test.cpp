@@ -267,5 +267,8 @@ TEST_CASE("documents that cannot be are refused") {
   CHECK(path.status == 2);
   CHECK(path.text.find("/nowhere/profile.json: cannot be written") != std::string::npos);
   CHECK(run_cx(command + " --config tiny --config tiny").status == 2);
+  const auto remote = run_cx("profile " + mnist() + " --seed 1 --device vfio-user:/nowhere/card");
+  CHECK(remote.status == 2);
+  CHECK(remote.text.find("cx device --trace") != std::string::npos);
   CHECK(run_cx("profile " + mnist() + " --seed 1 --config nothing").status == 2);
 }
