@@ -220,7 +220,7 @@ constexpr std::array kPresets = {
         4,
         "ro ra ba co ch pc co:1 bg",
         "bg ba ch pc ra",
-        DramRefresh::per_bank},
+        DramRefresh::all_bank},
     DramPreset{"hbm3_6400",
                "JEDEC JESD238 at 6.4 GT/s, 8 Gb a channel, 8-high stack",
                {.tick_ps = 625,
@@ -262,7 +262,7 @@ constexpr std::array kPresets = {
                8,
                "ro ra ba co ch pc co:1 bg",
                "bg ba ch pc ra",
-               DramRefresh::per_bank},
+               DramRefresh::all_bank},
 };
 
 void require(bool condition, const char *key, const char *message) {
