@@ -114,29 +114,36 @@ std::vector<cx_comm_program> programs(const Schedule &schedule, uint32_t digest,
   return out;
 }
 
-std::vector<uint64_t> memory_needed(const Cluster &cluster, const Spec &spec) {
+namespace {
+
+Choice choice_of(const Cluster &cluster, const Spec &spec, const Plan *plan = nullptr) {
   check(cluster, spec);
-  return build(make_plan(cluster, spec.operation, spec.algorithm, spec.count, spec.type, spec.chunks, spec.root),
-               cluster.ranks(), spec.count, spec.type)
-      .memory_bytes;
+  if (plan != nullptr) return {*plan, estimate(cluster, *plan, spec.count, spec.type)};
+  return choose(cluster, spec.operation, spec.algorithm, spec.count, spec.type, spec.chunks, spec.root);
 }
 
-Outcome run(const Cluster &cluster, const Spec &spec, Memory *memory) {
-  check(cluster, spec);
-  const Choice choice = choose(cluster, spec.operation, spec.algorithm, spec.count, spec.type, spec.chunks, spec.root);
-  const Schedule schedule = build(choice.plan, cluster.ranks(), spec.count, spec.type);
+Outcome execute(const Cluster &cluster, const Spec &spec, const Choice &choice, const Schedule &schedule,
+                Memory *memory) {
   const uint32_t mark = digest(spec, choice.plan, cluster.ranks());
   return finish(cluster, spec, choice,
                 cluster.run(programs(schedule, mark, memory), spec.type, spec.fidelity, spec.faults, spec.observer,
                             choice.estimate_s / kSamples));
 }
 
+}  // namespace
+
+std::vector<uint64_t> memory_needed(const Cluster &cluster, const Spec &spec) {
+  return build(choice_of(cluster, spec).plan, cluster.ranks(), spec.count, spec.type).memory_bytes;
+}
+
+Outcome run(const Cluster &cluster, const Spec &spec, Memory *memory) {
+  const Choice choice = choice_of(cluster, spec);
+  return execute(cluster, spec, choice, build(choice.plan, cluster.ranks(), spec.count, spec.type), memory);
+}
+
 Outcome run_plan(const Cluster &cluster, const Spec &spec, const Plan &plan, Memory *memory) {
-  check(cluster, spec);
-  const Schedule schedule = build(plan, cluster.ranks(), spec.count, spec.type);
-  const uint32_t mark = digest(spec, plan, cluster.ranks());
-  return finish(cluster, spec, {plan, estimate(cluster, plan, spec.count, spec.type)},
-                cluster.run(programs(schedule, mark, memory), spec.type, spec.fidelity, spec.faults));
+  const Choice choice = choice_of(cluster, spec, &plan);
+  return execute(cluster, spec, choice, build(choice.plan, cluster.ranks(), spec.count, spec.type), memory);
 }
 
 Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory *memory) {
@@ -153,9 +160,8 @@ Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory 
     while (!same(specs[first], specs[rank])) ++first;
     of.push_back(first);
     if (first != rank) continue;
-    check(cluster, specs[rank]);
     const Spec &spec = specs[rank];
-    const Choice own = choose(cluster, spec.operation, spec.algorithm, spec.count, spec.type, spec.chunks, spec.root);
+    const Choice own = choice_of(cluster, spec);
     if (rank == 0) choice = own;
     schedules.push_back(build(own.plan, cluster.ranks(), spec.count, spec.type));
     const auto some = programs(schedules.back(), digest(spec, own.plan, cluster.ranks()), memory);
@@ -169,12 +175,12 @@ Outcome run_each(const Cluster &cluster, const std::vector<Spec> &specs, Memory 
 Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed, const Plan *plan, uint64_t most_bytes) {
   const uint32_t ranks = cluster.ranks();
   const uint64_t size = bytes_of(spec.type);
-  const std::vector<uint64_t> needed =
-      plan == nullptr ? memory_needed(cluster, spec) : build(*plan, ranks, spec.count, spec.type).memory_bytes;
-  const auto run_with = [&](Memory *memory) {
-    return plan == nullptr ? run(cluster, spec, memory) : run_plan(cluster, spec, *plan, memory);
-  };
-  if (std::accumulate(needed.begin(), needed.end(), uint64_t{0}) > most_bytes) return run_with(nullptr);
+  const Choice choice = choice_of(cluster, spec, plan);
+  const Schedule schedule = build(choice.plan, ranks, spec.count, spec.type);
+  const std::vector<uint64_t> &needed = schedule.memory_bytes;
+  if (std::accumulate(needed.begin(), needed.end(), uint64_t{0}) > most_bytes) {
+    return execute(cluster, spec, choice, schedule, nullptr);
+  }
   Memory memory;
   for (const uint64_t bytes : needed) memory.emplace_back(bytes);
   const Split parts{spec.count, ranks};
@@ -190,7 +196,7 @@ Outcome run_checked(const Cluster &cluster, const Spec &spec, uint64_t seed, con
       put_all(spec.type, &memory[rank][at * size], {values.data(), count});
     }
   }
-  Outcome outcome = run_with(&memory);
+  Outcome outcome = execute(cluster, spec, choice, schedule, &memory);
   const uint64_t block = spec.count / ranks;
   const uint64_t results = (spec.count * size + 63) / 64 * 64;  // of an all-to-all
   std::vector<std::byte> expected(kBlock * size);

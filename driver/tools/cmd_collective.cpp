@@ -2,15 +2,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "driver/collective/collective.hpp"
+#include "driver/tools/collective_rows.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
 #include "driver/tools/sparse_collective.hpp"
@@ -175,28 +173,7 @@ int collective(const CollectiveOptions &options) {
     throw UsageError(fmt::format("--trace: --bytes is {} sizes, expected one", sizes.size()));
   }
   std::vector<Row> rows(sizes.size());
-  // Rows are simulations of their own: what they give does not depend on how many run at a time. The largest come
-  // first.
-  const unsigned jobs = options.jobs != 0 ? options.jobs : std::max(1u, std::thread::hardware_concurrency());
-  std::vector<std::exception_ptr> failures(sizes.size());
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t i; (i = next++) < sizes.size();) {
-      const std::size_t row = sizes.size() - 1 - i;
-      try {
-        rows[row] = run_row(options, sizes[row]);
-      } catch (...) {
-        failures[row] = std::current_exception();
-      }
-    }
-  };
-  std::vector<std::thread> threads;
-  for (unsigned t = 1; t < std::min<std::size_t>(jobs, sizes.size()); ++t) threads.emplace_back(work);
-  work();
-  for (std::thread &thread : threads) thread.join();
-  for (const std::exception_ptr &failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
+  run_rows(rows.size(), options.jobs, [&](std::size_t row) { rows[row] = run_row(options, sizes[row]); });
 
   bool failed = false;
   for (const Row &row : rows) failed |= row.error != nullptr;

@@ -2,13 +2,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "driver/collective/sparse.hpp"
+#include "driver/tools/collective_rows.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/sparse_collective.hpp"
 
@@ -94,27 +92,7 @@ nlohmann::ordered_json json_of(const Row &row) {
 int sparse_allreduce(const SparseCollectiveOptions &options) {
   const Cluster cluster = Cluster::open(options.cluster, options.sets);
   std::vector<Row> rows(options.sizes.size());
-  std::vector<std::exception_ptr> failures(rows.size());
-  // Rows are simulations of their own; the largest come first.
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t i; (i = next++) < rows.size();) {
-      const std::size_t row = rows.size() - 1 - i;
-      try {
-        rows[row] = run_row(options, options.sizes[row]);
-      } catch (...) {
-        failures[row] = std::current_exception();
-      }
-    }
-  };
-  const unsigned jobs = options.jobs != 0 ? options.jobs : std::max(1u, std::thread::hardware_concurrency());
-  std::vector<std::thread> threads;
-  for (unsigned t = 1; t < std::min<std::size_t>(jobs, rows.size()); ++t) threads.emplace_back(work);
-  work();
-  for (std::thread &thread : threads) thread.join();
-  for (const std::exception_ptr &failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
+  run_rows(rows.size(), options.jobs, [&](std::size_t row) { rows[row] = run_row(options, options.sizes[row]); });
 
   bool failed = false;
   for (const Row &row : rows) failed |= row.error != nullptr;
