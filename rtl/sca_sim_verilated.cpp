@@ -1,12 +1,9 @@
 // One Verilated shape; compiled once per entry of CX_RTL_SCA_TILES with CX_ROWS, CX_COLS, CX_ACC_ROWS, CX_DEPTH,
 // CX_WINDOW, CX_QUEUE, CX_MODEL and CX_FACTORY defined.
-#include <verilated_fst_c.h>
-
-#include <fstream>
-#include <stdexcept>
 #include <type_traits>
 
 #include "rtl/coverage.hpp"
+#include "rtl/fst_waves.hpp"
 #include "rtl/sca_sim.hpp"
 
 #define CX_STRINGIFY(x) #x
@@ -92,27 +89,16 @@ class Verilated final : public ScaSim {
     sample();
   }
 
-  void open_waves(const std::string &path) override {
-    if (!std::ofstream(path)) throw std::runtime_error(path + ": cannot be written");
-    waves_ = std::make_unique<VerilatedFstC>();
-    waves_->set_time_unit("1ps");
-    waves_->set_time_resolution("1ps");
-    model_.trace(waves_.get(), 99);
-    waves_->open(path.c_str());
-  }
-
-  void close_waves() override {
-    if (waves_) waves_->close();
-    waves_.reset();
-  }
+  void open_waves(const std::string &path) override { waves_.open(model_, path); }
+  void close_waves() override { waves_.close(); }
 
   void tick_recorded(uint64_t start_ps, uint64_t period_ps) override {
     drive();
     model_.eval();
-    if (waves_) waves_->dump(start_ps + period_ps / 2);
+    waves_.dump(start_ps + period_ps / 2);
     model_.clk_i = 1;
     model_.eval();
-    if (waves_) waves_->dump(start_ps + period_ps);
+    waves_.dump(start_ps + period_ps);
     model_.clk_i = 0;
     model_.eval();
     sample();
@@ -166,7 +152,7 @@ class Verilated final : public ScaSim {
 
   VerilatedContext context_;
   CX_MODEL model_;
-  std::unique_ptr<VerilatedFstC> waves_;
+  FstWaves waves_;
 };
 
 }  // namespace
