@@ -89,6 +89,28 @@ std::uint32_t DramChannel::Ring::insert(const Command &command, std::uint32_t po
   return position;
 }
 
+// Moves those from `position` on back by `count`; the first of the room between. May hold more than `capacity` until
+// trim(); marks are the caller's.
+DramChannel::Command *DramChannel::Ring::open(std::uint32_t position, std::uint32_t count) {
+  if (begin + size + 2 * kMemory > entries.size()) {
+    std::copy(entries.begin() + begin, entries.begin() + begin + size, entries.begin());
+    begin = 0;
+  }
+  Command *const at = entries.data() + begin + position;
+  Command *const end = entries.data() + begin + size;
+  std::copy_backward(at, end, end + count);
+  size += count;
+  return at;
+}
+
+// Returns how many of the oldest went.
+std::uint32_t DramChannel::Ring::trim() {
+  const std::uint32_t gone = size > capacity ? size - capacity : 0;
+  begin += gone;
+  size -= gone;
+  return gone;
+}
+
 std::uint32_t DramChannel::Ring::behind(Ticks time) const {
   const Command *const first = entries.data() + begin;
   if (falling != 0) {
@@ -115,51 +137,84 @@ std::uint32_t DramChannel::behind(const Ring &ring, Ticks time) const {
   return position;
 }
 
-DramChannel::Releases::Releases(std::uint32_t slots)
-    : times(std::bit_ceil(slots)), mask(std::bit_ceil(slots) - 1), capacity(slots) {}
+DramChannel::Releases::Releases(std::uint32_t slots) : times(4 * std::size_t{slots}), capacity(slots) {}
 
 Ticks DramChannel::Releases::free_at(std::uint32_t held) const {
   const std::uint32_t slots = capacity - held;
-  return size < slots ? 0 : times[(begin + size - slots) & mask];
+  return size < slots ? 0 : times[begin + size - slots];
+}
+
+std::uint32_t DramChannel::Releases::later_than(Ticks time) const {
+  std::uint32_t count = 0;
+  while (count < size && times[begin + size - 1 - count] > time) ++count;
+  return count;
+}
+
+// For so many more behind the last, at most `capacity`; the oldest go.
+void DramChannel::Releases::make_room(std::uint32_t count) {
+  if (size + count > capacity) {
+    const std::uint32_t gone = size + count - capacity;
+    begin += gone;
+    size -= gone;
+  }
+  if (begin + size + count <= times.size()) return;
+  std::copy(times.begin() + begin, times.begin() + begin + size, times.begin());
+  begin = 0;
 }
 
 void DramChannel::Releases::push(Ticks time) {
-  if (size == capacity) {
-    if (time <= times[begin & mask]) return;
-    ++begin;
-    --size;
-  }
-  if (time >= last()) {
-    times[(begin + size++) & mask] = time;
-    return;
-  }
+  if (size == capacity && time <= times[begin]) return;
+  make_room(1);
+  Ticks *const first = times.data() + begin;
   std::uint32_t i = size++;
-  for (; i > 0 && times[(begin + i - 1) & mask] > time; --i) times[(begin + i) & mask] = times[(begin + i - 1) & mask];
-  times[(begin + i) & mask] = time;
+  for (; i > 0 && first[i - 1] > time; --i) first[i] = first[i - 1];
+  first[i] = time;
 }
 
 Ticks DramChannel::Releases::push(Ticks first, Ticks step, Ticks count) {
   if (first < last()) {
-    Ticks before = 0;
-    for (Ticks i = 0; i < count; ++i) {
-      before = free_at(0);
-      push(first + i * step);
+    // The later ones move back once.
+    const std::uint32_t later = later_than(first);
+    const bool behind_all = first + (count - 1) * step <= times[begin + size - later];
+    if (!behind_all || count > capacity) {
+      Ticks before = 0;
+      for (Ticks i = 0; i < count; ++i) {
+        before = free_at(0);
+        push(first + i * step);
+      }
+      return before;
     }
+    if (count > 1) insert(first, step, static_cast<std::uint32_t>(count - 1), later);
+    const Ticks before = free_at(0);
+    push(first + (count - 1) * step);
     return before;
   }
   const Ticks known = size + count - 1;  // with all but the last, the oldest first
   const Ticks position = known < capacity ? 0 : known - capacity;
   const Ticks before = known < capacity  ? 0
-                       : position < size ? times[(begin + position) & mask]
+                       : position < size ? times[begin + position]
                                          : first + (position - size) * step;
   const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, capacity));
-  const std::uint32_t gone = size + kept > capacity ? size + kept - capacity : 0;
-  begin += gone;
-  size -= gone;
+  make_room(kept);
   Ticks time = first + (count - kept) * step;
-  for (std::uint32_t i = 0; i < kept; ++i, time += step) times[(begin + size + i) & mask] = time;
+  for (std::uint32_t i = 0; i < kept; ++i, time += step) times[begin + size + i] = time;
   size += kept;
   return before;
+}
+
+// `count` times, at most `capacity`, that come before the last `later`.
+void DramChannel::Releases::insert(Ticks first, Ticks step, std::uint32_t count, std::uint32_t later) {
+  const std::uint32_t all = size + count;
+  const std::uint32_t gone = all > capacity ? all - capacity : 0;
+  if (begin + all > times.size()) {
+    std::copy(times.begin() + begin, times.begin() + begin + size, times.begin());
+    begin = 0;
+  }
+  Ticks *const at = times.data() + begin + (size - later);
+  std::copy_backward(at, at + later, at + later + count);
+  for (std::uint32_t i = 0; i < count; ++i) at[i] = first + i * step;
+  begin += gone;
+  size = all - gone;
 }
 
 DramChannel::DramChannel(const DramTiming &timing, const DramGeometry &geometry, const DramScheduling &scheduling,
@@ -609,36 +664,65 @@ DramChannel::Placed DramChannel::place(Direction direction, Ticks earliest, std:
   return placed;
 }
 
+// The marks of a ring that has `counts[0]` commands more before the gap, and `counts[1]` behind all others; each of
+// them is plain or not.
+void DramChannel::mark_runs(std::uint32_t gap, const std::array<std::uint32_t, 2> &counts, bool plain_before,
+                            bool plain_behind) {
+  using Bits = unsigned __int128;
+  const auto ones = [](std::uint32_t count) { return (Bits{1} << count) - 1; };
+  const std::uint32_t behind = cas_.size - counts[1];
+  Bits marks = cas_.marks & ones(gap);
+  if (plain_before) marks |= ones(counts[0]) << gap;
+  marks |= Bits{cas_.marks >> gap} << (gap + counts[0]);
+  if (plain_behind) marks |= ones(counts[1]) << behind;
+  const std::uint32_t gone = cas_.trim();
+  cas_.marks = static_cast<std::uint64_t>(marks >> gone) & ~std::uint64_t{1};
+  const std::uint32_t head = gap + counts[0];
+  if (head > gone) mark_cas(head - gone, head - gone + 1);
+}
+
+// The first gap between known bursts that a burst of the group may fit into, as the position of the command behind it;
+// the number of commands if there is none. Any gap when in doubt.
+std::uint32_t DramChannel::first_gap(Direction direction, std::uint32_t group, Ticks from) const {
+  const std::uint32_t first = cas_.behind(from);
+  if (first == cas_.size || first == 0) return first;
+  for (std::uint64_t gaps = ~cas_.marks & ~std::uint64_t{0} << first; gaps != 0; gaps &= gaps - 1) {
+    const auto position = static_cast<std::uint32_t>(std::countr_zero(gaps));
+    if (position >= cas_.size) break;
+    const Command &left = cas_[position - 1];
+    const Command &right = cas_[position];
+    Ticks at = std::max(from, left.at);
+    for (std::uint32_t j = position; j > 0 && cas_[j - 1].at + widest_ > at; --j) {
+      const Command &before = cas_[j - 1];
+      at = std::max(at,
+                    before.at + (before.direction == direction ? same_way(direction, before.group, group) : nearest_));
+    }
+    const bool turns =
+        left.direction != direction && (right.direction == direction || right.reason == DramLoss::bank_group);
+    if (turns) at = std::max(at, left.at + turned(left.direction, left.group, group));
+    // Beyond the last: it is no turn of the bus there, but the search has come so far.
+    if (at < right.at || at > cas_.back().at + ccd_s_[direction]) return position;
+  }
+  return cas_.size;
+}
+
 // Whether one of the strip's bursts from i on may fit between known ones; its rows are open. True when in doubt.
 bool DramChannel::fits_between(Direction direction, const DramStrip &strip, std::uint32_t i, Ticks earliest) const {
   if (cas_.falling != 0) return true;
   const auto banks = static_cast<std::uint32_t>(pattern_.size());
   for (std::uint32_t k = 0; k < banks; ++k) {
     const std::uint32_t bank = bank_of(strip, i + k);
-    const std::uint32_t group = group_of(bank);
     const Ticks from = std::max({earliest, cas_floor_, banks_[bank].now.cas_ready[direction]});
-    const std::uint32_t first = cas_.behind(from);
-    if (first == cas_.size) continue;
-    if (first == 0) return true;
-    for (std::uint64_t gaps = ~cas_.marks & ~std::uint64_t{0} << first; gaps != 0; gaps &= gaps - 1) {
-      const auto position = static_cast<std::uint32_t>(std::countr_zero(gaps));
-      if (position >= cas_.size) break;
-      const Command &left = cas_[position - 1];
-      const Command &right = cas_[position];
-      Ticks at = std::max(from, left.at);
-      for (std::uint32_t j = position; j > 0 && cas_[j - 1].at + widest_ > at; --j) {
-        const Command &before = cas_[j - 1];
-        at = std::max(
-            at, before.at + (before.direction == direction ? same_way(direction, before.group, group) : nearest_));
-      }
-      const bool turns =
-          left.direction != direction && (right.direction == direction || right.reason == DramLoss::bank_group);
-      if (turns) at = std::max(at, left.at + turned(left.direction, left.group, group));
-      // Beyond the last: it is no turn of the bus there, but the search has come so far.
-      if (at < right.at || at > cas_.back().at + ccd_s_[direction]) return true;
-    }
+    if (first_gap(direction, group_of(bank), from) != cas_.size) return true;
   }
   return false;
+}
+
+// How many bursts from i on it takes to open the rows of the strip that are not open.
+std::uint32_t DramChannel::closed_banks(const DramStrip &strip, std::uint32_t i) const {
+  auto k = static_cast<std::uint32_t>(pattern_.size());
+  while (k > 0 && banks_[bank_of(strip, i + k - 1)].now.row == strip.row) --k;
+  return k;
 }
 
 // Places bursts [i, i + result) of a strip whose rows are all open and whose bursts follow one another at ccd_s.
@@ -648,42 +732,45 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const auto banks = static_cast<std::uint32_t>(pattern_.size());
   const Ticks step = ccd_s_[direction];
   const Ticks last = cas_.back().at;
-  if (earliest > last) return 0;
   if (cas_.back().direction != direction) return 0;
+  // After an idle time the first comes when it is asked for.
+  const Ticks first = std::max(last + step, earliest);
+  if (earliest > last && (until != kNever || (step > timing_.burst && earliest <= last + step))) return 0;
   Ticks soonest = kNever;
   Ticks refreshed = kNever;  // the first bank that is
   for (std::uint32_t k = 0; k < banks; ++k) {
     const Bank &bank = banks_[bank_of(strip, i + k)];
     const Row &state = bank.now;
     const Refresh &refresh = refreshes_[bank.refresh];
-    if ((earliest < refresh.last && cas_floor_ < refresh.closed_by) || last >= refresh.next) return 0;
+    if ((earliest < refresh.last && cas_floor_ < refresh.closed_by) || first - step >= refresh.next) return 0;
     refreshed = std::min(refreshed, refresh.next);
-    if (state.row != strip.row || state.cas_ready[direction] > last + step) return 0;
+    if (state.row != strip.row || state.cas_ready[direction] > first) return 0;
     soonest = std::min(soonest, state.cas_ready[direction]);
   }
   if (std::max({soonest, earliest, cas_floor_}) < dense_from_ && fits_between(direction, strip, i, earliest)) return 0;
   // The first round of the bank groups; later ones follow at turn_ * step.
   for (std::uint32_t k = 0; k < turn_; ++k) {
     const Ticks group_last = group_last_[direction][group_of(bank_of(strip, i + k))];
-    if (group_last + ccd_l_[direction] > last + (k + 1) * step + 1) return 0;
+    if (group_last + ccd_l_[direction] > first + k * step + 1) return 0;
   }
   const std::uint32_t rank = rank_of(group_of(bank_of(strip, i)));
   for (std::uint32_t r = 0; r < rank_last_[direction].size(); ++r) {
-    if (r != rank && rank_last_[direction][r] + other_rank_ > last + step + 1) return 0;
+    if (r != rank && rank_last_[direction][r] + other_rank_ > first + 1) return 0;
   }
   Ticks end = refreshed - 1;
   if (until != kNever) end = std::min(end, until - 1 - std::min<Ticks>(until - 1, timing_.burst) + step);
-  if (end <= last) return 0;
-  const Ticks count = std::min<Ticks>((end - last) / step, limit);
+  if (end < first) return 0;
+  const Ticks count = std::min<Ticks>((end - first) / step + 1, limit);
   if (count < 4) return 0;
 
-  const auto at = [&](Ticks k) { return last + (k + 1) * step; };
+  const auto at = [&](Ticks k) { return first + k * step; };
   const auto bank_at = [&](Ticks k) { return bank_of(strip, i + static_cast<std::uint32_t>(k)); };
   const DramLoss reason = step > timing_.burst ? DramLoss::bank_group : DramLoss::idle;
   const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, kMemory));
   Command *command = cas_.append(kept);
   for (Ticks k = count - kept; k < count; ++k)
-    *command++ = {at(k), static_cast<std::uint16_t>(group_of(bank_at(k))), direction, reason};
+    *command++ = {at(k), static_cast<std::uint16_t>(group_of(bank_at(k))), direction,
+                  k == 0 && first > last + step ? DramLoss::idle : reason};
   const std::uint32_t begin = cas_.size - kept;
   mark_cas(begin, begin + 1);
   if (kept > 1) {
@@ -691,7 +778,11 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
     cas_.marks = step == nearest_ && reason == DramLoss::idle ? cas_.marks | others : cas_.marks & ~others;
     cas_.falling &= ~others;
   }
-  if (step > nearest_) dense_from_ = at(count - 1);
+  if (step > nearest_) {
+    dense_from_ = at(count - 1);
+  } else if (first > last + nearest_) {
+    dense_from_ = first;
+  }
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   Releases &releases = direction == reading ? reads_ : writes_;
   const Ticks overtaken = direction == reading ? 0 : overtaken_;
@@ -705,10 +796,146 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   rank_last_[direction][rank] = at(count - 1) + 1;
   counts_.hits += count;
   counts_.busy += count * timing_.burst;
-  counts_[DramLoss::bank_group] += static_cast<std::int64_t>(count * (step - timing_.burst));
+  const Ticks idle = first > last + step ? first - bus_end_ : 0;
+  counts_[DramLoss::idle] += static_cast<std::int64_t>(idle);
+  counts_[DramLoss::bank_group] += static_cast<std::int64_t>((count - (idle > 0 ? 1 : 0)) * (step - timing_.burst));
   bus_end_ = at(count - 1) + timing_.burst;
   count_refreshes(at(count - 1));
   return static_cast<std::uint32_t>(count);
+}
+
+// The same while some of the strip's banks open their rows, behind a refresh most of the time: bursts of the
+// others follow those before the last gap of the bus, those of banks that are late follow the last of all. Ends where
+// the gap, or the window of reads, is full of the latter.
+std::uint32_t DramChannel::run_before_gap(Direction direction, const DramStrip &strip, std::uint32_t i,
+                                          std::uint32_t limit, Ticks earliest, Ticks &last_cas) {
+  Releases &releases = direction == reading ? reads_ : writes_;
+  const Ticks overtaken = direction == reading ? 0 : overtaken_;
+  const auto banks = static_cast<std::uint32_t>(pattern_.size());
+  if (banks != turn_ || banks > kSplitBanks || geometry_.ranks != 1 || cas_.falling != 0) return 0;
+  const Ticks step = ccd_s_[direction];
+  std::uint32_t soonest = 0;
+  for (std::uint32_t k = 0; k < banks; ++k) {
+    const Row &state = banks_[bank_of(strip, i + k)].now;
+    if (state.row != strip.row) return 0;
+    if (state.cas_ready[direction] < banks_[bank_of(strip, i + soonest)].now.cas_ready[direction]) soonest = k;
+  }
+  const std::uint32_t soonest_bank = bank_of(strip, i + soonest);
+  const std::uint32_t gap = first_gap(direction, group_of(soonest_bank),
+                                      std::max({earliest, cas_floor_, banks_[soonest_bank].now.cas_ready[direction]}));
+  if (gap == 0 || gap == cas_.size) return 0;
+  // A search that turns the bus on its way may come out behind the gap.
+  for (std::uint64_t gaps = ~cas_.marks & ((std::uint64_t{1} << gap) - 1); gaps > 1; gaps &= ~std::bit_floor(gaps)) {
+    const auto position = static_cast<std::uint32_t>(std::bit_width(gaps) - 1);
+    if (cas_[position].at <= earliest) break;
+    if (cas_[position - 1].direction != direction) return 0;
+  }
+  const Command head = cas_[gap];
+  const Ticks before = cas_[gap - 1].at;
+  const Ticks last = cas_.back().at;
+  if (earliest > before + step || cas_floor_ > before + step) return 0;
+  if (head.direction != direction || cas_[gap - 1].direction != direction || cas_.back().direction != direction)
+    return 0;
+  Ticks end_before = head.at < widest_ ? 0 : head.at - widest_ + 1;  // bursts before the gap begin before it
+  Ticks end_behind = kNever;
+  if (end_before <= before + step) return 0;
+  std::array<bool, kSplitBanks> late{};
+  std::uint32_t lates = 0;
+  for (std::uint32_t k = 0; k < banks; ++k) {
+    const std::uint32_t bank_index = bank_of(strip, i + k);
+    const Bank &bank = banks_[bank_index];
+    const Refresh &refresh = refreshes_[bank.refresh];
+    const Ticks ready = bank.now.cas_ready[direction];
+    const std::uint32_t group = group_of(bank_index);
+    if (earliest < refresh.last && cas_floor_ < refresh.closed_by) {
+      // Before the refresh it found no place.
+      if (bank.before.row == strip.row ? before + step < refresh.last : earliest + timing_.ras <= refresh.closed_by)
+        return 0;
+      if (bank.before.row == strip.row &&
+          first_gap(direction, group, std::max({earliest, cas_floor_, bank.before.cas_ready[direction]})) < gap)
+        return 0;
+    }
+    late[k] = ready > before + step;
+    lates += late[k];
+    if (late[k]) {
+      if (ready > last + step || first_gap(direction, group, std::max({earliest, cas_floor_, ready})) != cas_.size)
+        return 0;
+      end_behind = std::min(end_behind, refresh.next);
+    } else {
+      if (first_gap(direction, group, std::max({earliest, cas_floor_, ready})) != gap) return 0;
+      end_before = std::min(end_before, refresh.next);
+    }
+  }
+  if ((banks - lates) * step < ccd_l_[direction] || (lates > 0 && lates * step < ccd_l_[direction])) return 0;
+
+  const auto before_gap = [&](std::uint32_t group) -> Ticks {  // last CAS + 1, as in group_last_
+    for (std::uint32_t j = gap; j > 0 && cas_[j - 1].at + ccd_l_[direction] > before; --j) {
+      if (cas_[j - 1].group == group) return cas_[j - 1].at + 1;
+    }
+    return 0;
+  };
+  // Bursts that come before the gap must not come before those that are forgotten on the way.
+  const std::uint32_t forgettable = before + step < widest_ ? 0 : cas_.behind(before + step - widest_);
+  if (forgettable == 0) return 0;
+  limit = std::min(limit, cas_.capacity - cas_.size + forgettable - 1);
+  // Slots of the window that those behind the gap hold.
+  std::uint32_t held_slots = releases.later_than(before - std::min(before, overtaken));
+  Ticks at_before = before, at_behind = last;
+  std::uint32_t count = 0;
+  std::array<std::uint32_t, 2> counts{};
+  for (std::uint32_t k = 0; count < limit && held_slots < releases.capacity; ++count) {
+    const std::uint32_t group = group_of(bank_of(strip, i + k));
+    Ticks &at = late[k] ? at_behind : at_before;
+    if (at + step >= (late[k] ? end_behind : end_before)) break;
+    if (count < banks && (late[k] ? group_last_[direction][group] + ccd_l_[direction] > at + step + 1
+                                  : before_gap(group) + ccd_l_[direction] > at + step + 1))
+      break;
+    at += step;
+    ++counts[late[k]];
+    held_slots += late[k];
+    if (++k == banks) k = 0;
+  }
+  if (count < 4) return 0;
+
+  const DramLoss reason = step > timing_.burst ? DramLoss::bank_group : DramLoss::idle;
+  Command *const put_before = cas_.open(gap, counts[0]);
+  Command *const put_behind = put_before + (cas_.size - gap);
+  cas_.size += counts[1];
+  const bool last_is_late = late[(count - 1) % banks];
+  std::array<Ticks, 2> at{before, last};
+  std::array<Command *, 2> put{put_before, put_behind};
+  for (std::uint32_t n = 0; n < count; ++n) {
+    const bool is_late = late[n % banks];
+    const std::uint32_t bank = bank_of(strip, i + n);
+    const std::uint32_t group = group_of(bank);
+    at[is_late] += step;
+    *put[is_late]++ = {at[is_late], static_cast<std::uint16_t>(group), direction, is_late ? reason : head.reason};
+    if (n + banks < count) continue;
+    Row &state = banks_[bank].now;
+    state.close_ready = std::max(state.close_ready, at[is_late] + held(direction));
+    group_last_[direction][group] = std::max(group_last_[direction][group], at[is_late] + 1);
+  }
+  mark_runs(gap, counts, step == nearest_ && head.reason != DramLoss::bank_group,
+            step == nearest_ && reason == DramLoss::idle);
+  if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
+  if (counts[1] > 0 && step > nearest_) dense_from_ = last + counts[1] * step;
+  const auto release = [&](bool is_late, std::uint32_t number) {
+    if (number > 0) releases.push((is_late ? last : before) + step - overtaken, step, number);
+  };
+  release(!last_is_late, counts[!last_is_late]);
+  release(last_is_late, counts[last_is_late] - 1);
+  free_before_last_ = releases.free_at(0);
+  releases.push(at[last_is_late] - overtaken);
+  rank_last_[direction][0] = std::max(rank_last_[direction][0], at[1] + 1);
+  counts_.hits += count;
+  counts_.busy += count * timing_.burst;
+  counts_[head.reason] -= static_cast<std::int64_t>(counts[0] * timing_.burst);
+  counts_[DramLoss::bank_group] += static_cast<std::int64_t>(counts[1] * (step - timing_.burst));
+  if (counts[1] > 0) bus_end_ = at[1] + timing_.burst;
+  const Ticks end = counts[1] > 0 ? at[1] : at[0];
+  last_cas = std::max(last_cas, end);
+  count_refreshes(end);
+  return count;
 }
 
 // An estimate, for a burst that goes behind all others.
@@ -730,16 +957,25 @@ Ticks DramChannel::place_strip(Direction direction, DramStrip &strip, Ticks arri
   const bool even = !plain_ && turn_ != 0 && turn_ * ccd_s_[direction] >= ccd_l_[direction];
   Ticks last_cas = 0;
   std::uint32_t i = 0;
+  std::uint32_t alone_until = 0;  // bursts before it are placed one by one: no run begins with them
   while (i < wanted) {
     if (until != kNever && first_command(direction, arrival, bank_of(strip, i), strip.row) >= until) break;
     const Ticks earliest = direction == reading ? std::max({arrival, read_floor_, reads_.free_at(0)})
                                                 : std::max({arrival, write_floor_, writes_.free_at(0)});
-    if (even && wanted - i >= 4 && cas_.size > 0) {
+    if (even && wanted - i >= 4 && i >= alone_until && cas_.size > 0) alone_until = i + closed_banks(strip, i);
+    if (even && wanted - i >= 4 && i >= alone_until && cas_.size > 0) {
       if (const std::uint32_t count = run(direction, strip, i, wanted - i, earliest, until)) {
         i += count;
         last_cas = std::max(last_cas, cas_.back().at);
         continue;
       }
+      if (until == kNever) {
+        if (const std::uint32_t count = run_before_gap(direction, strip, i, wanted - i, earliest, last_cas)) {
+          i += count;
+          continue;
+        }
+      }
+      alone_until = i + 2;  // what is in the way is seldom gone by the next burst
     }
     const Placed placed = place(direction, earliest, bank_of(strip, i), strip.row);
     free_before_last_ = releases.free_at(0);

@@ -52,7 +52,8 @@ struct DramStrip {
 // of them takes the same host time.
 class DramChannel {
  public:
-  static constexpr unsigned kMemory = 64;     // bursts on the data bus that a later one may go before
+  static constexpr unsigned kMemory = 64;  // bursts on the data bus that a later one may go before
+  static constexpr unsigned kSplitBanks = 8;
   static constexpr unsigned kActivates = 32;  // the same of activates of a rank
 
   // Banks are numbered (rank * bank groups + bank group) * banks + bank. `pattern`: banks of consecutive bursts, a
@@ -130,6 +131,8 @@ class DramChannel {
     // behind all others, at most `capacity`; returns the first, to be written. insert() returns where it put it.
     Command *append(std::uint32_t count);
     std::uint32_t insert(const Command &command, std::uint32_t position);
+    Command *open(std::uint32_t position, std::uint32_t count);
+    std::uint32_t trim();
     // The first that is later than `time` behind all that are not, as seen from the end.
     std::uint32_t behind(Ticks time) const;
 
@@ -139,7 +142,6 @@ class DramChannel {
   // The largest release times of one direction: of n slots one is free from the n-th largest on.
   struct Releases {
     std::vector<Ticks> times;
-    std::uint32_t mask = 0;
     std::uint32_t begin = 0;
     std::uint32_t size = 0;
     std::uint32_t capacity = 0;
@@ -147,10 +149,15 @@ class DramChannel {
     explicit Releases(std::uint32_t slots);
     // When one of `capacity - held` slots is free.
     Ticks free_at(std::uint32_t held) const;
-    Ticks last() const { return size == 0 ? 0 : times[(begin + size - 1) & mask]; }
+    Ticks last() const { return size == 0 ? 0 : times[begin + size - 1]; }
+    std::uint32_t later_than(Ticks time) const;
     void push(Ticks time);
     // The same for `count` times, `step` apart. Returns free_at(0) as it was before the last of them.
     Ticks push(Ticks first, Ticks step, Ticks count);
+
+   private:
+    void make_room(std::uint32_t count);
+    void insert(Ticks first, Ticks step, std::uint32_t count, std::uint32_t later);
   };
   struct Placed {
     Ticks cas = 0;
@@ -201,6 +208,11 @@ class DramChannel {
   bool fits_between(Direction direction, const DramStrip &strip, std::uint32_t i, Ticks earliest) const;
   std::uint32_t run(Direction direction, const DramStrip &strip, std::uint32_t i, std::uint32_t limit, Ticks earliest,
                     Ticks until);
+  void mark_runs(std::uint32_t gap, const std::array<std::uint32_t, 2> &counts, bool plain_before, bool plain_behind);
+  std::uint32_t closed_banks(const DramStrip &strip, std::uint32_t i) const;
+  std::uint32_t first_gap(Direction direction, std::uint32_t group, Ticks from) const;
+  std::uint32_t run_before_gap(Direction direction, const DramStrip &strip, std::uint32_t i, std::uint32_t limit,
+                               Ticks earliest, Ticks &last_cas);
   Ticks place_strip(Direction direction, DramStrip &strip, Ticks arrival, std::uint32_t limit, Ticks until);
   Ticks first_command(Direction direction, Ticks arrival, std::uint32_t bank, std::uint32_t row) const;
   void close_rows(const DramStrip &strip);

@@ -299,8 +299,9 @@ TEST_CASE("searches that pass over what cannot fit find what plain ones find") {
   INFO("seed " << seed);
   std::mt19937 random(seed);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
+  constexpr std::uint32_t kStreamBursts = 256;
   for (const DramPreset &preset : dram_presets()) {
-    for (unsigned trial = 0; trial < 24; ++trial) {
+    for (unsigned trial = 0; trial < 40; ++trial) {
       INFO(preset.name << " trial " << trial);
       DramTiming t = preset.timing;
       DramGeometry g = one_channel(preset);
@@ -333,11 +334,22 @@ TEST_CASE("searches that pass over what cannot fit find what plain ones find") {
       const std::uint32_t longest = trial % 3 == 0 ? 1 : trial % 3 == 1 ? 20 : 300;
       const std::uint32_t rows = 1u << below(8);
       const std::uint32_t gap = below(3) == 0 ? 0 : 1 + below(600);
+      // Requests that follow one another through the rows, as those of a DMA do.
+      const bool stream = trial % 5 >= 2;
+      DramStrip next{0, 0, kStreamBursts, 0};
       for (unsigned i = 0; i < 300; ++i) {
         if (gap > 0 && below(3) == 0) now += below(50) == 0 ? below(3 * t.refi) : below(gap);
         // Requests of several engines are not made in the order of their arrival.
         const Ticks arrival = below(20) == 0 && now > 300 ? now - below(300) : now;
-        const DramStrip strip{below(rows), below(g.all_banks()), below(8), 1 + below(longest)};
+        DramStrip strip{below(rows), below(g.all_banks()), below(8), 1 + below(longest)};
+        if (stream) {
+          next.first += next.bursts;
+          if (next.first >= kStreamBursts || below(40) == 0) {
+            next = {below(rows), below(g.all_banks()), below(2) == 0 ? 0 : below(kStreamBursts - 1), 0};
+          }
+          next.bursts = std::min(1 + below(128), kStreamBursts - next.first);
+          strip = next;
+        }
         const bool write = below(100) < write_percent;
         const auto price = [&](DramChannel &channel) {
           return write ? channel.write(arrival, strip) : channel.read(arrival, strip);
