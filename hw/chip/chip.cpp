@@ -542,10 +542,8 @@ void Chip::close_records() {
 std::string Chip::unit_name(unsigned kind, unsigned unit) const {
   const Blocks &b = *blocks_;
   switch (kind) {
-    case CX_TRACE_LINK: {
-      const std::vector<std::string> names = b.noc.link_names();
-      return unit < names.size() ? names[unit] : "";
-    }
+    case CX_TRACE_LINK:
+      return b.noc.link_name(unit);
     case CX_TRACE_DRAM:
       return unit < b.dram.stripes() ? "channel " + std::to_string(unit) : "";
     default:

@@ -480,19 +480,16 @@ void Noc::close_records() {
   for (TraceBurst &burst : bursts_) burst.close(*trace_);
 }
 
-std::vector<std::string> Noc::link_names() const {
-  std::vector<std::string> names;
+std::string Noc::link_name(std::size_t link) const {
   if (network_) {
-    for (const LinkNetwork::LinkUse &use : network_->uses()) names.push_back(use.from + " > " + use.to);
-    return names;
+    const auto &uses = network_->uses();
+    return link < uses.size() ? uses[link].from + " > " + uses[link].to : "";
   }
-  const auto add = [&](const std::string &name) {
-    names.push_back(name + " reads");
-    names.push_back(name + " writes");
-  };
-  for (const auto &initiator : initiators_) add(initiator->label);
-  for (const auto &target : targets_) add(target->label);
-  return names;
+  const std::size_t end = link / 2;
+  const char *direction = link % 2 == 0 ? " reads" : " writes";
+  if (end < initiators_.size()) return initiators_[end]->label + direction;
+  if (end - initiators_.size() < targets_.size()) return targets_[end - initiators_.size()]->label + direction;
+  return "";
 }
 
 bool Noc::peek(std::uint64_t address, void *to, unsigned bytes) {

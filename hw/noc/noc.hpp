@@ -127,7 +127,8 @@ class Noc : public sc_core::sc_module {
   // the initiators, then of the targets, each its reading one first.
   void set_trace(Trace *trace);
   void close_records();
-  std::vector<std::string> link_names() const;
+  // Of a unit; empty: there is none.
+  std::string link_name(std::size_t link) const;
 
   const Clock &clock() const { return clock_; }
   const NocParams &params() const { return params_; }

@@ -5,14 +5,14 @@
 
 namespace cx::hw {
 
-Trace::Trace(Options options) : options_(std::move(options)), piece_(kPiece) {}
+Trace::Trace(Options options) : options_(std::move(options)), piece_(std::make_unique_for_overwrite<Record[]>(kPiece)) {}
 
 void Trace::append(const Record &record) {
   if (!wants(record.kind)) return;
   std::size_t count = count_.load(std::memory_order_relaxed);
   if (count == kPiece) {
     const std::lock_guard lock(sending_);
-    options_.sink({piece_.data() + sent_, count - sent_});
+    options_.sink({piece_.get() + sent_, count - sent_});
     sent_ = count = 0;
     count_.store(0, std::memory_order_relaxed);
   }
@@ -24,7 +24,7 @@ void Trace::flush() {
   const std::lock_guard lock(sending_);
   const std::size_t count = count_.load(std::memory_order_acquire);
   if (count == sent_) return;
-  options_.sink({piece_.data() + sent_, count - sent_});
+  options_.sink({piece_.get() + sent_, count - sent_});
   sent_ = count;
 }
 
@@ -34,6 +34,8 @@ void TraceBurst::add(Trace &trace, std::uint16_t kind, std::uint16_t unit, std::
   if (!open_) {
     open_ = true;
     record_ = {begin, end, trace.new_id(), trace.cause(), kind, unit, 0, {}};
+    std::copy(values.begin(), values.end(), record_.values);
+    return;
   }
   record_.begin = std::min(record_.begin, begin);
   record_.end = std::max(record_.end, end);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <utility>
@@ -23,7 +24,7 @@ class Trace {
   using Record = cx_trace_record;
   using Sink = std::function<void(std::span<const Record>)>;
 
-  static constexpr std::size_t kPiece = 8192;  // records that are kept before they go to the sink
+  static constexpr std::size_t kPiece = 1024;  // records that are kept before they go to the sink
 
   struct Options {
     Sink sink;
@@ -83,7 +84,7 @@ class Trace {
 
  private:
   Options options_;
-  std::vector<Record> piece_;
+  std::unique_ptr<Record[]> piece_;
   std::atomic<std::size_t> count_{0};
   std::mutex sending_;
   std::size_t sent_ = 0;  // of the piece; guarded by sending_

@@ -71,6 +71,7 @@ int measure(const char *model_path, const char *chip, const char *precision, int
   cx::tools::TraceFile::Summary summary;
   const auto plain = [&] { return cost_of([&] { session.run(inputs); }); };
   const auto traced = [&] {
+    std::filesystem::remove(path);  // a file system may write out at once what takes the place of another file
     return cost_of([&] {
       cx::tools::TraceFile file(path, true);
       names.file = &file;

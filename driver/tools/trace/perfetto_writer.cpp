@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -22,24 +21,56 @@ using perfetto::TracePacket;
 using perfetto::TrackEvent;
 
 constexpr uint32_t kSequence = 1;
-constexpr std::size_t kPiece = 1 << 20;  // bytes that are written at once
+constexpr std::size_t kPiece = 64 << 10;  // bytes that are written at once
 constexpr std::size_t kSpansOfALane = 32;
 
 // Wire types.
 constexpr uint32_t kVarint = 0, kFixed64 = 1, kLengthDelimited = 2;
 
-uint8_t *tag(int field, uint32_t type, uint8_t *to) {
-  return CodedOutputStream::WriteVarint32ToArray(static_cast<uint32_t>(field) << 3 | type, to);
+template <int kField, uint32_t kType>
+inline uint8_t *tag(uint8_t *to) {
+  constexpr uint32_t kTag = static_cast<uint32_t>(kField) << 3 | kType;
+  static_assert(kTag < 1u << 14);
+  if constexpr (kTag < 0x80) {
+    *to++ = kTag;
+  } else {
+    *to++ = static_cast<uint8_t>(kTag | 0x80);
+    *to++ = static_cast<uint8_t>(kTag >> 7);
+  }
+  return to;
 }
-uint8_t *varint(int field, uint64_t value, uint8_t *to) {
-  return CodedOutputStream::WriteVarint64ToArray(value, tag(field, kVarint, to));
+/// Writes eight bytes wherever they are enough for the number, whatever its length: lengths cannot be predicted.
+inline uint8_t *put_varint(uint64_t value, uint8_t *to) {
+  if (value >> 56 != 0) return CodedOutputStream::WriteVarint64ToArray(value, to);
+  const std::size_t bytes = (static_cast<std::size_t>(std::bit_width(value | 1)) + 6) / 7;
+  // Seven bits to a byte: halves of 28 bits, quarters of 14, eighths of 7.
+  value = (value & 0x0fffffff) | (value & 0x00fffffff0000000) << 4;
+  value = (value & 0x00003fff00003fff) | (value & 0x0fffc0000fffc000) << 2;
+  value = (value & 0x007f007f007f007f) | (value & 0x3f803f803f803f80) << 1;
+  value |= 0x0080808080808080 & ((uint64_t{1} << 8 * (bytes - 1)) - 1);
+  CodedOutputStream::WriteLittleEndian64ToArray(value, to);
+  return to + bytes;
 }
-uint8_t *fixed64(int field, uint64_t value, uint8_t *to) {
-  return CodedOutputStream::WriteLittleEndian64ToArray(value, tag(field, kFixed64, to));
+template <int kField>
+inline uint8_t *varint(uint64_t value, uint8_t *to) {
+  return put_varint(value, tag<kField, kVarint>(to));
 }
-/// What comes before `bytes` bytes.
-uint8_t *length(int field, std::size_t bytes, uint8_t *to) {
-  return CodedOutputStream::WriteVarint64ToArray(bytes, tag(field, kLengthDelimited, to));
+template <int kField>
+inline uint8_t *fixed64(uint64_t value, uint8_t *to) {
+  return CodedOutputStream::WriteLittleEndian64ToArray(value, tag<kField, kFixed64>(to));
+}
+
+/// A message whose length is known only when it has been encoded: room is left for a length of so many bytes, all of
+/// which are used, as the format allows for any number.
+template <int kField>
+inline uint8_t *open_message(uint8_t *to, std::size_t length_bytes) {
+  return tag<kField, kLengthDelimited>(to) + length_bytes;
+}
+inline void close_message(uint8_t *first, const uint8_t *end, std::size_t length_bytes) {
+  auto bytes = static_cast<std::size_t>(end - first);
+  uint8_t *to = first - length_bytes;
+  for (; to != first - 1; bytes >>= 7) *to++ = static_cast<uint8_t>(bytes | 0x80);
+  *to = static_cast<uint8_t>(bytes);
 }
 
 }  // namespace
@@ -48,10 +79,12 @@ struct PerfettoWriter::Packet {
   perfetto::TracePacket message;
 };
 
-PerfettoWriter::PerfettoWriter(const std::string &path) : path_(path), packet_(std::make_unique<Packet>()) {
+PerfettoWriter::PerfettoWriter(const std::string &path) 
+    : path_(path), packet_(std::make_unique<Packet>()), names_packet_(std::make_unique<Packet>()) {
   file_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) throw InputError(path + ": cannot be written: " + std::strerror(errno));
-  buffer_.reserve(2 * kPiece);
+  capacity_ = kPiece;
+  buffer_ = std::make_unique_for_overwrite<uint8_t[]>(capacity_);
   // Names are numbered from here on.
   packet_->message.set_sequence_flags(perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
   packet_->message.set_first_packet_on_sequence(true);
@@ -66,31 +99,61 @@ PerfettoWriter::~PerfettoWriter() {
   close(file_);
 }
 
-void PerfettoWriter::put() {
-  perfetto::TracePacket &message = packet_->message;
+// Where that many bytes can be put; they count once used_ says so.
+uint8_t *PerfettoWriter::room(std::size_t bytes) {
+  if (capacity_ - used_ < bytes) flush();
+  if (capacity_ < bytes) {
+    capacity_ = bytes;
+    buffer_ = std::make_unique_for_overwrite<uint8_t[]>(capacity_);
+  }
+  return buffer_.get() + used_;
+}
+
+namespace {
+
+std::size_t encoded_bytes(perfetto::TracePacket &message) {
   message.set_trusted_packet_sequence_id(kSequence);
-  const std::size_t bytes = message.ByteSizeLong();
-  const std::size_t at = buffer_.size();
-  constexpr std::size_t kHead = 16;
-  buffer_.resize(at + kHead + bytes);
-  uint8_t *to = length(perfetto::Trace::kPacketFieldNumber, bytes, reinterpret_cast<uint8_t *>(buffer_.data()) + at);
+  return message.ByteSizeLong();
+}
+
+/// The packet of a message whose size was asked for, which is emptied.
+uint8_t *encode(perfetto::TracePacket &message, std::size_t bytes, uint8_t *to) {
+  to = tag<perfetto::Trace::kPacketFieldNumber, kLengthDelimited>(to);
+  to = CodedOutputStream::WriteVarint64ToArray(bytes, to);
   to = message.SerializeWithCachedSizesToArray(to);
-  buffer_.resize(static_cast<std::size_t>(to - reinterpret_cast<uint8_t *>(buffer_.data())));
   message.Clear();
+  return to;
+}
+
+constexpr std::size_t kPacketHead = 16;  // bytes, at most
+
+}  // namespace
+
+void PerfettoWriter::put() {
+  const std::size_t bytes = encoded_bytes(packet_->message);
+  used_ = static_cast<std::size_t>(encode(packet_->message, bytes, room(kPacketHead + bytes)) - buffer_.get());
   ++packets_;
-  if (buffer_.size() >= kPiece) flush();
+}
+
+void PerfettoWriter::put_names() {
+  new_names_ = false;
+  perfetto::TracePacket &message = names_packet_->message;
+  message.set_sequence_flags(perfetto::TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
+  const std::size_t bytes = encoded_bytes(message);
+  used_ = static_cast<std::size_t>(encode(message, bytes, room(kPacketHead + bytes)) - buffer_.get());
+  ++packets_;
 }
 
 void PerfettoWriter::flush() {
   std::size_t done = 0;
-  while (done < buffer_.size()) {
-    const ssize_t wrote = write(file_, buffer_.data() + done, buffer_.size() - done);
+  while (done < used_) {
+    const ssize_t wrote = write(file_, buffer_.get() + done, used_ - done);
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) throw InputError(path_ + ": cannot be written: " + std::strerror(errno));
     done += static_cast<std::size_t>(wrote);
   }
   bytes_ += done;
-  buffer_.clear();
+  used_ = 0;
 }
 
 void PerfettoWriter::snapshot(uint64_t host_ns, uint64_t card_ns) {
@@ -139,87 +202,81 @@ PerfettoWriter::Track PerfettoWriter::counter(Track parent, const std::string &n
   return track;
 }
 
+PerfettoWriter::Name PerfettoWriter::new_name(std::map<std::string, Name, std::less<>> &known, std::string_view text,
+                                               bool annotation) {
+  const Name name = known.size() + 1;
+  known.emplace(text, name);
+  perfetto::InternedData &data = *names_packet_->message.mutable_interned_data();
+  const auto set = [&](auto *entry) {
+    entry->set_iid(name);
+    entry->set_name(std::string(text));
+  };
+  if (annotation) {
+    set(data.add_debug_annotation_names());
+  } else {
+    set(data.add_event_names());
+  }
+  new_names_ = true;
+  return name;
+}
+
 PerfettoWriter::Name PerfettoWriter::name(std::string_view text) {
   const auto known = names_.find(text);
-  if (known != names_.end()) return known->second;
-  const Name name = names_.size() + 1;
-  names_.emplace(text, name);
-  perfetto::EventName &entry = *packet_->message.mutable_interned_data()->add_event_names();
-  entry.set_iid(name);
-  entry.set_name(std::string(text));
-  packet_->message.set_sequence_flags(perfetto::TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
-  put();
-  return name;
+  return known != names_.end() ? known->second : new_name(names_, text, false);
 }
 
 PerfettoWriter::Name PerfettoWriter::annotation_name(std::string_view text) {
   const auto known = annotation_names_.find(text);
-  if (known != annotation_names_.end()) return known->second;
-  const Name name = annotation_names_.size() + 1;
-  annotation_names_.emplace(text, name);
-  perfetto::DebugAnnotationName &entry = *packet_->message.mutable_interned_data()->add_debug_annotation_names();
-  entry.set_iid(name);
-  entry.set_name(std::string(text));
-  packet_->message.set_sequence_flags(perfetto::TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
-  put();
-  return name;
+  return known != annotation_names_.end() ? known->second : new_name(annotation_names_, text, true);
 }
 
 void PerfettoWriter::event(Track track, TraceClock clock, uint64_t time, int type, Name name,
                            std::span<const Annotation> annotations, std::span<const uint64_t> flows,
                            const double *value) {
+  if (new_names_) put_names();
   // Events are most of a file: they are encoded field by field, without a message object.
-  std::size_t room = 128 + 16 * flows.size();
-  for (const Annotation &annotation : annotations) room += 48 + annotation.text.size();
-  event_.resize(room);
-  uint8_t *to = event_.data();
-  for (const Annotation &annotation : annotations) {
-    std::array<uint8_t, 48> head;
-    uint8_t *at = varint(perfetto::DebugAnnotation::kNameIidFieldNumber, annotation.name, head.data());
-    if (annotation.text.empty()) {
-      at = varint(perfetto::DebugAnnotation::kUintValueFieldNumber, annotation.number, at);
-    } else {
-      at = length(perfetto::DebugAnnotation::kStringValueFieldNumber, annotation.text.size(), at);
-    }
-    const auto bytes = static_cast<std::size_t>(at - head.data());
-    to = length(TrackEvent::kDebugAnnotationsFieldNumber, bytes + annotation.text.size(), to);
-    to = std::copy(head.data(), at, to);
-    to = std::copy(annotation.text.begin(), annotation.text.end(), to);
-  }
-  to = varint(TrackEvent::kTypeFieldNumber, static_cast<uint64_t>(type), to);
-  if (name != 0) to = varint(TrackEvent::kNameIidFieldNumber, name, to);
-  to = varint(TrackEvent::kTrackUuidFieldNumber, track, to);
-  if (value != nullptr) {
-    to = fixed64(TrackEvent::kDoubleCounterValueFieldNumber, std::bit_cast<uint64_t>(*value), to);
-  }
-  for (const uint64_t flow : flows) {
-    if (flow != 0) to = fixed64(TrackEvent::kFlowIdsFieldNumber, flow, to);
-  }
-  const auto bytes = static_cast<std::size_t>(to - event_.data());
-
-  std::array<uint8_t, 64> head, tail;
-  uint8_t *head_end = varint(TracePacket::kTimestampFieldNumber, time, head.data());
-  head_end = varint(TracePacket::kTrustedPacketSequenceIdFieldNumber, kSequence, head_end);
-  head_end = length(TracePacket::kTrackEventFieldNumber, bytes, head_end);
-  uint8_t *tail_end =
-      varint(TracePacket::kSequenceFlagsFieldNumber, TracePacket::SEQ_NEEDS_INCREMENTAL_STATE, tail.data());
+  constexpr std::size_t kFixed = 104, kOfAnAnnotation = 48, kOfAFlow = 16;
+  std::size_t most = kFixed + kOfAFlow * flows.size() + kOfAnAnnotation * annotations.size();
+  for (const Annotation &annotation : annotations) most += annotation.text.size();
+  const std::size_t length_bytes = most < 1u << 14 ? 2 : 4;
+  uint8_t *to = open_message<perfetto::Trace::kPacketFieldNumber>(room(most), length_bytes);
+  uint8_t *const packet = to;
+  to = varint<TracePacket::kTimestampFieldNumber>(time, to);
+  to = varint<TracePacket::kTrustedPacketSequenceIdFieldNumber>(kSequence, to);
+  to = varint<TracePacket::kSequenceFlagsFieldNumber>(TracePacket::SEQ_NEEDS_INCREMENTAL_STATE, to);
   if (clock != TraceClock::host) {
-    tail_end = varint(TracePacket::kTimestampClockIdFieldNumber, static_cast<uint64_t>(clock), tail_end);
+    to = varint<TracePacket::kTimestampClockIdFieldNumber>(static_cast<uint64_t>(clock), to);
   }
-  const auto head_bytes = static_cast<std::size_t>(head_end - head.data());
-  const auto tail_bytes = static_cast<std::size_t>(tail_end - tail.data());
-  std::array<uint8_t, 16> packet;
-  const uint8_t *packet_end =
-      length(perfetto::Trace::kPacketFieldNumber, head_bytes + bytes + tail_bytes, packet.data());
-  const auto append = [this](const uint8_t *from, const uint8_t *end) {
-    buffer_.append(reinterpret_cast<const char *>(from), static_cast<std::size_t>(end - from));
-  };
-  append(packet.data(), packet_end);
-  append(head.data(), head_end);
-  append(event_.data(), to);
-  append(tail.data(), tail_end);
+  to = open_message<TracePacket::kTrackEventFieldNumber>(to, length_bytes);
+  uint8_t *const event = to;
+  for (const Annotation &annotation : annotations) {
+    to = tag<TrackEvent::kDebugAnnotationsFieldNumber, kLengthDelimited>(to);
+    if (annotation.text.empty()) {
+      uint8_t *const length = to++;  // a name and a number take less than 128 bytes
+      to = varint<perfetto::DebugAnnotation::kNameIidFieldNumber>(annotation.name, to);
+      to = varint<perfetto::DebugAnnotation::kUintValueFieldNumber>(annotation.number, to);
+      *length = static_cast<uint8_t>(to - length - 1);
+    } else {
+      to += length_bytes;
+      uint8_t *const first = to;
+      to = varint<perfetto::DebugAnnotation::kNameIidFieldNumber>(annotation.name, to);
+      to = tag<perfetto::DebugAnnotation::kStringValueFieldNumber, kLengthDelimited>(to);
+      to = CodedOutputStream::WriteVarint64ToArray(annotation.text.size(), to);
+      to = std::copy(annotation.text.begin(), annotation.text.end(), to);
+      close_message(first, to, length_bytes);
+    }
+  }
+  to = varint<TrackEvent::kTypeFieldNumber>(static_cast<uint64_t>(type), to);
+  if (name != 0) to = varint<TrackEvent::kNameIidFieldNumber>(name, to);
+  to = varint<TrackEvent::kTrackUuidFieldNumber>(track, to);
+  if (value != nullptr) to = fixed64<TrackEvent::kDoubleCounterValueFieldNumber>(std::bit_cast<uint64_t>(*value), to);
+  for (const uint64_t flow : flows) {
+    if (flow != 0) to = fixed64<TrackEvent::kFlowIdsFieldNumber>(flow, to);
+  }
+  close_message(event, to, length_bytes);
+  close_message(packet, to, length_bytes);
+  used_ = static_cast<std::size_t>(to - buffer_.get());
   ++packets_;
-  if (buffer_.size() >= kPiece) flush();
 }
 
 void PerfettoWriter::slice(Track track, TraceClock clock, uint64_t begin_ns, uint64_t end_ns, Name name,
@@ -251,23 +308,34 @@ PerfettoWriter::Track Lanes::only() {
   return lanes_.front().track;
 }
 
+void Lanes::insert(Lane &lane, std::vector<std::pair<uint64_t, uint64_t>>::iterator at, uint64_t begin, uint64_t end) {
+  lane.spans.insert(at, {begin, end});
+  // Many are forgotten at once, so that few are moved.
+  if (lane.spans.size() < 2 * kSpansOfALane) return;
+  lane.floor = lane.spans[kSpansOfALane - 1].second + 1;
+  lane.spans.erase(lane.spans.begin(), lane.spans.begin() + kSpansOfALane);
+}
+
 PerfettoWriter::Track Lanes::find(uint64_t begin, uint64_t end) {
   for (Lane &lane : lanes_) {
     if (begin < lane.floor) continue;
+    // Most follow on what there is.
+    if (begin >= lane.spans.back().second) {
+      insert(lane, lane.spans.end(), begin, end);
+      return lane.track;
+    }
     // A span between others must leave time on both sides: at the same time the file's order decides.
     const auto next = std::upper_bound(lane.spans.begin(), lane.spans.end(), std::pair(begin, ~uint64_t{0}));
-    const bool last = next == lane.spans.end();
     const uint64_t before = next == lane.spans.begin() ? lane.floor : std::prev(next)->second;
-    if (last ? begin < before : begin <= before || end >= next->first) continue;
-    lane.spans.insert(next, {begin, end});
-    if (lane.spans.size() > kSpansOfALane) {
-      lane.floor = lane.spans.front().second + 1;
-      lane.spans.erase(lane.spans.begin());
-    }
+    if (next == lane.spans.end() || begin <= before || end >= next->first) continue;
+    insert(lane, next, begin, end);
     return lane.track;
   }
-  lanes_.push_back({writer_->track(parent_, name_), 0, {{begin, end}}});
-  return lanes_.back().track;
+  Lane &lane = lanes_.emplace_back();
+  lane.track = writer_->track(parent_, name_);
+  lane.spans.reserve(2 * kSpansOfALane);
+  lane.spans.emplace_back(begin, end);
+  return lane.track;
 }
 
 }  // namespace cx::tools

@@ -42,6 +42,7 @@ class PerfettoWriter {
   Track track(Track parent, const std::string &name);
   Track counter(Track parent, const std::string &name, const std::string &unit);
 
+  /// Numbers for texts; they are in the file before what is written next.
   Name name(std::string_view text);
   Name annotation_name(std::string_view text);
 
@@ -65,13 +66,17 @@ class PerfettoWriter {
 
   void event(Track track, TraceClock clock, uint64_t time, int type, Name name, std::span<const Annotation> annotations,
              std::span<const uint64_t> flows, const double *value);
+  Name new_name(std::map<std::string, Name, std::less<>> &known, std::string_view text, bool annotation);
   void put();
+  void put_names();
+  uint8_t *room(std::size_t bytes);
 
   std::string path_;
   int file_ = -1;
-  std::string buffer_;
-  std::unique_ptr<Packet> packet_;
-  std::vector<uint8_t> event_;
+  std::unique_ptr<uint8_t[]> buffer_;
+  std::size_t capacity_ = 0, used_ = 0;  // bytes of the buffer
+  std::unique_ptr<Packet> packet_, names_packet_;
+  bool new_names_ = false;  // in names_packet_
   uint64_t bytes_ = 0, packets_ = 0;
   uint64_t next_track_ = 1;
   int next_pid_ = 1;
@@ -92,10 +97,11 @@ class Lanes {
 
  private:
   struct Lane {
-    PerfettoWriter::Track track;
+    PerfettoWriter::Track track = 0;
     uint64_t floor = 0;                                // no span that is kept begins before it
     std::vector<std::pair<uint64_t, uint64_t>> spans;  // the last ones, by begin
   };
+  static void insert(Lane &lane, std::vector<std::pair<uint64_t, uint64_t>>::iterator at, uint64_t begin, uint64_t end);
   PerfettoWriter *writer_;
   PerfettoWriter::Track parent_;
   std::string name_;

@@ -8,11 +8,11 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
-#include <sstream>
+#include <string_view>
+#include <unordered_map>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/umd/counters.hpp"
-#include "driver/umd/energy.hpp"
 #include "firmware/image.h"
 #include "hw/common/port/cx_port.h"
 #include "hw/regs/gen/isa.hpp"
@@ -57,19 +57,24 @@ uint64_t steady_ns() {
 
 }  // namespace
 
-FirmwareFunctions firmware_functions() {
-  FirmwareFunctions functions;
-  std::istringstream lines(cx_firmware_symbols);
-  std::string address, type, name;
-  while (lines >> address >> type >> name) {
-    if ((type != "t" && type != "T") || name.front() == '.') continue;
-    uint32_t value = 0;
-    std::from_chars(address.data(), address.data() + address.size(), value, 16);
-    if (!functions.addresses.empty() && functions.addresses.back() == value) continue;
-    functions.addresses.push_back(value);
-    functions.names.push_back(name);
-  }
-  return functions;
+const FirmwareFunctions &firmware_functions() {
+  static const FirmwareFunctions all = [] {
+    FirmwareFunctions functions;
+    // Lines of address, type and name.
+    for (std::string_view rest = cx_firmware_symbols; !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+      const std::size_t type = line.find(' ') + 1, name = type + 2;
+      if (type == 0 || name >= line.size() || (line[type] != 't' && line[type] != 'T') || line[name] == '.') continue;
+      uint32_t value = 0;
+      std::from_chars(line.data(), line.data() + type, value, 16);
+      if (!functions.addresses.empty() && functions.addresses.back() == value) continue;
+      functions.addresses.push_back(value);
+      functions.names.emplace_back(line.substr(name));
+    }
+    return functions;
+  }();
+  return all;
 }
 
 TraceFile::TraceFile(const std::string &path, bool host)
@@ -78,12 +83,18 @@ TraceFile::TraceFile(const std::string &path, bool host)
   card_ = writer_.process("card, simulated time");
   for (const Group &group : groups()) {
     const Track track = writer_.track(card_, group.name);
-    for (const uint16_t kind : group.kinds) groups_[kind] = track;
+    for (const uint16_t kind : group.kinds) kinds_.at(kind).group = track;
     counters_track_ = track;
   }
-  for (const cx_trace_kind &kind : cx_trace_kinds) {
-    for (unsigned i = 0; i < kind.value_count; ++i) {
-      value_names_[kind.number].push_back(writer_.annotation_name(kind.values[i]));
+  for (const cx_trace_kind &from : cx_trace_kinds) {
+    Kind &kind = kinds_.at(from.number);
+    kind.shown = from.number != CX_TRACE_ENERGY && from.number != CX_TRACE_TEMPERATURE;
+    kind.instant = is_instant(from.number);
+    kind.causes = from.number == CX_TRACE_PACKET || from.number == CX_TRACE_STREAM ||
+                  from.number == CX_TRACE_INSTRUCTION || from.number == CX_TRACE_TRANSFER;
+    if (!kind.shown) continue;
+    for (unsigned i = 0; i < from.value_count; ++i) {
+      kind.values.push_back(writer_.annotation_name(from.values[i]));
     }
   }
   id_name_ = writer_.annotation_name("id");
@@ -91,8 +102,6 @@ TraceFile::TraceFile(const std::string &path, bool host)
   node_name_ = writer_.annotation_name("node");
   detail_name_ = writer_.annotation_name("of");
   number_name_ = writer_.annotation_name("number");
-  writer_.flush();
-  formatter_ = std::jthread([this](std::stop_token stop) { format(std::move(stop)); });
   cx_port_trace_options options{};
   options.records = receive;
   options.context = this;
@@ -110,8 +119,7 @@ void TraceFile::stop() {
   if (!on_) return;
   on_ = false;
   if (host_) cx::host_trace = nullptr;
-  cx_port_trace_flush();
-  drain();
+  flush_card();
   {
     const std::lock_guard lock(queue_mutex_);
     at_once_ = true;
@@ -130,8 +138,7 @@ TraceFile::Summary TraceFile::finish() {
 }
 
 void TraceFile::interrupted() {
-  cx_port_trace_flush();
-  drain();
+  flush_card();
   const std::lock_guard lock(mutex_);
   try {
     close_open(host_ns());
@@ -143,12 +150,11 @@ void TraceFile::interrupted() {
 }
 
 void TraceFile::set_program(const Program &program) {
-  cx_port_trace_flush();
-  drain();
+  flush_card();
   const std::lock_guard lock(mutex_);
   nodes_.assign(kEngines, {});
   node_names_.assign(1, "");
-  std::map<std::string, uint32_t> numbers;
+  std::unordered_map<std::string_view, uint32_t> numbers;
   for (const DebugEntry &entry : program.debug) {
     if (entry.engine >= kEngines) continue;
     const auto [known, added] = numbers.emplace(entry.node, static_cast<uint32_t>(node_names_.size()));
@@ -165,7 +171,9 @@ void TraceFile::receive(void *context, const cx_trace_record *records, std::size
   auto &file = *static_cast<TraceFile *>(context);
   std::unique_lock lock(file.queue_mutex_);
   file.note_units();
-  if (file.at_once_) {
+  file.received_ += count;
+  // A thread for few records would cost more than they do.
+  if (file.at_once_ || file.received_ < kFewRecords) {
     lock.unlock();
     file.take({records, count}, file.host_ns());
     return;
@@ -180,6 +188,10 @@ void TraceFile::receive(void *context, const cx_trace_record *records, std::size
   piece.received_ns = file.host_ns();
   file.queue_.push_back(std::move(piece));
   ++file.queued_;
+  if (file.flushing_ != 0) return;
+  if (!file.formatter_.joinable()) {
+    file.formatter_ = std::jthread([&file](std::stop_token stop) { file.format(std::move(stop)); });
+  }
   file.queue_changed_.notify_all();
 }
 
@@ -197,22 +209,45 @@ void TraceFile::note_units() {
 // The card goes on while what it did is written.
 void TraceFile::format(std::stop_token stop) {
   std::unique_lock lock(queue_mutex_);
-  while (queue_changed_.wait(lock, stop, [this] { return !queue_.empty(); })) {
-    const Piece &piece = queue_.front();
-    lock.unlock();
-    take(piece.records, piece.received_ns);
-    lock.lock();
-    spare_.push_back(std::move(queue_.front()));
-    queue_.pop_front();
-    ++formatted_;
-    queue_changed_.notify_all();
+  while (queue_changed_.wait(lock, stop, [this] { return !queue_.empty() && !formatting_; })) format_first(lock);
+}
+
+// By whoever finds it; the lock is let go meanwhile.
+void TraceFile::format_first(std::unique_lock<std::mutex> &lock) {
+  formatting_ = true;
+  const Piece &piece = queue_.front();
+  lock.unlock();
+  take(piece.records, piece.received_ns);
+  lock.lock();
+  spare_.push_back(std::move(queue_.front()));
+  queue_.pop_front();
+  ++formatted_;
+  formatting_ = false;
+  queue_changed_.notify_all();
+}
+
+// What the card has recorded is formatted, by this thread as far as nobody does it already.
+void TraceFile::flush_card() {
+  {
+    const std::lock_guard lock(queue_mutex_);
+    ++flushing_;
   }
+  cx_port_trace_flush();
+  drain();
+  const std::lock_guard lock(queue_mutex_);
+  --flushing_;
 }
 
 // Until what has come so far is formatted.
 void TraceFile::drain() {
   std::unique_lock lock(queue_mutex_);
-  queue_changed_.wait(lock, [this, until = queued_] { return formatted_ >= until; });
+  for (const uint64_t until = queued_; formatted_ < until;) {
+    if (formatting_) {
+      queue_changed_.wait(lock, [&] { return !formatting_; });
+    } else {
+      format_first(lock);
+    }
+  }
 }
 
 void TraceFile::take(std::span<const cx_trace_record> records, uint64_t received_ns) {
@@ -268,15 +303,31 @@ std::string TraceFile::unit_name(const cx_trace_record &record) const {
   }
 }
 
-PerfettoWriter::Name TraceFile::name_of(const cx_trace_record &record) {
-  // Of these the name depends on nothing but `what`.
-  const bool by_what = record.kind == CX_TRACE_INSTRUCTION || record.kind == CX_TRACE_FUNCTION ||
-                       record.kind == CX_TRACE_WAIT || record.kind == CX_TRACE_LINK || record.kind == CX_TRACE_PCIE ||
-                       record.kind == CX_TRACE_SLEEP;
-  if (!by_what) return make_name(record);
-  const auto [known, added] = known_names_.try_emplace(uint64_t{record.kind} << 32 | record.what, 0);
-  if (added) known->second = make_name(record);
-  return known->second;
+namespace {
+
+/// Records of a kind that have the same key have the same name.
+uint32_t name_key(const cx_trace_record &record) {
+  switch (record.kind) {
+    case CX_TRACE_INTERRUPT:
+    case CX_TRACE_LINE:
+      return record.unit;
+    case CX_TRACE_DRAM:
+      return (record.values[CX_TRACE_DRAM_READ] != 0 ? 1 : 0) | (record.values[CX_TRACE_DRAM_WRITTEN] != 0 ? 2 : 0);
+    default:
+      return record.what;
+  }
+}
+
+}  // namespace
+
+PerfettoWriter::Name TraceFile::name_of(Kind &kind, const cx_trace_record &record) {
+  constexpr uint32_t kMostKept = 4096;
+  const uint32_t key = name_key(record);
+  if (key >= kMostKept) return make_name(record);
+  if (key >= kind.names.size()) kind.names.resize(key + 1);
+  PerfettoWriter::Name &name = kind.names[key];
+  if (name == 0) name = make_name(record);
+  return name;
 }
 
 PerfettoWriter::Name TraceFile::make_name(const cx_trace_record &record) {
@@ -316,65 +367,57 @@ PerfettoWriter::Name TraceFile::make_name(const cx_trace_record &record) {
   }
 }
 
-TraceFile::Track TraceFile::track_of(const cx_trace_record &record, uint64_t begin, uint64_t end) {
-  // Functions nest: they lie on one row whatever the order in which they end.
+TraceFile::Track TraceFile::track_of(Kind &kind, const cx_trace_record &record, uint64_t begin, uint64_t end) {
   const bool one_row = record.kind == CX_TRACE_INTERRUPT || record.kind == CX_TRACE_LINE;
-  const std::pair<uint16_t, uint16_t> place(record.kind, one_row ? 0 : record.unit);
-  auto known = lanes_.find(place);
-  if (known == lanes_.end()) {
-    known = lanes_.emplace(place, Lanes(writer_, groups_.at(record.kind), unit_name(record))).first;
-  }
-  return record.kind == CX_TRACE_FUNCTION ? known->second.only() : known->second.find(begin, end);
+  const std::size_t unit = one_row ? 0 : record.unit;
+  if (unit >= kind.lanes.size()) kind.lanes.resize(unit + 1);
+  std::optional<Lanes> &lanes = kind.lanes[unit];
+  if (!lanes) lanes.emplace(writer_, kind.group, unit_name(record));
+  // Functions nest: they lie on one row whatever the order in which they end.
+  return record.kind == CX_TRACE_FUNCTION ? lanes->only() : lanes->find(begin, end);
 }
 
 void TraceFile::take(const cx_trace_record &record) {
   ++records_;
   const uint64_t begin = ns(record.begin), end = ns(record.end);
   reach(record.begin);
-  if (record.kind == CX_TRACE_ENERGY || record.kind == CX_TRACE_TEMPERATURE) {
+  if (record.kind >= kinds_.size()) return;
+  if (record.kind == CX_TRACE_TRAFFIC || record.kind == CX_TRACE_ENERGY || record.kind == CX_TRACE_TEMPERATURE) {
     sample(record);
-    return;
   }
-  if (record.kind == CX_TRACE_TRAFFIC) sample(record);
-  const auto names = value_names_.find(record.kind);
-  if (names == value_names_.end() && !is_instant(record.kind) && groups_.count(record.kind) == 0) return;
-  annotations_.clear();
-  std::vector<Annotation> &annotations = annotations_;
-  annotations.push_back({id_name_, record.id, {}});
-  if (record.cause != 0) annotations.push_back({cause_name_, record.cause, {}});
-  if (names != value_names_.end()) {
-    for (std::size_t i = 0; i < names->second.size(); ++i) {
-      if (record.values[i] != 0) annotations.push_back({names->second[i], record.values[i], {}});
-    }
+  Kind &kind = kinds_[record.kind];
+  if (!kind.shown) return;
+  auto &annotations = annotations_;
+  std::size_t count = 0;
+  annotations[count++] = {id_name_, record.id, {}};
+  if (record.cause != 0) annotations[count++] = {cause_name_, record.cause, {}};
+  for (std::size_t i = 0; i < kind.values.size(); ++i) {
+    if (record.values[i] != 0) annotations[count++] = {kind.values[i], record.values[i], {}};
   }
-  if (record.kind == CX_TRACE_MARK) annotations.push_back({number_name_, record.what, {}});
+  if (record.kind == CX_TRACE_MARK) annotations[count++] = {number_name_, record.what, {}};
   if (record.kind == CX_TRACE_INSTRUCTION && record.unit < nodes_.size()) {
     const auto &nodes = nodes_[record.unit];
     const uint64_t pc = record.values[CX_TRACE_INSTRUCTION_PC];
-    if (pc < nodes.size() && nodes[pc] != 0) annotations.push_back({node_name_, 0, node_names_[nodes[pc]]});
+    if (pc < nodes.size() && nodes[pc] != 0) annotations[count++] = {node_name_, 0, node_names_[nodes[pc]]};
   }
-  // What other records may name as their cause has a flow of its own number.
-  const bool causes = record.kind == CX_TRACE_PACKET || record.kind == CX_TRACE_STREAM ||
-                      record.kind == CX_TRACE_INSTRUCTION || record.kind == CX_TRACE_TRANSFER;
-  // A wait is shown with its cause by the instruction that follows it.
-  const uint64_t flows[] = {causes ? record.id : 0, record.kind == CX_TRACE_WAIT ? 0 : record.cause};
-  const PerfettoWriter::Name name = name_of(record);
-  const Track track = track_of(record, begin, end);
-  if (is_instant(record.kind)) {
-    writer_.instant(track, TraceClock::card, begin, name, annotations, flows);
+  // What other records may name as their cause has a flow of its own number. A wait is shown with its cause by the
+  // instruction that follows it.
+  const uint64_t flows[] = {kind.causes ? record.id : 0, record.kind == CX_TRACE_WAIT ? 0 : record.cause};
+  const PerfettoWriter::Name name = name_of(kind, record);
+  const Track track = track_of(kind, record, begin, end);
+  const std::span<const Annotation> shown(annotations.data(), count);
+  if (kind.instant) {
+    writer_.instant(track, TraceClock::card, begin, name, shown, flows);
   } else {
-    writer_.slice(track, TraceClock::card, begin, end, name, annotations, flows);
+    writer_.slice(track, TraceClock::card, begin, end, name, shown, flows);
   }
 }
 
-void TraceFile::set_counter(const std::string &name, const std::string &unit, uint64_t time, double value) {
-  auto known = values_.find(name);
-  if (known == values_.end()) {
-    known = values_.emplace(name, std::pair(writer_.counter(counters_track_, name, unit), -1.0)).first;
-  }
-  if (known->second.second == value) return;
-  known->second.second = value;
-  writer_.value(known->second.first, TraceClock::card, time, value);
+void TraceFile::set_counter(Counter &counter, const char *name, const char *unit, uint64_t time, double value) {
+  if (counter.track == 0) counter.track = writer_.counter(counters_track_, name, unit);
+  if (counter.value == value) return;
+  counter.value = value;
+  writer_.value(counter.track, TraceClock::card, time, value);
 }
 
 void TraceFile::sample(const cx_trace_record &record) {
@@ -382,28 +425,31 @@ void TraceFile::sample(const cx_trace_record &record) {
   const auto ps = static_cast<double>(record.end - record.begin);
   if (record.end == record.begin) return;
   if (record.kind == CX_TRACE_TRAFFIC) {
-    static constexpr std::pair<unsigned, const char *> kRates[] = {
+    static constexpr std::pair<unsigned, const char *> kShown[kRates] = {
         {CX_TRACE_TRAFFIC_DRAM_READ, "DRAM read"},          {CX_TRACE_TRAFFIC_DRAM_WRITTEN, "DRAM written"},
         {CX_TRACE_TRAFFIC_SPM_READ, "scratchpad read"},     {CX_TRACE_TRAFFIC_SPM_WRITTEN, "scratchpad written"},
         {CX_TRACE_TRAFFIC_NOC, "network on chip"},          {CX_TRACE_TRAFFIC_PCIE_TO_DEVICE, "PCIe to the card"},
         {CX_TRACE_TRAFFIC_PCIE_TO_HOST, "PCIe to the host"}};
     constexpr double kBytesPerNs = 1e3;  // of bytes a ps: 10^9 bytes a second
-    for (const auto &[place, name] : kRates) {
-      set_counter(name, "GB/s", time, kBytesPerNs * static_cast<double>(record.values[place]) / ps);
+    for (std::size_t i = 0; i < kRates; ++i) {
+      const auto &[place, name] = kShown[i];
+      set_counter(rates_[i], name, "GB/s", time, kBytesPerNs * static_cast<double>(record.values[place]) / ps);
     }
-    if (sample_watts_ > 0) set_counter("power", "W", ns(sample_begin_), sample_watts_);
+    if (sample_watts_ > 0) set_counter(power_, "power", "W", ns(sample_begin_), sample_watts_);
     sample_begin_ = record.begin;
     sample_watts_ = 0;
   } else if (record.kind == CX_TRACE_ENERGY) {
     constexpr double kWatts = 1e-3;  // a femtojoule a picosecond
     const double watts = kWatts * static_cast<double>(record.values[CX_TRACE_ENERGY_FEMTOJOULES]) / ps;
     sample_watts_ += watts;
-    const char *domain = record.unit < kEnergyDomains ? kEnergyDomainNames[record.unit] : "other";
-    set_counter(std::string("power of ") + domain, "W", time, watts);
+    const std::size_t domain = std::min<std::size_t>(record.unit, kEnergyDomains);
+    const char *name = domain < kEnergyDomains ? kEnergyDomainNames[domain] : "other";
+    Counter &counter = domains_[domain];
+    set_counter(counter, counter.track == 0 ? (std::string("power of ") + name).c_str() : "", "W", time, watts);
   } else {
     constexpr double kDegrees = 1e-3;
     const auto junction = static_cast<int64_t>(record.values[CX_TRACE_TEMPERATURE_JUNCTION]);
-    set_counter("junction", "Celsius", ns(record.end), kDegrees * static_cast<double>(junction));
+    set_counter(junction_, "junction", "Celsius", ns(record.end), kDegrees * static_cast<double>(junction));
   }
 }
 

@@ -1,6 +1,7 @@
 // cx run --trace and cx device --trace: what the card and the host do, in a file for ui.perfetto.dev.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -12,12 +13,12 @@
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "driver/runtime/program.hpp"
 #include "driver/tools/trace/perfetto_writer.hpp"
+#include "driver/umd/energy.hpp"
 #include "driver/umd/host_trace.hpp"
 #include "hw/regs/gen/trace.h"
 
@@ -28,7 +29,8 @@ struct FirmwareFunctions {
   std::vector<uint32_t> addresses;
   std::vector<std::string> names;
 };
-FirmwareFunctions firmware_functions();
+/// Found once; any thread.
+const FirmwareFunctions &firmware_functions();
 
 /// Traces the card of this process (the one that is open, or the next that opens) and, where wanted, the host, from its
 /// construction until finish(). One at a time.
@@ -64,18 +66,35 @@ class TraceFile final : public HostTrace {
     std::vector<std::pair<std::string, bool>> open;  // names, and whether they are in simulated time too
   };
 
+  /// A counter and what it shows; its track is made when it has a value.
+  struct Counter {
+    Track track = 0;
+    double value = -1;
+  };
+  /// What is the same for all records of a kind.
+  struct Kind {
+    bool shown = false, instant = false, causes = false;
+    Track group = 0;
+    std::vector<PerfettoWriter::Name> values;
+    std::vector<std::optional<Lanes>> lanes;  // by unit
+    std::vector<PerfettoWriter::Name> names;  // by name_key(); 0: not known yet
+  };
+  static constexpr std::size_t kRates = 7;
+
   static void receive(void *context, const cx_trace_record *records, std::size_t count);
   void note_units();
   void format(std::stop_token stop);
+  void format_first(std::unique_lock<std::mutex> &lock);
+  void flush_card();
   void drain();
   void take(std::span<const cx_trace_record> records, uint64_t received_ns);
   void take(const cx_trace_record &record);
-  PerfettoWriter::Name name_of(const cx_trace_record &record);
+  PerfettoWriter::Name name_of(Kind &kind, const cx_trace_record &record);
   PerfettoWriter::Name make_name(const cx_trace_record &record);
-  Track track_of(const cx_trace_record &record, uint64_t begin, uint64_t end);
+  Track track_of(Kind &kind, const cx_trace_record &record, uint64_t begin, uint64_t end);
   std::string unit_name(const cx_trace_record &record) const;
   void sample(const cx_trace_record &record);
-  void set_counter(const std::string &name, const std::string &unit, uint64_t time, double value);
+  void set_counter(Counter &counter, const char *name, const char *unit, uint64_t time, double value);
   HostThread &host_thread();
   void reach(uint64_t card_ps);
   uint64_t host_ns() const;
@@ -87,12 +106,16 @@ class TraceFile final : public HostTrace {
     std::vector<cx_trace_record> records;
     uint64_t received_ns = 0;  // of the host's clock
   };
-  static constexpr std::size_t kMostPieces = 16;
+  static constexpr std::size_t kMostPieces = 64;
+  static constexpr uint64_t kFewRecords = 16384;
   std::mutex queue_mutex_;
   std::condition_variable_any queue_changed_;
   std::deque<Piece> queue_;  // the first stays while it is formatted
   std::vector<Piece> spare_;
   uint64_t queued_ = 0, formatted_ = 0;  // pieces
+  bool formatting_ = false;              // somebody has the first piece
+  int flushing_ = 0;                     // threads that format themselves what they are flushing
+  uint64_t received_ = 0;                // records
   bool at_once_ = false;                 // records are formatted where they come
   std::map<std::pair<uint16_t, uint16_t>, std::string> unit_names_;
 
@@ -101,15 +124,14 @@ class TraceFile final : public HostTrace {
   bool host_, on_ = false;
   std::string failure_;  // of a write; the rest is dropped
   uint64_t records_ = 0;
-  FirmwareFunctions functions_;
+  const FirmwareFunctions &functions_;
   Track card_ = 0, host_process_ = 0, counters_track_ = 0, clock_track_ = 0;
-  std::map<uint16_t, Track> groups_;
-  std::map<std::pair<uint16_t, uint16_t>, Lanes> lanes_;
-  std::map<uint16_t, std::vector<PerfettoWriter::Name>> value_names_;
+  std::array<Kind, CX_TRACE_KINDS + 1> kinds_;
   PerfettoWriter::Name id_name_, cause_name_, node_name_, detail_name_, number_name_;
-  std::map<std::string, std::pair<Track, double>> values_;  // counters and what they show
-  std::unordered_map<uint64_t, PerfettoWriter::Name> known_names_;
-  std::vector<Annotation> annotations_;  // of the record that is being taken
+  std::array<Counter, kRates> rates_;
+  std::array<Counter, kEnergyDomains + 1> domains_;  // the last: domains that this build does not know
+  Counter power_, junction_;
+  std::array<Annotation, CX_TRACE_VALUES + 4> annotations_;  // of the record that is being taken
   uint64_t sample_begin_ = 0;
   double sample_watts_ = 0;
   bool snapshot_ = false;
