@@ -42,7 +42,11 @@ inline uint8_t *tag(uint8_t *to) {
 /// Writes eight bytes wherever they are enough for the number, whatever its length: lengths cannot be predicted.
 inline uint8_t *put_varint(uint64_t value, uint8_t *to) {
   if (value >> 56 != 0) return CodedOutputStream::WriteVarint64ToArray(value, to);
-  const std::size_t bytes = (static_cast<std::size_t>(std::bit_width(value | 1)) + 6) / 7;
+  if (value < 0x80) {
+    *to = static_cast<uint8_t>(value);
+    return to + 1;
+  }
+  const std::size_t bytes = (static_cast<std::size_t>(std::bit_width(value)) * 9 + 64) / 64;  // bits / 7, rounded up
   // Seven bits to a byte: halves of 28 bits, quarters of 14, eighths of 7.
   value = (value & 0x0fffffff) | (value & 0x00fffffff0000000) << 4;
   value = (value & 0x00003fff00003fff) | (value & 0x0fffc0000fffc000) << 2;
@@ -242,8 +246,11 @@ void PerfettoWriter::event(Track track, TraceClock clock, uint64_t time, int typ
   uint8_t *to = open_message<perfetto::Trace::kPacketFieldNumber>(room(most), length_bytes);
   uint8_t *const packet = to;
   to = varint<TracePacket::kTimestampFieldNumber>(time, to);
-  to = varint<TracePacket::kTrustedPacketSequenceIdFieldNumber>(kSequence, to);
-  to = varint<TracePacket::kSequenceFlagsFieldNumber>(TracePacket::SEQ_NEEDS_INCREMENTAL_STATE, to);
+  static_assert(kSequence < 0x80 && TracePacket::SEQ_NEEDS_INCREMENTAL_STATE < 0x80);
+  to = tag<TracePacket::kTrustedPacketSequenceIdFieldNumber, kVarint>(to);
+  *to++ = kSequence;
+  to = tag<TracePacket::kSequenceFlagsFieldNumber, kVarint>(to);
+  *to++ = TracePacket::SEQ_NEEDS_INCREMENTAL_STATE;
   if (clock != TraceClock::host) {
     to = varint<TracePacket::kTimestampClockIdFieldNumber>(static_cast<uint64_t>(clock), to);
   }
