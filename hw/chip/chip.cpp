@@ -315,7 +315,8 @@ void Chip::wire() {
   b.perf.add_counter(PerfReg::PCIE_TO_HOST_LO, [&b] { return b.pcie.link().bytes_to_host(); });
   b.perf.add_counter(PerfReg::ARRAY_LO, [&b] { return b.dmmu.array_cycles(); });
   b.perf.on_hold([this, &b](std::uint32_t number) {
-    if (b.trace == nullptr) return;
+    b.pcie.link().count_host(number == 0);
+    if (number == 0 || b.trace == nullptr) return;
     close_records();
     const std::uint64_t now = b.trace->kernel_time(sc_core::sc_time_stamp().value());
     b.trace->append({now, now, b.trace->new_id(), 0, CX_TRACE_MARK, 0, number, {}});
@@ -569,6 +570,7 @@ void Chip::reset_blocks(Reset kind) {
   b.sdma.reset();
   b.queue.reset();
   b.dev.reset();
+  b.perf.reset();
   b.ras.reset(kind != Reset::soft, kind == Reset::power_on);
   if (kind == Reset::soft) return;
   b.pcie.reset(kind == Reset::power_on);

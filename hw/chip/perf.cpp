@@ -39,13 +39,21 @@ Perf::Perf(sc_core::sc_module_name name, const Clock &clock) : sc_module(name), 
 
 void Perf::hold(std::uint32_t number) {
   holding_ = number != 0;
-  if (!holding_) return;
+  if (holding_) capture();
+  if (hold_hook_) hold_hook_(number);
+}
+
+void Perf::reset() {
+  regs_.reset();
+  hold(0);
+}
+
+void Perf::capture() {
   for (Counter &counter : counters_) counter.held = counter.value();
   if (network_ != nullptr) {
     held_links_ = network_->uses();
     for (unsigned link = 0; link < held_links_.size(); ++link) held_links_[link].crowded = network_->crowded(link);
   }
-  if (hold_hook_) hold_hook_(number);
 }
 
 void Perf::add_counter(regs::PerfReg low, std::function<std::uint64_t()> value) {

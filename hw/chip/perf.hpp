@@ -30,12 +30,16 @@ class Perf : public sc_core::sc_module {
   // Gives the registers of the network's links their values. Once, after the last block was added to `noc`.
   void show_links(const Noc &noc);
 
-  // Called with what was written to HOLD, in the moment that the counters show from then on.
+  // Counters run; they are not set back, those of other blocks are theirs.
+  void reset();
+
+  // Called with what was written to HOLD; unless that is 0, in the moment that the counters show from then on.
   void on_hold(std::function<void(std::uint32_t number)> hook) { hold_hook_ = std::move(hook); }
 
  private:
   void b_transport(tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
   void hold(std::uint32_t number);
+  void capture();
 
   struct Counter {
     std::function<std::uint64_t()> value;

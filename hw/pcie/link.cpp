@@ -79,7 +79,7 @@ std::uint64_t PcieLink::completions(const PcieRuns &runs, unsigned mrrs, unsigne
 }
 
 Cycles PcieLink::host_write(Cycles start, std::uint64_t bytes) {
-  to_device_ += bytes;
+  if (counts_host_) to_device_ += bytes;
   posted_until_ = pass(host_down_, start, bytes + packets({1, bytes}, limits_.mps) * request_bytes());
   return posted_until_ + latency_;
 }
@@ -87,7 +87,7 @@ Cycles PcieLink::host_write(Cycles start, std::uint64_t bytes) {
 Cycles PcieLink::host_read_request(Cycles start) { return pass(host_down_, start, request_bytes()) + latency_; }
 
 Cycles PcieLink::host_read_completion(Cycles start, std::uint64_t bytes) {
-  to_host_ += bytes;
+  if (counts_host_) to_host_ += bytes;
   return pass(up_, start, bytes + packets({1, bytes}, limits_.mps) * completion_bytes()) + latency_;
 }
 

@@ -90,6 +90,9 @@ class PcieLink {
   // An MSI-X message: cycle at which it reaches the host.
   Cycles message(Cycles start);
 
+  // Whether payload of the host's processor counts: what reads the counters is not part of what they tell.
+  void count_host(bool on) { counts_host_ = on; }
+
   // Payload bytes since reset.
   std::uint64_t bytes_to_device() const { return to_device_; }
   std::uint64_t bytes_to_host() const { return to_host_; }
@@ -134,6 +137,7 @@ class PcieLink {
   std::uint64_t outstanding_requests_ = 0;
   std::uint64_t to_device_ = 0;
   std::uint64_t to_host_ = 0;
+  bool counts_host_ = true;
   std::uint64_t on_wire_ = 0;
   Trace *trace_ = nullptr;
   std::array<TraceBurst, 3> bursts_;  // by unit of the records

@@ -159,7 +159,7 @@
 #define CX_PERF_DRAM_REFRESH_NS_HI 0x094
 #define CX_PERF_DRAM_REFRESH_NS_HI_RESET 0x0u
 
-/* Other than 0: the counters of this block show what they were when this was last written, all of the same moment; 0: they run. The trace unit notes the number as a mark in that moment. host rw, firmware rw */
+/* Other than 0: the counters of this block show what they were when this was last written, all of the same moment; 0: they run. Accesses of the host do not count as payload of PCIe meanwhile. The trace unit notes a number other than 0 as a mark in that moment. host rw, firmware rw */
 #define CX_PERF_HOLD 0x0fc
 #define CX_PERF_HOLD_RESET 0x0u
 

@@ -49,7 +49,7 @@ enum class PerfReg : uint16_t {
   DRAM_TURN_NS_HI,  // 0x08c High word.
   DRAM_REFRESH_NS_LO,  // 0x090 Time lost to refreshes, low word.
   DRAM_REFRESH_NS_HI,  // 0x094 High word.
-  HOLD,  // 0x0fc Other than 0: the counters of this block show what they were when this was last written, all of the same moment; 0: they run. The trace unit notes the number as a mark in that moment.
+  HOLD,  // 0x0fc Other than 0: the counters of this block show what they were when this was last written, all of the same moment; 0: they run. Accesses of the host do not count as payload of PCIe meanwhile. The trace unit notes a number other than 0 as a mark in that moment.
   NOC_SHAPE,  // 0x100 The network on chip.
   NOC_LINKS,  // 0x104 Links of a network, 0 for a crossbar: those between routers first, then those of the blocks.
   NOC_LINK,  // 0x108 Link that the registers below tell of; beyond the last they read 0.

@@ -14,7 +14,7 @@ using namespace cx;
 namespace {
 
 constexpr const char *kChip = "configs/chips/tiny.yaml";
-constexpr uint32_t kElements = 256;
+constexpr uint32_t kElements = 64;
 
 HostTensor input_tensor(float offset) {
   HostTensor tensor{"x", "float32", {1, kElements}, std::vector<std::byte>(kElements * 4)};
@@ -386,8 +386,8 @@ TEST_CASE("bindings to device tensors are checked") {
   REQUIRE_THROWS_WITH(executable.bind_input("z", good), Catch::Contains("'z' is not an input of program 'sample'"));
   REQUIRE_THROWS_WITH(executable.bind_output("x", good), Catch::Contains("'x' is not an output of program 'sample'"));
   REQUIRE_THROWS_WITH(executable.bind_input("x", flat),
-                      Catch::Contains("is float32 [1, 256], the device tensor is float32 [256]"));
-  REQUIRE_THROWS_WITH(executable.bind_output("y", half), Catch::Contains("the device tensor is float16 [1, 256]"));
+                      Catch::Contains("is float32 [1, 64], the device tensor is float32 [64]"));
+  REQUIRE_THROWS_WITH(executable.bind_output("y", half), Catch::Contains("the device tensor is float16 [1, 64]"));
   REQUIRE_THROWS_WITH(updating.bind_output("y", good), Catch::Contains("bind the input"));
   executable.bind_input("x", good);
   REQUIRE_THROWS_WITH(executable.run({&input, 1}), Catch::Contains("bound to a device tensor and is given as well"));

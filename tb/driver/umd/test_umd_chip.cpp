@@ -287,6 +287,21 @@ TEST_CASE("a launch computes") {
   for (const EngineCounters &engine : cost.engines) REQUIRE(engine.busy_cycles <= completion.end - completion.start);
 }
 
+TEST_CASE("reading the counters is not in what they count") {
+  const auto device = open_card();
+  const Counters before = device->counters();
+  const Counters idle = device->counters_since(before);
+  // Between the two moments lie the reading of the time and the write that asks for the second.
+  CHECK(idle.pcie_to_host == 8);
+  CHECK(idle.pcie_to_device == 4);
+  CHECK(idle.dram_read + idle.dram_written + idle.spm_read + idle.spm_written == 0);
+  CHECK(idle.packets == 0);
+  // An access that belongs to nothing held is counted.
+  const Counters again = device->counters();
+  device->array_split();
+  CHECK(device->counters_since(again).pcie_to_host == 8 + 4);
+}
+
 TEST_CASE("held counters stand still until they are let go, and are captured anew by each hold") {
   const auto device = open_card();
   const auto perf = [](uint64_t offset) { return CX_MAP_PERF_OFFSET + offset; };
@@ -299,6 +314,8 @@ TEST_CASE("held counters stand still until they are let go, and are captured ane
   REQUIRE(held > first);
   REQUIRE(running() == held);
   REQUIRE(device->read_register64(perf(CX_PERF_NOC_LO)) == device->read_register64(perf(CX_PERF_NOC_LO)));
+  require_alive(*device);  // the card's own transfers go on counting
+  REQUIRE(running() == held);
   device->write_register(perf(CX_PERF_HOLD), 8);
   REQUIRE(running() > held);
   device->write_register(perf(CX_PERF_HOLD), 0);
@@ -306,6 +323,16 @@ TEST_CASE("held counters stand still until they are let go, and are captured ane
   REQUIRE(running() > later);
   device->counters();
   REQUIRE(device->read_register(perf(CX_PERF_HOLD)) == 0);
+}
+
+TEST_CASE("counters that were held when a card was closed run when it is opened again") {
+  constexpr uint64_t kHold = CX_MAP_PERF_OFFSET + CX_PERF_HOLD;
+  open_card()->write_register(kHold, 9);
+  const auto device = open_card();
+  REQUIRE(device->read_register(kHold) == 0);
+  const auto running = [&] { return device->read_register64(CX_MAP_PERF_OFFSET + CX_PERF_PCIE_TO_HOST_LO); };
+  const uint64_t first = running();
+  REQUIRE(running() > first);
 }
 
 TEST_CASE("energy can be read as it grows, and agrees with what is captured") {
