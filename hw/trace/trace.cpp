@@ -5,7 +5,8 @@
 
 namespace cx::hw {
 
-Trace::Trace(Options options) : options_(std::move(options)), piece_(std::make_unique_for_overwrite<Record[]>(kPiece)) {}
+Trace::Trace(Options options)
+    : options_(std::move(options)), piece_(std::make_unique_for_overwrite<Record[]>(kPiece)) {}
 
 void Trace::append(const Record &record) {
   if (!wants(record.kind)) return;

@@ -83,7 +83,7 @@ struct PerfettoWriter::Packet {
   perfetto::TracePacket message;
 };
 
-PerfettoWriter::PerfettoWriter(const std::string &path) 
+PerfettoWriter::PerfettoWriter(const std::string &path)
     : path_(path), packet_(std::make_unique<Packet>()), names_packet_(std::make_unique<Packet>()) {
   file_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) throw InputError(path + ": cannot be written: " + std::strerror(errno));
@@ -207,7 +207,7 @@ PerfettoWriter::Track PerfettoWriter::counter(Track parent, const std::string &n
 }
 
 PerfettoWriter::Name PerfettoWriter::new_name(std::map<std::string, Name, std::less<>> &known, std::string_view text,
-                                               bool annotation) {
+                                              bool annotation) {
   const Name name = known.size() + 1;
   known.emplace(text, name);
   perfetto::InternedData &data = *names_packet_->message.mutable_interned_data();
