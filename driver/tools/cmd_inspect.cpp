@@ -121,6 +121,7 @@ int info(const ChipOptions &chip, bool json) {
                 {"dram_stream_mbps", t.dram_stream_mbps},
                 {"dram_latency_ns", t.dram_latency_ns},
                 {"dram_channels", t.dram_channels},
+                {"dram_stripe_bytes", t.dram_stripe_bytes},
                 {"noc_way_cycles", t.noc_way_cycles},
                 {"semaphores", t.semaphores}};
     out.update(die_json(die, t, types));

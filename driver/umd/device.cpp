@@ -291,6 +291,7 @@ void Device::read_capabilities() {
   target_.dram_stream_mbps = reg(CX_DEV_DRAM_STREAM_MBPS);
   target_.dram_latency_ns = reg(CX_DEV_DRAM_LATENCY_NS);
   target_.dram_channels = reg(CX_DEV_DRAM_CHANNELS);
+  target_.dram_stripe_bytes = reg(CX_DEV_DRAM_STRIPE_BYTES);
   target_.noc_way_cycles = reg(CX_DEV_NOC_WAY_CYCLES);
   info_.queues = reg(CX_DEV_NUM_QUEUES);
   info_.firmware_version = reg(CX_DEV_FW_VERSION);

@@ -37,7 +37,8 @@ struct Target {
   uint32_t dram_stream_mbps = 0;  ///< that a sequential read comes to
   uint32_t dram_latency_ns = 0;   ///< on an idle channel
   uint32_t dram_channels = 0;
-  uint32_t noc_way_cycles = 0;  ///< one way over the idle network on chip
+  uint32_t dram_stripe_bytes = 0;  ///< consecutive bytes in one channel
+  uint32_t noc_way_cycles = 0;     ///< one way over the idle network on chip
 };
 
 }  // namespace cx

@@ -68,6 +68,8 @@ void Dev::set_capabilities() {
   regs_.set(DevReg::DRAM_LATENCY_NS, static_cast<std::uint32_t>(std::lround(chip_.dram.latency_ns)));
   regs_.set(DevReg::DRAM_CHANNELS, part ? part->geometry.all_channels() : chip_.dram.channels);
   regs_.set(DevReg::NOC_WAY_CYCLES, noc_way_cycles(chip_));
+  regs_.set(DevReg::DRAM_STRIPE_BYTES,
+            part ? part->stripe_bytes() : static_cast<std::uint32_t>(chip_.dram.interleave_bytes));
 }
 
 void Dev::setup_registers() {

@@ -75,6 +75,10 @@ double DramModelParams::latency_ns() const {
   return controller_ns + static_cast<double>((timing.rcd_rd + timing.cl + timing.burst) * Ticks{timing.tick_ps}) / 1000;
 }
 
+std::uint32_t DramModelParams::stripe_bytes() const {
+  return static_cast<std::uint32_t>(AddressMapping(mapping, hash, geometry).grain() * geometry.burst_bytes);
+}
+
 double DramModelParams::stream_gbps() const {
   const AddressMapping map(mapping, hash, geometry);
   DramChannel channel(timing, geometry, scheduling, map.pattern());

@@ -2,6 +2,7 @@
 #ifndef HW_DRAM_CONFIGURED_HPP
 #define HW_DRAM_CONFIGURED_HPP
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -21,6 +22,8 @@ struct DramModelParams {
   double bandwidth_gbps() const { return peak_gbps(timing, geometry); }
   // Of a read on an idle channel whose row is not open.
   double latency_ns() const;
+  // Consecutive bytes in one (pseudo) channel.
+  std::uint32_t stripe_bytes() const;
   // That an endless sequential read comes to: one channel is asked for a stream of several refresh intervals.
   double stream_gbps() const;
 };

@@ -18,7 +18,6 @@ constexpr int64_t kSetup = 8;          ///< of a transfer
 constexpr int64_t kVpuStartup = 12;    ///< from an instruction's start to its first result
 constexpr int64_t kSpecialCycles = 4;  ///< of a special function, for each step
 constexpr int64_t kSpmLatency = 4;     ///< of the scratchpad
-constexpr int64_t kInterleave = 1024;  ///< bytes that follow each other in a channel
 constexpr int64_t kBurst = 64;
 constexpr int64_t kKeptBursts = 64;      ///< that a transfer of short runs does not fetch twice
 constexpr double kLinkForMemory = 1.25;  ///< width of links and datapaths for that of memory
@@ -107,23 +106,25 @@ class Memory {
   explicit Memory(const Target &target)
       : latency_(ceil_div(int64_t{target.dram_latency_ns} * target.clock_khz, 1'000'000)),
         bytes_per_cycle_(per_cycle(target, target.dram_stream_mbps)),
+        stripe_(std::max(1U, target.dram_stripe_bytes)),
         channels_(std::max(1U, target.dram_channels), Server(bytes_per_cycle_ / std::max(1U, target.dram_channels))) {}
   static double per_cycle(const Target &target, uint32_t mbps) {
     return std::max(static_cast<double>(mbps) * 1e3 / std::max(1U, target.clock_khz), 1e-3);
   }
   int64_t latency() const { return latency_; }
+  int64_t stripe() const { return stripe_; }
   /// Cycle by which the channels have passed `bytes`, spread over [offset, offset + span).
   double reserve(double start, int64_t offset, int64_t span, int64_t bytes) {
     const auto count = static_cast<int64_t>(channels_.size());
-    const int64_t first = offset / kInterleave;
-    const int64_t last = (offset + std::max<int64_t>(span, 1) - 1) / kInterleave;
+    const int64_t first = offset / stripe_;
+    const int64_t last = (offset + std::max<int64_t>(span, 1) - 1) / stripe_;
     const int64_t covered = std::max<int64_t>(span, 1);
     double end = start;
     for (int64_t i = 0; i < std::min(last - first + 1, count); ++i) {
       // Only the first and the last piece of the span may be partial.
-      int64_t part = ((last - first - i) / count + 1) * kInterleave;
-      if (i == 0) part -= offset - first * kInterleave;
-      if ((last - first) % count == i) part -= (last + 1) * kInterleave - offset - covered;
+      int64_t part = ((last - first - i) / count + 1) * stripe_;
+      if (i == 0) part -= offset - first * stripe_;
+      if ((last - first) % count == i) part -= (last + 1) * stripe_ - offset - covered;
       const double share = static_cast<double>(bytes) * static_cast<double>(part) / static_cast<double>(covered);
       end = std::max(end, channels_[static_cast<std::size_t>((first + i) % count)].reserve(start, share));
     }
@@ -133,6 +134,7 @@ class Memory {
  private:
   int64_t latency_;
   double bytes_per_cycle_;
+  int64_t stripe_;
   std::vector<Server> channels_;
 };
 
@@ -299,7 +301,7 @@ class Simulation {
   void fetch(Engine &engine, int64_t block) {
     constexpr int64_t kBytes = kBlockInstructions * isa::kInstructionBytes;
     const auto start = static_cast<double>(engine.front + hops_);
-    const int64_t stream = (&engine - engines_.data()) * kInterleave;
+    const int64_t stream = (&engine - engines_.data()) * memory_.stripe();
     const double end =
         memory_.reserve(start, stream + block * kBytes, kBytes, kBytes) + static_cast<double>(memory_.latency());
     engine.ready[static_cast<std::size_t>(block % (kBlocksAhead + 1))] = up(end) + hops_;

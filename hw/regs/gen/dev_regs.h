@@ -148,7 +148,7 @@
 #define CX_DEV_ARRAY_SWITCH_CYCLES 0x05c
 #define CX_DEV_ARRAY_SWITCH_CYCLES_RESET 0x0u
 
-/* DRAM bandwidth that a sequential read comes to, in MB/s: the peak less what refreshes and rows take (for the compiler's cost model, as the three below). host ro, firmware ro */
+/* DRAM bandwidth that a sequential read comes to, in MB/s: the peak less what refreshes and rows take (for the compiler's cost model, as the three below and DRAM_STRIPE_BYTES). host ro, firmware ro */
 #define CX_DEV_DRAM_STREAM_MBPS 0x060
 #define CX_DEV_DRAM_STREAM_MBPS_RESET 0x0u
 
@@ -163,6 +163,10 @@
 /* Core cycles of one way over the idle network on chip; of a mesh or ring the mean over its routers. host ro, firmware ro */
 #define CX_DEV_NOC_WAY_CYCLES 0x06c
 #define CX_DEV_NOC_WAY_CYCLES_RESET 0x0u
+
+/* Consecutive bytes that lie in one channel. host ro, firmware ro */
+#define CX_DEV_DRAM_STRIPE_BYTES 0x070
+#define CX_DEV_DRAM_STRIPE_BYTES_RESET 0x0u
 
 /* Control processor's reset. host rw, firmware ro */
 #define CX_DEV_RESET_CTRL 0x100

@@ -35,10 +35,11 @@ enum class DevReg : uint16_t {
   SCA_QUEUES,  // 0x054 How columns of a sparse tile get weights.
   ARRAY,  // 0x058 How MAC tiles and sparse tiles share slots.
   ARRAY_SWITCH_CYCLES,  // 0x05c Cycles that a change of the split takes.
-  DRAM_STREAM_MBPS,  // 0x060 DRAM bandwidth that a sequential read comes to, in MB/s: the peak less what refreshes and rows take (for the compiler's cost model, as the three below).
+  DRAM_STREAM_MBPS,  // 0x060 DRAM bandwidth that a sequential read comes to, in MB/s: the peak less what refreshes and rows take (for the compiler's cost model, as the three below and DRAM_STRIPE_BYTES).
   DRAM_LATENCY_NS,  // 0x064 From a request at the controller to its data on an idle channel, in ns.
   DRAM_CHANNELS,  // 0x068 Channels over which addresses are spread.
   NOC_WAY_CYCLES,  // 0x06c Core cycles of one way over the idle network on chip; of a mesh or ring the mean over its routers.
+  DRAM_STRIPE_BYTES,  // 0x070 Consecutive bytes that lie in one channel.
   RESET_CTRL,  // 0x100 Control processor's reset.
   FW_STATUS,  // 0x104 Firmware's state.
   FW_VERSION,  // 0x108 Firmware version, 8.8.16.
@@ -111,7 +112,7 @@ inline constexpr std::array<FieldDesc, 3> FAULT_SOURCE_fields{{
     {"ENGINE", 8, 8, Access::ro, Access::rw},
     {"ENTRY", 16, 16, Access::ro, Access::rw},
 }};
-inline constexpr std::array<RegDesc, 51> table{{
+inline constexpr std::array<RegDesc, 52> table{{
     {"MAGIC", 0x0, 1, 0x4, 0x43585650u, Access::ro, Access::ro, {}},
     {"REVISION", 0x4, 1, 0x4, 0x10000u, Access::ro, Access::ro, REVISION_fields},
     {"ARCH_HASH_LO", 0x8, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
@@ -140,6 +141,7 @@ inline constexpr std::array<RegDesc, 51> table{{
     {"DRAM_LATENCY_NS", 0x64, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"DRAM_CHANNELS", 0x68, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"NOC_WAY_CYCLES", 0x6c, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
+    {"DRAM_STRIPE_BYTES", 0x70, 1, 0x4, 0x0u, Access::ro, Access::ro, {}},
     {"RESET_CTRL", 0x100, 1, 0x4, 0x1u, Access::rw, Access::ro, RESET_CTRL_fields},
     {"FW_STATUS", 0x104, 1, 0x4, 0x0u, Access::ro, Access::rw, FW_STATUS_fields},
     {"FW_VERSION", 0x108, 1, 0x4, 0x0u, Access::ro, Access::rw, {}},

@@ -109,6 +109,7 @@ TEST_CASE("the refresh of a memory is the configured one") {
     // What the chip tells of itself.
     CHECK(dram.params().part->stream_gbps() == Approx(gbps[refresh]).epsilon(0.015));
     CHECK(dram.params().part->stream_gbps() <= dram.params().part->bandwidth_gbps());
+    CHECK(dram.params().part->stripe_bytes() == dram.stripe_bytes());
     CHECK(static_cast<double>(dram.activity().refreshes) == Approx(due).margin(8));
   }
   CHECK(gbps["preset"] == gbps["per_bank"]);

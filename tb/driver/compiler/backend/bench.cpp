@@ -32,6 +32,7 @@ Target tiny_target() {
   target.dram_mbps = target.dram_stream_mbps = 10000;
   target.dram_latency_ns = 100;
   target.dram_channels = 1;
+  target.dram_stripe_bytes = 1024;
   target.noc_way_cycles = 8;
   return target;
 }

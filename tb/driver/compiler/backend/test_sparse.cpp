@@ -416,6 +416,7 @@ Target with_shared_array(Target target, uint32_t switch_cycles) {
   target.clock_khz = 1'000'000;
   target.dram_mbps = target.dram_stream_mbps = 102'400;
   target.dram_channels = 8;
+  target.dram_stripe_bytes = 1024;
   target.spm_bytes_per_cycle = 1024;
   target.vpu_lanes = 256;
   target.shared_array = true;
