@@ -72,6 +72,11 @@ FlowFabric::FlowFabric(Topology &topology)
   }
 }
 
+void FlowFabric::follow_trains(std::uint32_t packets) {
+  TrainNetwork::Owner &owner = *this;
+  trains_ = std::make_unique<TrainNetwork>(topology_, queue_, owner, packets);
+}
+
 void FlowFabric::inject(const ClusterFault &fault) {
   if (fault.kind == ClusterFault::Kind::lossy_link) {
     throw ClusterFaultError("lossy_link: expected packet fidelity, flows know no packets");
@@ -113,6 +118,10 @@ void FlowFabric::route(Stream &stream) {
   stream.cap = round > 0 ? std::max(window - group / 2, static_cast<double>(config.rdma.mtu)) / round
                          : std::numeric_limits<double>::infinity();
   stream.dead = dead_[topology_.node_of(c.rank)] || dead_[topology_.node_of(c.peer)];
+  if (trains_) {
+    trains_->add_stream(static_cast<std::uint32_t>(&stream - streams_.data()), path,
+                        topology_.path(c.peer, c.rank, flow_of(c)));
+  }
 }
 
 void FlowFabric::send(const Connection &connection, const std::byte *data, std::uint64_t bytes, std::uint32_t digest,
@@ -146,7 +155,10 @@ Fabric::State FlowFabric::state(const Connection &connection) {
 
 std::vector<double> FlowFabric::wire_bytes() const {
   std::vector<double> bytes;
-  for (const LinkState &link : links_) bytes.push_back(link.carried);
+  for (std::uint32_t l = 0; l < links_.size(); ++l) {
+    bytes.push_back(trains_ ? trains_->carried(l) : links_[l].carried);
+  }
+  if (trains_) return bytes;
   // What flows since its rate changed last is not counted yet.
   for (const Stream &stream : streams_) {
     if (!stream.active) continue;
@@ -174,6 +186,10 @@ void FlowFabric::begin(std::uint32_t number, double left) {
   Stream &stream = streams_[number];
   const std::uint64_t mtu = topology_.config().rdma.mtu;
   const std::uint64_t bytes = stream.messages[stream.under_way - 1].bytes;
+  if (trains_) {
+    stream.active = true;
+    return trains_->begin(number, bytes);
+  }
   if (bytes != 0 && bytes % mtu == 0 && bytes / mtu > 16) {
     stream.now_time = stream.full;
   } else {
@@ -391,11 +407,31 @@ void FlowFabric::drained(std::uint32_t number) {
   try_start(number);
 }
 
+void FlowFabric::left(std::uint32_t number) {
+  streams_[number].active = false;
+  try_start(number);
+}
+
+void FlowFabric::delivered(std::uint32_t number) {
+  Stream &stream = streams_[number];
+  const Ps completion = ps(topology_.config().rdma.completion_ns * 1e-9);
+  queue_.after(completion, *this, kArrived, number);
+  stream.unacknowledged.push_back(stream.messages[stream.delivered++].tag);
+}
+
+void FlowFabric::acknowledged(std::uint32_t number) {
+  Stream &stream = streams_[number];
+  stream.awaited.push_back(stream.unacknowledged.front());
+  stream.unacknowledged.pop_front();
+  queue_.after(ps(topology_.config().rdma.completion_ns * 1e-9), *this, kAcknowledged, number);
+}
+
 void FlowFabric::arrived(std::uint32_t number) {
   Stream &stream = streams_[number];
   const Message message = stream.messages.front();
   stream.messages.pop_front();
   --stream.under_way;
+  if (trains_) --stream.delivered;
   const Receive receive = stream.receives.front();
   stream.receives.pop_front();
   const Connection back{stream.connection.peer, stream.connection.rank, stream.connection.channel};

@@ -2,12 +2,14 @@
 #ifndef HW_CLUSTER_FLOW_FABRIC_HPP
 #define HW_CLUSTER_FLOW_FABRIC_HPP
 
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
 #include "hw/cluster/cluster_faults.hpp"
 #include "hw/cluster/fifo.hpp"
 #include "hw/cluster/topology.hpp"
+#include "hw/cluster/train_network.hpp"
 #include "hw/comm/fabric.hpp"
 
 namespace cx::hw::net {
@@ -22,10 +24,13 @@ struct PathTime {
 // Of a message of `bytes`; `path` is not empty.
 PathTime path_time(const Topology &topology, const std::vector<std::uint32_t> &path, std::uint64_t bytes);
 
-class FlowFabric final : public Fabric, EventQueue::Handler {
+class FlowFabric final : public Fabric, EventQueue::Handler, TrainNetwork::Owner {
  public:
   explicit FlowFabric(Topology &topology);
 
+  // Before anything is sent: messages go as trains of packets through queues instead of sharing links max-min fairly.
+  // `packets`: of a train. Not with faults.
+  void follow_trains(std::uint32_t packets);
   // Throws ClusterFaultError for lossy links: flows know no packets.
   void inject(const ClusterFault &fault);
 
@@ -62,6 +67,8 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   struct Stream {
     Connection connection;
     std::uint32_t under_way = 0;  // of the messages: begun, not arrived; the last of them flows while `active`
+    std::uint32_t delivered = 0;  // of these, as trains: there, not yet complete
+    Fifo<std::uint64_t> unacknowledged;  // as trains: tags of what is there
     bool active = false, dead = false, frozen = false;
     bool packets = false;  // few enough that it matters which of them goes first
     bool last = false;     // of the packets: only the last is left
@@ -100,6 +107,9 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
   };
 
   void on_event(std::uint32_t what, std::uint64_t argument) override;
+  void left(std::uint32_t stream) override;
+  void delivered(std::uint32_t stream) override;
+  void acknowledged(std::uint32_t stream) override;
   std::uint32_t stream_of(const Connection &connection);
   void route(Stream &stream);
   void try_start(std::uint32_t number);
@@ -117,6 +127,7 @@ class FlowFabric final : public Fabric, EventQueue::Handler {
 
   Topology &topology_;
   EventQueue queue_;
+  std::unique_ptr<TrainNetwork> trains_;
   std::vector<Stream> streams_;
   // By rank: streams by peer and channel, and the one that was asked for last.
   struct Numbers {

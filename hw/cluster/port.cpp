@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
@@ -63,6 +64,7 @@ char *copied(const std::string &text) {
 }
 
 double seconds(Ps time) { return static_cast<double>(time) * 1e-12; }
+std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return (a + b - 1) / b; }
 Ps ps(double s) { return static_cast<Ps>(s * 1e12 + 0.5); }
 
 // An error with a result of its own.
@@ -95,6 +97,29 @@ int guarded(Handle *handle, F &&function) {
 
 void need(bool ok, const std::string &what) {
   if (!ok) throw std::invalid_argument(what);
+}
+
+// Packets of a train at flow level, the fewest that keep a job within `flow.steps`: trains times links. 0: messages
+// would be of fewer than kTrains trains; flows share links instead.
+std::uint32_t train_packets(const Topology &topology, const cx_comm_job &job) {
+  constexpr std::uint64_t kTrains = 16;
+  const ClusterConfig &config = topology.config();
+  const std::uint64_t links = topology.path(0, topology.ranks() - 1, 0).size();
+  std::map<std::uint64_t, std::uint64_t> messages;  // by packets
+  for (std::size_t r = 0; r < job.ranks; ++r) {
+    for (std::size_t i = 0; i < job.programs[r].count; ++i) {
+      const cx_comm_command &command = job.programs[r].commands[i];
+      if (command.op == CX_COMM_SEND) ++messages[std::max<std::uint64_t>(1, ceil_div(command.bytes, config.rdma.mtu))];
+    }
+  }
+  if (messages.empty()) return 0;
+  const std::uint64_t largest = messages.rbegin()->first;
+  for (std::uint64_t packets = 1; packets == 1 || packets * kTrains <= largest; packets *= 2) {
+    std::uint64_t trains = 0;
+    for (const auto &[size, count] : messages) trains += count * ceil_div(size, packets);
+    if (trains * links <= config.flow.steps) return static_cast<std::uint32_t>(packets);
+  }
+  return 0;
 }
 
 void fill_report(const Topology &topology, const CommOutcome &outcome, Fabric &fabric, cx_comm_report &report) {
@@ -256,6 +281,9 @@ int cx_cluster_run(cx_cluster *cluster, const cx_comm_job *job, cx_comm_report *
       fabric = std::move(packets);
     } else {
       auto flows = std::make_unique<FlowFabric>(topology);
+      if (const std::uint32_t packets = faults.empty() ? train_packets(topology, *job) : 0; packets != 0) {
+        flows->follow_trains(packets);
+      }
       for (const ClusterFault &fault : faults) flows->inject(fault);
       fabric = std::move(flows);
     }

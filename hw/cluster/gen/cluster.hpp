@@ -75,6 +75,9 @@ struct ClusterConfig {
     double hyper_mbps = 400;  // Hyper increase. [Mbit/s]
     double notification_us = 50;  // A receiver notifies a queue pair at most so often. [us]
   } dcqcn;
+  struct Flow {
+    uint32_t steps = 1000000;  // Flow level: a run follows messages as trains of packets through queues when these are at most so many, trains times links; otherwise, and with faults, messages are flows that share links max-min fairly. 0: always flows.
+  } flow;
   struct Routing {
     double detect_us = 100;  // From a link's fault until all switches route around it. [us]
   } routing;
@@ -143,19 +146,20 @@ void visit(Config &config, F &&f) {
   f(43u, config.dcqcn.additive_mbps);
   f(44u, config.dcqcn.hyper_mbps);
   f(45u, config.dcqcn.notification_us);
-  f(46u, config.routing.detect_us);
-  f(47u, config.watchdog_us);
-  f(48u, config.topology.kind);
-  f(49u, config.topology.dims);
-  f(50u, config.topology.tiers);
-  f(51u, config.topology.down);
-  f(52u, config.topology.up);
-  f(53u, config.topology.pod_leaves);
-  f(54u, config.topology.core_up);
-  f(55u, config.topology.routers);
-  f(56u, config.topology.ports);
-  f(57u, config.topology.global_links);
-  f(58u, config.topology.spines);
+  f(46u, config.flow.steps);
+  f(47u, config.routing.detect_us);
+  f(48u, config.watchdog_us);
+  f(49u, config.topology.kind);
+  f(50u, config.topology.dims);
+  f(51u, config.topology.tiers);
+  f(52u, config.topology.down);
+  f(53u, config.topology.up);
+  f(54u, config.topology.pod_leaves);
+  f(55u, config.topology.core_up);
+  f(56u, config.topology.routers);
+  f(57u, config.topology.ports);
+  f(58u, config.topology.global_links);
+  f(59u, config.topology.spines);
 }
 
 }  // namespace cx::hw::net
