@@ -138,6 +138,7 @@ JobReport Cluster::run(const std::vector<cx_comm_program> &programs, ElementType
   report.pauses = raw.pauses;
   report.notifications = raw.notifications;
   report.timeouts = raw.timeouts;
+  report.train_packets = raw.train_packets;
   report.payload_bytes = raw.payload_bytes;
   report.network_bytes = raw.network_bytes;
   report.link_wire_bytes.assign(raw.link_wire_bytes, raw.link_wire_bytes + links_.size());

@@ -31,7 +31,8 @@ class CollectiveError : public DeviceFault {
 };
 const char *to_string(CollectiveError::Kind kind);
 
-enum class Fidelity { kPacket = CX_CLUSTER_PACKET, kFlow = CX_CLUSTER_FLOW };
+/// kShares: flow level that never follows trains of packets.
+enum class Fidelity { kPacket = CX_CLUSTER_PACKET, kFlow = CX_CLUSTER_FLOW, kShares = CX_CLUSTER_SHARES };
 enum class ElementType { kFp32 = CX_COMM_FP32, kInt32 = CX_COMM_INT32, kFp16 = CX_COMM_FP16, kBf16 = CX_COMM_BF16 };
 uint64_t bytes_of(ElementType type);
 
@@ -40,6 +41,7 @@ struct JobReport {
   double time_s = 0;
   uint64_t events = 0;
   uint64_t data_packets = 0, retransmitted = 0, dropped = 0, marked = 0, pauses = 0, notifications = 0, timeouts = 0;
+  uint32_t train_packets = 0;  ///< flow level: packets of a train; 0: flows shared links max-min fairly
   uint64_t payload_bytes = 0;  ///< of all messages
   uint64_t network_bytes = 0;  ///< of messages between nodes
   std::vector<double> link_wire_bytes, rank_end_s;

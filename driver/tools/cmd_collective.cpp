@@ -155,6 +155,7 @@ nlohmann::ordered_json json_of(const Row &row) {
           {"checked", o.checked},
           {"payload_bytes", o.job.payload_bytes},
           {"bytes_between_nodes", o.job.network_bytes},
+          {"train_packets", o.job.train_packets},
           {"data_packets", o.job.data_packets},
           {"retransmitted", o.job.retransmitted},
           {"dropped", o.job.dropped},
@@ -208,6 +209,13 @@ int collective(const CollectiveOptions &options) {
     fmt::print("{:>9} {:>13.2f} {:>13.2f} {:>9.3f} {:>9.3f} {:>5.1f}% {:>5.1f}%  {:7} {}\n", size_text(row.bytes),
                o.job.time_s * 1e6, o.bound.time_s * 1e6, o.algorithm_bytes_per_s * 1e-9, o.bus_bytes_per_s * 1e-9,
                row.use.busiest * 100, row.use.mean * 100, o.checked ? "right" : "timing", o.plan);
+  }
+  if (options.fidelity == "flow") {
+    std::string shared;
+    for (const Row &row : rows) {
+      if (!row.error && row.outcome.job.train_packets == 0) shared += (shared.empty() ? "" : ", ") + size_text(row.bytes);
+    }
+    if (!shared.empty()) fmt::print("links shared max-min fairly, without queues (flow.steps): {}\n", shared);
   }
   const Row &last = rows.back();
   if (!last.error) {

@@ -102,7 +102,7 @@ void need(bool ok, const std::string &what) {
 // Packets of a train at flow level, the fewest that keep a job within `flow.steps`: trains times links. 0: messages
 // would be of fewer than kTrains trains; flows share links instead.
 std::uint32_t train_packets(const Topology &topology, const cx_comm_job &job) {
-  constexpr std::uint64_t kTrains = 16;
+  constexpr std::uint64_t kTrains = 32;
   const ClusterConfig &config = topology.config();
   const std::uint64_t links = topology.path(0, topology.ranks() - 1, 0).size();
   std::map<std::uint64_t, std::uint64_t> messages;  // by packets
@@ -266,7 +266,7 @@ int cx_cluster_run(cx_cluster *cluster, const cx_comm_job *job, cx_comm_report *
     Topology topology = cluster->topology;
     need(job->programs != nullptr && job->ranks == topology.ranks(),
          "expected programs of " + std::to_string(topology.ranks()) + " ranks, got " + std::to_string(job->ranks));
-    need(job->fidelity == CX_CLUSTER_PACKET || job->fidelity == CX_CLUSTER_FLOW, "there is no such fidelity");
+    need(job->fidelity >= CX_CLUSTER_PACKET && job->fidelity <= CX_CLUSTER_SHARES, "there is no such fidelity");
     std::vector<ClusterFault> faults;
     for (std::size_t i = 0; i < job->fault_count; ++i) faults.push_back(parse_cluster_fault(topology, job->faults[i]));
     std::vector<std::pair<std::byte *, std::uint64_t>> memory;
@@ -281,9 +281,8 @@ int cx_cluster_run(cx_cluster *cluster, const cx_comm_job *job, cx_comm_report *
       fabric = std::move(packets);
     } else {
       auto flows = std::make_unique<FlowFabric>(topology);
-      if (const std::uint32_t packets = faults.empty() ? train_packets(topology, *job) : 0; packets != 0) {
-        flows->follow_trains(packets);
-      }
+      if (job->fidelity == CX_CLUSTER_FLOW && faults.empty()) report->train_packets = train_packets(topology, *job);
+      if (report->train_packets != 0) flows->follow_trains(report->train_packets);
       for (const ClusterFault &fault : faults) flows->inject(fault);
       fabric = std::move(flows);
     }

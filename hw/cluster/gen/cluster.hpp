@@ -76,7 +76,7 @@ struct ClusterConfig {
     double notification_us = 50;  // A receiver notifies a queue pair at most so often. [us]
   } dcqcn;
   struct Flow {
-    uint32_t steps = 1000000;  // Flow level: a run follows messages as trains of packets through queues when these are at most so many, trains times links; otherwise, and with faults, messages are flows that share links max-min fairly. 0: always flows.
+    uint32_t steps = 500000;  // Flow level: a run follows messages as trains of packets through queues when these are at most so many, trains times links; otherwise, and with faults, messages are flows that share links max-min fairly. 0: always flows.
   } flow;
   struct Routing {
     double detect_us = 100;  // From a link's fault until all switches route around it. [us]
