@@ -22,7 +22,10 @@ RdmaParams rdma_params(const ClusterConfig &config) {
   params.completion_time = ps(config.rdma.completion_ns);
   params.dcqcn.on = config.dcqcn.on;
   params.dcqcn.gain = config.dcqcn.gain;
-  params.dcqcn.alpha_timer = params.dcqcn.increase_timer = ps(config.dcqcn.timer_us * 1000);
+  params.dcqcn.increase_timer = ps(config.dcqcn.timer_us * 1000);
+  params.dcqcn.alpha_timer = ps(config.dcqcn.alpha_us * 1000);
+  params.dcqcn.fast_recovery = config.dcqcn.stages;
+  params.dcqcn.clamp_target = config.dcqcn.clamp_target;
   params.dcqcn.increase_bytes = std::uint64_t{config.dcqcn.increase_kib} * 1024;
   params.dcqcn.additive = config.dcqcn.additive_mbps * 1e6 / 8;
   params.dcqcn.hyper = config.dcqcn.hyper_mbps * 1e6 / 8;

@@ -1,11 +1,20 @@
 #include "hw/rdma/dcqcn.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace cx::hw::net {
 
-void Dcqcn::notified() {
-  target_ = rate_;
+double Dcqcn::alpha(Ps now) const {
+  if (last_ == kNever) return alpha_;
+  return alpha_ * std::pow(1 - params_.gain, static_cast<double>((now - last_) / params_.alpha_timer));
+}
+
+void Dcqcn::notified(Ps now) {
+  alpha_ = alpha(now);
+  last_ = now;
+  if (params_.clamp_target || increased_) target_ = rate_;
+  increased_ = false;
   rate_ = std::max(params_.least, rate_ * (1 - alpha_ / 2));
   alpha_ = (1 - params_.gain) * alpha_ + params_.gain;
   timer_steps_ = byte_steps_ = 0;
@@ -34,6 +43,7 @@ void Dcqcn::increase() {
   }
   target_ = std::min(target_, line_);
   rate_ = (target_ + rate_) / 2;
+  increased_ = true;
   // Halving never arrives; the last per mille is no limit.
   if (rate_ > line_ * 0.999) rate_ = line_;
 }

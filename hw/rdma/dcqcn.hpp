@@ -12,7 +12,10 @@ namespace cx::hw::net {
 struct DcqcnParams {
   bool on = false;
   double gain = 1.0 / 256;                    // g
-  Ps alpha_timer = 55'000'000;                // without a notification alpha decays
+  Ps alpha_timer = 55'000'000;                // so often without a notification alpha decays
+  // The target falls to the rate at every notification, as published; otherwise only at the first after an increase, so
+  // that a burst of notifications does not take from what fast recovery comes back to.
+  bool clamp_target = true;
   Ps increase_timer = 55'000'000;             // T
   std::uint64_t increase_bytes = 10'000'000;  // B
   unsigned fast_recovery = 5;                 // F, steps
@@ -28,13 +31,13 @@ class Dcqcn {
       : params_(params), line_(line_rate), rate_(line_rate), target_(line_rate) {}
 
   double rate() const { return rate_; }
-  double alpha() const { return alpha_; }
+  // As the next notification at `now` would find it.
+  double alpha(Ps now) const;
   bool limited() const { return rate_ < line_; }
 
-  void notified();
+  void notified(Ps now);
   void sent(std::uint64_t bytes);
-  // Once every alpha_timer without notification, every increase_timer since the last.
-  void alpha_expired() { alpha_ *= 1 - params_.gain; }
+  // Once every increase_timer since the last notification.
   void increase_expired();
 
  private:
@@ -44,6 +47,8 @@ class Dcqcn {
   double line_, rate_, target_, alpha_ = 1;
   unsigned timer_steps_ = 0, byte_steps_ = 0;
   std::uint64_t bytes_ = 0;
+  Ps last_ = kNever;  // notification
+  bool increased_ = true;
 };
 
 }  // namespace cx::hw::net

@@ -82,7 +82,7 @@ struct Nic::QueuePair {
   Ps deadline = 0;
   unsigned retries = 0;
   std::unique_ptr<Dcqcn> rate;
-  bool alpha_runs = false, increase_runs = false;  // rate timers
+  bool increase_runs = false;  // rate timer
 
   // Incoming stream.
   std::uint64_t expected = 0;
@@ -752,14 +752,13 @@ void Nic::timed_out(QueuePair &qp) {
 
 void Nic::notify(QueuePair &qp) {
   if (!qp.rate) return;
-  qp.rate->notified();
+  qp.rate->notified(queue_.now());
   start_rate_timers(qp);
 }
 
 void Nic::start_rate_timers(QueuePair &qp) {
-  if (!qp.alpha_runs) queue_.after(params_.dcqcn.alpha_timer, *this, kAlpha, qp.number);
   if (!qp.increase_runs) queue_.after(params_.dcqcn.increase_timer, *this, kIncrease, qp.number);
-  qp.alpha_runs = qp.increase_runs = true;
+  qp.increase_runs = true;
 }
 
 void Nic::on_event(std::uint32_t what, std::uint64_t argument) {
@@ -785,11 +784,6 @@ void Nic::on_event(std::uint32_t what, std::uint64_t argument) {
       if (qp.waiting == qp.next_request && queue_.now() >= qp.wait_end && !dead_) {
         fail(qp, qp.waiting, Status::receiver_not_ready);
       }
-      break;
-    case kAlpha:
-      qp.rate->alpha_expired();
-      qp.alpha_runs = qp.rate->limited();
-      if (qp.alpha_runs) queue_.after(params_.dcqcn.alpha_timer, *this, kAlpha, argument);
       break;
     case kIncrease:
       qp.rate->increase_expired();

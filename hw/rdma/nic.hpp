@@ -175,7 +175,7 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
     CompletionQueue *queue;
     Completion completion;
   };
-  enum What : std::uint32_t { kEligible, kPace, kTimer, kComplete, kAlpha, kIncrease, kNotReady };
+  enum What : std::uint32_t { kEligible, kPace, kTimer, kComplete, kIncrease, kNotReady };
 
   void on_event(std::uint32_t what, std::uint64_t argument) override;
   QueuePair &pair(std::uint32_t qp);

@@ -69,7 +69,10 @@ struct ClusterConfig {
   struct Dcqcn {
     bool on = false;  // Queue pairs slow down on marks; needs ecn.on.
     double gain = 0.00390625;  // g of DCQCN.
-    double timer_us = 55;  // Time between increases, and of alpha's decay. [us]
+    double timer_us = 55;  // Time between increases. [us]
+    double alpha_us = 55;  // Time without a notification after which alpha decays once by dcqcn.gain. [us]
+    uint32_t stages = 5;  // Increases that recover the rate of before, by halves; then the target rises.
+    bool clamp_target = true;  // The target of fast recovery falls to the rate at every notification, as published; false: only at the first after an increase, as adapters do it.
     uint32_t increase_kib = 10240;  // Bytes between increases. [KiB]
     double additive_mbps = 40;  // Additive increase. [Mbit/s]
     double hyper_mbps = 400;  // Hyper increase. [Mbit/s]
@@ -142,24 +145,27 @@ void visit(Config &config, F &&f) {
   f(39u, config.dcqcn.on);
   f(40u, config.dcqcn.gain);
   f(41u, config.dcqcn.timer_us);
-  f(42u, config.dcqcn.increase_kib);
-  f(43u, config.dcqcn.additive_mbps);
-  f(44u, config.dcqcn.hyper_mbps);
-  f(45u, config.dcqcn.notification_us);
-  f(46u, config.flow.steps);
-  f(47u, config.routing.detect_us);
-  f(48u, config.watchdog_us);
-  f(49u, config.topology.kind);
-  f(50u, config.topology.dims);
-  f(51u, config.topology.tiers);
-  f(52u, config.topology.down);
-  f(53u, config.topology.up);
-  f(54u, config.topology.pod_leaves);
-  f(55u, config.topology.core_up);
-  f(56u, config.topology.routers);
-  f(57u, config.topology.ports);
-  f(58u, config.topology.global_links);
-  f(59u, config.topology.spines);
+  f(42u, config.dcqcn.alpha_us);
+  f(43u, config.dcqcn.stages);
+  f(44u, config.dcqcn.clamp_target);
+  f(45u, config.dcqcn.increase_kib);
+  f(46u, config.dcqcn.additive_mbps);
+  f(47u, config.dcqcn.hyper_mbps);
+  f(48u, config.dcqcn.notification_us);
+  f(49u, config.flow.steps);
+  f(50u, config.routing.detect_us);
+  f(51u, config.watchdog_us);
+  f(52u, config.topology.kind);
+  f(53u, config.topology.dims);
+  f(54u, config.topology.tiers);
+  f(55u, config.topology.down);
+  f(56u, config.topology.up);
+  f(57u, config.topology.pod_leaves);
+  f(58u, config.topology.core_up);
+  f(59u, config.topology.routers);
+  f(60u, config.topology.ports);
+  f(61u, config.topology.global_links);
+  f(62u, config.topology.spines);
 }
 
 }  // namespace cx::hw::net

@@ -28,10 +28,10 @@ namespace cluster_detail {
 inline constexpr std::array<const char *, 2> allowed_4{{"integrated", "pcie"}};
 inline constexpr std::array<const char *, 4> allowed_17{{"custom", "copper", "optical", "optical_linear"}};
 inline constexpr std::array<const char *, 2> allowed_33{{"go_back_n", "selective_repeat"}};
-inline constexpr std::array<const char *, 6> allowed_49{{"switch", "ring", "torus", "fat_tree", "dragonfly", "rail"}};
+inline constexpr std::array<const char *, 6> allowed_52{{"switch", "ring", "torus", "fat_tree", "dragonfly", "rail"}};
 }  // namespace cluster_detail
 
-inline constexpr std::array<ClusterKey, 60> kClusterKeys{{
+inline constexpr std::array<ClusterKey, 63> kClusterKeys{{
     {"name", ClusterKeyType::string_, 0, 0, {}, true, "", "", "a text that is not empty", "Name of the cluster, as it appears in reports."},
     {"seed", ClusterKeyType::int_, 0, 4294967295, {}, false, "1", "", "a whole number from 0 to 4294967295", "Seed of bit errors, provoked losses and marks."},
     {"nodes", ClusterKeyType::int_, 1, 65536, {}, true, "", "", "a whole number from 1 to 65536", "Nodes."},
@@ -73,7 +73,10 @@ inline constexpr std::array<ClusterKey, 60> kClusterKeys{{
     {"rdma.completion_ns", ClusterKeyType::float_, 0, 1000000, {}, false, "300", "ns", "a number from 0 to 1000000", "From the last packet to the completion that a card sees."},
     {"dcqcn.on", ClusterKeyType::bool_, 0, 0, {}, false, "false", "", "true or false", "Queue pairs slow down on marks; needs ecn.on."},
     {"dcqcn.gain", ClusterKeyType::float_, 1e-06, 1, {}, false, "0.00390625", "", "a number from 1e-06 to 1", "g of DCQCN."},
-    {"dcqcn.timer_us", ClusterKeyType::float_, 1, 100000, {}, false, "55", "us", "a number from 1 to 100000", "Time between increases, and of alpha's decay."},
+    {"dcqcn.timer_us", ClusterKeyType::float_, 1, 100000, {}, false, "55", "us", "a number from 1 to 100000", "Time between increases."},
+    {"dcqcn.alpha_us", ClusterKeyType::float_, 0.1, 100000, {}, false, "55", "us", "a number from 0.1 to 100000", "Time without a notification after which alpha decays once by dcqcn.gain."},
+    {"dcqcn.stages", ClusterKeyType::int_, 1, 1000, {}, false, "5", "", "a whole number from 1 to 1000", "Increases that recover the rate of before, by halves; then the target rises."},
+    {"dcqcn.clamp_target", ClusterKeyType::bool_, 0, 0, {}, false, "true", "", "true or false", "The target of fast recovery falls to the rate at every notification, as published; false: only at the first after an increase, as adapters do it."},
     {"dcqcn.increase_kib", ClusterKeyType::int_, 1, 1048576, {}, false, "10240", "KiB", "a whole number from 1 to 1048576", "Bytes between increases."},
     {"dcqcn.additive_mbps", ClusterKeyType::float_, 0.001, 1000000, {}, false, "40", "Mbit/s", "a number from 0.001 to 1000000", "Additive increase."},
     {"dcqcn.hyper_mbps", ClusterKeyType::float_, 0.001, 1000000, {}, false, "400", "Mbit/s", "a number from 0.001 to 1000000", "Hyper increase."},
@@ -81,7 +84,7 @@ inline constexpr std::array<ClusterKey, 60> kClusterKeys{{
     {"flow.steps", ClusterKeyType::int_, 0, 1000000000, {}, false, "500000", "", "a whole number from 0 to 1000000000", "Flow level: a run follows messages as trains of packets through queues when these are at most so many, trains times links; otherwise, and with faults, messages are flows that share links max-min fairly. 0: always flows."},
     {"routing.detect_us", ClusterKeyType::float_, 0, 1000000, {}, false, "100", "us", "a number from 0 to 1000000", "From a link's fault until all switches route around it."},
     {"watchdog_us", ClusterKeyType::float_, 1, 1000000000, {}, false, "100000", "us", "a number from 1 to 1000000000", "A collective that makes no progress for so long is stopped with a report of who waits for whom."},
-    {"topology.kind", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_49, true, "", "", "one of switch, ring, torus, fat_tree, dragonfly, rail", "switch: all on one. ring, torus: a router at every network port. fat_tree: leaves and spines, or three tiers. dragonfly: groups of routers, all-to-all. rail: adapters (or cards) of one number of all nodes share a switch."},
+    {"topology.kind", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_52, true, "", "", "one of switch, ring, torus, fat_tree, dragonfly, rail", "switch: all on one. ring, torus: a router at every network port. fat_tree: leaves and spines, or three tiers. dragonfly: groups of routers, all-to-all. rail: adapters (or cards) of one number of all nodes share a switch."},
     {"topology.dims", ClusterKeyType::ints_, 1, 65536, {}, false, "[]", "", "a list of whole numbers from 1 to 65536", "torus: lengths of its 2 or 3 dimensions, their product is the number of network ports."},
     {"topology.tiers", ClusterKeyType::int_, 2, 3, {}, false, "2", "", "a whole number from 2 to 3", "fat_tree: 2, leaves and spines; 3, also a core between pods."},
     {"topology.down", ClusterKeyType::int_, 1, 4096, {}, false, "16", "", "a whole number from 1 to 4096", "fat_tree: network ports of a leaf."},

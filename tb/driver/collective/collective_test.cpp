@@ -439,6 +439,26 @@ TEST_CASE("faults: detected, routed around or a typed error in time") {
   CHECK_THROWS_AS(run(c, lossy), UsageError);
 }
 
+TEST_CASE("rate control of the shipped cluster costs a collective less than 5 %") {
+  const Cluster on = Cluster::open("cx-trainer-16"), off = Cluster::open("cx-trainer-16", {"dcqcn.on=false"});
+  uint64_t notified = 0;
+  for (const std::string algorithm : {"ring", "hcp", "halving", "direct", "torus"}) {
+    for (const uint64_t bytes : {uint64_t{1} << 20, uint64_t{1} << 24, uint64_t{1} << 26}) {
+      Spec spec = spec_of(Operation::kAllReduce, algorithm, bytes / 4);
+      spec.chunks = 1;
+      const Outcome with = run(on, spec), without = run(off, spec);
+      INFO(with.plan << ", " << bytes << " bytes: " << with.job.time_s * 1e6 << " us with, "
+                     << without.job.time_s * 1e6 << " us without, " << with.job.notifications << " notifications");
+      CHECK(with.job.time_s < without.job.time_s / 0.95);
+      // Neighbours of a ring have links of their own: nothing is marked.
+      if (algorithm == "ring") CHECK(with.job.notifications == 0);
+      CHECK(with.job.pauses <= without.job.pauses);
+      notified += with.job.notifications;
+    }
+  }
+  CHECK(notified > 100);
+}
+
 TEST_CASE("optical links carry a message from card to card in less than 1 us") {
   const Cluster c = Cluster::open("rca2-16");
   for (const uint32_t neighbour : {1u, 3u, 4u, 12u}) {

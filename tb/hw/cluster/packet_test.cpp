@@ -232,6 +232,45 @@ TEST_CASE("rate control keeps queues short") {
   CHECK(peak[1] <= peak[0]);
 }
 
+TEST_CASE("eight to one: rate control of the shipped cluster is fair, fills the port and seldom pauses") {
+  constexpr std::uint64_t kBytes = 64 << 20;
+  const double ideal = 8.0 * kBytes / 4096 * 4178 / 12.5e9;
+  std::uint64_t pauses[2] = {0, 0};
+  for (const bool control : {false, true}) {
+    const std::string on = control ? "true" : "false";
+    // Windows of 1 MiB: the buffer would fill.
+    const std::vector<std::string> sets = {"rdma.window_kib=1024", "ecn.on=" + on, "dcqcn.on=" + on};
+    Cluster c(load_cluster("configs/clusters/cx-trainer-16.yaml", sets), kBytes);
+    for (std::uint32_t r = 4; r < 12; ++r) c.transfer(r, 0, kBytes, r);
+    c.packets.queue().run_until(static_cast<Ps>(0.6 * ideal * 1e12));
+    // Jain's index of what everyone has sent by then: 1 is fair, 1/8 one sender alone.
+    double sum = 0, squares = 0;
+    for (std::uint32_t r = 4; r < 12; ++r) {
+      const auto sent = static_cast<double>(c.packets.nic(r).counters().data_packets);
+      sum += sent;
+      squares += sent * sent;
+    }
+    if (control) CHECK(sum * sum / (8 * squares) > 0.97);
+    std::vector<Completion> done;
+    while (done.size() < 8 && c.packets.queue().run_one()) {
+      for (const Completion &completion : take(*c.received[0])) done.push_back(completion);
+    }
+    REQUIRE(done.size() == 8);
+    INFO("control " << control << ": " << static_cast<double>(c.packets.queue().now()) * 1e-12 / ideal << " of ideal");
+    CHECK(static_cast<double>(c.packets.queue().now()) * 1e-12 < (control ? 1.15 : 1.01) * ideal);
+    for (std::uint32_t v = 0; v < c.topology.vertices().size(); ++v) {
+      const Switch *device = c.packets.switch_at(v);
+      if (device == nullptr) continue;
+      CHECK(device->counters().dropped == 0);
+      CHECK(device->counters().peak_buffer < std::uint64_t{c.topology.config().switch_.buffer_kib} * 1024 / 2);
+      pauses[control] += device->counters().pauses;
+    }
+  }
+  INFO("pauses " << pauses[0] << " without, " << pauses[1] << " with");
+  CHECK(pauses[0] > 100);
+  CHECK(pauses[1] * 10 < pauses[0]);
+}
+
 TEST_CASE("a link that goes down is routed around") {
   Cluster c(cluster("nodes: 8\ntopology: {kind: fat_tree, down: 4, up: 2}\nrdma: {retransmit_us: 200}\n"), 4 << 20);
   for (std::uint32_t r = 0; r < 4; ++r) c.transfer(r, 4 + r, 4 << 20, r);

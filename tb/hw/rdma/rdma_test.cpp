@@ -1,5 +1,6 @@
 // Two cards on one link: verbs, keys, recovery from loss, reordering and duplication.
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -401,18 +402,22 @@ TEST_CASE("rate control follows the published algorithm") {
   params.on = true;
   Dcqcn rate(params, 12.5e9);
   CHECK_FALSE(rate.limited());
-  rate.notified();  // alpha is 1 at first: half the rate
+  Ps now = 40 * params.alpha_timer;
+  CHECK(rate.alpha(now) == Approx(1.0));  // before the first notification nothing decays
+  rate.notified(now);                     // half the rate
   CHECK(rate.rate() == Approx(6.25e9));
-  CHECK(rate.alpha() == Approx(1.0));
-  rate.alpha_expired();
-  CHECK(rate.alpha() == Approx(255.0 / 256));
+  CHECK(rate.alpha(now) == Approx(1.0));
+  CHECK(rate.alpha(now + params.alpha_timer - 1) == Approx(1.0));
+  now += params.alpha_timer;
+  CHECK(rate.alpha(now) == Approx(255.0 / 256));
+  CHECK(rate.alpha(now + 9 * params.alpha_timer) == Approx(std::pow(255.0 / 256, 10)));
   for (unsigned i = 0; i < 5; ++i) {  // fast recovery halves the distance to the former rate
     const double before = rate.rate();
     rate.increase_expired();
     CHECK(rate.rate() == Approx((before + 12.5e9) / 2));
   }
   const double cut = rate.rate();
-  rate.notified();
+  rate.notified(now);
   CHECK(rate.rate() == Approx(cut * (1 - 255.0 / 512)));
   // Additive increase of the target begins after five steps, hyper when bytes have made as many.
   for (unsigned i = 0; i < 5; ++i) rate.increase_expired();
@@ -421,8 +426,26 @@ TEST_CASE("rate control follows the published algorithm") {
   CHECK(rate.rate() == Approx((std::min(12.5e9, cut + params.additive) + before) / 2));
   for (unsigned i = 0; i < 100000 && rate.limited(); ++i) rate.sent(params.increase_bytes);
   CHECK_FALSE(rate.limited());
-  for (unsigned i = 0; i < 1000; ++i) rate.notified();
+  for (unsigned i = 0; i < 1000; ++i) rate.notified(now);
   CHECK(rate.rate() == Approx(params.least));
+}
+
+TEST_CASE("a burst of notifications takes the target with it as published, only once without") {
+  for (const bool clamp : {true, false}) {
+    DcqcnParams params;
+    params.on = true;
+    params.clamp_target = clamp;
+    Dcqcn rate(params, 8e9);
+    rate.notified(1);
+    rate.notified(2);
+    CHECK(rate.rate() == Approx(2e9));
+    rate.increase_expired();
+    CHECK(rate.rate() == Approx(clamp ? 3e9 : 5e9));
+    rate.notified(3);  // after an increase the target falls in any case
+    const double cut = rate.rate();
+    rate.increase_expired();
+    CHECK(rate.rate() == Approx((cut + (clamp ? 3e9 : 5e9)) / 2));
+  }
 }
 
 TEST_CASE("misuse is refused") {
