@@ -470,8 +470,8 @@ std::size_t least_commands(const Plan &plan, uint32_t ranks) {
   return of_rank * plan.chunks * ranks;
 }
 
-/// At flow level, which knows what meets on links and ranks that are out of step: the fastest of the choices, as many as
-/// there is room for, becomes `best`.
+/// At flow level, which knows what meets on links and ranks that are out of step: the fastest of the choices, as many
+/// as there is room for, becomes `best`.
 void simulate(const Cluster &cluster, std::vector<Choice> choices, uint64_t count, ElementType type, Choice &best) {
   std::vector<Schedule> schedules;
   std::size_t commands = 0;

@@ -213,7 +213,8 @@ int collective(const CollectiveOptions &options) {
   if (options.fidelity == "flow") {
     std::string shared;
     for (const Row &row : rows) {
-      if (!row.error && row.outcome.job.train_packets == 0) shared += (shared.empty() ? "" : ", ") + size_text(row.bytes);
+      if (!row.error && row.outcome.job.train_packets == 0)
+        shared += (shared.empty() ? "" : ", ") + size_text(row.bytes);
     }
     if (!shared.empty()) fmt::print("links shared max-min fairly, without queues (flow.steps): {}\n", shared);
   }

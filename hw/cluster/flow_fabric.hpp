@@ -66,8 +66,8 @@ class FlowFabric final : public Fabric, EventQueue::Handler, TrainNetwork::Owner
   // One direction between two ranks on one channel: one message at a time.
   struct Stream {
     Connection connection;
-    std::uint32_t under_way = 0;  // of the messages: begun, not arrived; the last of them flows while `active`
-    std::uint32_t delivered = 0;  // of these, as trains: there, not yet complete
+    std::uint32_t under_way = 0;         // of the messages: begun, not arrived; the last of them flows while `active`
+    std::uint32_t delivered = 0;         // of these, as trains: there, not yet complete
     Fifo<std::uint64_t> unacknowledged;  // as trains: tags of what is there
     bool active = false, dead = false, frozen = false;
     bool packets = false;  // few enough that it matters which of them goes first

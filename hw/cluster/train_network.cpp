@@ -18,8 +18,7 @@ Ps time_of(std::uint64_t bytes, double bytes_per_second) {
 
 }  // namespace
 
-TrainNetwork::TrainNetwork(const Topology &topology, EventQueue &queue, Owner &owner,
-                           std::uint32_t packets)
+TrainNetwork::TrainNetwork(const Topology &topology, EventQueue &queue, Owner &owner, std::uint32_t packets)
     : queue_(queue), owner_(owner), packets_(packets), links_(topology.links()) {
   const ClusterConfig &config = topology.config();
   mtu_ = config.rdma.mtu;

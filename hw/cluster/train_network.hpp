@@ -45,7 +45,7 @@ class TrainNetwork final : EventQueue::Handler {
     std::uint32_t hop = 0;      // next link of its way
     bool first = false, last = false;
     bool is_acknowledgement = false;  // of `packets`; `last`: and of a message
-    Ps tail = 0;  // its last packet's arrival at the vertex where it is
+    Ps tail = 0;                      // its last packet's arrival at the vertex where it is
   };
   struct Queue {
     std::uint32_t head = kNone, tail = kNone;
@@ -64,8 +64,8 @@ class TrainNetwork final : EventQueue::Handler {
   };
   struct Stream {
     std::uint32_t path_begin = 0, hops = 0, back_begin = 0, back_hops = 0;
-    std::uint32_t most = 1;   // packets of a train
-    std::uint64_t left = 0;   // bytes of the message that goes
+    std::uint32_t most = 1;  // packets of a train
+    std::uint64_t left = 0;  // bytes of the message that goes
     bool going = false, fresh = false, queued = false;
     std::uint32_t in_flight = 0, unreported = 0;  // packets
     Ps last_arrival = 0;

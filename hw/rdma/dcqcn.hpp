@@ -11,8 +11,8 @@ namespace cx::hw::net {
 
 struct DcqcnParams {
   bool on = false;
-  double gain = 1.0 / 256;                    // g
-  Ps alpha_timer = 55'000'000;                // so often without a notification alpha decays
+  double gain = 1.0 / 256;      // g
+  Ps alpha_timer = 55'000'000;  // so often without a notification alpha decays
   // The target falls to the rate at every notification, as published; otherwise only at the first after an increase, so
   // that a burst of notifications does not take from what fast recovery comes back to.
   bool clamp_target = true;

@@ -171,8 +171,8 @@ typedef struct cx_comm_program {
   uint32_t digest; /* travels with every message; a receiver whose own differs stops: the ranks do not run the same */
 } cx_comm_program;
 
-/* FLOW: trains of packets in queues while that is few steps (flow.steps), else as SHARES: flows that share links max-min
- * fairly. */
+/* FLOW: trains of packets in queues while that is few steps (flow.steps), else as SHARES: flows that share links
+ * max-min fairly. */
 enum { CX_CLUSTER_PACKET = 0, CX_CLUSTER_FLOW, CX_CLUSTER_SHARES };
 
 /* What a job does, as it does it: calls on the thread of cx_cluster_run(), never after it has returned. */
@@ -212,7 +212,7 @@ typedef struct cx_comm_report {
   double time_s;   /* simulated: end of the last command, or when the error was seen */
   uint64_t events; /* of the simulation */
   uint64_t data_packets, retransmitted, dropped, marked, pauses, notifications, timeouts; /* packet level */
-  uint32_t train_packets; /* flow level: packets of a train; 0: flows shared links */
+  uint32_t train_packets;                          /* flow level: packets of a train; 0: flows shared links */
   uint64_t payload_bytes;                          /* of all SENDs */
   uint64_t network_bytes;                          /* payload of SENDs to other nodes */
   double *link_wire_bytes;                         /* one a link; cx_comm_report_free() */

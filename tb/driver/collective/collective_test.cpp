@@ -447,8 +447,8 @@ TEST_CASE("rate control of the shipped cluster costs a collective less than 5 %"
       Spec spec = spec_of(Operation::kAllReduce, algorithm, bytes / 4);
       spec.chunks = 1;
       const Outcome with = run(on, spec), without = run(off, spec);
-      INFO(with.plan << ", " << bytes << " bytes: " << with.job.time_s * 1e6 << " us with, "
-                     << without.job.time_s * 1e6 << " us without, " << with.job.notifications << " notifications");
+      INFO(with.plan << ", " << bytes << " bytes: " << with.job.time_s * 1e6 << " us with, " << without.job.time_s * 1e6
+                     << " us without, " << with.job.notifications << " notifications");
       CHECK(with.job.time_s < without.job.time_s / 0.95);
       // Neighbours of a ring have links of their own: nothing is marked.
       if (algorithm == "ring") CHECK(with.job.notifications == 0);
