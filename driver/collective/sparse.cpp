@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "driver/collective/builder.hpp"
 
@@ -19,6 +21,25 @@ constexpr uint64_t kCountBytes = 4 * CX_COMM_DIGITS;
 constexpr unsigned kRounds = 4;
 /// Messages of an exchange that a rank has under way. In large groups two hide an acknowledgement.
 uint32_t in_flight(uint32_t members) { return members <= 64 ? 16 : 2; }
+
+/// `type` of ENCODE and DECODE_ADD, or none for pairs.
+std::optional<uint8_t> list_type(const std::string &format) {
+  if (format == "pairs") return std::nullopt;
+  for (const auto &[kind, number] : {std::pair{"index", CX_COMM_LIST_INDEX}, std::pair{"gaps", CX_COMM_LIST_GAPS},
+                                     std::pair{"bitmap", CX_COMM_LIST_BITMAP}}) {
+    for (const auto &[value, of] :
+         {std::pair{"fp32", CX_COMM_FP32}, std::pair{"fp16", CX_COMM_FP16}, std::pair{"bf16", CX_COMM_BF16}}) {
+      if (format == fmt::format("{}-{}", kind, value)) return CX_COMM_LIST(number, of);
+    }
+  }
+  std::string list;
+  for (const std::string &name : sparse_formats()) list += (list.empty() ? "" : ", ") + name;
+  throw UsageError(fmt::format("there is no format '{}' of sparse lists, expected {}", format, list));
+}
+
+uint64_t list_bytes(std::optional<uint8_t> type, uint64_t elements, uint64_t k) {
+  return type ? cx_comm_list_bytes(*type, elements, k) : kPair * k;
+}
 
 struct Method {
   bool in_node = false;  ///< dense there, sparse between nodes
@@ -39,7 +60,7 @@ Method method_of(const Cluster &cluster, const SparseSpec &spec) {
     // Pairs that a card receives: all of the others', or its part of theirs, the results, and counts.
     const double m = shape.nodes, k = static_cast<double>(spec.k) / shape.cards_per_node;
     const double counts = std::ceil(std::log2(std::max(m, 2.0))) * (4.0 * kIndexBins + kRounds * kCountBytes);
-    method.gather = (m - 1) * k * kPair <= 2 * k * kPair * (m - 1) / m + counts;
+    method.gather = spec.format != "pairs" || (m - 1) * k * kPair <= 2 * k * kPair * (m - 1) / m + counts;
     method.name += method.gather ? "-gather" : "-oktopk";
   }
   if (method.in_node && shape.nodes < 2) {
@@ -61,6 +82,11 @@ void check(const Cluster &cluster, const SparseSpec &spec) {
   if (spec.k < least || spec.k > spec.count) {
     throw UsageError(fmt::format("k of {}, expected {} to the {} elements", spec.k, least, spec.count));
   }
+  if (list_type(spec.format) && !method.gather) {
+    throw UnsupportedError("sparse all-reduce", fmt::format("lists of format {} by {}, which sends parts of lists: "
+                                                            "expected pairs",
+                                                            spec.format, method.name));
+  }
 }
 
 uint64_t aligned(uint64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
@@ -69,8 +95,9 @@ uint64_t aligned(uint64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign
 class Exchange {
  public:
   /// timing: there is no memory, counts of pairs are the average.
-  Exchange(Builder &builder, const Cluster &cluster, const SparseLayout &layout, bool timing)
-      : builder_(builder), cluster_(cluster), layout_(layout), timing_(timing) {}
+  Exchange(Builder &builder, const Cluster &cluster, const SparseLayout &layout, bool timing,
+           std::optional<uint8_t> list)
+      : builder_(builder), cluster_(cluster), layout_(layout), timing_(timing), list_(list) {}
 
   /// after[i]: command of member i, by which its gradient is there. Afterwards ready[i] is that by which result and
   /// residual are complete.
@@ -126,19 +153,50 @@ class Exchange {
   }
 
   void gather_all() {
-    const Phase::Algorithm algorithm = best_scatter(cluster_, {group_}, size_ * k_ * kPair / 4, ElementType::kFp32);
+    const uint64_t bytes = list_bytes(list_, count_, k_);
+    const Phase::Algorithm algorithm = best_scatter(cluster_, {group_}, size_ * bytes / 4, ElementType::kFp32);
     std::vector<uint64_t> lists;
     for (uint32_t i = 0; i < size_; ++i) {
-      const uint64_t list = builder_.scratch_bytes(group_[i], size_ * k_ * kPair);
+      const uint64_t list = builder_.scratch_bytes(group_[i], size_ * bytes);
       lists.push_back(list);
-      const uint32_t taken = top_k(i, list + i * k_ * kPair);
-      builder_.hold_part(group_[i], list / 4, size_ * k_ * kPair / 4, i, size_, taken);
+      uint32_t taken = kNone;
+      if (list_) {
+        const uint64_t pairs = builder_.scratch_bytes(group_[i], k_ * kPair);
+        cx_comm_command encode{};
+        encode.op = CX_COMM_ENCODE;
+        encode.type = *list_;
+        encode.peer = static_cast<uint32_t>(count_);
+        encode.source = pairs;
+        encode.bytes = k_ * kPair;
+        encode.third = residual();
+        encode.target = list + i * bytes;
+        taken = builder_.add(group_[i], encode, top_k(i, pairs), kNone);
+      } else {
+        taken = top_k(i, list + i * bytes);
+      }
+      builder_.hold_part(group_[i], list / 4, size_ * bytes / 4, i, size_, taken);
     }
     Phase phase{Phase::Kind::kAllGather, algorithm, {group_}};
     phase.in_order = true;
     builder_.run(phase, group_);
     for (uint32_t i = 0; i < size_; ++i) {
-      ready[i] = scatter_add(i, lists[i], size_ * k_ * kPair, false, builder_.ready(group_[i]), zeroed_[i]);
+      const uint32_t there = builder_.ready(group_[i]);
+      if (!list_) {
+        ready[i] = scatter_add(i, lists[i], size_ * bytes, false, there, zeroed_[i]);
+        continue;
+      }
+      ready[i] = builder_.joined(group_[i], there, zeroed_[i]);
+      for (uint32_t from = 0; from < size_; ++from) {
+        cx_comm_command decode{};
+        decode.op = CX_COMM_DECODE_ADD;
+        decode.type = *list_;
+        decode.peer = static_cast<uint32_t>(count_);
+        decode.source = lists[i] + from * bytes;
+        decode.bytes = bytes;
+        decode.third = k_;
+        decode.target = result();
+        ready[i] = builder_.add(group_[i], decode, ready[i], kNone);
+      }
     }
   }
 
@@ -290,6 +348,7 @@ class Exchange {
   const Cluster &cluster_;
   const SparseLayout &layout_;
   bool timing_;
+  std::optional<uint8_t> list_;
   std::vector<uint32_t> group_;
   uint32_t size_ = 0;
   uint64_t begin_ = 0, count_ = 0, k_ = 0;
@@ -307,13 +366,14 @@ Built build(const Cluster &cluster, const SparseSpec &spec, bool timing) {
   const Method method = method_of(cluster, spec);
   const uint32_t ranks = cluster.ranks();
   Built built;
-  built.plan = "sparse " + method.name;
+  built.plan = "sparse " + method.name + (spec.format == "pairs" ? "" : ", lists of " + spec.format);
   const uint64_t room = aligned(4 * spec.count);
   built.layout.residual = room;
   built.layout.result = 2 * room;
   Builder builder(ranks, 3 * room, ElementType::kFp32);
   builder.reduce_as(ElementType::kInt32);  // counts
-  Exchange exchange(builder, cluster, built.layout, timing);
+  const std::optional<uint8_t> list = list_type(spec.format);
+  Exchange exchange(builder, cluster, built.layout, timing, list);
   if (!method.in_node) {
     std::vector<uint32_t> all;
     for (uint32_t r = 0; r < ranks; ++r) all.push_back(r);
@@ -356,7 +416,9 @@ uint32_t digest(const Built &built, const SparseSpec &spec, uint32_t ranks) {
   return digest_of(fmt::format("{} {} {} {}", built.plan, spec.count, spec.k, ranks));
 }
 
-bool same(const SparseSpec &a, const SparseSpec &b) { return a.method == b.method && a.count == b.count && a.k == b.k; }
+bool same(const SparseSpec &a, const SparseSpec &b) {
+  return a.method == b.method && a.count == b.count && a.k == b.k && a.format == b.format;
+}
 
 Bound bound_of(const Cluster &cluster, const JobReport &job) {
   Bound best = lower_bound(cluster, Operation::kAllReduce, 0, ElementType::kFp32);
@@ -383,7 +445,8 @@ SparseOutcome finish(const Cluster &cluster, const SparseSpec &spec, const std::
   const JobReport &done = outcome.job;
   outcome.most_sent = *std::max_element(done.rank_sent_bytes.begin(), done.rank_sent_bytes.end());
   outcome.most_received = *std::max_element(done.rank_received_bytes.begin(), done.rank_received_bytes.end());
-  outcome.dense_ring_bytes = 2 * uint64_t{cluster.ranks() - 1} * spec.count * 4;
+  outcome.dense_ring_bytes =
+      2 * uint64_t{cluster.ranks() - 1} * spec.count * (list_type(spec.format).value_or(0) < 4 ? 4 : 2);
   if (cluster.ranks() < 2) return outcome;
   outcome.bound = bound_of(cluster, done);
   if (done.time_s < outcome.bound.time_s * (1 - 1e-6)) {
@@ -412,6 +475,11 @@ int residual_of(uint64_t seed, uint32_t rank, uint64_t i) {
 
 std::vector<std::string> sparse_methods() {
   return {"gather", "oktopk", "inter-node", "inter-node-gather", "inter-node-oktopk"};
+}
+
+std::vector<std::string> sparse_formats() {
+  return {"pairs",     "index-fp32", "index-fp16",  "index-bf16",  "gaps-fp32",
+          "gaps-fp16", "gaps-bf16",  "bitmap-fp32", "bitmap-fp16", "bitmap-bf16"};
 }
 
 uint64_t k_of_density(uint64_t count, double density) {
@@ -472,6 +540,7 @@ SparseOutcome run_sparse_checked(const Cluster &cluster, const SparseSpec &spec,
     }
   }
   SparseOutcome outcome = run_sparse(cluster, spec, &memory);
+  const bool narrow = list_type(spec.format).value_or(0) >= 4;
   const Split parts{spec.count, cards};
   const auto wrong = [&](uint32_t rank, uint64_t i, const std::string &what) {
     throw Error(fmt::format("{}: element {} of rank {} {}", outcome.plan, i, rank, what));
@@ -486,10 +555,12 @@ SparseOutcome run_sparse_checked(const Cluster &cluster, const SparseSpec &spec,
       int y = residual_of(seed, rank, i);
       for (uint32_t c = 0; c < cards; ++c) y += gradient_of(seed, first + c, i);
       const float left = reinterpret_cast<const float *>(memory[rank].data() + layout.residual)[i];
-      if (left != 0 && left != static_cast<float>(y)) {
+      // Of a 16-bit value: less than half of its distance to the next one, a 256th.
+      const bool sent = left == 0 || (narrow && std::fabs(left) * 256 <= std::fabs(static_cast<float>(y)));
+      if (!sent && left != static_cast<float>(y)) {
         wrong(rank, i, fmt::format("leaves a residual of {}, expected 0 or {}", left, y));
       }
-      if (left == 0) sum += y;
+      if (sent) sum += y - static_cast<int>(left);
     }
     for (uint32_t rank = 0; rank < ranks; ++rank) {
       const float got = reinterpret_cast<const float *>(memory[rank].data() + layout.result)[i];

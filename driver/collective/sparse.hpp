@@ -28,10 +28,15 @@ struct SparseSpec {
   std::string method = "oktopk";
   uint64_t count = 0;  ///< n, up to 2^32 - 1
   uint64_t k = 0;      ///< 1 to n; inter-node: at least the cards of a node
+  /// Of lists on the wire: pairs (4-byte index, FP32), or index, gaps or bitmap, each with -fp32, -fp16 or -bf16
+  /// (CX_COMM_LIST_INDEX and so on). With 16-bit values a rank contributes the rounded ones; what rounding takes away
+  /// stays in its residual. Others than pairs: methods of gather only.
+  std::string format = "pairs";
   Fidelity fidelity = Fidelity::kPacket;
   std::vector<std::string> faults;
 };
 std::vector<std::string> sparse_methods();
+std::vector<std::string> sparse_formats();
 
 /// k of a density, 0 < density <= 1: at least 1. Throws UsageError.
 uint64_t k_of_density(uint64_t count, double density);
@@ -41,8 +46,8 @@ struct SparseLayout {
   uint64_t gradient = 0, residual = 0, result = 0;
   std::vector<uint64_t> memory_bytes;  ///< one a rank
 };
-/// Throws UsageError for k and count out of range and an unknown method, UnsupportedError for inter-node methods where
-/// there is one node.
+/// Throws UsageError for k and count out of range and an unknown method or format, UnsupportedError for inter-node
+/// methods where there is one node and for a format that the method cannot take.
 SparseLayout sparse_layout(const Cluster &cluster, const SparseSpec &spec);
 
 /// Command lists of all ranks.
@@ -53,7 +58,7 @@ struct SparseOutcome {
   JobReport job;
   Bound bound;                                ///< latency, and what the ranks sent over what their cuts carry
   uint64_t most_sent = 0, most_received = 0;  ///< payload bytes of one rank
-  uint64_t dense_ring_bytes = 0;              ///< payload of all ranks of a dense ring: 2 (ranks - 1) n 4
+  uint64_t dense_ring_bytes = 0;  ///< payload of all ranks of a dense ring of values as wide: 2 (ranks - 1) n bytes
   double volume_ratio() const { return static_cast<double>(job.payload_bytes) / static_cast<double>(dense_ring_bytes); }
 };
 

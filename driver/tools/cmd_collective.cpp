@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "driver/collective/collective.hpp"
+#include "driver/collective/sparse.hpp"
 #include "driver/tools/collective_rows.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/report_table.hpp"
@@ -24,6 +25,7 @@ struct CollectiveOptions {
               type = "fp32", bytes = "1MiB..1GiB";
   std::string sparse = "oktopk";
   double density = 0.05;
+  std::string format = "pairs";
   std::vector<std::string> sets, faults;
   std::string trace;
   uint32_t chunks = 0, root = 0;
@@ -234,6 +236,7 @@ int sparse(const CollectiveOptions &options) {
   sparse.fidelity = options.fidelity;
   sparse.method = options.sparse;
   sparse.density = options.density;
+  sparse.format = options.format;
   sparse.sets = options.sets;
   sparse.faults = options.faults;
   sparse.sizes = parse_sizes(options.bytes);
@@ -303,6 +306,12 @@ void add_collective(CLI::App &app, Invocation &invocation) {
       ->add_option("--sparse", options->sparse,
                    "sparse-allreduce: gather, oktopk; inter-node, inter-node-gather, inter-node-oktopk: dense in the "
                    "node, sparse between nodes")
+      ->capture_default_str();
+  command
+      ->add_option("--format", options->format,
+                   "sparse-allreduce: lists on the wire, pairs of 8 bytes or {index, gaps, bitmap}-{fp32, fp16, bf16}; "
+                   "others than pairs by gather only")
+      ->check(CLI::IsMember(collective::sparse_formats()))
       ->capture_default_str();
   command->add_option("--density", options->density, "sparse-allreduce: share of the elements that a rank sends")
       ->capture_default_str();

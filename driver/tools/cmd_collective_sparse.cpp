@@ -29,6 +29,7 @@ Row run_row(const SparseCollectiveOptions &options, uint64_t bytes) {
   SparseSpec &spec = row.spec;
   spec.method = options.method;
   spec.count = std::max<uint64_t>(bytes / 4, 1);
+  spec.format = options.format;
   spec.k = k_of_density(spec.count, options.density);
   spec.fidelity = options.fidelity == "packet" ? Fidelity::kPacket : Fidelity::kFlow;
   spec.faults = options.faults;
@@ -106,7 +107,7 @@ int sparse_allreduce(const SparseCollectiveOptions &options) {
                                    {"operation", "sparse-allreduce"},
                                    {"method", options.method},
                                    {"density", options.density},
-                                   {"pair_bytes", 8},
+                                   {"format", options.format},
                                    {"fidelity", options.fidelity},
                                    {"faults", options.faults}};
     json["rows"] = nlohmann::ordered_json::array();

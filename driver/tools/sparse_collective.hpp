@@ -8,7 +8,7 @@
 namespace cx::tools {
 
 struct SparseCollectiveOptions {
-  std::string cluster, fidelity, method = "oktopk";
+  std::string cluster, fidelity, method = "oktopk", format = "pairs";
   double density = 0.05;
   std::vector<std::string> sets, faults;
   std::vector<uint64_t> sizes;  ///< bytes of a gradient

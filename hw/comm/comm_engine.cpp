@@ -19,9 +19,9 @@ constexpr std::uint32_t kAhead = 8;              // commands that are fetched ah
 bool is_message(const cx_comm_command &command) { return command.op == CX_COMM_SEND || command.op == CX_COMM_RECV; }
 
 const char *op_name(unsigned op) {
-  static constexpr const char *kNames[] = {"SEND",        "RECV",   "REDUCE",      "COPY",   "FILL",      "TOPK",
-                                           "SCATTER_ADD", "JOIN",   "INDEX_COUNT", "CUT",    "PARTITION", "COUNT",
-                                           "NARROW",      "SELECT", "RETAIN",      "PERMUTE"};
+  static constexpr const char *kNames[] = {
+      "SEND", "RECV",      "REDUCE", "COPY",   "FILL",   "TOPK",   "SCATTER_ADD", "JOIN",   "INDEX_COUNT",
+      "CUT",  "PARTITION", "COUNT",  "NARROW", "SELECT", "RETAIN", "PERMUTE",     "ENCODE", "DECODE_ADD"};
   return op < std::size(kNames) ? kNames[op] : "?";
 }
 
@@ -133,7 +133,11 @@ void CommEngine::check(std::uint32_t rank, std::size_t index) const {
   const bool indirect = (command.flags & CX_COMM_INDIRECT) != 0;
   if ((command.flags & ~CX_COMM_INDIRECT) != 0 || (indirect && !may_be_indirect(command.op)))
     wrong("flags " + std::to_string(command.flags));
-  if (command.type > 1 + CX_COMM_BF16 || (command.type != 0 && command.op != CX_COMM_REDUCE))
+  const bool list = command.op == CX_COMM_ENCODE || command.op == CX_COMM_DECODE_ADD;
+  const int value = command.type / 4;
+  if (list ? command.type % 4 >= CX_COMM_LIST_KINDS ||
+                 (value != CX_COMM_FP32 && value != CX_COMM_FP16 && value != CX_COMM_BF16)
+           : command.type > 1 + CX_COMM_BF16 || (command.type != 0 && command.op != CX_COMM_REDUCE))
     wrong("type " + std::to_string(command.type));
   const auto parts = [&](std::uint64_t count) {
     if (count == 0 || count > CX_COMM_DIGITS)
@@ -239,6 +243,29 @@ void CommEngine::check(std::uint32_t rank, std::size_t index) const {
       range("target", command.target, 4 * std::uint64_t{command.peer});
       words(command.third), words(command.target);
       break;
+    case CX_COMM_ENCODE:
+      if (type_ != CX_COMM_FP32) wrong("expected type FP32");
+      whole(kPairBytes);
+      indexed(command.peer);
+      if (command.bytes / kPairBytes > command.peer)
+        wrong(std::to_string(command.bytes / kPairBytes) + " pairs of " + std::to_string(command.peer) + " elements");
+      range("source", command.source, command.bytes);
+      range("residual", command.third, 4 * std::uint64_t{command.peer});
+      range("target", command.target, cx_comm_list_bytes(command.type, command.peer, command.bytes / kPairBytes));
+      words(command.third);
+      break;
+    case CX_COMM_DECODE_ADD:
+      if (type_ != CX_COMM_FP32) wrong("expected type FP32");
+      indexed(command.peer);
+      if (command.third > command.peer)
+        wrong(std::to_string(command.third) + " pairs of " + std::to_string(command.peer) + " elements");
+      if (command.bytes != cx_comm_list_bytes(command.type, command.peer, command.third))
+        wrong(std::to_string(command.bytes) + " bytes, expected " +
+              std::to_string(cx_comm_list_bytes(command.type, command.peer, command.third)));
+      range("source", command.source, command.bytes);
+      range("target", command.target, 4 * std::uint64_t{command.peer});
+      words(command.target);
+      break;
     case CX_COMM_PERMUTE:
       whole(element_bytes(type_));
       range("source", command.source, command.bytes);
@@ -316,6 +343,8 @@ std::uint64_t CommEngine::work(std::uint32_t rank, const cx_comm_command &comman
     case CX_COMM_TOPK:
       // Sum and first digit, two more digits, taking; pairs are written.
       return 4 * command.bytes + kPairBytes * command.peer;
+    case CX_COMM_ENCODE:
+      return command.bytes + cx_comm_list_bytes(command.type, command.peer, command.bytes / kPairBytes);
     case CX_COMM_SCATTER_ADD:
       return base == nullptr ? command.bytes : source_of(rank, command).bytes;
     case CX_COMM_COUNT:
@@ -507,6 +536,13 @@ void CommEngine::execute(std::uint32_t rank, const cx_comm_command &command) {
     case CX_COMM_PERMUTE:
       permute(at(command.source), at(command.target), command.bytes, element_bytes(type_), digits_of(command.third),
               command.peer == 1);
+      break;
+    case CX_COMM_ENCODE:
+      encode_list(command.type, at(command.source), command.bytes / kPairBytes, command.peer, floats(command.third),
+                  at(command.target));
+      break;
+    case CX_COMM_DECODE_ADD:
+      decode_add(command.type, at(command.source), command.third, command.peer, floats(command.target));
       break;
     case CX_COMM_RETAIN:
       retain(at(command.source), command.bytes / kPairBytes, floats(command.third), floats(command.target),

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <string>
+
+#include "hw/common/num/formats.hpp"
 
 namespace cx::hw::net {
 
@@ -236,6 +239,128 @@ void retain(const std::byte *pairs, std::size_t count, const float *result, floa
     below(pair.index, elements);
     if (result[pair.index] == 0) residual[pair.index] = pair.value;
   }
+}
+
+namespace {
+
+constexpr std::uint32_t kSkip = 65535;  // of a gap: that many elements without a pair
+
+std::uint16_t narrowed(int format, float value) {
+  if (std::isfinite(value)) {
+    const float most = format == CX_COMM_FP16 ? num::decode_fp16(0x7bff) : num::decode_bf16(0x7f7f);
+    value = std::clamp(value, -most, most);
+  }
+  return format == CX_COMM_FP16 ? num::encode_fp16(value) : num::encode_bf16(value);
+}
+
+float widened(int format, std::uint16_t bits) {
+  return format == CX_COMM_FP16 ? num::decode_fp16(bits) : num::decode_bf16(bits);
+}
+
+template <class Word>
+Word word_at(const std::byte *at, std::size_t i) {
+  Word word;
+  std::memcpy(&word, at + sizeof word * i, sizeof word);
+  return word;
+}
+
+template <class Word>
+void put_word(std::byte *at, std::size_t i, Word word) {
+  std::memcpy(at + sizeof word * i, &word, sizeof word);
+}
+
+// Calls pair(i, index) for each of the `count` indices.
+template <class Pair>
+void each_index(std::uint8_t type, const std::byte *list, std::size_t count, std::uint64_t elements, Pair &&pair) {
+  const std::uint64_t bytes = cx_comm_index_bytes(type, elements, count);
+  if (type % 4 == CX_COMM_LIST_INDEX) {
+    std::uint64_t least = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto index = word_at<std::uint32_t>(list, i);
+      below(index, elements);
+      if (index < least) throw CommDataError("element " + std::to_string(index) + " follows one that is not below it");
+      least = std::uint64_t{index} + 1;
+      pair(i, index);
+    }
+  } else if (type % 4 == CX_COMM_LIST_GAPS) {
+    std::uint64_t next = 0;
+    std::size_t i = 0;
+    const std::uint64_t words = count + (elements - 1) / kSkip;
+    for (std::uint64_t w = 0; w < bytes / 2; ++w) {
+      const std::uint32_t gap = word_at<std::uint16_t>(list, w);
+      if (w >= words) {
+        if (gap != 0) throw CommDataError("a list of gaps that is not padded with zeros");
+      } else if (gap == kSkip) {
+        next += kSkip;
+      } else if (i == count) {
+        throw CommDataError("a list of gaps with more pairs than " + std::to_string(count));
+      } else {
+        next += gap;
+        if (next >= elements)
+          throw CommDataError("element " + std::to_string(next) + " of a vector of " + std::to_string(elements));
+        pair(i++, static_cast<std::uint32_t>(next++));
+      }
+    }
+    if (i < count) throw CommDataError("a list of gaps with " + std::to_string(i) + " pairs, expected more");
+  } else {
+    std::size_t i = 0;
+    for (std::uint64_t index = 0; index < 8 * bytes; ++index) {
+      if ((std::to_integer<unsigned>(list[index / 8]) >> index % 8 & 1) == 0) continue;
+      if (index >= elements) throw CommDataError("a bitmap with a bit beyond its elements");
+      if (i == count) throw CommDataError("a bitmap with more bits than " + std::to_string(count));
+      pair(i++, static_cast<std::uint32_t>(index));
+    }
+    if (i < count) throw CommDataError("a bitmap with " + std::to_string(i) + " bits, expected more");
+  }
+}
+
+}  // namespace
+
+void encode_list(std::uint8_t type, const std::byte *pairs, std::size_t count, std::uint64_t elements, float *residual,
+                 std::byte *list) {
+  std::uint64_t least = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t index = pair_at(pairs, i).index;
+    below(index, elements);
+    if (index < least) throw CommDataError("element " + std::to_string(index) + " follows one that is not below it");
+    least = std::uint64_t{index} + 1;
+  }
+  std::memset(list, 0, cx_comm_list_bytes(type, elements, count));
+  std::uint64_t next = 0;
+  std::size_t words = 0;
+  const int format = type / 4;
+  std::byte *values = list + cx_comm_index_bytes(type, elements, count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Pair pair = pair_at(pairs, i);
+    if (type % 4 == CX_COMM_LIST_INDEX) {
+      put_word(list, i, pair.index);
+    } else if (type % 4 == CX_COMM_LIST_GAPS) {
+      for (; pair.index - next >= kSkip; next += kSkip) put_word<std::uint16_t>(list, words++, kSkip);
+      put_word(list, words++, static_cast<std::uint16_t>(pair.index - next));
+      next = std::uint64_t{pair.index} + 1;
+    } else {
+      list[pair.index / 8] |= static_cast<std::byte>(1u << pair.index % 8);
+    }
+    if (format == CX_COMM_FP32) {
+      put_word(values, i, pair.value);
+      continue;
+    }
+    const std::uint16_t bits = narrowed(format, pair.value);
+    put_word(values, i, bits);
+    if (std::isfinite(pair.value)) residual[pair.index] += pair.value - widened(format, bits);
+  }
+  if (type % 4 != CX_COMM_LIST_GAPS) return;
+  while (words < count + (elements - 1) / kSkip) put_word<std::uint16_t>(list, words++, kSkip);
+}
+
+void decode_add(std::uint8_t type, const std::byte *list, std::size_t count, std::uint64_t elements, float *target) {
+  const std::byte *values = list + cx_comm_index_bytes(type, elements, count);
+  const int format = type / 4;
+  each_index(type, list, count, elements, [](std::size_t, std::uint32_t) {});  // nothing is done of a list with errors
+  each_index(type, list, count, elements, [&](std::size_t i, std::uint32_t index) {
+    target[index] +=
+        format == CX_COMM_FP32 ? word_at<float>(values, i) : widened(format, word_at<std::uint16_t>(values, i));
+  });
 }
 
 std::uint64_t part_elements(const std::byte *block, std::uint64_t room, std::uint32_t part) {

@@ -39,6 +39,11 @@ std::size_t take_selected(float *vector, std::uint64_t elements, const std::byte
                           std::uint32_t part, std::byte *pairs, std::size_t most);
 void retain(const std::byte *pairs, std::size_t count, const float *result, float *residual, std::uint64_t elements);
 
+// type: CX_COMM_LIST(). `list` has cx_comm_list_bytes().
+void encode_list(std::uint8_t type, const std::byte *pairs, std::size_t count, std::uint64_t elements, float *residual,
+                 std::byte *list);
+void decode_add(std::uint8_t type, const std::byte *list, std::size_t count, std::uint64_t elements, float *target);
+
 // Elements of a part, for the time that a command on it takes.
 std::uint64_t part_elements(const std::byte *block, std::uint64_t room, std::uint32_t part);
 

@@ -96,7 +96,9 @@ enum {
   CX_COMM_NARROW,
   CX_COMM_SELECT,
   CX_COMM_RETAIN,
-  CX_COMM_PERMUTE /* see below */
+  CX_COMM_PERMUTE, /* see below */
+  CX_COMM_ENCODE,
+  CX_COMM_DECODE_ADD
 };
 
 /* PERMUTE: bytes from source to target, which do not overlap, in another order of blocks. third: up to four sizes of
@@ -130,10 +132,38 @@ enum {
  * RETAIN: target[index] = value for each pair at source (bytes) of which third[index] is zero. peer: elements of target
  *   and third.
  *
+ * ENCODE: the list of bytes / 8 pairs at source becomes a list of format `type` at target, of cx_comm_list_bytes().
+ *   peer: elements of the vector. third: the residual, to which what a 16-bit value rounds away is added: y - value for
+ *   each pair {index, y}; where y is not finite nothing. Beyond the largest finite value: that.
+ * DECODE_ADD: target[index] += value for each pair of the list of format `type` at source, which has `third` pairs and
+ *   cx_comm_list_bytes() = bytes. peer: elements of target.
+ *
  * A list that breaks these rules (an index out of range, one that does not rise) ends the job: CX_COMM_FAILED. Without
  * memory, the time of a command is that of `bytes`.
  */
 #define CX_COMM_DIGITS 2048u
+
+/* Lists of a stated number of pairs, ascending by index, little-endian: first the indices, then as many values, FP32,
+ * FP16 or BF16 (round to nearest even).
+ *   INDEX: u32 each.
+ *   GAPS: u16; g below 65535: the next index is that of the pair before (-1 before the first) + 1 + g. 65535: go on by
+ *     65535 elements without a pair. As many of these as fit into the vector, (elements - 1) / 65535, have room; the
+ *     ones that are not needed follow the last pair. Padded with a 0 to a multiple of 4 bytes.
+ *   BITMAP: a bit for each element, the lowest of a byte first, zeros up to a multiple of 4 bytes.
+ * A list of 16-bit values is padded with a 0 to a multiple of 4 bytes. */
+enum { CX_COMM_LIST_INDEX = 0, CX_COMM_LIST_GAPS, CX_COMM_LIST_BITMAP, CX_COMM_LIST_KINDS };
+/* `type` of ENCODE and DECODE_ADD: kind + 4 x CX_COMM_FP32, CX_COMM_FP16 or CX_COMM_BF16. */
+#define CX_COMM_LIST(kind, value) ((uint8_t)((kind) + 4 * (value)))
+
+/* Bytes of the indices of a list of such a kind, padding included; of the whole list. */
+static inline uint64_t cx_comm_index_bytes(uint8_t type, uint64_t elements, uint64_t pairs) {
+  if (type % 4 == CX_COMM_LIST_INDEX) return 4 * pairs;
+  if (type % 4 == CX_COMM_LIST_BITMAP) return (elements + 31) / 32 * 4;
+  return (pairs + (elements == 0 ? 0 : (elements - 1) / 65535) + 1) / 2 * 4;
+}
+static inline uint64_t cx_comm_list_bytes(uint8_t type, uint64_t elements, uint64_t pairs) {
+  return cx_comm_index_bytes(type, elements, pairs) + (type / 4 == 0 ? 4 * pairs : (pairs + 1) / 2 * 4);
+}
 
 typedef struct cx_comm_extent {
   uint64_t offset, bytes;
