@@ -416,6 +416,12 @@ uint32_t digest(const Built &built, const SparseSpec &spec, uint32_t ranks) {
   return digest_of(fmt::format("{} {} {} {}", built.plan, spec.count, spec.k, ranks));
 }
 
+/// Between samples of links, for an observer: several hundred of a dense all-reduce at least.
+double sample_s(const Cluster &cluster, const SparseSpec &spec) {
+  if (spec.observer == nullptr || cluster.ranks() < 2) return 1e-6;
+  return std::max(1e-7, lower_bound(cluster, Operation::kAllReduce, spec.count, ElementType::kFp32).time_s / 256);
+}
+
 bool same(const SparseSpec &a, const SparseSpec &b) {
   return a.method == b.method && a.count == b.count && a.k == b.k && a.format == b.format;
 }
@@ -501,7 +507,7 @@ SparseOutcome run_sparse(const Cluster &cluster, const SparseSpec &spec, Memory 
   const Built built = build(cluster, spec, memory == nullptr);
   return finish(cluster, spec, built.plan,
                 cluster.run(programs(built.schedule, digest(built, spec, cluster.ranks()), memory), ElementType::kFp32,
-                            spec.fidelity, spec.faults));
+                            spec.fidelity, spec.faults, spec.observer, sample_s(cluster, spec)));
 }
 
 SparseOutcome run_sparse_each(const Cluster &cluster, const std::vector<SparseSpec> &specs, Memory *memory) {

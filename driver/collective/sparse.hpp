@@ -34,6 +34,7 @@ struct SparseSpec {
   std::string format = "pairs";
   Fidelity fidelity = Fidelity::kPacket;
   std::vector<std::string> faults;
+  JobObserver *observer = nullptr;  ///< outlives the run
 };
 std::vector<std::string> sparse_methods();
 std::vector<std::string> sparse_formats();

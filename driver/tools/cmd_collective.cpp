@@ -237,6 +237,7 @@ int sparse(const CollectiveOptions &options) {
   sparse.method = options.sparse;
   sparse.density = options.density;
   sparse.format = options.format;
+  sparse.trace = options.trace;
   sparse.sets = options.sets;
   sparse.faults = options.faults;
   sparse.sizes = parse_sizes(options.bytes);

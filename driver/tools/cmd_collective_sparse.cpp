@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "driver/collective/sparse.hpp"
 #include "driver/tools/collective_rows.hpp"
 #include "driver/tools/command.hpp"
 #include "driver/tools/sparse_collective.hpp"
+#include "driver/tools/trace/collective_trace.hpp"
 
 namespace cx::tools {
 namespace {
@@ -33,6 +35,8 @@ Row run_row(const SparseCollectiveOptions &options, uint64_t bytes) {
   spec.k = k_of_density(spec.count, options.density);
   spec.fidelity = options.fidelity == "packet" ? Fidelity::kPacket : Fidelity::kFlow;
   spec.faults = options.faults;
+  std::optional<CollectiveTrace> trace;
+  if (!options.trace.empty()) spec.observer = &trace.emplace(options.trace, cluster);
   try {
     uint64_t needed = 0;
     for (const uint64_t of_rank : sparse_layout(cluster, spec).memory_bytes) needed += of_rank;
@@ -46,6 +50,8 @@ Row run_row(const SparseCollectiveOptions &options, uint64_t bytes) {
   } catch (const CollectiveError &error) {
     row.error = std::make_unique<CollectiveError>(error);
   }
+  if (trace) trace->finish();
+  spec.observer = nullptr;
   return row;
 }
 
@@ -92,6 +98,9 @@ nlohmann::ordered_json json_of(const Row &row) {
 
 int sparse_allreduce(const SparseCollectiveOptions &options) {
   const Cluster cluster = Cluster::open(options.cluster, options.sets);
+  if (!options.trace.empty() && options.sizes.size() != 1) {
+    throw UsageError(fmt::format("--trace: --bytes is {} sizes, expected one", options.sizes.size()));
+  }
   std::vector<Row> rows(options.sizes.size());
   run_rows(rows.size(), options.jobs, [&](std::size_t row) { rows[row] = run_row(options, options.sizes[row]); });
 

@@ -8,7 +8,7 @@
 namespace cx::tools {
 
 struct SparseCollectiveOptions {
-  std::string cluster, fidelity, method = "oktopk", format = "pairs";
+  std::string cluster, fidelity, method = "oktopk", format = "pairs", trace;
   double density = 0.05;
   std::vector<std::string> sets, faults;
   std::vector<uint64_t> sizes;  ///< bytes of a gradient

@@ -18,13 +18,6 @@ constexpr std::uint32_t kAhead = 8;              // commands that are fetched ah
 
 bool is_message(const cx_comm_command &command) { return command.op == CX_COMM_SEND || command.op == CX_COMM_RECV; }
 
-const char *op_name(unsigned op) {
-  static constexpr const char *kNames[] = {
-      "SEND", "RECV",      "REDUCE", "COPY",   "FILL",   "TOPK",   "SCATTER_ADD", "JOIN",   "INDEX_COUNT",
-      "CUT",  "PARTITION", "COUNT",  "NARROW", "SELECT", "RETAIN", "PERMUTE",     "ENCODE", "DECODE_ADD"};
-  return op < std::size(kNames) ? kNames[op] : "?";
-}
-
 bool may_be_indirect(unsigned op) { return op == CX_COMM_SEND || op == CX_COMM_RECV || op == CX_COMM_SCATTER_ADD; }
 
 int type_of(const cx_comm_command &command, int of_job) { return command.type != 0 ? command.type - 1 : of_job; }
@@ -112,7 +105,7 @@ void CommEngine::check(std::uint32_t rank, std::size_t index) const {
   const cx_comm_command &command = program.commands[index];
   const auto wrong = [&](const std::string &what) {
     throw CommProgramError("rank " + std::to_string(rank) + ", command " + std::to_string(index) + ", " +
-                           op_name(command.op) + ": " + what);
+                           cx_comm_op_name(command.op) + ": " + what);
   };
   const auto range = [&](const char *name, std::uint64_t offset, std::uint64_t bytes) {
     if (offset > program.memory_bytes || bytes > program.memory_bytes - offset) {
@@ -358,7 +351,8 @@ std::uint64_t CommEngine::work(std::uint32_t rank, const cx_comm_command &comman
 
 void CommEngine::stop_data(std::uint32_t rank, const cx_comm_command &command, const std::string &what) {
   const std::uint32_t peer = is_message(command) ? command.peer : rank;
-  stop(CX_COMM_FAILED, rank, peer, 0, 0, "rank " + std::to_string(rank) + ", " + op_name(command.op) + ": " + what);
+  stop(CX_COMM_FAILED, rank, peer, 0, 0,
+       "rank " + std::to_string(rank) + ", " + cx_comm_op_name(command.op) + ": " + what);
 }
 
 void CommEngine::trace(const cx_comm_trace &trace) {
@@ -642,9 +636,9 @@ void CommEngine::report_stall(bool idle) {
       // A SEND was issued, so that its extent is one.
       const std::uint64_t bytes =
           send ? std::max(state.bytes_outstanding, source_of(number, command).bytes) : command.bytes;
-      text += "; rank " + std::to_string(number) + " waits in " + op_name(command.op) + " " + (send ? "to" : "from") +
-              " rank " + std::to_string(command.peer) + ", queue pair " + std::to_string(state.qp) + ", " +
-              std::to_string(bytes) + " bytes outstanding" +
+      text += "; rank " + std::to_string(number) + " waits in " + cx_comm_op_name(command.op) + " " +
+              (send ? "to" : "from") + " rank " + std::to_string(command.peer) + ", queue pair " +
+              std::to_string(state.qp) + ", " + std::to_string(bytes) + " bytes outstanding" +
               (send && state.waits_for_receive ? " (no receive is posted there)" : "");
       if (named++ == 0) {
         rank_named = number;

@@ -79,7 +79,8 @@ struct Completion {
 // Completions in the order in which they came.
 class CompletionQueue {
  public:
-  explicit CompletionQueue(std::size_t capacity) : capacity_(capacity) {}
+  // kept: counts the completions that were kept, of all queues that share it.
+  explicit CompletionQueue(std::size_t capacity, std::uint64_t *kept = nullptr) : capacity_(capacity), kept_(kept) {}
   bool poll(Completion &completion) {
     if (entries_.empty()) return false;
     completion = entries_.front();
@@ -98,10 +99,12 @@ class CompletionQueue {
       return;
     }
     entries_.push_back(completion);
+    if (kept_ != nullptr) ++*kept_;
   }
 
  private:
   std::size_t capacity_;
+  std::uint64_t *kept_;
   std::deque<Completion> entries_;
   bool overrun_ = false;
   std::function<void(const Completion &)> listener_;

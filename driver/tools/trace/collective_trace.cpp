@@ -10,10 +10,6 @@ namespace cx::tools {
 
 namespace {
 
-constexpr const char *kOperations[] = {"SEND", "RECV", "REDUCE", "COPY", "FILL", "TOPK", "SCATTER_ADD", "JOIN"};
-
-const char *name_of(unsigned op) { return op < std::size(kOperations) ? kOperations[op] : "sparse"; }
-
 /// Rows of a rank, in the order in which they are shown.
 constexpr const char *kRows[] = {"send", "receive", "compute"};
 std::size_t row_of(unsigned op) { return op == CX_COMM_SEND ? 0 : op == CX_COMM_RECV ? 1 : 2; }
@@ -55,7 +51,7 @@ void CollectiveTrace::write_rank(PerfettoWriter::Track ranks, uint32_t rank) {
                                           Annotation{peer_name_, span.peer, {}}};
     const std::string text = span.op == CX_COMM_SEND   ? fmt::format("SEND to {}", span.peer)
                              : span.op == CX_COMM_RECV ? fmt::format("RECV from {}", span.peer)
-                                                       : std::string(name_of(span.op));
+                                                       : std::string(cx_comm_op_name(span.op));
     const uint64_t begin = ns(span.begin), end = ns(span.end);
     writer_.slice(lanes[row_of(span.op)]->find(begin, end), TraceClock::card, begin, end, writer_.name(text),
                   std::span(notes).first(message ? 2 : 1));

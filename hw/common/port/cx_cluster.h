@@ -101,6 +101,14 @@ enum {
   CX_COMM_DECODE_ADD
 };
 
+/* Name of an operation as above without its prefix; "?" for what is none. */
+static inline const char *cx_comm_op_name(unsigned op) {
+  static const char *const names[] = {"SEND",        "RECV",   "REDUCE",      "COPY",    "FILL",      "TOPK",
+                                      "SCATTER_ADD", "JOIN",   "INDEX_COUNT", "CUT",     "PARTITION", "COUNT",
+                                      "NARROW",      "SELECT", "RETAIN",      "PERMUTE", "ENCODE",    "DECODE_ADD"};
+  return op <= CX_COMM_DECODE_ADD ? names[op] : "?";
+}
+
 /* PERMUTE: bytes from source to target, which do not overlap, in another order of blocks. third: up to four sizes of
  * digits, 16 bits each, from the lowest; 0: no more. There are as many blocks as their product; a block's number has
  * the first digit as its fastest. Blocks are parts of the elements (of the job's type), the first of them one larger

@@ -72,3 +72,33 @@ TEST_CASE("a collective's trace is of one size") {
   CHECK(result.text.find("--trace: --bytes is 2 sizes, expected one") != std::string::npos);
   CHECK(run_cx("collective allreduce --bytes 1KiB --trace /nowhere/x.pftrace").status != 0);
 }
+
+TEST_CASE("a sparse all-reduce's trace has its commands by name, and every byte that was moved") {
+  for (const std::string method : {"oktopk", "gather --format gaps-bf16"}) {
+    INFO(method);
+    const Folder folder;
+    const std::string file = folder / "sparse.pftrace";
+    const auto result =
+        run_cx("collective sparse-allreduce --bytes 256KiB --json --sparse " + method + " --trace " + file);
+    INFO(result.text);
+    REQUIRE(result.status == 0);
+    const json row = json::parse(result.text)["rows"][0];
+    std::size_t rest = 0;
+    const auto trace = read_trace(read_packets(file_bytes(file), &rest));
+    CHECK(rest == 0);
+    std::map<std::string, unsigned> count;
+    uint64_t last = 0;
+    for (const auto &slice : trace.slices) {
+      ++count[slice.name.substr(0, slice.name.find(' '))];
+      last = std::max(last, slice.end);
+    }
+    CHECK(count["TOPK"] == 16);
+    CHECK(count["RETAIN"] == (method == "oktopk" ? 16u : 0u));
+    CHECK(count["DECODE_ADD"] == (method == "oktopk" ? 0u : 16u * 16));
+    CHECK(count["SEND"] == count["RECV"]);
+    CHECK(last == static_cast<uint64_t>(row["time_us"].get<double>() * 1e3));
+  }
+  const auto refused = run_cx("collective sparse-allreduce --bytes 1KiB..4KiB --trace /tmp/never");
+  CHECK(refused.status != 0);
+  CHECK(refused.text.find("--trace: --bytes is 2 sizes, expected one") != std::string::npos);
+}
