@@ -116,7 +116,7 @@ Tensor Tensor::constant(std::string name, Shape shape, const std::vector<T> &val
     throw Error("tensor '" + name + "': " + std::to_string(values.size()) + " values for shape " + to_text(shape));
   }
   Tensor tensor{std::move(name), type_of<T>(), std::move(shape), std::vector<std::byte>(values.size() * sizeof(T))};
-  if (!values.empty()) std::memcpy(tensor.data->data(), values.data(), tensor.data->size());
+  if (!values.empty()) std::memcpy(tensor.data.own().data(), values.data(), tensor.data->size());
   return tensor;
 }
 

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -33,11 +35,41 @@ std::string to_text(const Shape &shape);
 using TensorId = int;
 constexpr TensorId kNoTensor = -1;  ///< an optional operand that is absent
 
+/// Elements of a constant, or nothing. Copies share them until one is written.
+class ConstantBytes {
+ public:
+  ConstantBytes() = default;
+  ConstantBytes(std::nullopt_t) {}
+  ConstantBytes(std::vector<std::byte> bytes) : bytes_(std::make_shared<std::vector<std::byte>>(std::move(bytes))) {}
+
+  bool has_value() const { return bytes_ != nullptr; }
+  explicit operator bool() const { return has_value(); }
+  const std::vector<std::byte> &operator*() const { return *bytes_; }
+  const std::vector<std::byte> *operator->() const { return bytes_.get(); }
+  /// Throws std::bad_optional_access when there are none.
+  const std::vector<std::byte> &value() const {
+    if (!has_value()) throw std::bad_optional_access();
+    return *bytes_;
+  }
+  /// For writing: its own. There must be elements.
+  std::vector<std::byte> &own() {
+    if (bytes_.use_count() > 1) bytes_ = std::make_shared<std::vector<std::byte>>(*bytes_);
+    return *bytes_;
+  }
+
+  friend bool operator==(const ConstantBytes &a, const ConstantBytes &b) {
+    return a.bytes_ == b.bytes_ || (a.bytes_ && b.bytes_ && *a.bytes_ == *b.bytes_);
+  }
+
+ private:
+  std::shared_ptr<std::vector<std::byte>> bytes_;
+};
+
 struct Tensor {
   std::string name;
   Type type = Type::F32;
   Shape shape;
-  std::optional<std::vector<std::byte>> data;  ///< constant: row-major elements
+  ConstantBytes data;  ///< constant: row-major elements
   bool is_constant() const { return data.has_value(); }
 
   /// Elements of a constant as T, which must be the C++ type of the tensor's type. Throws cx::Error otherwise.

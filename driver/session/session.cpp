@@ -365,7 +365,7 @@ void Session::run_host_node(const compiler::HostNode &node, Run &run) {
   }
   const auto begin = std::chrono::steady_clock::now();
   for (compiler::Tensor &result : compiler::evaluate_node(model_, node.index, values)) {
-    run.add({result.name, compiler::name_of(result.type), result.shape, std::move(*result.data)});
+    run.add({result.name, compiler::name_of(result.type), result.shape, std::move(result.data.own())});
   }
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   auto entry = std::find_if(host_.begin(), host_.end(), [&](const HostOperator &known) { return known.op == node.op; });

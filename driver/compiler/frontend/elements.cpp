@@ -113,9 +113,10 @@ To convert_element(From value) {
 
 template <typename To, typename From>
 void store_all(Tensor &tensor, const std::vector<From> &values) {
+  std::byte *const to = tensor.data.own().data();
   for (std::size_t i = 0; i < values.size(); ++i) {
     const To element = convert_element<To>(values[i]);
-    std::memcpy(tensor.data->data() + i * sizeof(To), &element, sizeof(To));
+    std::memcpy(to + i * sizeof(To), &element, sizeof(To));
   }
 }
 
@@ -159,12 +160,13 @@ Tensor make(std::string name, Type type, Shape shape, const std::vector<From> &v
     case Type::Bool:
     case Type::F16:
     case Type::BF16: {
+      std::byte *const to = tensor.data.own().data();
       for (std::size_t i = 0; i < values.size(); ++i) {
         if (type == Type::Bool) {
-          (*tensor.data)[i] = std::byte{static_cast<unsigned char>(values[i] != From{0} ? 1 : 0)};
+          to[i] = std::byte{static_cast<unsigned char>(values[i] != From{0} ? 1 : 0)};
         } else {
           const uint16_t bits = narrow(static_cast<double>(values[i]), type == Type::F16 ? kHalf : kBfloat);
-          std::memcpy(tensor.data->data() + 2 * i, &bits, 2);
+          std::memcpy(to + 2 * i, &bits, 2);
         }
       }
       break;

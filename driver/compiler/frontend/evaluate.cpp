@@ -64,13 +64,59 @@ std::vector<T> load_broadcast(const Tensor &tensor, const Shape &shape) {
 }
 
 // Element movers work on bytes, whatever the type.
+template <size_t kWidth>
+void move_plane(std::byte *to, const std::byte *from, int64_t rows, int64_t columns, int64_t row_stride,
+                int64_t column_stride) {
+  constexpr int64_t kBlock = 32;  // of a transposition: rows and columns whose cache lines are used to the end
+  if (column_stride == 1) {
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(to + index_of(r * columns) * kWidth, from + r * row_stride * static_cast<int64_t>(kWidth),
+                  index_of(columns) * kWidth);
+    }
+    return;
+  }
+  for (int64_t r0 = 0; r0 < rows; r0 += kBlock) {
+    const int64_t r1 = std::min(rows, r0 + kBlock);
+    for (int64_t c0 = 0; c0 < columns; c0 += kBlock) {
+      const int64_t c1 = std::min(columns, c0 + kBlock);
+      for (int64_t r = r0; r < r1; ++r) {
+        for (int64_t c = c0; c < c1; ++c) {
+          std::memcpy(to + index_of(r * columns + c) * kWidth,
+                      from + (r * row_stride + c * column_stride) * static_cast<int64_t>(kWidth), kWidth);
+        }
+      }
+    }
+  }
+}
+
 Tensor move(const Tensor &x, const Shape &shape, const Shape &strides, int64_t base) {
   const size_t width = bytes_of(x.type);
-  Tensor result{"", x.type, shape, std::vector<std::byte>(index_of(elements(shape)) * width)};
-  walk(shape, strides, base, [&](size_t i, int64_t offset) {
-    std::memcpy(result.data->data() + i * width, x.data->data() + index_of(offset) * width, width);
-  });
-  return result;
+  std::vector<std::byte> data(index_of(elements(shape)) * width);
+  if (!data.empty()) {
+    // The last two axes as planes.
+    const size_t outer = shape.size() - std::min<size_t>(shape.size(), 2);
+    const int64_t rows = shape.size() > 1 ? shape[outer] : 1;
+    const int64_t columns = shape.empty() ? 1 : shape.back();
+    const int64_t row_stride = shape.size() > 1 ? strides[outer] : 0;
+    const int64_t column_stride = shape.empty() ? 1 : strides.back();
+    const size_t plane = index_of(rows * columns) * width;
+    walk(Shape(shape.begin(), shape.begin() + static_cast<long>(outer)),
+         Shape(strides.begin(), strides.begin() + static_cast<long>(outer)), base, [&](size_t i, int64_t offset) {
+           std::byte *const to = data.data() + i * plane;
+           const std::byte *const from = x.data->data() + index_of(offset) * width;
+           switch (width) {
+             case 1:
+               return move_plane<1>(to, from, rows, columns, row_stride, column_stride);
+             case 2:
+               return move_plane<2>(to, from, rows, columns, row_stride, column_stride);
+             case 4:
+               return move_plane<4>(to, from, rows, columns, row_stride, column_stride);
+             default:
+               return move_plane<8>(to, from, rows, columns, row_stride, column_stride);
+           }
+         });
+  }
+  return {"", x.type, shape, std::move(data)};
 }
 
 Tensor transpose(const Node &node, const Tensor &x, const Shape &shape) {
@@ -96,8 +142,9 @@ Tensor slice(const Node &node, const Tensor &x, const Shape &shape) {
 // Copies `x` into `result` as blocks: `outer` repetitions, each placing `block` bytes at `offset` within `pitch` bytes.
 void place(const Tensor &x, Tensor &result, size_t outer, size_t block, size_t offset, size_t pitch) {
   if (block == 0) return;
+  std::byte *const to = result.data.own().data();
   for (size_t i = 0; i < outer; ++i) {
-    std::memcpy(result.data->data() + i * pitch + offset, x.data->data() + i * block, block);
+    std::memcpy(to + i * pitch + offset, x.data->data() + i * block, block);
   }
 }
 
@@ -125,7 +172,7 @@ Tensor gather(const Node &node, const Tensor &x, const Shape &shape) {
   const size_t inner = index_of(elements(Shape(shape.begin() + static_cast<long>(axis) + 1, shape.end()))) * width;
   const size_t length = index_of(x.shape[axis]);
   Tensor result{"", x.type, shape, std::vector<std::byte>(index_of(elements(shape)) * width)};
-  std::byte *out = result.data->data();
+  std::byte *out = result.data.own().data();
   for (size_t o = 0; o < outer && inner > 0; ++o) {
     for (int64_t index : indices) {
       std::memcpy(out, x.data->data() + (o * length + index_of(index)) * inner, inner);
@@ -143,8 +190,9 @@ Tensor pad(const Node &node, const Tensor &x, const Shape &shape) {
   const size_t width = bytes_of(x.type);
   int64_t base = 0;
   for (size_t d = 0; d < shape.size(); ++d) base += pads[d] * strides[d];
+  std::byte *const to = result.data.own().data();
   walk(x.shape, strides, base, [&](size_t i, int64_t offset) {
-    std::memcpy(result.data->data() + index_of(offset) * width, x.data->data() + i * width, width);
+    std::memcpy(to + index_of(offset) * width, x.data->data() + i * width, width);
   });
   return result;
 }
@@ -354,9 +402,10 @@ Tensor take_along(const Node &node, const Operands &inputs, const Shape &shape) 
   strides[axis] = 0;
   const size_t width = bytes_of(x.type);
   Tensor result{"", x.type, shape, std::vector<std::byte>(index_of(elements(shape)) * width)};
+  std::byte *const to = result.data.own().data();
   walk(shape, strides, 0, [&](size_t i, int64_t offset) {
     const int64_t source = offset + resolved(indices[i], x.shape[axis]) * pitch;
-    std::memcpy(result.data->data() + i * width, x.data->data() + index_of(source) * width, width);
+    std::memcpy(to + i * width, x.data->data() + index_of(source) * width, width);
   });
   return result;
 }

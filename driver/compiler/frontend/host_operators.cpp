@@ -52,11 +52,12 @@ struct Slices {
     const std::size_t piece = at(inner) * bytes_of(x.type);
     Tensor result{"", x.type, shape, std::vector<std::byte>()};
     result.shape[at(place)] = static_cast<int64_t>(indices.size());
-    result.data->reserve(at(outer) * indices.size() * piece);
+    std::vector<std::byte> &data = result.data.own();
+    data.reserve(at(outer) * indices.size() * piece);
     for (int64_t o = 0; o < outer; ++o) {
       for (const int64_t index : indices) {
         const auto from = x.data->begin() + static_cast<std::ptrdiff_t>(at(o * size + index) * piece);
-        result.data->insert(result.data->end(), from, from + static_cast<std::ptrdiff_t>(piece));
+        data.insert(data.end(), from, from + static_cast<std::ptrdiff_t>(piece));
       }
     }
     return result;

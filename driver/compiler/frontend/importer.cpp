@@ -227,7 +227,7 @@ TensorId Importer::add_input(const std::string &name, Type type, const Shape &sh
   }
   if (elements(shape) > kMaxElements) throw InputError("input " + in_quotes(name) + " is too large");
   Tensor tensor{name, type, shape, std::nullopt};
-  if (elements(shape) == 0) tensor.data.emplace();
+  if (elements(shape) == 0) tensor.data = std::vector<std::byte>();
   const bool empty = tensor.is_constant();
   const TensorId id = graph_.add(std::move(tensor));
   if (!empty) graph_.inputs.push_back(id);

@@ -198,14 +198,14 @@ Tensor read_tensor(const onnx::TensorProto &proto, const std::filesystem::path &
   } else if (proto.has_raw_data()) {
     raw = &proto.raw_data();
   }
-  tensor.data.emplace();
+  std::vector<std::byte> data;
   if (raw != nullptr) {
     if (raw->size() != bytes) {
       throw InputError(what + ": holds " + std::to_string(raw->size()) + " bytes, its shape " + to_text(tensor.shape) +
                        " of " + name_of(type) + " needs " + std::to_string(bytes));
     }
-    tensor.data->resize(bytes);
-    if (bytes != 0) std::memcpy(tensor.data->data(), raw->data(), bytes);
+    const auto *first = reinterpret_cast<const std::byte *>(raw->data());
+    data.assign(first, first + bytes);
   } else {
     // Checked before the allocation: the elements must be in the file.
     const int64_t stored = proto.float_data_size() + proto.double_data_size() + proto.int32_data_size() +
@@ -214,10 +214,11 @@ Tensor read_tensor(const onnx::TensorProto &proto, const std::filesystem::path &
       throw InputError(what + ": holds " + std::to_string(stored) + " elements, its shape " + to_text(tensor.shape) +
                        " needs " + std::to_string(count));
     }
-    tensor.data->resize(bytes);
-    copy_typed(proto, type, count, what, *tensor.data);
+    data.resize(bytes);
+    copy_typed(proto, type, count, what, data);
   }
-  if (type == Type::Bool) normalise_booleans(*tensor.data);
+  if (type == Type::Bool) normalise_booleans(data);
+  tensor.data = std::move(data);
   return tensor;
 }
 

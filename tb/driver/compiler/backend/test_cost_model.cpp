@@ -192,7 +192,7 @@ TEST_CASE("estimates of sparse products are near what the chip takes") {
                            Size{1024, 128, 512, 0.2}, Size{16, 256, 1024, 0.8}}) {
     GraphMaker maker(4);
     const TensorId b = maker.constant({size.k, size.n});
-    std::vector<std::byte> &bytes = *maker.graph[b].data;
+    std::vector<std::byte> &bytes = maker.graph[b].data.own();
     std::bernoulli_distribution gone(size.zeros);
     for (std::size_t at = 0; at < bytes.size(); at += 4) {
       if (gone(maker.random())) std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), 4, std::byte{});

@@ -69,7 +69,7 @@ Tensor rounded(Precision precision, const Tensor &tensor, int axis, std::optiona
     const float most = ranges[i / inner % count];
     if (most > 0) values[i] = static_cast<float>(rounded(precision, values[i], most));
   }
-  std::memcpy(result.data->data(), values.data(), values.size() * sizeof(float));
+  std::memcpy(result.data.own().data(), values.data(), values.size() * sizeof(float));
   return result;
 }
 
@@ -337,12 +337,12 @@ TEST_CASE("small integers are exact when the ranges say so") {
       const TensorId w = m.constant({100, 45});
       std::vector<float> weights(4500);
       for (float &value : weights) value = static_cast<float>(m.pick(-2, 2));
-      std::memcpy(m.graph[w].data->data(), weights.data(), 4 * weights.size());
+      std::memcpy(m.graph[w].data.own().data(), weights.data(), 4 * weights.size());
       m.output(m.node("MatMul", {x, w}, {{"trans_b", int64_t{0}}}, {37, 45}));
       auto inputs = random_inputs(m.graph, m.random());
       std::vector<float> values(3700);
       for (float &value : values) value = static_cast<float>(m.pick(-2, 2));
-      std::memcpy(inputs[x].data->data(), values.data(), 4 * values.size());
+      std::memcpy(inputs[x].data.own().data(), values.data(), 4 * values.size());
       CompileOptions options;
       options.precision = precision;
       options.ranges = {{m.graph[x].name, 127.0F}};

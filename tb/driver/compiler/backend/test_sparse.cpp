@@ -43,7 +43,7 @@ void prune(GraphMaker &maker, TensorId id, F gone) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (gone(i)) values[i] = 0;
   }
-  std::memcpy(tensor.data->data(), values.data(), tensor.data->size());
+  std::memcpy(tensor.data.own().data(), values.data(), tensor.data->size());
 }
 
 void prune_at_random(GraphMaker &maker, TensorId id, double sparsity) {

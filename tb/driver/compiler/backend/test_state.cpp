@@ -100,8 +100,8 @@ TEST_CASE("programs that update in place compute what those with memory of their
     c.maker.output(after);
     auto inputs = random_inputs(c.maker.graph, c.maker.random());
     for (const std::vector<int64_t> &places : {std::vector<int64_t>{3, 11}, {0, 1}, {5, 5}, {-1, 2}}) {
-      inputs[c.positions].data->assign(reinterpret_cast<const std::byte *>(places.data()),
-                                       reinterpret_cast<const std::byte *>(places.data() + places.size()));
+      inputs[c.positions].data.own().assign(reinterpret_cast<const std::byte *>(places.data()),
+                                            reinterpret_cast<const std::byte *>(places.data() + places.size()));
       const auto expected = evaluate_graph(c.maker.graph, inputs);
       CompileOptions options;
       options.precision = precision;

@@ -66,7 +66,8 @@ TEST_CASE("integer division, remainders, shifts and powers") {
     Tensor &right = inputs.at(b);
     const auto size = static_cast<std::ptrdiff_t>(bytes_of(type));
     const bool division = func == "div" || func == "mod" || func == "fmod";
-    for (auto at = right.data->begin(); at != right.data->end(); at += size) {
+    std::vector<std::byte> &divisors = right.data.own();
+    for (auto at = divisors.begin(); at != divisors.end(); at += size) {
       if (division) {
         *at |= std::byte{1};
       } else {

@@ -16,7 +16,7 @@ tools::Profile timed_run(Device &device, const compiler::Graph &graph, const com
   std::mt19937 random(1);
   std::vector<HostTensor> inputs;
   for (auto &[id, tensor] : random_inputs(graph, random)) {
-    inputs.push_back({tensor.name, compiler::name_of(tensor.type), tensor.shape, std::move(tensor.data.value())});
+    inputs.push_back({tensor.name, compiler::name_of(tensor.type), tensor.shape, std::move(tensor.data.own())});
   }
   tools::start_trace();
   std::vector<HostTensor> results = executable.run(inputs);

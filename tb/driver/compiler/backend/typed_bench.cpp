@@ -17,7 +17,7 @@ Tensor random_tensor(GraphMaker &maker, const std::string &name, Type type, cons
     return make_constant(name, type, shape, values);
   }
   Tensor tensor{name, type, shape, std::vector<std::byte>(count * bytes_of(type))};
-  for (std::byte &byte : *tensor.data) {
+  for (std::byte &byte : tensor.data.own()) {
     byte = static_cast<std::byte>(type == Type::Bool ? maker.pick(0, 1) : maker.pick(0, 255));
   }
   return tensor;
