@@ -732,7 +732,8 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const auto banks = static_cast<std::uint32_t>(pattern_.size());
   const Ticks step = ccd_s_[direction];
   const Ticks last = cas_.back().at;
-  if (cas_.back().direction != direction) return 0;
+  const Ticks overtaken = direction == reading ? 0 : overtaken_;
+  if (cas_.back().direction != direction || last < overtaken) return 0;
   // After an idle time the first comes when it is asked for.
   const Ticks first = std::max(last + step, earliest);
   if (earliest > last && (until != kNever || (step > timing_.burst && earliest <= last + step))) return 0;
@@ -785,7 +786,6 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   }
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   Releases &releases = direction == reading ? reads_ : writes_;
-  const Ticks overtaken = direction == reading ? 0 : overtaken_;
   free_before_last_ = releases.push(at(0) - overtaken, step, count);
   for (Ticks k = count > banks ? count - banks : 0; k < count; ++k) {
     const std::uint32_t bank = bank_at(k);
@@ -823,7 +823,7 @@ std::uint32_t DramChannel::run_before_gap(Direction direction, const DramStrip &
   const std::uint32_t soonest_bank = bank_of(strip, i + soonest);
   const std::uint32_t gap = first_gap(direction, group_of(soonest_bank),
                                       std::max({earliest, cas_floor_, banks_[soonest_bank].now.cas_ready[direction]}));
-  if (gap == 0 || gap == cas_.size) return 0;
+  if (gap == 0 || gap == cas_.size || cas_[gap - 1].at < overtaken) return 0;
   // A search that turns the bus on its way may come out behind the gap.
   for (std::uint64_t gaps = ~cas_.marks & ((std::uint64_t{1} << gap) - 1); gaps > 1; gaps &= ~std::bit_floor(gaps)) {
     const auto position = static_cast<std::uint32_t>(std::bit_width(gaps) - 1);

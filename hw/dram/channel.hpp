@@ -52,9 +52,9 @@ struct DramStrip {
 // of them takes the same host time.
 class DramChannel {
  public:
-  static constexpr unsigned kMemory = 64;  // bursts on the data bus that a later one may go before
-  static constexpr unsigned kSplitBanks = 8;
+  static constexpr unsigned kMemory = 64;     // bursts on the data bus that a later one may go before
   static constexpr unsigned kActivates = 32;  // the same of activates of a rank
+  static constexpr unsigned kSplitBanks = 8;  // banks of a strip of which some may be late (run_before_gap)
 
   // Banks are numbered (rank * bank groups + bank group) * banks + bank. `pattern`: banks of consecutive bursts, a
   // power of two of them. Throws std::invalid_argument (check() of the parts; an empty pattern).
