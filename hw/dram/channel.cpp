@@ -768,6 +768,13 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   const auto bank_at = [&](Ticks k) { return bank_of(strip, i + static_cast<std::uint32_t>(k)); };
   const DramLoss reason = step > timing_.burst ? DramLoss::bank_group : DramLoss::idle;
   const auto kept = static_cast<std::uint32_t>(std::min<Ticks>(count, kMemory));
+  // One by one, each of those that are forgotten was the oldest for a while; they are not in order where some fall.
+  if (cas_.falling != 0 && cas_.size + count > cas_.capacity) {
+    const Ticks forgotten = std::min<Ticks>(cas_.size + count - cas_.capacity + 1, cas_.size);
+    for (std::uint32_t j = cas_.full() ? 1 : 0; j < forgotten; ++j) {
+      cas_floor_ = std::max(cas_floor_, cas_[j].at + widest_);
+    }
+  }
   Command *command = cas_.append(kept);
   for (Ticks k = count - kept; k < count; ++k)
     *command++ = {at(k), static_cast<std::uint16_t>(group_of(bank_at(k))), direction,
