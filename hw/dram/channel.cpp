@@ -162,6 +162,14 @@ void DramChannel::Releases::make_room(std::uint32_t count) {
   begin = 0;
 }
 
+// One at `from`, if there is any, is at `to`.
+void DramChannel::Releases::put_off(Ticks from, Ticks to) {
+  std::uint32_t i = begin + size - later_than(from);
+  if (i == begin || times[i - 1] != from) return;
+  for (; i < begin + size && times[i] < to; ++i) times[i - 1] = times[i];
+  times[i - 1] = to;
+}
+
 void DramChannel::Releases::push(Ticks time) {
   if (size == capacity && time <= times[begin]) return;
   make_room(1);
@@ -359,7 +367,16 @@ void DramChannel::mark_cas(std::uint32_t from, std::uint32_t to) {
   cas_.falling &= ~std::uint64_t{1};
 }
 
-DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason) const {
+// A burst of the other direction that is known between two of `direction`, or behind one as the last: a controller
+// would have put it off to the others of its direction.
+bool DramChannel::stray(Direction direction, std::uint32_t i) const {
+  if (i == 0 || cas_[i].direction == direction || cas_[i].reason == DramLoss::bank_group) return false;
+  return cas_[i - 1].direction == direction && (i + 1 == cas_.size || cas_[i + 1].direction == direction);
+}
+
+// `opening`: the burst that its row was opened for.
+DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason,
+                                        bool opening) const {
   const Ticks from = std::max(ready, cas_floor_);
   // Behind the last gap nothing gives way.
   if (cas_.size == 0 || from >= dense_from_) return append_cas(direction, from, group, reason);
@@ -372,32 +389,50 @@ DramChannel::Slot DramChannel::find_cas(Direction direction, Ticks ready, std::u
     const bool alone = position > 0 && cas_[position - 1].direction != direction && right.direction != direction &&
                        right.reason != DramLoss::bank_group;
     Ticks next = slot.at;
-    // A burst of the other direction between two goes without a turn: README.md.
+    // Bursts between two of the other direction: README.md.
     for (std::uint32_t i = position; i > 0 && cas_[i - 1].at + widest_ > slot.at; --i) {
       const Command &left = cas_[i - 1];
       next =
           std::max(next, left.at + (left.direction == direction ? same_way(direction, left.group, group) : nearest_));
     }
-    if (position > 0 && !alone && cas_[position - 1].direction != direction) {
+    if (position > 0 && !alone && cas_[position - 1].direction != direction && !stray(direction, position - 1)) {
       next =
           std::max(next, cas_[position - 1].at + turned(cas_[position - 1].direction, cas_[position - 1].group, group));
     }
     if (next == slot.at) {
-      if (right.direction != direction && !alone) {
+      if (right.direction != direction && !stray(direction, position)) {
         if (right.at < slot.at + turned(direction, group, right.group)) next = right.at + nearest_;
       }
-      if (next == slot.at && push_cas(direction, slot, group)) return slot;
-      if (next == slot.at)
+      if (next == slot.at && push_cas(direction, slot, group, opening)) return slot;
+      if (next == slot.at) {
         next = right.at + (right.direction == direction ? same_way(direction, right.group, group) : nearest_);
+        next = std::max(next, slot.at + 1);
+      }
     }
+    const bool later = next > slot.at;
     slot.at = next;
-    while (slot.position < cas_.size && cas_[slot.position].at <= slot.at) ++slot.position;
+    while (slot.position < cas_.size && cas_[slot.position].at <= slot.at) {
+      if (opening && later && cas_[slot.position].at == slot.at && gives_way_by_group(direction, group, slot.position))
+        break;
+      ++slot.position;
+    }
   }
 }
 
+// Whether a command lets a burst of its bank group that opens its row take its place.
+bool DramChannel::gives_way_by_group(Direction direction, std::uint32_t group, std::uint32_t position) const {
+  const Command &command = cas_[position];
+  if (ccd_l_[direction] == ccd_s_[direction] || command.direction != direction || command.group != group ||
+      command.opening)
+    return false;
+  if (position == 0) return true;
+  const Command &left = cas_[position - 1];
+  return command.at != left.at + nearest_ || left.direction != direction || command.reason == DramLoss::bank_group;
+}
+
 // Bursts that are known but later give way to one that can go before them, as far as none gives way by more than a
-// burst.
-bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group) const {
+// burst; those on open rows by ccd_l to one that opens its row.
+bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group, bool opening) const {
   slot.pushed = 0;
   Ticks unsettled = slot.at;  // the last that gave way
   const auto moved = [&](std::uint32_t i) {
@@ -417,7 +452,10 @@ bool DramChannel::push_cas(Direction direction, Slot &slot, std::uint32_t group)
       at = std::max(at, slot.at + nearest_);
     }
     const Ticks push = at - later.at;
-    if (push > (later.direction == direction ? nearest_ : nearest_ / 2)) return false;
+    const Ticks most = later.direction != direction ? nearest_ / 2
+                       : opening && !later.opening  ? std::max(nearest_, ccd_l_[direction])
+                                                    : nearest_;
+    if (push > most) return false;
     if (push == 0 && later.at >= unsettled + widest_ && cas_.falling == 0 && !plain_) break;
     cas_push_[i - slot.position] = push;
     slot.pushed = i - slot.position + 1;
@@ -511,7 +549,7 @@ void DramChannel::put_activate(const Slot &slot, std::uint32_t group) {
   if (ring.full()) activate_floor_[rank] = std::max(activate_floor_[rank], ring[3].at);
 }
 
-void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t group, Ticks earliest) {
+void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t group, Ticks earliest, bool opening) {
   DramLoss reason = slot.reason;
   const auto note = [&](Direction d, std::uint32_t g, Ticks at) {
     group_last_[d][g] = std::max(group_last_[d][g], at + 1);
@@ -549,10 +587,22 @@ void DramChannel::put_cas(Direction direction, const Slot &slot, std::uint32_t g
     dense_from_ = dense;
   }
   const std::uint32_t position =
-      cas_.insert({slot.at, static_cast<std::uint16_t>(group), direction, reason}, slot.position);
+      cas_.insert({slot.at, static_cast<std::uint16_t>(group), direction, reason, opening}, slot.position);
   mark_cas(position, position + slot.pushed + 2);
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
   note(direction, group, slot.at);
+}
+
+// Slots of those that give way to the burst come free later.
+void DramChannel::put_off_releases(Direction direction, const Slot &slot) {
+  Releases &releases = direction == reading ? reads_ : writes_;
+  const Ticks overtaken = direction == reading ? 0 : overtaken_;
+  for (std::uint32_t i = 0; i < slot.pushed; ++i) {
+    const Command &later = cas_[slot.position + i];
+    if (cas_push_[i] == 0 || later.direction != direction) continue;
+    const Ticks release = later.at - std::min(later.at, overtaken);
+    releases.put_off(release, release + cas_push_[i]);
+  }
 }
 
 void DramChannel::one_refresh(Refresh &refresh) {
@@ -612,11 +662,11 @@ bool DramChannel::try_place(Direction direction, Ticks earliest, std::uint32_t b
   const std::uint32_t group = group_of(bank_index);
   DramLoss reason = after_refresh ? DramLoss::refresh : DramLoss::row;
   if (state.row == row) {
-    const Slot slot = find_cas(direction, std::max(earliest, state.cas_ready[direction]), group, reason);
+    const Slot slot = find_cas(direction, std::max(earliest, state.cas_ready[direction]), group, reason, false);
     if (slot.at >= end || slot.at + held(direction) > closed_by) return false;
     placed = {slot.at, slot.at};
     state.close_ready = std::max(state.close_ready, slot.at + held(direction));
-    put_cas(direction, slot, group, earliest);
+    put_cas(direction, slot, group, earliest, false);
     ++counts_.hits;
     return true;
   }
@@ -631,7 +681,7 @@ bool DramChannel::try_place(Direction direction, Ticks earliest, std::uint32_t b
   if (closed && activate.at == ready && ready == refreshes_[banks_[bank_index].refresh].ended && ready > earliest)
     reason = DramLoss::refresh;
   const Ticks cas_ready = activate.at + (direction == reading ? timing_.rcd_rd : timing_.rcd_wr);
-  const Slot slot = find_cas(direction, cas_ready, group, reason);
+  const Slot slot = find_cas(direction, cas_ready, group, reason, true);
   if (closed_by != kNever && slot.at + held(direction) > closed_by) return false;
   ++(closed ? counts_.misses : counts_.conflicts);
   put_activate(activate, group);
@@ -640,8 +690,14 @@ bool DramChannel::try_place(Direction direction, Ticks earliest, std::uint32_t b
   state.cas_ready = {activate.at + timing_.rcd_rd, activate.at + timing_.rcd_wr};
   state.close_ready = std::max(activate.at + timing_.ras, slot.at + held(direction));
   placed = {slot.at, activate.at};
-  put_cas(direction, slot, group, earliest);
+  put_off_releases(direction, slot);
+  put_cas(direction, slot, group, earliest, true);
   return true;
+}
+
+void DramChannel::close_row(Row &row, Ticks earliest) const {
+  row.row = -1;
+  row.open_ready = std::max(std::max(earliest, row.close_ready) + timing_.rp, row.activated + timing_.rc);
 }
 
 DramChannel::Placed DramChannel::place(Direction direction, Ticks earliest, std::uint32_t bank_index,
@@ -656,6 +712,9 @@ DramChannel::Placed DramChannel::place(Direction direction, Ticks earliest, std:
   }
   bool refreshed = false;
   while (!try_place(direction, earliest, bank_index, row, bank.now, refresh.next, kNever, refreshed, placed)) {
+    // The row is closed for the burst already, which then finds that the refresh is due.
+    if (bank.now.row >= 0 && bank.now.row != row && std::max(earliest, bank.now.close_ready) < refresh.next)
+      close_row(bank.now, earliest);
     one_refresh(refresh);
     refresh_up_to(refresh, earliest);
     refreshed = true;
@@ -697,8 +756,8 @@ std::uint32_t DramChannel::first_gap(Direction direction, std::uint32_t group, T
       at = std::max(at,
                     before.at + (before.direction == direction ? same_way(direction, before.group, group) : nearest_));
     }
-    const bool turns =
-        left.direction != direction && (right.direction == direction || right.reason == DramLoss::bank_group);
+    const bool turns = left.direction != direction && !stray(direction, position - 1) &&
+                       (right.direction == direction || right.reason == DramLoss::bank_group);
     if (turns) at = std::max(at, left.at + turned(left.direction, left.group, group));
     // Beyond the last: it is no turn of the bus there, but the search has come so far.
     if (at < right.at || at > cas_.back().at + ccd_s_[direction]) return position;
@@ -1000,8 +1059,7 @@ void DramChannel::close_rows(const DramStrip &strip) {
   for (std::uint32_t i = 0; i < pattern_.size(); ++i) {
     Row &state = banks_[bank_of(strip, i)].now;
     if (state.row != strip.row) continue;
-    state.row = -1;
-    state.open_ready = std::max(state.close_ready + timing_.rp, state.activated + timing_.rc);
+    close_row(state, 0);
   }
 }
 

@@ -110,6 +110,7 @@ class DramChannel {
     std::uint16_t group = 0;  // bank group, of all ranks
     Direction direction = reading;
     DramLoss reason = DramLoss::idle;  // of the idle bus before it
+    bool opening = false;              // CAS: its row was opened for it
   };
   // The last commands, in order of time but where one gave way past its neighbour of the other direction. They are
   // consecutive in memory.
@@ -152,6 +153,7 @@ class DramChannel {
     Ticks last() const { return size == 0 ? 0 : times[begin + size - 1]; }
     std::uint32_t later_than(Ticks time) const;
     void push(Ticks time);
+    void put_off(Ticks from, Ticks to);
     // The same for `count` times, `step` apart. Returns free_at(0) as it was before the last of them.
     Ticks push(Ticks first, Ticks step, Ticks count);
 
@@ -190,13 +192,17 @@ class DramChannel {
   Placed place(Direction direction, Ticks earliest, std::uint32_t bank, std::uint32_t row);
   bool try_place(Direction direction, Ticks earliest, std::uint32_t bank_index, std::uint32_t row, Row &state,
                  Ticks end, Ticks closed_by, bool after_refresh, Placed &placed);
-  Slot find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason) const;
+  Slot find_cas(Direction direction, Ticks ready, std::uint32_t group, DramLoss reason, bool opening) const;
+  bool stray(Direction direction, std::uint32_t i) const;
+  bool gives_way_by_group(Direction direction, std::uint32_t group, std::uint32_t position) const;
   Slot append_cas(Direction direction, Ticks at, std::uint32_t group, DramLoss reason) const;
   std::uint32_t behind(const Ring &ring, Ticks time) const;
   Slot find_activate(Ticks ready, std::uint32_t group) const;
-  bool push_cas(Direction direction, Slot &slot, std::uint32_t group) const;
+  bool push_cas(Direction direction, Slot &slot, std::uint32_t group, bool opening) const;
   bool push_activates(Slot &slot, std::uint32_t group) const;
-  void put_cas(Direction direction, const Slot &slot, std::uint32_t group, Ticks earliest);
+  void put_cas(Direction direction, const Slot &slot, std::uint32_t group, Ticks earliest, bool opening);
+  void put_off_releases(Direction direction, const Slot &slot);
+  void close_row(Row &row, Ticks earliest) const;
   void mark_cas(std::uint32_t from, std::uint32_t to);
   void mark_activates(Ring &ring, std::uint32_t from, std::uint32_t to) const;
   void skip_plain(Direction direction, std::uint32_t group, Slot &slot) const;
