@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "driver/compiler/compiler.hpp"
@@ -22,6 +23,7 @@
 #include "driver/tools/run_recorder.hpp"
 #include "driver/tools/sca_report.hpp"
 #include "driver/tools/tokenizer.hpp"
+#include "driver/tools/trace/trace_file.hpp"
 #include "hw/common/port/cx_port.h"
 
 namespace cx::tools {
@@ -36,7 +38,7 @@ struct ProfileOptions {
   std::string prompt;
   std::vector<int64_t> prompt_tokens;
   int64_t context = 0;
-  std::string document, html;
+  std::string document, html, trace;
   bool json = false, what_if = false;
   bool timing_only = false;  ///< of what-if runs
 
@@ -322,17 +324,27 @@ int profile(const ProfileOptions &options) {
     if (options.context != 0) throw UsageError("--context is of a language model: give --prompt or --prompt-tokens");
     work.values = input_values(model, options.inputs, nullptr);
   }
+  if (!options.trace.empty() && options.what_if) {
+    throw UsageError("--trace and --what-if exclude each other: every changed chip would be in the trace");
+  }
   if (options.configs.size() > 2) throw UsageError("--config: one chip, or two to compare");
   const bool compared = options.configs.size() > 1;
   const bool documents = !options.document.empty() || !options.html.empty() || compared;
   std::vector<std::vector<nlohmann::ordered_json>> chips;
   int status = kDone;
+  std::optional<TraceSignals> signals;
+  std::optional<TraceFile> trace;
+  if (!options.trace.empty()) signals.emplace().watch(&trace.emplace(options.trace, true));
   for (std::size_t i = 0; i < std::max<std::size_t>(options.configs.size(), 1); ++i) {
     ProfileOptions one = options;
     if (!options.configs.empty()) one.chip.config = options.configs[i];
     Outcome outcome = profile_one(one, work, compared, documents);
     status = std::max(status, outcome.status);
     chips.push_back(std::move(outcome.documents));
+  }
+  if (trace) {
+    signals->watch(nullptr);
+    trace->finish();
   }
   if (!documents) return status;
   nlohmann::ordered_json file = {{"format", "cx-profile"}, {"version", 1}};
@@ -401,6 +413,9 @@ void add_profile(CLI::App &app, Invocation &invocation) {
   command->add_flag("--json", options->json, "Print JSON instead of tables");
   command->add_flag("--what-if", options->what_if,
                     "Simulate the model on chips that differ in one respect each, and tell what each would gain");
+  command->add_option("--trace", options->trace,
+                      "File for a timeline of card and host, which https://ui.perfetto.dev opens; of two chips one "
+                      "after the other, each with its tracks");
   command->add_option("--html", options->html, "The document as a page that any browser opens");
   command->add_option("--document", options->document,
                       "JSON file with timeline, critical path, roofline and memory (docs/reference/profile-json.md)");

@@ -151,7 +151,7 @@ void check_timing_only(const RunOptions &options) {
 class ProgramNames : public LaunchObserver {
  public:
   explicit ProgramNames(TraceFile &trace) : trace_(trace) {}
-  void before(const Executable &executable) override { trace_.set_program(executable.program()); }
+  void before(const Executable &executable) override { trace_.set_program(executable.program(), executable.device().trace_number().value_or(0)); }
   void after(const Executable &, const compiler::CompileStatistics &) override {}
 
  private:
@@ -160,7 +160,6 @@ class ProgramNames : public LaunchObserver {
 
 void check_html(const RunOptions &options) {
   if (options.chip.device.starts_with("vfio-user:")) throw UsageError("--html: that card is in another process");
-  if (!options.trace.empty()) throw UsageError("--html and --trace exclude each other: the card has one trace unit");
 }
 
 void write_page(const RunOptions &options, const Target &target, const RecordedRun &run,

@@ -12,11 +12,13 @@
 
 namespace cx::tools {
 
-void HostSpans::begin(const char *name, const std::string &, const uint64_t *) {
+void HostSpans::begin(const char *name, const std::string &detail, const uint64_t *device_ps) {
+  if (next_ != nullptr) next_->begin(name, detail, device_ps);
   open_.push_back({name, std::chrono::steady_clock::now(), {}});
 }
 
-void HostSpans::end(const char *name, const uint64_t *) {
+void HostSpans::end(const char *name, const uint64_t *device_ps) {
+  if (next_ != nullptr) next_->end(name, device_ps);
   if (open_.empty() || open_.back().name != name) return;
   open_.back().end = std::chrono::steady_clock::now();
   spans_.push_back(std::move(open_.back()));
@@ -70,15 +72,20 @@ void join_launches(RecordedRun &run) {
 }  // namespace
 
 RunRecorder::RunRecorder(const Target &target) : target_(target), begin_(std::chrono::steady_clock::now()) {
+  host_.set_next(TraceFile::current() != nullptr ? host_trace.load() : nullptr);
   host_trace = &host_;
 }
 
 RunRecorder::~RunRecorder() {
-  host_trace = nullptr;
+  HostTrace *mine = &host_;
+  host_trace.compare_exchange_strong(mine, TraceFile::current());
   if (tracing_) finish_trace();
 }
 
-void RunRecorder::before(const Executable &) {
+void RunRecorder::before(const Executable &executable) {
+  if (TraceFile *file = TraceFile::current()) {
+    file->set_program(executable.program(), executable.device().trace_number().value_or(0));
+  }
   // A launch that failed leaves its trace behind.
   if (std::exchange(tracing_, false)) finish_trace();
   start_trace(0, TraceFile::kSamplePs);
@@ -115,7 +122,7 @@ void RunRecorder::note_units() {
   if (!units_.empty()) return;
   for (const unsigned kind : {unsigned{CX_TRACE_DRAM}, unsigned{CX_TRACE_LINK}}) {
     char text[64];
-    for (uint32_t unit = 0; cx_port_trace_unit(kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
+    for (uint32_t unit = 0; cx_port_trace_unit(cx_port_trace_card(nullptr), kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
       units_.push_back(fmt::format("{}/{} {}", kind, unit, text));
     }
   }

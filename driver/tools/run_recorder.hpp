@@ -31,9 +31,12 @@ class HostSpans : public HostTrace {
   void end(const char *name, const uint64_t *device_ps) override;
   const std::vector<Span> &spans() const { return spans_; }  ///< those that have ended, by end
   void clear() { spans_.clear(); }
+  /// Sees the same; nullptr: nobody.
+  void set_next(HostTrace *next) { next_ = next; }
 
  private:
   std::vector<Span> open_, spans_;
+  HostTrace *next_ = nullptr;
 };
 
 /// One launch of a program, with all that is known of it.
@@ -62,7 +65,8 @@ struct RecordedRun {
 };
 
 /// To be given to a session as its observer; traces the card of this process while programs run, and looks at the host
-/// from its construction to its destruction. One at a time.
+/// from its construction to its destruction. A TraceFile may be written meanwhile; it is told the programs, and has to
+/// outlive the recorder. One at a time.
 class RunRecorder : public LaunchObserver {
  public:
   explicit RunRecorder(const Target &target);

@@ -19,9 +19,16 @@ std::vector<cx_trace_record> &collected() {
 
 void start_trace(uint64_t kinds, uint64_t sample_ps) {
   collected().clear();
-  static const FirmwareFunctions functions = firmware_functions();
+  // A card has one trace unit: while a file is written, its records are taken from there.
+  if (TraceFile *file = TraceFile::current()) {
+    const uint32_t card = cx_port_trace_card(nullptr);
+    if (card == CX_PORT_NOT_TRACED) throw Error("trace: no card is open");
+    file->tap(card, kinds, collected());
+    return;
+  }
+  const FirmwareFunctions &functions = firmware_functions();
   cx_port_trace_options options{};
-  options.records = [](void *, const cx_trace_record *records, std::size_t count) {
+  options.records = [](void *, uint32_t, const cx_trace_record *records, std::size_t count) {
     collected().insert(collected().end(), records, records + count);
   };
   options.kinds = kinds;
@@ -32,6 +39,10 @@ void start_trace(uint64_t kinds, uint64_t sample_ps) {
 }
 
 std::vector<cx_trace_record> finish_trace() {
+  if (TraceFile *file = TraceFile::current()) {
+    file->untap();
+    return std::exchange(collected(), {});
+  }
   if (cx_port_trace_stop() != CX_PORT_OK) throw Error("trace: nothing is traced");
   return std::exchange(collected(), {});
 }

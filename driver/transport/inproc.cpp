@@ -81,4 +81,11 @@ void InprocTransport::inject(const std::string &fault) {
 
 uint64_t InprocTransport::time_ps() const { return cx_port_time_ps(port_); }
 
+std::optional<uint32_t> InprocTransport::trace_number() const {
+  const uint32_t number = cx_port_trace_card(port_);
+  return number != CX_PORT_NOT_TRACED ? std::optional(number) : std::nullopt;
+}
+
+uint64_t InprocTransport::trace_time_ps() const { return cx_port_trace_time_ps(port_); }
+
 }  // namespace cx

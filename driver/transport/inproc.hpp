@@ -29,6 +29,8 @@ class InprocTransport final : public Transport {
   bool take_error() override;
   void inject(const std::string &fault) override;
   uint64_t time_ps() const override;
+  std::optional<uint32_t> trace_number() const override;
+  uint64_t trace_time_ps() const override;
 
  private:
   void check(int result, const char *operation, int bar, uint64_t offset, size_t size) const;

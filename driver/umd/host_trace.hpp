@@ -13,7 +13,7 @@ class Device;
 class HostTrace {
  public:
   virtual ~HostTrace() = default;
-  /// device_ps: simulated time of the device that the span is about.
+  /// device_ps: simulated time, as Device::trace_time_ps(), of the device that the span is about.
   virtual void begin(const char *name, const std::string &detail, const uint64_t *device_ps) = 0;
   virtual void end(const char *name, const uint64_t *device_ps) = 0;
 };

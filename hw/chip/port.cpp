@@ -106,14 +106,29 @@ cx_port *latest_open() {
   return latest;
 }
 
-// Of the process: one card is traced at a time.
+// A card that is traced.
+struct Traced {
+  cx_port *port;
+  std::uint32_t number;
+  std::uint64_t origin_ps;  // added to its kernel's time, modulo 2^64
+  std::unique_ptr<cx::hw::Trace> trace;
+};
+
+// Of the process.
 struct Tracing {
   bool on = false;
   cx_port_trace_options options{};
   std::vector<std::uint32_t> functions;
-  cx_port *port = nullptr;  // that is traced
-  std::mutex pointer;       // guards that `trace` is there, for flushes by other threads
-  std::unique_ptr<cx::hw::Trace> trace;
+  std::mutex list;  // guards `cards`, for flushes by other threads
+  std::vector<std::unique_ptr<Traced>> cards;
+  std::uint32_t numbers = 0;  // that are given
+  std::uint64_t power_on_ps = 0;  // platform's time at which records' time is 0
+  std::uint64_t ended_ps = 0;     // records' time that cards that are closed have reached
+
+  Traced *find(const cx_port *port) const {
+    const auto found = std::find_if(cards.begin(), cards.end(), [port](const auto &card) { return card->port == port; });
+    return found != cards.end() ? found->get() : nullptr;
+  }
 };
 
 Tracing &tracing() {
@@ -121,36 +136,44 @@ Tracing &tracing() {
   return *state;
 }
 
+// What is worth a name of its own has one in all cards' records together.
+constexpr unsigned kCardShift = 48;
+
 void begin_trace(cx_port &port) {
   Tracing &state = tracing();
   const InKernel turn(port);
+  const std::uint64_t power_on = port.power_on_ps + port.origin_ps;
+  if (state.cards.empty()) state.power_on_ps = power_on - state.ended_ps;
+  auto card = std::make_unique<Traced>();
+  card->port = &port;
+  card->number = state.numbers++;
+  card->origin_ps = port.origin_ps - state.power_on_ps;
   cx::hw::Trace::Options options;
-  options.sink = [sink = state.options](std::span<const cx_trace_record> records) {
-    sink.records(sink.context, records.data(), records.size());
+  options.sink = [sink = state.options, number = card->number](std::span<const cx_trace_record> records) {
+    sink.records(sink.context, number, records.data(), records.size());
   };
   if (state.options.kinds != 0) options.kinds = state.options.kinds;
   options.period_ps = cx::hw::Clock(port.chip->config().chip.clock_mhz).period_ps();
-  options.origin_ps = std::uint64_t{0} - port.power_on_ps;
+  options.origin_ps = card->origin_ps;
+  options.first_id = std::uint64_t{card->number} << kCardShift;
   options.functions = state.functions;
-  auto trace = std::make_unique<cx::hw::Trace>(std::move(options));
-  port.chip->set_trace(trace.get(), state.options.sample_ps);
-  const std::lock_guard lock(state.pointer);
-  state.trace = std::move(trace);
-  state.port = &port;
+  card->trace = std::make_unique<cx::hw::Trace>(std::move(options));
+  port.chip->set_trace(card->trace.get(), state.options.sample_ps);
+  const std::lock_guard lock(state.list);
+  state.cards.push_back(std::move(card));
 }
 
 // The card is open, or closes.
-void end_trace() {
+void end_trace(Traced &card) {
   Tracing &state = tracing();
-  if (state.port == nullptr) return;
   {
-    const InKernel turn(*state.port);
-    state.port->chip->set_trace(nullptr);
+    const InKernel turn(*card.port);
+    card.port->chip->set_trace(nullptr);
+    state.ended_ps = std::max<std::uint64_t>(state.ended_ps, sc_core::sc_time_stamp().value() + card.origin_ps);
   }
-  state.trace->flush();
-  const std::lock_guard lock(state.pointer);
-  state.trace.reset();
-  state.port = nullptr;
+  card.trace->flush();
+  const std::lock_guard lock(state.list);
+  std::erase_if(state.cards, [&card](const auto &other) { return other.get() == &card; });
 }
 
 // What cx_port_want_rtl_tile() asked of the next card: kinds and numbers.
@@ -215,6 +238,10 @@ class PeerMapping final : public cx::hw::PeerMemory {
   std::uint64_t timed(std::uint64_t at, Access access) {
     const std::uint64_t period = cx::hw::Clock(target_.chip->config().chip.clock_mhz).period_ps();
     const std::uint64_t shift = owner_.origin_ps - target_.origin_ps;
+    // What the owner's transfer does on the target's link and memory has that transfer as its cause.
+    const Traced *from = tracing().find(&owner_), *to = tracing().find(&target_);
+    const cx::hw::Trace::Cause cause(to != nullptr ? to->trace.get() : nullptr,
+                                     from != nullptr ? from->trace->cause() : 0);
     return access((at + shift + period - 1) / period) * period - shift;
   }
 
@@ -398,7 +425,7 @@ cx_port *cx_port_open(const char *yaml_path, const char *const *sets, size_t set
     port->origin_ps = now - port->power_on_ps;
     port->opened = ++openings();
     port->open = true;
-    if (tracing().on && tracing().port == nullptr) begin_trace(*port);
+    if (tracing().on && (tracing().options.every_card != 0 || tracing().cards.empty())) begin_trace(*port);
     return port;
   } catch (const sc_core::sc_report &report) {
     open_error() = text_of(report);
@@ -415,7 +442,7 @@ void cx_port_close(cx_port *port) {
   const InKernel kernel(*port);
   port->chip->dmmu().stop_recording();
   port->chip->sca().stop_recording();
-  if (tracing().port == port) end_trace();
+  if (Traced *traced = tracing().find(port)) end_trace(*traced);
   // The host's memory may go away: the card must not reach it any more.
   port->chip->endpoint().host_memory().clear();
   port->windows.clear();
@@ -483,27 +510,49 @@ int cx_port_trace_start(const cx_port_trace_options *options) {
   tracing().on = true;
   tracing().options = *options;
   tracing().functions.assign(options->functions, options->functions + options->function_count);
-  if (cx_port *port = latest_open()) begin_trace(*port);
+  tracing().numbers = 0;
+  tracing().ended_ps = 0;
+  std::vector<cx_port *> open;
+  if (options->every_card != 0) {
+    std::copy_if(all_ports().begin(), all_ports().end(), std::back_inserter(open), [](cx_port *p) { return p->open; });
+    std::sort(open.begin(), open.end(), [](const cx_port *a, const cx_port *b) { return a->opened < b->opened; });
+  } else if (cx_port *port = latest_open()) {
+    open.push_back(port);
+  }
+  for (cx_port *port : open) begin_trace(*port);
   return CX_PORT_OK;
 }
 
 void cx_port_trace_flush(void) {
-  const std::lock_guard lock(tracing().pointer);
-  if (tracing().trace) tracing().trace->flush();
+  const std::lock_guard lock(tracing().list);
+  for (const auto &card : tracing().cards) card->trace->flush();
 }
 
 int cx_port_trace_stop(void) {
   const Turn turn(kernels());
   if (!tracing().on) return CX_PORT_BAD_ARGUMENT;
-  end_trace();
+  while (!tracing().cards.empty()) end_trace(*tracing().cards.back());
   tracing().on = false;
   return CX_PORT_OK;
 }
 
-int cx_port_trace_unit(uint32_t kind, uint32_t unit, char *text, size_t size) {
-  const cx_port *port = tracing().port;
-  if (port == nullptr || text == nullptr) return CX_PORT_BAD_ARGUMENT;
-  const std::string name = port->chip->unit_name(kind, unit);
+uint32_t cx_port_trace_card(const cx_port *port) {
+  const Turn turn(kernels());
+  const Traced *traced = tracing().find(port != nullptr ? port : latest_open());
+  return traced != nullptr ? traced->number : CX_PORT_NOT_TRACED;
+}
+
+uint64_t cx_port_trace_time_ps(const cx_port *port) {
+  const Turn turn(kernels());
+  const Traced *traced = tracing().find(port);
+  return traced != nullptr ? kernel_now_ps(*port) + traced->origin_ps : cx_port_time_ps(port);
+}
+
+int cx_port_trace_unit(uint32_t card, uint32_t kind, uint32_t unit, char *text, size_t size) {
+  const auto &cards = tracing().cards;
+  const auto found = std::find_if(cards.begin(), cards.end(), [card](const auto &c) { return c->number == card; });
+  if (found == cards.end() || text == nullptr) return CX_PORT_BAD_ARGUMENT;
+  const std::string name = (*found)->port->chip->unit_name(kind, unit);
   if (name.empty()) return CX_PORT_BAD_ARGUMENT;
   std::snprintf(text, size, "%s", name.c_str());
   return CX_PORT_OK;

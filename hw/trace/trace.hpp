@@ -31,6 +31,7 @@ class Trace {
     std::uint64_t kinds = ~std::uint64_t{0};  // bit n: records of kind n are wanted
     std::uint64_t period_ps = 1000;           // of a core cycle
     std::uint64_t origin_ps = 0;              // added to kernel time, modulo 2^64
+    std::uint64_t first_id = 0;               // new ids follow it
     std::vector<std::uint32_t> functions;     // entries of the firmware's functions, rising
   };
 

@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <iterator>
 #include <string_view>
 #include <unordered_map>
 
@@ -49,6 +51,8 @@ uint64_t ns(uint64_t ps) { return ps / 1000; }
 
 bool is_instant(uint16_t kind) { return kind == CX_TRACE_LINE || kind == CX_TRACE_DOORBELL || kind == CX_TRACE_MARK; }
 
+std::atomic<TraceFile *> current_file{nullptr};
+
 uint64_t steady_ns() {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -80,12 +84,7 @@ const FirmwareFunctions &firmware_functions() {
 TraceFile::TraceFile(const std::string &path, bool host)
     : writer_(path), host_(host), functions_(firmware_functions()) {
   if (host_) host_process_ = writer_.process("host");
-  card_ = writer_.process("card, simulated time");
-  for (const Group &group : groups()) {
-    const Track track = writer_.track(card_, group.name);
-    for (const uint16_t kind : group.kinds) kinds_.at(kind).group = track;
-    counters_track_ = track;
-  }
+  card_of(0);
   for (const cx_trace_kind &from : cx_trace_kinds) {
     Kind &kind = kinds_.at(from.number);
     kind.shown = from.number != CX_TRACE_ENERGY && from.number != CX_TRACE_TEMPERATURE;
@@ -108,9 +107,43 @@ TraceFile::TraceFile(const std::string &path, bool host)
   options.sample_ps = kSamplePs;
   options.functions = functions_.addresses.data();
   options.function_count = functions_.addresses.size();
+  options.every_card = 1;
   if (cx_port_trace_start(&options) != CX_PORT_OK) throw UsageError("trace: something is traced already");
   on_ = true;
+  current_file = this;
   if (host_) cx::host_trace = this;
+}
+
+TraceFile *TraceFile::current() { return current_file; }
+
+void TraceFile::tap(uint32_t card, uint64_t kinds, std::vector<cx_trace_record> &to) {
+  flush_card();  // what there is already is not meant
+  const std::lock_guard lock(queue_mutex_);
+  if (tap_ != nullptr) throw UsageError("trace: something is traced already");
+  tap_ = &to;
+  tapped_card_ = card;
+  tapped_kinds_ = kinds != 0 ? kinds : ~uint64_t{0};
+}
+
+void TraceFile::untap() {
+  flush_card();
+  const std::lock_guard lock(queue_mutex_);
+  if (tap_ == nullptr) throw UsageError("trace: nothing is traced");
+  tap_ = nullptr;
+}
+
+TraceFile::Card &TraceFile::card_of(uint32_t number) {
+  while (cards_.size() <= number) {
+    Card &card = cards_.emplace_back();
+    const std::string which = cards_.size() == 1 ? "" : " " + std::to_string(cards_.size());
+    const Track process = writer_.process("card" + which + ", simulated time");
+    for (const Group &group : groups()) {
+      const Track track = writer_.track(process, group.name);
+      for (const uint16_t kind : group.kinds) card.rows.at(kind).group = track;
+      card.counters = track;
+    }
+  }
+  return cards_[number];
 }
 
 TraceFile::~TraceFile() { stop(); }
@@ -118,6 +151,7 @@ TraceFile::~TraceFile() { stop(); }
 void TraceFile::stop() {
   if (!on_) return;
   on_ = false;
+  current_file = nullptr;
   if (host_) cx::host_trace = nullptr;
   flush_card();
   {
@@ -149,17 +183,18 @@ void TraceFile::interrupted() {
   failure_ = "interrupted";  // the file stays as it is
 }
 
-void TraceFile::set_program(const Program &program) {
+void TraceFile::set_program(const Program &program, uint32_t number) {
   flush_card();
   const std::lock_guard lock(mutex_);
-  nodes_.assign(kEngines, {});
-  node_names_.assign(1, "");
+  Card &card = card_of(number);
+  card.nodes.assign(kEngines, {});
+  card.node_names.assign(1, "");
   std::unordered_map<std::string_view, uint32_t> numbers;
   for (const DebugEntry &entry : program.debug) {
     if (entry.engine >= kEngines) continue;
-    const auto [known, added] = numbers.emplace(entry.node, static_cast<uint32_t>(node_names_.size()));
-    if (added) node_names_.push_back(entry.node);
-    auto &nodes = nodes_[entry.engine];
+    const auto [known, added] = numbers.emplace(entry.node, static_cast<uint32_t>(card.node_names.size()));
+    if (added) card.node_names.push_back(entry.node);
+    auto &nodes = card.nodes[entry.engine];
     nodes.resize(std::max<std::size_t>(nodes.size(), std::size_t{entry.first} + entry.count));
     std::fill_n(nodes.begin() + entry.first, entry.count, known->second);
   }
@@ -167,15 +202,19 @@ void TraceFile::set_program(const Program &program) {
 
 // ---- the card ----
 
-void TraceFile::receive(void *context, const cx_trace_record *records, std::size_t count) {
+void TraceFile::receive(void *context, uint32_t card, const cx_trace_record *records, std::size_t count) {
   auto &file = *static_cast<TraceFile *>(context);
   std::unique_lock lock(file.queue_mutex_);
-  file.note_units();
+  file.note_units(card);
+  if (file.tap_ != nullptr && card == file.tapped_card_) {
+    std::copy_if(records, records + count, std::back_inserter(*file.tap_),
+                 [&](const cx_trace_record &record) { return (file.tapped_kinds_ >> record.kind & 1) != 0; });
+  }
   file.received_ += count;
   // A thread for few records would cost more than they do.
   if (file.at_once_ || file.received_ < kFewRecords) {
     lock.unlock();
-    file.take({records, count}, file.host_ns());
+    file.take(card, {records, count}, file.host_ns());
     return;
   }
   file.queue_changed_.wait(lock, [&] { return file.queue_.size() < kMostPieces; });
@@ -184,6 +223,7 @@ void TraceFile::receive(void *context, const cx_trace_record *records, std::size
     piece = std::move(file.spare_.back());
     file.spare_.pop_back();
   }
+  piece.card = card;
   piece.records.assign(records, records + count);
   piece.received_ns = file.host_ns();
   file.queue_.push_back(std::move(piece));
@@ -195,13 +235,16 @@ void TraceFile::receive(void *context, const cx_trace_record *records, std::size
   file.queue_changed_.notify_all();
 }
 
-// While the card is traced it tells the names of its channels and links.
-void TraceFile::note_units() {
-  if (!unit_names_.empty()) return;
+// While a card is traced it tells the names of its channels and links.
+void TraceFile::note_units(uint32_t card) {
+  const std::lock_guard lock(names_mutex_);
+  if (unit_names_.size() <= card) unit_names_.resize(card + 1);
+  auto &names = unit_names_[card];
+  if (!names.empty()) return;
   for (const unsigned kind : {unsigned{CX_TRACE_DRAM}, unsigned{CX_TRACE_LINK}}) {
     char text[64];
-    for (uint16_t unit = 0; cx_port_trace_unit(kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
-      unit_names_.emplace(std::pair(static_cast<uint16_t>(kind), unit), text);
+    for (uint16_t unit = 0; cx_port_trace_unit(card, kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
+      names.emplace(std::pair(static_cast<uint16_t>(kind), unit), text);
     }
   }
 }
@@ -217,7 +260,7 @@ void TraceFile::format_first(std::unique_lock<std::mutex> &lock) {
   formatting_ = true;
   const Piece &piece = queue_.front();
   lock.unlock();
-  take(piece.records, piece.received_ns);
+  take(piece.card, piece.records, piece.received_ns);
   lock.lock();
   spare_.push_back(std::move(queue_.front()));
   queue_.pop_front();
@@ -250,11 +293,12 @@ void TraceFile::drain() {
   }
 }
 
-void TraceFile::take(std::span<const cx_trace_record> records, uint64_t received_ns) {
+void TraceFile::take(uint32_t number, std::span<const cx_trace_record> records, uint64_t received_ns) {
   const std::lock_guard lock(mutex_);
   if (!failure_.empty()) return;
   try {
-    for (const cx_trace_record &record : records) take(record);
+    Card &card = card_of(number);
+    for (const cx_trace_record &record : records) take(number, card, record);
     if (host_ && !records.empty()) {
       const uint64_t card_us = card_reached_ns_ / 1000;
       if (clock_track_ == 0) clock_track_ = writer_.counter(host_process_, "card's clock", "us");
@@ -266,7 +310,7 @@ void TraceFile::take(std::span<const cx_trace_record> records, uint64_t received
   }
 }
 
-std::string TraceFile::unit_name(const cx_trace_record &record) const {
+std::string TraceFile::unit_name(uint32_t card, const cx_trace_record &record) {
   const auto engine = [&] {
     return std::string(record.unit < kEngines ? kEngineNames[record.unit] : "engine " + std::to_string(record.unit));
   };
@@ -297,8 +341,10 @@ std::string TraceFile::unit_name(const cx_trace_record &record) const {
     case CX_TRACE_MARK:
       return "marks";
     default: {
-      const auto known = unit_names_.find({record.kind, record.unit});
-      return known != unit_names_.end() ? known->second : "unit " + std::to_string(record.unit);
+      const std::lock_guard lock(names_mutex_);
+      const auto &names = unit_names_.at(card);
+      const auto known = names.find({record.kind, record.unit});
+      return known != names.end() ? known->second : "unit " + std::to_string(record.unit);
     }
   }
 }
@@ -367,23 +413,23 @@ PerfettoWriter::Name TraceFile::make_name(const cx_trace_record &record) {
   }
 }
 
-TraceFile::Track TraceFile::track_of(Kind &kind, const cx_trace_record &record, uint64_t begin, uint64_t end) {
+TraceFile::Track TraceFile::track_of(uint32_t number, Rows &rows, const cx_trace_record &record, uint64_t begin, uint64_t end) {
   const bool one_row = record.kind == CX_TRACE_INTERRUPT || record.kind == CX_TRACE_LINE;
   const std::size_t unit = one_row ? 0 : record.unit;
-  if (unit >= kind.lanes.size()) kind.lanes.resize(unit + 1);
-  std::optional<Lanes> &lanes = kind.lanes[unit];
-  if (!lanes) lanes.emplace(writer_, kind.group, unit_name(record));
+  if (unit >= rows.lanes.size()) rows.lanes.resize(unit + 1);
+  std::optional<Lanes> &lanes = rows.lanes[unit];
+  if (!lanes) lanes.emplace(writer_, rows.group, unit_name(number, record));
   // Functions nest: they lie on one row whatever the order in which they end.
   return record.kind == CX_TRACE_FUNCTION ? lanes->only() : lanes->find(begin, end);
 }
 
-void TraceFile::take(const cx_trace_record &record) {
+void TraceFile::take(uint32_t number, Card &card, const cx_trace_record &record) {
   ++records_;
   const uint64_t begin = ns(record.begin), end = ns(record.end);
   reach(record.begin);
   if (record.kind >= kinds_.size()) return;
   if (record.kind == CX_TRACE_TRAFFIC || record.kind == CX_TRACE_ENERGY || record.kind == CX_TRACE_TEMPERATURE) {
-    sample(record);
+    sample(card, record);
   }
   Kind &kind = kinds_[record.kind];
   if (!kind.shown) return;
@@ -395,16 +441,16 @@ void TraceFile::take(const cx_trace_record &record) {
     if (record.values[i] != 0) annotations[count++] = {kind.values[i], record.values[i], {}};
   }
   if (record.kind == CX_TRACE_MARK) annotations[count++] = {number_name_, record.what, {}};
-  if (record.kind == CX_TRACE_INSTRUCTION && record.unit < nodes_.size()) {
-    const auto &nodes = nodes_[record.unit];
+  if (record.kind == CX_TRACE_INSTRUCTION && record.unit < card.nodes.size()) {
+    const auto &nodes = card.nodes[record.unit];
     const uint64_t pc = record.values[CX_TRACE_INSTRUCTION_PC];
-    if (pc < nodes.size() && nodes[pc] != 0) annotations[count++] = {node_name_, 0, node_names_[nodes[pc]]};
+    if (pc < nodes.size() && nodes[pc] != 0) annotations[count++] = {node_name_, 0, card.node_names[nodes[pc]]};
   }
   // What other records may name as their cause has a flow of its own number. A wait is shown with its cause by the
   // instruction that follows it.
   const uint64_t flows[] = {kind.causes ? record.id : 0, record.kind == CX_TRACE_WAIT ? 0 : record.cause};
   const PerfettoWriter::Name name = name_of(kind, record);
-  const Track track = track_of(kind, record, begin, end);
+  const Track track = track_of(number, card.rows[record.kind], record, begin, end);
   const std::span<const Annotation> shown(annotations.data(), count);
   if (kind.instant) {
     writer_.instant(track, TraceClock::card, begin, name, shown, flows);
@@ -413,14 +459,14 @@ void TraceFile::take(const cx_trace_record &record) {
   }
 }
 
-void TraceFile::set_counter(Counter &counter, const char *name, const char *unit, uint64_t time, double value) {
-  if (counter.track == 0) counter.track = writer_.counter(counters_track_, name, unit);
+void TraceFile::set_counter(const Card &card, Counter &counter, const char *name, const char *unit, uint64_t time, double value) {
+  if (counter.track == 0) counter.track = writer_.counter(card.counters, name, unit);
   if (counter.value == value) return;
   counter.value = value;
   writer_.value(counter.track, TraceClock::card, time, value);
 }
 
-void TraceFile::sample(const cx_trace_record &record) {
+void TraceFile::sample(Card &card, const cx_trace_record &record) {
   const uint64_t time = ns(record.begin);
   const auto ps = static_cast<double>(record.end - record.begin);
   if (record.end == record.begin) return;
@@ -433,23 +479,23 @@ void TraceFile::sample(const cx_trace_record &record) {
     constexpr double kBytesPerNs = 1e3;  // of bytes a ps: 10^9 bytes a second
     for (std::size_t i = 0; i < kRates; ++i) {
       const auto &[place, name] = kShown[i];
-      set_counter(rates_[i], name, "GB/s", time, kBytesPerNs * static_cast<double>(record.values[place]) / ps);
+      set_counter(card, card.rates[i], name, "GB/s", time, kBytesPerNs * static_cast<double>(record.values[place]) / ps);
     }
-    if (sample_watts_ > 0) set_counter(power_, "power", "W", ns(sample_begin_), sample_watts_);
-    sample_begin_ = record.begin;
-    sample_watts_ = 0;
+    if (card.sample_watts > 0) set_counter(card, card.power, "power", "W", ns(card.sample_begin), card.sample_watts);
+    card.sample_begin = record.begin;
+    card.sample_watts = 0;
   } else if (record.kind == CX_TRACE_ENERGY) {
     constexpr double kWatts = 1e-3;  // a femtojoule a picosecond
     const double watts = kWatts * static_cast<double>(record.values[CX_TRACE_ENERGY_FEMTOJOULES]) / ps;
-    sample_watts_ += watts;
+    card.sample_watts += watts;
     const std::size_t domain = std::min<std::size_t>(record.unit, kEnergyDomains);
     const char *name = domain < kEnergyDomains ? kEnergyDomainNames[domain] : "other";
-    Counter &counter = domains_[domain];
-    set_counter(counter, counter.track == 0 ? (std::string("power of ") + name).c_str() : "", "W", time, watts);
+    Counter &counter = card.domains[domain];
+    set_counter(card, counter, counter.track == 0 ? (std::string("power of ") + name).c_str() : "", "W", time, watts);
   } else {
     constexpr double kDegrees = 1e-3;
     const auto junction = static_cast<int64_t>(record.values[CX_TRACE_TEMPERATURE_JUNCTION]);
-    set_counter(junction_, "junction", "Celsius", ns(record.end), kDegrees * static_cast<double>(junction));
+    set_counter(card, card.junction, "junction", "Celsius", ns(record.end), kDegrees * static_cast<double>(junction));
   }
 }
 
@@ -485,7 +531,8 @@ void TraceFile::begin(const char *name, const std::string &detail, const uint64_
   writer_.begin(thread.wall, TraceClock::host, host_ns(), writer_.name(name), annotations);
   if (device_ps == nullptr) return;
   reach(*device_ps);
-  writer_.begin(thread.simulated, TraceClock::card, ns(*device_ps), writer_.name(name));
+  thread.reached_ns = std::max(thread.reached_ns, ns(*device_ps));
+  writer_.begin(thread.simulated, TraceClock::card, thread.reached_ns, writer_.name(name));
 }
 
 void TraceFile::end(const char *name, const uint64_t *device_ps) {
@@ -497,7 +544,8 @@ void TraceFile::end(const char *name, const uint64_t *device_ps) {
   writer_.end(thread.wall, TraceClock::host, host_ns());
   if (device_ps == nullptr) return;
   reach(*device_ps);
-  writer_.end(thread.simulated, TraceClock::card, ns(*device_ps));
+  thread.reached_ns = std::max(thread.reached_ns, ns(*device_ps));
+  writer_.end(thread.simulated, TraceClock::card, thread.reached_ns);
 }
 
 void TraceFile::close_open(uint64_t now) {

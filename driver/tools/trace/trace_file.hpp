@@ -32,8 +32,8 @@ struct FirmwareFunctions {
 /// Found once; any thread.
 const FirmwareFunctions &firmware_functions();
 
-/// Traces the card of this process (the one that is open, or the next that opens) and, where wanted, the host, from its
-/// construction until finish(). One at a time.
+/// Traces the cards of this process (those that are open and those that open) and, where wanted, the host, from its
+/// construction until finish(). Times of all cards are one. One at a time.
 class TraceFile final : public HostTrace {
  public:
   struct Summary {
@@ -48,8 +48,17 @@ class TraceFile final : public HostTrace {
   TraceFile(const std::string &path, bool host);
   ~TraceFile() override;
 
-  /// Instructions from here on are of this program: they get the names of their nodes.
-  void set_program(const Program &program);
+  /// Instructions of that card (Device::trace_number()) are of this program from here on: they get the names of their
+  /// nodes.
+  void set_program(const Program &program, uint32_t card = 0);
+
+  /// The one of this process; nullptr without.
+  static TraceFile *current();
+  /// Until untap() the card's records of these kinds (a sum of bits, 0 all) go to `to` as well. Throws UsageError when
+  /// there is a tap already.
+  void tap(uint32_t card, uint64_t kinds, std::vector<cx_trace_record> &to);
+  /// What the card has recorded so far is there then. Throws UsageError without a tap.
+  void untap();
 
   /// Ends tracing; the file is complete. Throws InputError when it could not be written.
   Summary finish();
@@ -64,6 +73,7 @@ class TraceFile final : public HostTrace {
   struct HostThread {
     Track wall = 0, simulated = 0;
     std::vector<std::pair<std::string, bool>> open;  // names, and whether they are in simulated time too
+    uint64_t reached_ns = 0;                         // of simulated time: a card may stand behind another
   };
 
   /// A counter and what it shows; its track is made when it has a value.
@@ -74,27 +84,43 @@ class TraceFile final : public HostTrace {
   /// What is the same for all records of a kind.
   struct Kind {
     bool shown = false, instant = false, causes = false;
-    Track group = 0;
     std::vector<PerfettoWriter::Name> values;
-    std::vector<std::optional<Lanes>> lanes;  // by unit
     std::vector<PerfettoWriter::Name> names;  // by name_key(); 0: not known yet
   };
   static constexpr std::size_t kRates = 7;
+  /// Rows of a kind on a card.
+  struct Rows {
+    Track group = 0;
+    std::vector<std::optional<Lanes>> lanes;  // by unit
+  };
+  struct Card {
+    Track counters = 0;
+    std::array<Rows, CX_TRACE_KINDS + 1> rows;
+    std::array<Counter, kRates> rates;
+    std::array<Counter, kEnergyDomains + 1> domains;  // the last: domains that this build does not know
+    Counter power, junction;
+    uint64_t sample_begin = 0;
+    double sample_watts = 0;
+    /// Nodes of instructions, by engine and index.
+    std::vector<std::vector<uint32_t>> nodes;
+    std::vector<std::string> node_names;
+  };
 
-  static void receive(void *context, const cx_trace_record *records, std::size_t count);
-  void note_units();
+  static void receive(void *context, uint32_t card, const cx_trace_record *records, std::size_t count);
+  void note_units(uint32_t card);
+  Card &card_of(uint32_t number);
   void format(std::stop_token stop);
   void format_first(std::unique_lock<std::mutex> &lock);
   void flush_card();
   void drain();
-  void take(std::span<const cx_trace_record> records, uint64_t received_ns);
-  void take(const cx_trace_record &record);
+  void take(uint32_t card, std::span<const cx_trace_record> records, uint64_t received_ns);
+  void take(uint32_t number, Card &card, const cx_trace_record &record);
   PerfettoWriter::Name name_of(Kind &kind, const cx_trace_record &record);
   PerfettoWriter::Name make_name(const cx_trace_record &record);
-  Track track_of(Kind &kind, const cx_trace_record &record, uint64_t begin, uint64_t end);
-  std::string unit_name(const cx_trace_record &record) const;
-  void sample(const cx_trace_record &record);
-  void set_counter(Counter &counter, const char *name, const char *unit, uint64_t time, double value);
+  Track track_of(uint32_t number, Rows &rows, const cx_trace_record &record, uint64_t begin, uint64_t end);
+  std::string unit_name(uint32_t card, const cx_trace_record &record);
+  void sample(Card &card, const cx_trace_record &record);
+  void set_counter(const Card &card, Counter &counter, const char *name, const char *unit, uint64_t time, double value);
   HostThread &host_thread();
   void reach(uint64_t card_ps);
   uint64_t host_ns() const;
@@ -103,6 +129,7 @@ class TraceFile final : public HostTrace {
 
   /// Pieces of records between the thread that drives the card and the one that formats them.
   struct Piece {
+    uint32_t card = 0;
     std::vector<cx_trace_record> records;
     uint64_t received_ns = 0;  // of the host's clock
   };
@@ -117,7 +144,11 @@ class TraceFile final : public HostTrace {
   int flushing_ = 0;                     // threads that format themselves what they are flushing
   uint64_t received_ = 0;                // records
   bool at_once_ = false;                 // records are formatted where they come
-  std::map<std::pair<uint16_t, uint16_t>, std::string> unit_names_;
+  std::mutex names_mutex_;
+  std::vector<std::map<std::pair<uint16_t, uint16_t>, std::string>> unit_names_;  // by card
+  std::vector<cx_trace_record> *tap_ = nullptr;
+  uint32_t tapped_card_ = 0;
+  uint64_t tapped_kinds_ = 0;
 
   std::mutex mutex_;  // guards what follows; never taken before queue_mutex_
   PerfettoWriter writer_;
@@ -125,21 +156,14 @@ class TraceFile final : public HostTrace {
   std::string failure_;  // of a write; the rest is dropped
   uint64_t records_ = 0;
   const FirmwareFunctions &functions_;
-  Track card_ = 0, host_process_ = 0, counters_track_ = 0, clock_track_ = 0;
+  Track host_process_ = 0, clock_track_ = 0;
+  std::deque<Card> cards_;
   std::array<Kind, CX_TRACE_KINDS + 1> kinds_;
   PerfettoWriter::Name id_name_, cause_name_, node_name_, detail_name_, number_name_;
-  std::array<Counter, kRates> rates_;
-  std::array<Counter, kEnergyDomains + 1> domains_;  // the last: domains that this build does not know
-  Counter power_, junction_;
   std::array<Annotation, CX_TRACE_VALUES + 4> annotations_;  // of the record that is being taken
-  uint64_t sample_begin_ = 0;
-  double sample_watts_ = 0;
   bool snapshot_ = false;
   uint64_t card_reached_ns_ = 0;
   std::map<std::thread::id, HostThread> threads_;
-  /// Nodes of instructions, by engine and index.
-  std::vector<std::vector<uint32_t>> nodes_;
-  std::vector<std::string> node_names_;
   std::jthread formatter_;
 };
 

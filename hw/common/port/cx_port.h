@@ -142,27 +142,36 @@ uint64_t cx_port_time_now(void);
 /* ---- the card's trace unit: records of hw/regs/gen/trace.h ---- */
 
 typedef struct cx_port_trace_options {
-  /* Gets the records in pieces, in the order in which they became known, from the thread that drives the card or calls
-   * cx_port_trace_flush(); one call at a time. */
-  void (*records)(void *context, const struct cx_trace_record *records, size_t count);
+  /* Gets the records of a card in pieces, in the order in which they became known, from the thread that drives the card
+   * or calls cx_port_trace_flush(); one call at a time for a card. `card`: 0 is the first that was traced, each that
+   * opens gets the next number. */
+  void (*records)(void *context, uint32_t card, const struct cx_trace_record *records, size_t count);
   void *context;
   uint64_t kinds;     /* bit n: records of kind n; 0: all */
   uint64_t sample_ps; /* interval of samples of counters to begin with; 0: none */
   /* Entries of the firmware's functions, rising; NULL: functions are not told apart. Copied. */
   const uint32_t *functions;
   size_t function_count;
+  int every_card; /* 0: one card at a time */
 } cx_port_trace_options;
 
 /* Records what the card that was opened last does from now on; of a card that closes, what the next one does that is
- * opened. Tracing changes neither results nor time. CX_PORT_BAD_ARGUMENT without a sink, or while tracing is on. */
+ * opened. With every_card all cards that are open and those that open; ids of records differ between cards. Times are
+ * picoseconds since the first card's power-on: a card that opens when no other is open goes on where the last one
+ * ended. Tracing changes neither results nor time. CX_PORT_BAD_ARGUMENT without a sink, or while tracing is on. */
 int cx_port_trace_start(const cx_port_trace_options *options);
 /* Gives the sink what there is, from any thread; without bursts of traffic that are not over. */
 void cx_port_trace_flush(void);
 /* Ends recording; the sink has all records then. CX_PORT_BAD_ARGUMENT when tracing is not on. */
 int cx_port_trace_stop(void);
-/* Name of a record's unit on the card that is traced ("channel 3", "r5 > spm"), for the sink; CX_PORT_BAD_ARGUMENT if
- * it has none. */
-int cx_port_trace_unit(uint32_t kind, uint32_t unit, char *text, size_t size);
+/* Name of a record's unit on a card that is traced ("channel 3", "r5 > spm"), for the sink; CX_PORT_BAD_ARGUMENT if it
+ * has none. */
+int cx_port_trace_unit(uint32_t card, uint32_t kind, uint32_t unit, char *text, size_t size);
+/* The number of a card in the trace; of the one that was opened last: NULL. CX_PORT_NOT_TRACED if it is not traced. */
+#define CX_PORT_NOT_TRACED UINT32_MAX
+uint32_t cx_port_trace_card(const cx_port *port);
+/* The card's time as its records have it; of a card that is not traced since its power-on. */
+uint64_t cx_port_trace_time_ps(const cx_port *port);
 
 /* Steps the Verilated tile of a configuration in a plain loop, without a chip around it: `blocks` times `folds` passes
  * of m rows, each with weights of its own, and a drain, in `format` (FP32, ...). JSON result: macs, cycles, wall_s. */
