@@ -48,7 +48,6 @@ class Executable {
   /// Throws InputError when the program is not for this device's architecture or is inconsistent, OutOfMemoryError.
   Executable(Device &device, Program program, const ExecutableOptions &options = {});
 
-  Device &device() const { return device_; }
   const Program &program() const { return program_; }
 
   /// From the next run on as ExecutableOptions::timing_only. `obstacle`: why runs are in full all the same, whatever

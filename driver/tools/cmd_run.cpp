@@ -151,7 +151,9 @@ void check_timing_only(const RunOptions &options) {
 class ProgramNames : public LaunchObserver {
  public:
   explicit ProgramNames(TraceFile &trace) : trace_(trace) {}
-  void before(const Executable &executable) override { trace_.set_program(executable.program(), executable.device().trace_number().value_or(0)); }
+  void before(const Executable &executable) override {
+    trace_.set_program(executable.program(), TraceFile::newest_card());
+  }
   void after(const Executable &, const compiler::CompileStatistics &) override {}
 
  private:

@@ -84,7 +84,7 @@ RunRecorder::~RunRecorder() {
 
 void RunRecorder::before(const Executable &executable) {
   if (TraceFile *file = TraceFile::current()) {
-    file->set_program(executable.program(), executable.device().trace_number().value_or(0));
+    file->set_program(executable.program(), TraceFile::newest_card());
   }
   // A launch that failed leaves its trace behind.
   if (std::exchange(tracing_, false)) finish_trace();
@@ -122,7 +122,8 @@ void RunRecorder::note_units() {
   if (!units_.empty()) return;
   for (const unsigned kind : {unsigned{CX_TRACE_DRAM}, unsigned{CX_TRACE_LINK}}) {
     char text[64];
-    for (uint32_t unit = 0; cx_port_trace_unit(cx_port_trace_card(nullptr), kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
+    for (uint32_t unit = 0;
+         cx_port_trace_unit(cx_port_trace_card(nullptr), kind, unit, text, sizeof text) == CX_PORT_OK; ++unit) {
       units_.push_back(fmt::format("{}/{} {}", kind, unit, text));
     }
   }

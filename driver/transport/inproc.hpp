@@ -29,8 +29,10 @@ class InprocTransport final : public Transport {
   bool take_error() override;
   void inject(const std::string &fault) override;
   uint64_t time_ps() const override;
-  std::optional<uint32_t> trace_number() const override;
-  uint64_t trace_time_ps() const override;
+  /// The card's number in the trace of this process; none while it is not traced.
+  std::optional<uint32_t> trace_number() const;
+  /// Its time as the trace has it; of a card that is not traced, time_ps().
+  uint64_t trace_time_ps() const;
 
  private:
   void check(int result, const char *operation, int bar, uint64_t offset, size_t size) const;

@@ -79,11 +79,6 @@ class Transport {
 
   /// Simulated time since power-on, in picoseconds.
   virtual uint64_t time_ps() const = 0;
-
-  /// The card's number in the trace of this process, and its time there; what is not traced has no number and its own
-  /// time.
-  virtual std::optional<uint32_t> trace_number() const { return std::nullopt; }
-  virtual uint64_t trace_time_ps() const { return time_ps(); }
 };
 
 }  // namespace cx

@@ -566,16 +566,6 @@ uint64_t Device::time_ps() const {
   return transport_->time_ps();
 }
 
-std::optional<uint32_t> Device::trace_number() const {
-  const std::lock_guard lock(lock_);
-  return transport_->trace_number();
-}
-
-uint64_t Device::trace_time_ps() const {
-  const std::lock_guard lock(lock_);
-  return transport_->trace_time_ps();
-}
-
 void Device::inject(const std::string &fault) {
   const std::lock_guard lock(lock_);
   transport_->inject(fault);

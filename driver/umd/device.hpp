@@ -248,9 +248,6 @@ class Device {
   OperatingPoint operating_point();
   uint64_t time_cycles();  ///< device time, core cycles
   uint64_t time_ps() const;
-  /// Of Transport.
-  std::optional<uint32_t> trace_number() const;
-  uint64_t trace_time_ps() const;
   /// The first fault that the device captured and nobody was told of by a fence; acknowledges it.
   std::optional<DeviceFault::Record> take_fault();
 

@@ -13,13 +13,16 @@ class Device;
 class HostTrace {
  public:
   virtual ~HostTrace() = default;
-  /// device_ps: simulated time, as Device::trace_time_ps(), of the device that the span is about.
+  /// device_ps: simulated time of the device that the span is about.
   virtual void begin(const char *name, const std::string &detail, const uint64_t *device_ps) = 0;
   virtual void end(const char *name, const uint64_t *device_ps) = 0;
 };
 
 /// Of the process; null while nobody looks, and that test is what a span costs then.
 inline std::atomic<HostTrace *> host_trace{nullptr};
+
+/// A device's simulated time as whoever looks has it; null: Device::time_ps().
+inline std::atomic<uint64_t (*)(const Device &)> host_trace_time{nullptr};
 
 /// From its construction to its destruction. `name` is a constant.
 class HostSpan {

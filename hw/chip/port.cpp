@@ -121,12 +121,13 @@ struct Tracing {
   std::vector<std::uint32_t> functions;
   std::mutex list;  // guards `cards`, for flushes by other threads
   std::vector<std::unique_ptr<Traced>> cards;
-  std::uint32_t numbers = 0;  // that are given
+  std::uint32_t numbers = 0;      // that are given
   std::uint64_t power_on_ps = 0;  // platform's time at which records' time is 0
   std::uint64_t ended_ps = 0;     // records' time that cards that are closed have reached
 
   Traced *find(const cx_port *port) const {
-    const auto found = std::find_if(cards.begin(), cards.end(), [port](const auto &card) { return card->port == port; });
+    const auto found =
+        std::find_if(cards.begin(), cards.end(), [port](const auto &card) { return card->port == port; });
     return found != cards.end() ? found->get() : nullptr;
   }
 };

@@ -6,7 +6,9 @@
 namespace cx::hw {
 
 Trace::Trace(Options options)
-    : options_(std::move(options)), piece_(std::make_unique_for_overwrite<Record[]>(kPiece)), last_id_(options_.first_id) {}
+    : options_(std::move(options)),
+      piece_(std::make_unique_for_overwrite<Record[]>(kPiece)),
+      last_id_(options_.first_id) {}
 
 void Trace::append(const Record &record) {
   if (!wants(record.kind)) return;

@@ -14,7 +14,9 @@
 #include <unordered_map>
 
 #include "driver/include/cx/error.hpp"
+#include "driver/transport/inproc.hpp"
 #include "driver/umd/counters.hpp"
+#include "driver/umd/device.hpp"
 #include "firmware/image.h"
 #include "hw/common/port/cx_port.h"
 #include "hw/regs/gen/isa.hpp"
@@ -52,6 +54,12 @@ uint64_t ns(uint64_t ps) { return ps / 1000; }
 bool is_instant(uint16_t kind) { return kind == CX_TRACE_LINE || kind == CX_TRACE_DOORBELL || kind == CX_TRACE_MARK; }
 
 std::atomic<TraceFile *> current_file{nullptr};
+
+// Of a card in this process as its records have it.
+uint64_t time_in_trace(const Device &device) {
+  const auto *card = dynamic_cast<const InprocTransport *>(&const_cast<Device &>(device).transport());
+  return card != nullptr ? card->trace_time_ps() : device.time_ps();
+}
 
 uint64_t steady_ns() {
   return static_cast<uint64_t>(
@@ -111,7 +119,14 @@ TraceFile::TraceFile(const std::string &path, bool host)
   if (cx_port_trace_start(&options) != CX_PORT_OK) throw UsageError("trace: something is traced already");
   on_ = true;
   current_file = this;
-  if (host_) cx::host_trace = this;
+  if (!host_) return;
+  host_trace_time = time_in_trace;
+  cx::host_trace = this;
+}
+
+uint32_t TraceFile::newest_card() {
+  const uint32_t card = cx_port_trace_card(nullptr);
+  return card != CX_PORT_NOT_TRACED ? card : 0;
 }
 
 TraceFile *TraceFile::current() { return current_file; }
@@ -152,7 +167,10 @@ void TraceFile::stop() {
   if (!on_) return;
   on_ = false;
   current_file = nullptr;
-  if (host_) cx::host_trace = nullptr;
+  if (host_) {
+    cx::host_trace = nullptr;
+    host_trace_time = nullptr;
+  }
   flush_card();
   {
     const std::lock_guard lock(queue_mutex_);
@@ -413,7 +431,8 @@ PerfettoWriter::Name TraceFile::make_name(const cx_trace_record &record) {
   }
 }
 
-TraceFile::Track TraceFile::track_of(uint32_t number, Rows &rows, const cx_trace_record &record, uint64_t begin, uint64_t end) {
+TraceFile::Track TraceFile::track_of(uint32_t number, Rows &rows, const cx_trace_record &record, uint64_t begin,
+                                     uint64_t end) {
   const bool one_row = record.kind == CX_TRACE_INTERRUPT || record.kind == CX_TRACE_LINE;
   const std::size_t unit = one_row ? 0 : record.unit;
   if (unit >= rows.lanes.size()) rows.lanes.resize(unit + 1);
@@ -459,7 +478,8 @@ void TraceFile::take(uint32_t number, Card &card, const cx_trace_record &record)
   }
 }
 
-void TraceFile::set_counter(const Card &card, Counter &counter, const char *name, const char *unit, uint64_t time, double value) {
+void TraceFile::set_counter(const Card &card, Counter &counter, const char *name, const char *unit, uint64_t time,
+                            double value) {
   if (counter.track == 0) counter.track = writer_.counter(card.counters, name, unit);
   if (counter.value == value) return;
   counter.value = value;
@@ -479,7 +499,8 @@ void TraceFile::sample(Card &card, const cx_trace_record &record) {
     constexpr double kBytesPerNs = 1e3;  // of bytes a ps: 10^9 bytes a second
     for (std::size_t i = 0; i < kRates; ++i) {
       const auto &[place, name] = kShown[i];
-      set_counter(card, card.rates[i], name, "GB/s", time, kBytesPerNs * static_cast<double>(record.values[place]) / ps);
+      set_counter(card, card.rates[i], name, "GB/s", time,
+                  kBytesPerNs * static_cast<double>(record.values[place]) / ps);
     }
     if (card.sample_watts > 0) set_counter(card, card.power, "power", "W", ns(card.sample_begin), card.sample_watts);
     card.sample_begin = record.begin;

@@ -48,10 +48,12 @@ class TraceFile final : public HostTrace {
   TraceFile(const std::string &path, bool host);
   ~TraceFile() override;
 
-  /// Instructions of that card (Device::trace_number()) are of this program from here on: they get the names of their
+  /// Instructions of that card (InprocTransport::trace_number()) are of this program from here on: they get the names of their
   /// nodes.
   void set_program(const Program &program, uint32_t card = 0);
 
+  /// Number of the card that was opened last; 0 without one.
+  static uint32_t newest_card();
   /// The one of this process; nullptr without.
   static TraceFile *current();
   /// Until untap() the card's records of these kinds (a sum of bits, 0 all) go to `to` as well. Throws UsageError when

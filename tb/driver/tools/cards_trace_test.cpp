@@ -5,6 +5,7 @@
 #include "driver/runtime/executable.hpp"
 #include "driver/tools/trace.hpp"
 #include "driver/tools/trace/trace_file.hpp"
+#include "driver/transport/inproc.hpp"
 #include "driver/umd/device.hpp"
 #include "tb/common/data.hpp"
 #include "tb/driver/runtime/sample_program.hpp"
@@ -18,6 +19,8 @@ namespace {
 
 constexpr uint32_t kElements = 64;
 constexpr const char *kNames[] = {"card, simulated time", "card 2, simulated time"};
+
+const InprocTransport &card_of(Device &device) { return dynamic_cast<const InprocTransport &>(device.transport()); }
 
 HostTensor input() {
   HostTensor tensor{"x", "float32", {1, kElements}, std::vector<std::byte>(kElements * 4)};
@@ -69,18 +72,18 @@ TEST_CASE("two cards are in one trace, each with its tracks, on one time axis") 
     const auto first = Device::open("configs/chips/tiny.yaml");
     tools::TraceFile file(path, true);
     const auto second = Device::open("configs/chips/tiny.yaml");
-    REQUIRE(first->trace_number() == 0u);
-    REQUIRE(second->trace_number() == 1u);
+    REQUIRE(card_of(*first).trace_number() == 0u);
+    REQUIRE(card_of(*second).trace_number() == 1u);
     // Time is one, and that of the second counts from the first's power-on.
-    gap_ps = second->trace_time_ps() - second->time_ps();
+    gap_ps = card_of(*second).trace_time_ps() - second->time_ps();
     CHECK(gap_ps > 0);
-    CHECK(first->trace_time_ps() == first->time_ps());
+    CHECK(card_of(*first).trace_time_ps() == first->time_ps());
     const DeviceBuffer source = first->allocate(data.size()), target = second->allocate(data.size());
     first->upload(source.address(), data);
     const HostTensor x = input();
     for (Device *device : {first.get(), second.get()}) {
       Executable executable(*device, test::sample_program(device->target().arch_hash, kElements));
-      file.set_program(executable.program(), *device->trace_number());
+      file.set_program(executable.program(), *card_of(*device).trace_number());
       executable.run({&x, 1});
       reports.push_back(executable.report());
     }

@@ -29,7 +29,7 @@ struct TraceSlice {
 };
 
 struct TraceTrack {
-  std::string name, group;  ///< the group is the parent's name
+  std::string name, group, process;  ///< the group is the parent's name, the process its parent's
   bool counter = false;
 };
 
@@ -41,13 +41,15 @@ class TraceContents {
   std::size_t counter_values = 0;
   int64_t card_origin = 0;  ///< power-on of the card, ns of the trace's clock
 
-  /// Slices of a group of tracks whose begins lie between two places in the file; of one track if a name is given.
+  /// Slices of a group of tracks whose begins lie between two places in the file; of one track, and of one process, if
+  /// a name is given.
   std::vector<const TraceSlice *> of(const std::string &group, const std::string &track = {}, std::size_t from = 0,
-                                     std::size_t to = SIZE_MAX) const {
+                                     std::size_t to = SIZE_MAX, const std::string &process = {}) const {
     std::vector<const TraceSlice *> chosen;
     for (const TraceSlice &slice : slices) {
       const TraceTrack &place = tracks.at(slice.track);
       if (place.group != group || (!track.empty() && place.name != track)) continue;
+      if (!process.empty() && place.process != process) continue;
       if (slice.place >= from && slice.place < to) chosen.push_back(&slice);
     }
     return chosen;
@@ -124,6 +126,7 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
       if (descriptor.has_parent_uuid()) {
         REQUIRE(contents.tracks.count(descriptor.parent_uuid()) == 1);
         track.group = contents.tracks[descriptor.parent_uuid()].name;
+        track.process = contents.tracks[descriptor.parent_uuid()].group;
       }
     }
     if (!packet.has_track_event()) continue;

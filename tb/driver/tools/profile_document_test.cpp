@@ -256,7 +256,14 @@ TEST_CASE("cx run makes a page of its run") {
   }
   CHECK(with == without);
   CHECK(run_cx("run " + model + " --config tiny --seed 1 --html /nowhere/run.html").status == 2);
-  CHECK(run_cx("run " + model + " --config tiny --seed 1 --html " + page + " --trace " + page + "x").status == 2);
+  // With a trace beside it the page is of the same run.
+  const auto both = run_cx("run " + model + " --config tiny --seed 1 --json --html " + page + " --trace " + page + "x");
+  INFO(both.text);
+  REQUIRE(both.status == 0);
+  json beside = json::parse(both.text);
+  CHECK(beside["trace"]["bytes"] == fs::file_size(page + "x"));
+  for (const char *other : {"wall_s", "host_fallback", "trace"}) beside.erase(other);
+  CHECK(beside == without);
   CHECK(run_cx("run " + model + " --device vfio-user:/nowhere --seed 1 --html " + page).status == 2);
 }
 
