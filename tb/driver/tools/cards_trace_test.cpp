@@ -7,9 +7,9 @@
 #include "driver/tools/trace/trace_file.hpp"
 #include "driver/transport/inproc.hpp"
 #include "driver/umd/device.hpp"
-#include "tb/common/data.hpp"
 #include "tb/driver/runtime/sample_program.hpp"
 #include "tb/driver/tools/perfetto_reader.hpp"
+#include "tb/driver/tools/temporary_folder.hpp"
 
 using namespace cx;
 using cx::tb::total;
