@@ -48,8 +48,8 @@ class TraceFile final : public HostTrace {
   TraceFile(const std::string &path, bool host);
   ~TraceFile() override;
 
-  /// Instructions of that card (InprocTransport::trace_number()) are of this program from here on: they get the names of their
-  /// nodes.
+  /// Instructions of that card (InprocTransport::trace_number()) are of this program from here on: they get the names
+  /// of their nodes.
   void set_program(const Program &program, uint32_t card = 0);
 
   /// Number of the card that was opened last; 0 without one.
