@@ -58,12 +58,11 @@ class Reference {
     if (!file) throw InputError(path + ": cannot be read");
     const std::vector<CsvLine> lines = csv_lines({std::istreambuf_iterator<char>(file), {}});
     if (lines.empty()) throw InputError(path + ":1:1: the file is empty; " + kExpected);
-    constexpr const char *kColumns[] = {"dataflow", "array", "layer", "m", "n", "k", "compute_cycles"};
+    if (const char *column = missing_column(lines[0]); column != nullptr) {
+      throw InputError(fmt::format("{}:1:1: no column '{}'; {}", path, column, kExpected));
+    }
     std::map<std::string, std::size_t> place;
     for (std::size_t i = 0; i < lines[0].cells.size(); ++i) place.emplace(column_key(lines[0].cells[i].text), i);
-    for (const char *column : kColumns) {
-      if (!place.contains(column)) throw InputError(fmt::format("{}:1:1: no column '{}'; {}", path, column, kExpected));
-    }
     for (std::size_t i = 1; i < lines.size(); ++i) {
       const auto cell = [&](const char *column) -> const CsvCell & {
         const std::size_t index = place.at(column);
@@ -86,6 +85,15 @@ class Reference {
       cycles_[{cell("dataflow").text, array, cell("layer").text, number("m"), number("n"), number("k")}] =
           static_cast<uint64_t>(number("compute_cycles"));
     }
+  }
+
+  /// The first column that a header lacks; nullptr when it has all of a reference.
+  static const char *missing_column(const CsvLine &header) {
+    for (const char *column : {"dataflow", "array", "layer", "m", "n", "k", "compute_cycles"}) {
+      const auto named = [&](const CsvCell &cell) { return column_key(cell.text) == column; };
+      if (std::none_of(header.cells.begin(), header.cells.end(), named)) return column;
+    }
+    return nullptr;
   }
 
   std::optional<uint64_t> of(const std::string &dataflow, const std::string &array, const Layer &layer) const {
@@ -195,16 +203,48 @@ double gain(uint64_t serial, uint64_t overlapped) {
   return overlapped == 0 ? 1 : static_cast<double>(serial) / static_cast<double>(overlapped);
 }
 
+/// What the files of a folder are, by the names of their columns.
+struct Files {
+  std::vector<std::string> topologies, others;
+  std::string reference;
+};
+
+/// A file that is given alone, and one that cannot be read, is taken for a topology: reading it says what is wrong.
+Files sorted(const LayersOptions &options) {
+  Files result;
+  result.reference = options.reference;
+  for (const std::string &path : options.files) {
+    std::ifstream file(path, std::ios::binary);
+    const std::vector<CsvLine> lines = csv_lines({std::istreambuf_iterator<char>(file), {}});
+    const bool other =
+        options.files.size() > 1 && !lines.empty() && !column_key(lines[0].cells[0].text).starts_with("layer");
+    if (!other) {
+      result.topologies.push_back(path);
+    } else if (result.reference.empty() && Reference::missing_column(lines[0]) == nullptr) {
+      result.reference = path;
+    } else {
+      result.others.push_back(path);
+    }
+  }
+  if (result.topologies.empty()) result.topologies.swap(result.others);
+  return result;
+}
+
 int bench_layers(const LayersOptions &options) {
+  const Files given = sorted(options);
+  for (const std::string &path : given.others) {
+    if (options.json) break;
+    fmt::print(stderr, "{}: left out, its columns are those of neither layers nor a reference\n", path);
+  }
   std::vector<Layer> layers;
   std::vector<std::string> files;  // of each layer
-  for (const std::string &file : options.files) {
+  for (const std::string &file : given.topologies) {
     for (Layer &layer : load_layers(file)) {
       layers.push_back(std::move(layer));
       files.push_back(file);
     }
   }
-  const Reference reference = options.reference.empty() ? Reference() : Reference(options.reference);
+  const Reference reference = given.reference.empty() ? Reference() : Reference(given.reference);
   Json results = Json::array();
   uint64_t differences = 0, compared = 0;
   for (const std::string &name : options.arrays) {
@@ -297,7 +337,10 @@ int bench_layers(const LayersOptions &options) {
     throw InputError(reference.path() + ": has none of the layers, arrays and dataflows");
   }
   if (options.json) {
-    Json json = {{"files", options.files}, {"config", options.chip.name()}, {"results", std::move(results)}};
+    Json json = {{"files", given.topologies},
+                 {"left_out", given.others},
+                 {"config", options.chip.name()},
+                 {"results", std::move(results)}};
     if (!reference.path().empty()) {
       json["reference"] = {{"file", reference.path()}, {"compared", compared}, {"different", differences}};
     }
@@ -327,7 +370,11 @@ void add_bench_layers(CLI::App &bench, Invocation &invocation) {
       "layers",
       "Layers of SCALE-Sim topology files (CSV) on one MAC tile: cycles of the array fold by fold, as SCALE-Sim "
       "counts them, and with folds that overlap");
-  command->add_option("files", options->files, "Topology files: convolutions, or products (Layer, M, N, K)")
+  command
+      ->add_option(
+          "files", options->files,
+          "Topology files: convolutions, or products (Layer, M, N, K). Of several files one may be a --reference; "
+          "those of other columns are named and left out")
       ->required();
   command->add_option("--array", options->arrays, "ROWSxCOLS of the tile; may be repeated or a list with commas")
       ->delimiter(',')

@@ -181,6 +181,27 @@ TEST_CASE("a reference that differs fails, one without the layers is an error") 
   CHECK_THAT(run_cx(command).text, Catch::Contains("reference.csv:2:1: no cell of column 'compute_cycles'"));
 }
 
+TEST_CASE("of several files one may be the reference, and others are named and left out") {
+  const Folder folder;
+  std::ofstream(folder / "layers.csv") << "Layer,M,N,K\nl0,9,5,7\n";
+  std::ofstream(folder / "notes.csv") << "run,seconds\na,1\n";
+  const std::string cycles = std::to_string(scale_sim_cycles("ws", 8, 8, 9, 5, 7));
+  std::ofstream(folder / "reference.csv")
+      << "dataflow,array,layer,M,N,K,compute_cycles\nws,8,l0,9,5,7," << cycles << "\n";
+  const std::string options = " --array 8x8 --dataflow ws";
+  const std::string all = (folder / "layers.csv") + " " + (folder / "notes.csv") + " " + (folder / "reference.csv");
+  const json report = json_of("bench layers " + all + options);
+  CHECK(report["files"] == json{folder / "layers.csv"});
+  CHECK(report["left_out"] == json{folder / "notes.csv"});
+  CHECK(report["reference"]["file"] == folder / "reference.csv");
+  CHECK(report["reference"]["compared"] == 1);
+  CHECK(report["reference"]["different"] == 0);
+  CHECK(run_cx("bench layers " + all + options).text.find("notes.csv: left out") != std::string::npos);
+  // Alone, or with nothing but its like, such a file is an error.
+  CHECK(run_cx("bench layers " + (folder / "notes.csv") + options).status == 2);
+  CHECK(run_cx("bench layers " + (folder / "notes.csv") + " " + (folder / "notes.csv") + options).status == 2);
+}
+
 TEST_CASE("wrong arguments of cx bench layers are usage errors") {
   const Folder folder;
   const std::string layers = folder / "layers.csv";
