@@ -14,6 +14,8 @@ import pathlib
 import subprocess
 import sys
 
+import table_script
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CX = os.environ.get("CX", str(ROOT / "build/release/bin/cx"))
 DATA = ROOT / "docs/chips.json"
@@ -152,7 +154,7 @@ def measure(chips):
     readme.write_text(readme_with(readme.read_text(), data))
 
 
-def check():
+def stale_lines():
     data = json.loads(DATA.read_text())
     stale = [f"{name}: not in docs/chips.json" for name in CHIPS if name not in data["chips"]]
     shipped = {path.stem for path in (ROOT / "configs/chips").glob("*.yaml")}
@@ -164,20 +166,8 @@ def check():
     text = (ROOT / "README.md").read_text()
     if readme_with(text, data) != text:
         stale.append("README.md: its table is not that of docs/chips.json")
-    for line in stale:
-        print(f"{line}; run scripts/chips_table.py measure")
-    return 1 if stale else 0
-
-
-def main():
-    if sys.argv[1:2] == ["measure"] and set(sys.argv[2:]) <= set(CHIPS):
-        measure(sys.argv[2:])
-    elif sys.argv[1:] == ["check"]:
-        sys.exit(check())
-    else:
-        print(__doc__)
-        sys.exit(2)
+    return stale
 
 
 if __name__ == "__main__":
-    main()
+    table_script.run(__doc__, "chips_table.py", CHIPS, measure, stale_lines)

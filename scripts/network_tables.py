@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 
+import table_script
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CX = os.environ.get("CX", str(ROOT / "build/release/bin/cx"))
 DATA = ROOT / "docs/network.json"
@@ -496,7 +498,7 @@ def same(a, b):
     return abs(a - b) <= 1e-5 * abs(b) if isinstance(a, float) else a == b
 
 
-def check():
+def stale_lines():
     data = json.loads(DATA.read_text())
     stale = []
     for title, section in SECTIONS.items():
@@ -515,20 +517,8 @@ def check():
         text = PAGE.read_text()
         if page_with(text, data) != text:
             stale.append("docs/network.md: its tables are not those of docs/network.json")
-    for line in stale:
-        print(f"{line}; run scripts/network_tables.py measure")
-    return 1 if stale else 0
-
-
-def main():
-    if sys.argv[1:2] == ["measure"] and set(sys.argv[2:]) <= set(SECTIONS):
-        measure(sys.argv[2:])
-    elif sys.argv[1:] == ["check"]:
-        sys.exit(check())
-    else:
-        print(__doc__)
-        sys.exit(2)
+    return stale
 
 
 if __name__ == "__main__":
-    main()
+    table_script.run(__doc__, "network_tables.py", SECTIONS, measure, stale_lines)

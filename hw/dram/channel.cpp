@@ -52,6 +52,18 @@ DramCounts &DramCounts::operator+=(const DramCounts &other) {
   return *this;
 }
 
+namespace {
+
+// Moves [begin, begin + size) to the front where `count` more do not fit behind it.
+template <typename T>
+void compact(std::vector<T> &store, std::uint32_t &begin, std::uint32_t size, std::uint32_t count) {
+  if (begin + size + count <= store.size()) return;
+  std::copy(store.begin() + begin, store.begin() + begin + size, store.begin());
+  begin = 0;
+}
+
+}  // namespace
+
 DramChannel::Ring::Ring(std::uint32_t wanted) : entries(4 * wanted), capacity(wanted) {}
 
 // For so many commands more behind the last.
@@ -63,9 +75,7 @@ void DramChannel::Ring::make_room(std::uint32_t count) {
     marks = gone < 64 ? marks >> gone : 0;
     falling = gone < 64 ? falling >> gone : 0;
   }
-  if (begin + size + count <= entries.size()) return;
-  std::copy(entries.begin() + begin, entries.begin() + begin + size, entries.begin());
-  begin = 0;
+  compact(entries, begin, size, count);
 }
 
 DramChannel::Command *DramChannel::Ring::append(std::uint32_t count) {
@@ -92,10 +102,7 @@ std::uint32_t DramChannel::Ring::insert(const Command &command, std::uint32_t po
 // Moves those from `position` on back by `count`; the first of the room between. May hold more than `capacity` until
 // trim(); marks are the caller's.
 DramChannel::Command *DramChannel::Ring::open(std::uint32_t position, std::uint32_t count) {
-  if (begin + size + 2 * kMemory > entries.size()) {
-    std::copy(entries.begin() + begin, entries.begin() + begin + size, entries.begin());
-    begin = 0;
-  }
+  compact(entries, begin, size, 2 * kMemory);
   Command *const at = entries.data() + begin + position;
   Command *const end = entries.data() + begin + size;
   std::copy_backward(at, end, end + count);
@@ -157,9 +164,7 @@ void DramChannel::Releases::make_room(std::uint32_t count) {
     begin += gone;
     size -= gone;
   }
-  if (begin + size + count <= times.size()) return;
-  std::copy(times.begin() + begin, times.begin() + begin + size, times.begin());
-  begin = 0;
+  compact(times, begin, size, count);
 }
 
 // One at `from`, if there is any, is at `to`.
@@ -214,10 +219,7 @@ Ticks DramChannel::Releases::push(Ticks first, Ticks step, Ticks count) {
 void DramChannel::Releases::insert(Ticks first, Ticks step, std::uint32_t count, std::uint32_t later) {
   const std::uint32_t all = size + count;
   const std::uint32_t gone = all > capacity ? all - capacity : 0;
-  if (begin + all > times.size()) {
-    std::copy(times.begin() + begin, times.begin() + begin + size, times.begin());
-    begin = 0;
-  }
+  compact(times, begin, size, count);
   Ticks *const at = times.data() + begin + (size - later);
   std::copy_backward(at, at + later, at + later + count);
   for (std::uint32_t i = 0; i < count; ++i) at[i] = first + i * step;
@@ -795,6 +797,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   if (cas_.back().direction != direction || last < overtaken) return 0;
   // After an idle time the first comes when it is asked for.
   const Ticks first = std::max(last + step, earliest);
+  const bool after_idle = first > last + step;
   if (earliest > last && (until != kNever || (step > timing_.burst && earliest <= last + step))) return 0;
   Ticks soonest = kNever;
   Ticks refreshed = kNever;  // the first bank that is
@@ -837,7 +840,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   Command *command = cas_.append(kept);
   for (Ticks k = count - kept; k < count; ++k)
     *command++ = {at(k), static_cast<std::uint16_t>(group_of(bank_at(k))), direction,
-                  k == 0 && first > last + step ? DramLoss::idle : reason};
+                  k == 0 && after_idle ? DramLoss::idle : reason};
   const std::uint32_t begin = cas_.size - kept;
   mark_cas(begin, begin + 1);
   if (kept > 1) {
@@ -847,7 +850,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   }
   if (step > nearest_) {
     dense_from_ = at(count - 1);
-  } else if (first > last + nearest_) {
+  } else if (after_idle) {
     dense_from_ = first;
   }
   if (cas_.full()) cas_floor_ = std::max(cas_floor_, cas_[0].at + widest_);
@@ -862,9 +865,8 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   rank_last_[direction][rank] = at(count - 1) + 1;
   counts_.hits += count;
   counts_.busy += count * timing_.burst;
-  const Ticks idle = first > last + step ? first - bus_end_ : 0;
-  counts_[DramLoss::idle] += static_cast<std::int64_t>(idle);
-  counts_[DramLoss::bank_group] += static_cast<std::int64_t>((count - (idle > 0 ? 1 : 0)) * (step - timing_.burst));
+  if (after_idle) counts_[DramLoss::idle] += static_cast<std::int64_t>(first - bus_end_);
+  counts_[DramLoss::bank_group] += static_cast<std::int64_t>((count - (after_idle ? 1 : 0)) * (step - timing_.burst));
   bus_end_ = at(count - 1) + timing_.burst;
   count_refreshes(at(count - 1));
   return static_cast<std::uint32_t>(count);
@@ -1028,20 +1030,20 @@ Ticks DramChannel::place_strip(Direction direction, DramStrip &strip, Ticks arri
     if (until != kNever && first_command(direction, arrival, bank_of(strip, i), strip.row) >= until) break;
     const Ticks earliest = direction == reading ? std::max({arrival, read_floor_, reads_.free_at(0)})
                                                 : std::max({arrival, write_floor_, writes_.free_at(0)});
-    if (even && wanted - i >= 4 && i >= alone_until && cas_.size > 0) alone_until = i + closed_banks(strip, i);
     if (even && wanted - i >= 4 && i >= alone_until && cas_.size > 0) {
-      if (const std::uint32_t count = run(direction, strip, i, wanted - i, earliest, until)) {
-        i += count;
+      std::uint32_t count = 0;
+      if (const std::uint32_t closed = closed_banks(strip, i); closed > 0) {
+        alone_until = i + closed;
+      } else if ((count = run(direction, strip, i, wanted - i, earliest, until)) > 0) {
         last_cas = std::max(last_cas, cas_.back().at);
+      } else if (until == kNever) {
+        count = run_before_gap(direction, strip, i, wanted - i, earliest, last_cas);
+      }
+      if (count > 0) {
+        i += count;
         continue;
       }
-      if (until == kNever) {
-        if (const std::uint32_t count = run_before_gap(direction, strip, i, wanted - i, earliest, last_cas)) {
-          i += count;
-          continue;
-        }
-      }
-      alone_until = i + 2;  // what is in the way is seldom gone by the next burst
+      alone_until = std::max(alone_until, i + 2);  // what is in the way is seldom gone by the next burst
     }
     const Placed placed = place(direction, earliest, bank_of(strip, i), strip.row);
     free_before_last_ = releases.free_at(0);
