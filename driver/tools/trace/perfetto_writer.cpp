@@ -8,6 +8,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 
 #include "driver/include/cx/error.hpp"
 #include "perfetto.pb.h"
@@ -39,21 +40,18 @@ inline uint8_t *tag(uint8_t *to) {
   }
   return to;
 }
-/// Writes eight bytes wherever they are enough for the number, whatever its length: lengths cannot be predicted.
+/// Writes eight bytes for what takes at most five, whatever the length: lengths cannot be predicted.
 inline uint8_t *put_varint(uint64_t value, uint8_t *to) {
-  if (value >> 56 != 0) return CodedOutputStream::WriteVarint64ToArray(value, to);
-  if (value < 0x80) {
-    *to = static_cast<uint8_t>(value);
-    return to + 1;
-  }
-  const std::size_t bytes = (static_cast<std::size_t>(std::bit_width(value)) * 9 + 64) / 64;  // bits / 7, rounded up
+  if (value >> 35 != 0) return CodedOutputStream::WriteVarint64ToArray(value, to);
+  static constexpr uint64_t kContinued[] = {0, 0x80, 0x8080, 0x808080, 0x80808080};
+  const std::size_t more = static_cast<std::size_t>(value >= 1u << 7) + static_cast<std::size_t>(value >= 1u << 14) +
+                           static_cast<std::size_t>(value >= 1u << 21) + static_cast<std::size_t>(value >= 1u << 28);
   // Seven bits to a byte: halves of 28 bits, quarters of 14, eighths of 7.
-  value = (value & 0x0fffffff) | (value & 0x00fffffff0000000) << 4;
-  value = (value & 0x00003fff00003fff) | (value & 0x0fffc0000fffc000) << 2;
-  value = (value & 0x007f007f007f007f) | (value & 0x3f803f803f803f80) << 1;
-  value |= 0x0080808080808080 & ((uint64_t{1} << 8 * (bytes - 1)) - 1);
-  CodedOutputStream::WriteLittleEndian64ToArray(value, to);
-  return to + bytes;
+  value = (value & 0x0fffffff) | (value & 0x7f0000000) << 4;
+  value = (value & 0x7f00003fff) | (value & 0x0fffc000) << 2;
+  value = (value & 0x7f007f007f) | (value & 0x3f803f80) << 1;
+  CodedOutputStream::WriteLittleEndian64ToArray(value | kContinued[more], to);
+  return to + more + 1;
 }
 template <int kField>
 inline uint8_t *varint(uint64_t value, uint8_t *to) {
@@ -64,17 +62,92 @@ inline uint8_t *fixed64(uint64_t value, uint8_t *to) {
   return CodedOutputStream::WriteLittleEndian64ToArray(value, tag<kField, kFixed64>(to));
 }
 
-/// A message whose length is known only when it has been encoded: room is left for a length of so many bytes, all of
-/// which are used, as the format allows for any number.
-template <int kField>
-inline uint8_t *open_message(uint8_t *to, std::size_t length_bytes) {
-  return tag<kField, kLengthDelimited>(to) + length_bytes;
+/// Lengths of messages that are known only when they have been encoded: two bytes are left for them, of which both are
+/// used, as the format allows for any number.
+constexpr std::size_t kLengthBytes = 2;
+inline void put_length(std::size_t bytes, uint8_t *to) {
+  to[0] = static_cast<uint8_t>(bytes | 0x80);
+  to[1] = static_cast<uint8_t>(bytes >> 7);
 }
-inline void close_message(uint8_t *first, const uint8_t *end, std::size_t length_bytes) {
-  auto bytes = static_cast<std::size_t>(end - first);
-  uint8_t *to = first - length_bytes;
-  for (; to != first - 1; bytes >>= 7) *to++ = static_cast<uint8_t>(bytes | 0x80);
-  *to = static_cast<uint8_t>(bytes);
+/// Names and tracks: most are below 2^14, and two bytes at all times are faster than as many as are needed.
+inline uint8_t *put_small(uint64_t value, uint8_t *to) {
+  if (value >> 14 != 0) return put_varint(value, to);
+  put_length(value, to);
+  return to + 2;
+}
+
+// Most bytes of what makes up an event, and of one without annotations and flows.
+constexpr std::size_t kOfAnAnnotation = 16, kOfAFlow = 10, kOfAnEvent = 64;
+static_assert(kOfAnEvent + 32 * (kOfAnAnnotation + kOfAFlow) < 1u << 14, "see put_length");
+
+inline uint8_t *put_annotation(const Annotation &annotation, uint8_t *to) {
+  using perfetto::DebugAnnotation;
+  constexpr uint64_t kHead = TrackEvent::kDebugAnnotationsFieldNumber << 3 | kLengthDelimited;
+  constexpr uint64_t kName = DebugAnnotation::kNameIidFieldNumber << 3 | kVarint;
+  constexpr uint64_t kNumber = DebugAnnotation::kUintValueFieldNumber << 3 | kVarint;
+  constexpr uint64_t kText = DebugAnnotation::kStringValueIidFieldNumber << 3 | kVarint;
+  static_assert(kHead < 0x80 && kName < 0x80 && kNumber < 0x80 && kText >= 0x80 && kText < 1u << 14);
+  // Tag, length, tag and name, tag of the value.
+  const uint64_t head = kHead | kName << 16 | annotation.name << 24 |
+                        (annotation.is_text ? (kText & 0x7f) << 32 | uint64_t{0x80} << 32 | kText >> 7 << 40 : kNumber << 32);
+  CodedOutputStream::WriteLittleEndian64ToArray(head, to);
+  uint8_t *const end = put_varint(annotation.value, to + (annotation.is_text ? 6 : 5));
+  to[1] = static_cast<uint8_t>(end - to - 2);
+  return end;
+}
+
+/// What precedes the time stamp in a packet of an event, behind its length.
+inline uint8_t *put_packet_head(TraceClock clock, uint64_t time, uint8_t *to) {
+  static_assert(kSequence < 0x80 && TracePacket::SEQ_NEEDS_INCREMENTAL_STATE < 0x80);
+  to = tag<TracePacket::kTrustedPacketSequenceIdFieldNumber, kVarint>(to);
+  *to++ = kSequence;
+  to = tag<TracePacket::kSequenceFlagsFieldNumber, kVarint>(to);
+  *to++ = TracePacket::SEQ_NEEDS_INCREMENTAL_STATE;
+  // The card's clock is the default of the sequence.
+  if (clock != TraceClock::card) {
+    to = varint<TracePacket::kTimestampClockIdFieldNumber>(static_cast<uint64_t>(clock), to);
+  }
+  return varint<TracePacket::kTimestampFieldNumber>(time, to);
+}
+
+inline uint8_t *put_type(int type, PerfettoWriter::Track track, uint8_t *to) {
+  to = tag<TrackEvent::kTypeFieldNumber, kVarint>(to);
+  *to++ = static_cast<uint8_t>(type);
+  return put_small(track, tag<TrackEvent::kTrackUuidFieldNumber, kVarint>(to));
+}
+
+/// An event of a name.
+uint8_t *put_named(PerfettoWriter::Track track, TraceClock clock, uint64_t time, int type, PerfettoWriter::Name name,
+                   std::span<const Annotation> annotations, std::span<const uint64_t> flows, uint8_t *to) {
+  uint8_t *const packet = tag<perfetto::Trace::kPacketFieldNumber, kLengthDelimited>(to) + kLengthBytes;
+  to = put_packet_head(clock, time, packet);
+  uint8_t *const event = tag<TracePacket::kTrackEventFieldNumber, kLengthDelimited>(to) + kLengthBytes;
+  to = put_type(type, track, event);
+  to = put_small(name, tag<TrackEvent::kNameIidFieldNumber, kVarint>(to));
+  for (const Annotation &annotation : annotations) to = put_annotation(annotation, to);
+  for (const uint64_t flow : flows) {
+    if (flow != 0) to = fixed64<TrackEvent::kFlowIdsFieldNumber>(flow, to);
+  }
+  put_length(static_cast<std::size_t>(to - event), event - kLengthBytes);
+  put_length(static_cast<std::size_t>(to - packet), packet - kLengthBytes);
+  return to;
+}
+
+/// An event without one: an end, or the value of a counter. It takes less than 128 bytes.
+template <typename Value>
+uint8_t *put_short(PerfettoWriter::Track track, TraceClock clock, uint64_t time, int type, uint8_t *to, Value value) {
+  static_assert(kOfAnEvent < 0x80);
+  uint8_t *const packet = tag<perfetto::Trace::kPacketFieldNumber, kLengthDelimited>(to) + 1;
+  to = put_packet_head(clock, time, packet);
+  uint8_t *const event = tag<TracePacket::kTrackEventFieldNumber, kLengthDelimited>(to) + 1;
+  to = value(put_type(type, track, event));
+  event[-1] = static_cast<uint8_t>(to - event);
+  packet[-1] = static_cast<uint8_t>(to - packet);
+  return to;
+}
+
+uint8_t *put_end(PerfettoWriter::Track track, TraceClock clock, uint64_t time, uint8_t *to) {
+  return put_short(track, clock, time, TrackEvent::TYPE_SLICE_END, to, [](uint8_t *end) { return end; });
 }
 
 }  // namespace
@@ -92,6 +165,7 @@ PerfettoWriter::PerfettoWriter(const std::string &path)
   // Names are numbered from here on.
   packet_->message.set_sequence_flags(perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
   packet_->message.set_first_packet_on_sequence(true);
+  packet_->message.mutable_trace_packet_defaults()->set_timestamp_clock_id(static_cast<uint32_t>(TraceClock::card));
   put();
 }
 
@@ -206,108 +280,80 @@ PerfettoWriter::Track PerfettoWriter::counter(Track parent, const std::string &n
   return track;
 }
 
-PerfettoWriter::Name PerfettoWriter::new_name(std::map<std::string, Name, std::less<>> &known, std::string_view text,
-                                              bool annotation) {
-  const Name name = known.size() + 1;
-  known.emplace(text, name);
-  perfetto::InternedData &data = *names_packet_->message.mutable_interned_data();
-  const auto set = [&](auto *entry) {
-    entry->set_iid(name);
-    entry->set_name(std::string(text));
-  };
-  if (annotation) {
-    set(data.add_debug_annotation_names());
-  } else {
-    set(data.add_event_names());
-  }
+template <typename Entry>
+PerfettoWriter::Name PerfettoWriter::number_of(Names &known, std::string_view text, Entry add) {
+  const auto found = known.find(text);
+  if (found != known.end()) return found->second;
+  const Name number = known.size() + 1;
+  known.emplace(text, number);
+  add(*names_packet_->message.mutable_interned_data(), number);
   new_names_ = true;
-  return name;
+  return number;
 }
 
 PerfettoWriter::Name PerfettoWriter::name(std::string_view text) {
-  const auto known = names_.find(text);
-  return known != names_.end() ? known->second : new_name(names_, text, false);
+  return number_of(names_, text, [&](perfetto::InternedData &data, Name number) {
+    perfetto::EventName &entry = *data.add_event_names();
+    entry.set_iid(number);
+    entry.set_name(std::string(text));
+  });
 }
 
 PerfettoWriter::Name PerfettoWriter::annotation_name(std::string_view text) {
-  const auto known = annotation_names_.find(text);
-  return known != annotation_names_.end() ? known->second : new_name(annotation_names_, text, true);
+  return number_of(annotation_names_, text, [&](perfetto::InternedData &data, Name number) {
+    if (number >= 0x80) throw std::length_error("trace: more than 127 names of annotations");
+    perfetto::DebugAnnotationName &entry = *data.add_debug_annotation_names();
+    entry.set_iid(number);
+    entry.set_name(std::string(text));
+  });
 }
 
-void PerfettoWriter::event(Track track, TraceClock clock, uint64_t time, int type, Name name,
-                           std::span<const Annotation> annotations, std::span<const uint64_t> flows,
-                           const double *value) {
+PerfettoWriter::Name PerfettoWriter::text(std::string_view text) {
+  return number_of(texts_, text, [&](perfetto::InternedData &data, Name number) {
+    perfetto::InternedString &entry = *data.add_debug_annotation_string_values();
+    entry.set_iid(number);
+    entry.set_str(std::string(text));
+  });
+}
+
+uint8_t *PerfettoWriter::event_room(std::size_t annotations, std::size_t flows) {
   if (new_names_) put_names();
-  // Events are most of a file: they are encoded field by field, without a message object.
-  constexpr std::size_t kFixed = 104, kOfAnAnnotation = 48, kOfAFlow = 16;
-  std::size_t most = kFixed + kOfAFlow * flows.size() + kOfAnAnnotation * annotations.size();
-  for (const Annotation &annotation : annotations) most += annotation.text.size();
-  const std::size_t length_bytes = most < 1u << 14 ? 2 : 4;
-  uint8_t *to = open_message<perfetto::Trace::kPacketFieldNumber>(room(most), length_bytes);
-  uint8_t *const packet = to;
-  to = varint<TracePacket::kTimestampFieldNumber>(time, to);
-  static_assert(kSequence < 0x80 && TracePacket::SEQ_NEEDS_INCREMENTAL_STATE < 0x80);
-  to = tag<TracePacket::kTrustedPacketSequenceIdFieldNumber, kVarint>(to);
-  *to++ = kSequence;
-  to = tag<TracePacket::kSequenceFlagsFieldNumber, kVarint>(to);
-  *to++ = TracePacket::SEQ_NEEDS_INCREMENTAL_STATE;
-  if (clock != TraceClock::host) {
-    to = varint<TracePacket::kTimestampClockIdFieldNumber>(static_cast<uint64_t>(clock), to);
-  }
-  to = open_message<TracePacket::kTrackEventFieldNumber>(to, length_bytes);
-  uint8_t *const event = to;
-  for (const Annotation &annotation : annotations) {
-    to = tag<TrackEvent::kDebugAnnotationsFieldNumber, kLengthDelimited>(to);
-    if (annotation.text.empty()) {
-      uint8_t *const length = to++;  // a name and a number take less than 128 bytes
-      to = varint<perfetto::DebugAnnotation::kNameIidFieldNumber>(annotation.name, to);
-      to = varint<perfetto::DebugAnnotation::kUintValueFieldNumber>(annotation.number, to);
-      *length = static_cast<uint8_t>(to - length - 1);
-    } else {
-      to += length_bytes;
-      uint8_t *const first = to;
-      to = varint<perfetto::DebugAnnotation::kNameIidFieldNumber>(annotation.name, to);
-      to = tag<perfetto::DebugAnnotation::kStringValueFieldNumber, kLengthDelimited>(to);
-      to = CodedOutputStream::WriteVarint64ToArray(annotation.text.size(), to);
-      to = std::copy(annotation.text.begin(), annotation.text.end(), to);
-      close_message(first, to, length_bytes);
-    }
-  }
-  to = varint<TrackEvent::kTypeFieldNumber>(static_cast<uint64_t>(type), to);
-  if (name != 0) to = varint<TrackEvent::kNameIidFieldNumber>(name, to);
-  to = varint<TrackEvent::kTrackUuidFieldNumber>(track, to);
-  if (value != nullptr) to = fixed64<TrackEvent::kDoubleCounterValueFieldNumber>(std::bit_cast<uint64_t>(*value), to);
-  for (const uint64_t flow : flows) {
-    if (flow != 0) to = fixed64<TrackEvent::kFlowIdsFieldNumber>(flow, to);
-  }
-  close_message(event, to, length_bytes);
-  close_message(packet, to, length_bytes);
-  used_ = static_cast<std::size_t>(to - buffer_.get());
-  ++packets_;
+  return room(2 * kOfAnEvent + kOfAnAnnotation * annotations + kOfAFlow * flows);
 }
 
-void PerfettoWriter::slice(Track track, TraceClock clock, uint64_t begin_ns, uint64_t end_ns, Name name,
+void PerfettoWriter::done(const uint8_t *to, uint64_t events) {
+  used_ = static_cast<std::size_t>(to - buffer_.get());
+  packets_ += events;
+}
+
+void PerfettoWriter::slice(Track track, TraceClock clock, uint64_t begin, uint64_t end, Name name,
                            std::span<const Annotation> annotations, std::span<const uint64_t> flows) {
-  begin(track, clock, begin_ns, name, annotations, flows);
-  end(track, clock, end_ns);
+  uint8_t *to = event_room(annotations.size(), flows.size());
+  to = put_named(track, clock, begin, TrackEvent::TYPE_SLICE_BEGIN, name, annotations, flows, to);
+  done(put_end(track, clock, end, to), 2);
 }
 
 void PerfettoWriter::begin(Track track, TraceClock clock, uint64_t time, Name name,
                            std::span<const Annotation> annotations, std::span<const uint64_t> flows) {
-  event(track, clock, time, TrackEvent::TYPE_SLICE_BEGIN, name, annotations, flows, nullptr);
+  uint8_t *const to = event_room(annotations.size(), flows.size());
+  done(put_named(track, clock, time, TrackEvent::TYPE_SLICE_BEGIN, name, annotations, flows, to), 1);
 }
 
 void PerfettoWriter::end(Track track, TraceClock clock, uint64_t time) {
-  event(track, clock, time, TrackEvent::TYPE_SLICE_END, 0, {}, {}, nullptr);
+  done(put_end(track, clock, time, event_room(0, 0)), 1);
 }
 
 void PerfettoWriter::instant(Track track, TraceClock clock, uint64_t time, Name name,
                              std::span<const Annotation> annotations, std::span<const uint64_t> flows) {
-  event(track, clock, time, TrackEvent::TYPE_INSTANT, name, annotations, flows, nullptr);
+  uint8_t *const to = event_room(annotations.size(), flows.size());
+  done(put_named(track, clock, time, TrackEvent::TYPE_INSTANT, name, annotations, flows, to), 1);
 }
 
 void PerfettoWriter::value(Track counter, TraceClock clock, uint64_t time, double value) {
-  event(counter, clock, time, TrackEvent::TYPE_COUNTER, 0, {}, {}, &value);
+  const auto bits = std::bit_cast<uint64_t>(value);
+  done(put_short(counter, clock, time, TrackEvent::TYPE_COUNTER, event_room(0, 0),
+                 [bits](uint8_t *to) { return fixed64<TrackEvent::kDoubleCounterValueFieldNumber>(bits, to); }),
+       1);
 }
 
 PerfettoWriter::Track Lanes::only() {
@@ -315,8 +361,7 @@ PerfettoWriter::Track Lanes::only() {
   return lanes_.front().track;
 }
 
-void Lanes::insert(Lane &lane, std::vector<std::pair<uint64_t, uint64_t>>::iterator at, uint64_t begin, uint64_t end) {
-  lane.spans.insert(at, {begin, end});
+inline void Lanes::forget(Lane &lane) {
   // Many are forgotten at once, so that few are moved.
   if (lane.spans.size() < 2 * kSpansOfALane) return;
   lane.floor = lane.spans[kSpansOfALane - 1].second + 1;
@@ -328,14 +373,16 @@ PerfettoWriter::Track Lanes::find(uint64_t begin, uint64_t end) {
     if (begin < lane.floor) continue;
     // Most follow on what there is.
     if (begin >= lane.spans.back().second) {
-      insert(lane, lane.spans.end(), begin, end);
+      lane.spans.emplace_back(begin, end);
+      forget(lane);
       return lane.track;
     }
     // A span between others must leave time on both sides: at the same time the file's order decides.
     const auto next = std::upper_bound(lane.spans.begin(), lane.spans.end(), std::pair(begin, ~uint64_t{0}));
     const uint64_t before = next == lane.spans.begin() ? lane.floor : std::prev(next)->second;
     if (next == lane.spans.end() || begin <= before || end >= next->first) continue;
-    insert(lane, next, begin, end);
+    lane.spans.emplace(next, begin, end);
+    forget(lane);
     return lane.track;
   }
   Lane &lane = lanes_.emplace_back();

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -17,9 +19,9 @@ enum class TraceClock : uint32_t { host = 6, card = 128 };
 
 /// A value shown with a slice.
 struct Annotation {
-  uint64_t name = 0;  ///< of PerfettoWriter::annotation_name()
-  uint64_t number = 0;
-  std::string_view text;  ///< instead of the number, if it is not empty
+  uint64_t name = 0;     ///< of PerfettoWriter::annotation_name()
+  uint64_t value = 0;    ///< a number, or what PerfettoWriter::text() gave
+  bool is_text = false;
 };
 
 /// Every call of flush() leaves a file that can be read. Not safe for threads. Throws InputError when the file cannot
@@ -44,7 +46,9 @@ class PerfettoWriter {
 
   /// Numbers for texts; they are in the file before what is written next.
   Name name(std::string_view text);
+  /// At most 127 of them: throws std::length_error.
   Name annotation_name(std::string_view text);
+  Name text(std::string_view text);
 
   /// A slice from begin to end (ns). Slices of a track must nest. flows: numbers that it shares with what it causes, or
   /// is caused by; 0 is none.
@@ -64,9 +68,16 @@ class PerfettoWriter {
  private:
   struct Packet;  // of protobuf, reused
 
-  void event(Track track, TraceClock clock, uint64_t time, int type, Name name, std::span<const Annotation> annotations,
-             std::span<const uint64_t> flows, const double *value);
-  Name new_name(std::map<std::string, Name, std::less<>> &known, std::string_view text, bool annotation);
+  struct Hash : std::hash<std::string_view> {
+    using is_transparent = void;
+  };
+  using Names = std::unordered_map<std::string, Name, Hash, std::equal_to<>>;
+
+  /// Room for an event, and for another that ends it.
+  uint8_t *event_room(std::size_t annotations, std::size_t flows);
+  void done(const uint8_t *to, uint64_t events);
+  template <typename Entry>
+  Name number_of(Names &known, std::string_view text, Entry add);
   void put();
   void put_names();
   uint8_t *room(std::size_t bytes);
@@ -81,7 +92,7 @@ class PerfettoWriter {
   uint64_t next_track_ = 1;
   int next_pid_ = 1;
   std::map<Track, int> children_;
-  std::map<std::string, Name, std::less<>> names_, annotation_names_;
+  Names names_, annotation_names_, texts_;
 };
 
 /// Rows of one track on which spans may lie that overlap: each row is a track.
@@ -101,7 +112,8 @@ class Lanes {
     uint64_t floor = 0;                                // no span that is kept begins before it
     std::vector<std::pair<uint64_t, uint64_t>> spans;  // the last ones, by begin
   };
-  static void insert(Lane &lane, std::vector<std::pair<uint64_t, uint64_t>>::iterator at, uint64_t begin, uint64_t end);
+  /// The oldest spans, if there are many.
+  static void forget(Lane &lane);
   PerfettoWriter *writer_;
   PerfettoWriter::Track parent_;
   std::string name_;

@@ -11,7 +11,6 @@
 #include <cstring>
 #include <iterator>
 #include <string_view>
-#include <unordered_map>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/transport/inproc.hpp"
@@ -118,6 +117,8 @@ TraceFile::TraceFile(const std::string &path, bool host)
   options.every_card = 1;
   if (cx_port_trace_start(&options) != CX_PORT_OK) throw UsageError("trace: something is traced already");
   on_ = true;
+  at_once_ = std::thread::hardware_concurrency() == 1;
+  if (!at_once_) formatter_ = std::jthread([this](std::stop_token stop) { format(std::move(stop)); });
   current_file = this;
   if (!host_) return;
   host_trace_time = time_in_trace;
@@ -206,15 +207,11 @@ void TraceFile::set_program(const Program &program, uint32_t number) {
   const std::lock_guard lock(mutex_);
   Card &card = card_of(number);
   card.nodes.assign(kEngines, {});
-  card.node_names.assign(1, "");
-  std::unordered_map<std::string_view, uint32_t> numbers;
   for (const DebugEntry &entry : program.debug) {
     if (entry.engine >= kEngines) continue;
-    const auto [known, added] = numbers.emplace(entry.node, static_cast<uint32_t>(card.node_names.size()));
-    if (added) card.node_names.push_back(entry.node);
     auto &nodes = card.nodes[entry.engine];
     nodes.resize(std::max<std::size_t>(nodes.size(), std::size_t{entry.first} + entry.count));
-    std::fill_n(nodes.begin() + entry.first, entry.count, known->second);
+    if (!entry.node.empty()) std::fill_n(nodes.begin() + entry.first, entry.count, writer_.text(entry.node));
   }
 }
 
@@ -228,9 +225,7 @@ void TraceFile::receive(void *context, uint32_t card, const cx_trace_record *rec
     std::copy_if(records, records + count, std::back_inserter(*file.tap_),
                  [&](const cx_trace_record &record) { return (file.tapped_kinds_ >> record.kind & 1) != 0; });
   }
-  file.received_ += count;
-  // A thread for few records would cost more than they do.
-  if (file.at_once_ || file.received_ < kFewRecords) {
+  if (file.at_once_) {
     lock.unlock();
     file.take(card, {records, count}, file.host_ns());
     return;
@@ -247,9 +242,6 @@ void TraceFile::receive(void *context, uint32_t card, const cx_trace_record *rec
   file.queue_.push_back(std::move(piece));
   ++file.queued_;
   if (file.flushing_ != 0) return;
-  if (!file.formatter_.joinable()) {
-    file.formatter_ = std::jthread([&file](std::stop_token stop) { file.format(std::move(stop)); });
-  }
   file.queue_changed_.notify_all();
 }
 
@@ -452,22 +444,26 @@ void TraceFile::take(uint32_t number, Card &card, const cx_trace_record &record)
   }
   Kind &kind = kinds_[record.kind];
   if (!kind.shown) return;
+  // Numbers that are 0 are left out: they are overwritten by the next.
   auto &annotations = annotations_;
   std::size_t count = 0;
-  annotations[count++] = {id_name_, record.id, {}};
-  if (record.cause != 0) annotations[count++] = {cause_name_, record.cause, {}};
-  for (std::size_t i = 0; i < kind.values.size(); ++i) {
-    if (record.values[i] != 0) annotations[count++] = {kind.values[i], record.values[i], {}};
-  }
-  if (record.kind == CX_TRACE_MARK) annotations[count++] = {number_name_, record.what, {}};
+  const auto add = [&](PerfettoWriter::Name what, uint64_t value, bool is_text = false) {
+    annotations[count] = {what, value, is_text};
+    count += value != 0 ? 1 : 0;
+  };
+  // What other records may name as their cause has a flow of its own number, on which they lie: of the two flows of a
+  // record the one that is not its id is its cause. A wait is shown with its cause by the instruction that follows it.
+  const bool waits = record.kind == CX_TRACE_WAIT;
+  const uint64_t flows[] = {kind.causes ? record.id : 0, waits ? 0 : record.cause};
+  add(id_name_, flows[0]);
+  add(cause_name_, waits ? record.cause : 0);
+  for (std::size_t i = 0; i < kind.values.size(); ++i) add(kind.values[i], record.values[i]);
+  if (record.kind == CX_TRACE_MARK) add(number_name_, record.what);
   if (record.kind == CX_TRACE_INSTRUCTION && record.unit < card.nodes.size()) {
     const auto &nodes = card.nodes[record.unit];
     const uint64_t pc = record.values[CX_TRACE_INSTRUCTION_PC];
-    if (pc < nodes.size() && nodes[pc] != 0) annotations[count++] = {node_name_, 0, card.node_names[nodes[pc]]};
+    if (pc < nodes.size()) add(node_name_, nodes[pc], true);
   }
-  // What other records may name as their cause has a flow of its own number. A wait is shown with its cause by the
-  // instruction that follows it.
-  const uint64_t flows[] = {kind.causes ? record.id : 0, record.kind == CX_TRACE_WAIT ? 0 : record.cause};
   const PerfettoWriter::Name name = name_of(kind, record);
   const Track track = track_of(number, card.rows[record.kind], record, begin, end);
   const std::span<const Annotation> shown(annotations.data(), count);
@@ -548,7 +544,7 @@ void TraceFile::begin(const char *name, const std::string &detail, const uint64_
   HostThread &thread = host_thread();
   thread.open.emplace_back(name, device_ps != nullptr);
   std::vector<Annotation> annotations;
-  if (!detail.empty()) annotations.push_back({detail_name_, 0, detail});
+  if (!detail.empty()) annotations.push_back({detail_name_, writer_.text(detail), true});
   writer_.begin(thread.wall, TraceClock::host, host_ns(), writer_.name(name), annotations);
   if (device_ps == nullptr) return;
   reach(*device_ps);

@@ -103,9 +103,8 @@ class TraceFile final : public HostTrace {
     Counter power, junction;
     uint64_t sample_begin = 0;
     double sample_watts = 0;
-    /// Nodes of instructions, by engine and index.
-    std::vector<std::vector<uint32_t>> nodes;
-    std::vector<std::string> node_names;
+    /// Texts of the nodes of instructions, by engine and index; 0 is none.
+    std::vector<std::vector<PerfettoWriter::Name>> nodes;
   };
 
   static void receive(void *context, uint32_t card, const cx_trace_record *records, std::size_t count);
@@ -136,7 +135,6 @@ class TraceFile final : public HostTrace {
     uint64_t received_ns = 0;  // of the host's clock
   };
   static constexpr std::size_t kMostPieces = 64;
-  static constexpr uint64_t kFewRecords = 16384;
   std::mutex queue_mutex_;
   std::condition_variable_any queue_changed_;
   std::deque<Piece> queue_;  // the first stays while it is formatted
@@ -144,7 +142,6 @@ class TraceFile final : public HostTrace {
   uint64_t queued_ = 0, formatted_ = 0;  // pieces
   bool formatting_ = false;              // somebody has the first piece
   int flushing_ = 0;                     // threads that format themselves what they are flushing
-  uint64_t received_ = 0;                // records
   bool at_once_ = false;                 // records are formatted where they come
   std::mutex names_mutex_;
   std::vector<std::map<std::pair<uint16_t, uint16_t>, std::string>> unit_names_;  // by card
@@ -162,7 +159,7 @@ class TraceFile final : public HostTrace {
   std::deque<Card> cards_;
   std::array<Kind, CX_TRACE_KINDS + 1> kinds_;
   PerfettoWriter::Name id_name_, cause_name_, node_name_, detail_name_, number_name_;
-  std::array<Annotation, CX_TRACE_VALUES + 4> annotations_;  // of the record that is being taken
+  std::array<Annotation, CX_TRACE_VALUES + 5> annotations_;  // of the record that is being taken
   bool snapshot_ = false;
   uint64_t card_reached_ns_ = 0;
   std::map<std::thread::id, HostThread> threads_;

@@ -98,7 +98,8 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     std::size_t place;
   };
   TraceContents contents;
-  std::map<uint64_t, std::string> names, annotation_names;
+  std::map<uint64_t, std::string> names, annotation_names, texts;
+  uint32_t default_clock = 6;  // Perfetto's
   std::map<uint64_t, std::vector<Event>> events;
   std::map<uint32_t, int64_t> clocks{{6, 0}};  // offset to the trace's clock
   REQUIRE(!packets.empty());
@@ -117,6 +118,11 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     for (const auto &entry : packet.interned_data().debug_annotation_names()) {
       annotation_names[entry.iid()] = entry.name();
     }
+    for (const auto &entry : packet.interned_data().debug_annotation_string_values()) texts[entry.iid()] = entry.str();
+    if (packet.has_trace_packet_defaults()) {
+      REQUIRE(packet.sequence_flags() == perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
+      default_clock = packet.trace_packet_defaults().timestamp_clock_id();
+    }
     if (packet.has_track_descriptor()) {
       const auto &descriptor = packet.track_descriptor();
       REQUIRE(contents.tracks.count(descriptor.uuid()) == 0);
@@ -133,7 +139,7 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     const TrackEvent &event = packet.track_event();
     REQUIRE(packet.sequence_flags() == perfetto::TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
     REQUIRE(contents.tracks.count(event.track_uuid()) == 1);
-    const uint32_t clock = packet.has_timestamp_clock_id() ? packet.timestamp_clock_id() : 6;
+    const uint32_t clock = packet.has_timestamp_clock_id() ? packet.timestamp_clock_id() : default_clock;
     REQUIRE(clocks.count(clock) == 1);
     const auto time = static_cast<uint64_t>(static_cast<int64_t>(packet.timestamp()) + clocks[clock]);
     if (event.type() == TrackEvent::TYPE_COUNTER) {
@@ -154,9 +160,13 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     for (const auto &annotation : from.debug_annotations()) {
       const std::string &key = annotation_names.at(annotation.name_iid());
       if (annotation.has_uint_value()) slice.numbers[key] = annotation.uint_value();
-      if (annotation.has_string_value()) slice.texts[key] = annotation.string_value();
+      if (annotation.has_string_value_iid()) slice.texts[key] = texts.at(annotation.string_value_iid());
     }
     slice.flows.assign(from.flow_ids().begin(), from.flow_ids().end());
+    // A cause that has a flow is not named again.
+    for (const uint64_t flow : slice.flows) {
+      if (flow != slice.number("id")) CHECK(slice.numbers.emplace("cause", flow).second);
+    }
     return slice;
   };
   for (auto &[track, list] : events) {
