@@ -372,16 +372,12 @@ nlohmann::json language_model_report(const LanguageModel &self) {
                          {"context", self.model->context()},
                          {"length", self.model->length()},
                          {"padded_tokens", self.last.padded},
-                         {"copy_us", self.last.copy_us},
-                         {"copied_bytes", self.last.copied_bytes},
+                         {"copy_us", self.last.moved().latency_us},
+                         {"copied_bytes", self.last.moved_bytes()},
                          {"session", statistics_json(self.model->session().statistics())},
                          {"runs", nlohmann::json::array()}};
-  double latency_us = self.last.copy_us;
-  for (const cx::RunReport &run : self.last.runs) {
-    json["runs"].push_back(run);
-    latency_us += run.latency_us;
-  }
-  json["latency_us"] = latency_us;
+  for (const cx::RunReport &run : self.last.runs) json["runs"].push_back(run);
+  json["latency_us"] = self.last.total().latency_us;
   return json;
 }
 

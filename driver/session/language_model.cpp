@@ -1,6 +1,7 @@
 #include "driver/session/language_model.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "driver/include/cx/error.hpp"
@@ -303,8 +304,14 @@ void LanguageModel::run_piece(std::span<const int64_t> tokens, int64_t place, in
 
 // From behind the past in present to their place in the cache: one copy for each run of rows.
 void LanguageModel::move_new_entries(int64_t rows, int64_t count, Step &step) {
+  const auto wall_start = std::chrono::steady_clock::now();
+  LaunchObserver *observer = options_.session.launches;
+  if (observer != nullptr) observer->before_copies();
+  const Counters before = device_.counters();
+  device_.mark_energy(Device::EnergyMark::begin);
   Queue &queue = device_.queue();
   std::vector<Fence> fences;
+  DeviceCopies copies;
   for (std::size_t c = 0; c < caches_.size(); ++c) {
     CacheTensor &cache = caches_[c];
     const auto axis = static_cast<std::size_t>(cache.axis);
@@ -319,12 +326,47 @@ void LanguageModel::move_new_entries(int64_t rows, int64_t count, Step &step) {
                                    cache.memory.address() + row * static_cast<uint64_t>(length_), to_pitch,
                                    cache.present.at(rows).address() + to_pitch, from_pitch, bytes, outer,
                                    {.barrier = fences.empty(), .interrupt = last, .ring = last}));
-    step.copied_bytes += bytes * outer;
+    copies.bytes += bytes * outer;
+    copies.tensors.push_back(cache.input);
   }
   fences.back().wait();
-  uint64_t end = 0;
-  for (const Fence &fence : fences) end = std::max(end, fence.wait().end);
-  step.copy_us += static_cast<double>(end - fences.front().wait().start) * 1000.0 / device_.target().clock_khz;
+  uint64_t begin = UINT64_MAX, end = 0;
+  for (const Fence &fence : fences) {
+    const Completion completion = fence.wait();
+    begin = std::min(begin, completion.start);
+    end = std::max(end, completion.end);
+  }
+  device_.mark_energy(Device::EnergyMark::end);
+  RunReport &report = copies.report;
+  const double cycle_us = 1000.0 / device_.target().clock_khz;
+  report.counters = device_.counters_since(before);
+  report.energy = device_.energy_between_marks();
+  report.energy_span_us = static_cast<double>(report.energy.cycles) * cycle_us;
+  report.point = device_.operating_point();
+  report.timing_only = step.runs.back().timing_only;
+  report.cycles = end - begin;
+  report.latency_us = static_cast<double>(report.cycles) * cycle_us;
+  report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - wall_start).count();
+  if (observer != nullptr) observer->after_copies(copies);
+  step.moves.push_back(std::move(copies));
+}
+
+RunReport LanguageModel::Step::moved() const {
+  RunReport all;
+  for (const DeviceCopies &copies : moves) all = &copies == &moves.front() ? copies.report : all + copies.report;
+  return all;
+}
+
+RunReport LanguageModel::Step::total() const {
+  RunReport all;
+  for (const RunReport &run : runs) all = &run == &runs.front() ? run : all + run;
+  return moves.empty() ? all : all + moved();
+}
+
+uint64_t LanguageModel::Step::moved_bytes() const {
+  uint64_t bytes = 0;
+  for (const DeviceCopies &copies : moves) bytes += copies.bytes;
+  return bytes;
 }
 
 LanguageModel::Step LanguageModel::feed(std::span<const int64_t> tokens) {

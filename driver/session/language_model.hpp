@@ -48,11 +48,14 @@ class LanguageModel {
   const Session &session() const { return session_; }
 
   struct Step {
-    std::vector<float> logits;    ///< for the token after the last one fed
-    std::vector<RunReport> runs;  ///< one for each program that ran
-    double copy_us = 0;           ///< simulated: moving new entries of an appending cache to their place
-    uint64_t copied_bytes = 0;    ///< by those moves, inside the device
-    int64_t padded = 0;           ///< tokens that programs ran beyond those fed
+    std::vector<float> logits;        ///< for the token after the last one fed
+    std::vector<RunReport> runs;      ///< one for each program that ran
+    std::vector<DeviceCopies> moves;  ///< of new entries of an appending cache to their place, one behind each program
+    int64_t padded = 0;               ///< tokens that programs ran beyond those fed
+    /// Programs and moves one after the other, without what lies between them.
+    RunReport total() const;
+    RunReport moved() const;  ///< the moves alone
+    uint64_t moved_bytes() const;
   };
   /// Feeds at least one token. Without cache the oldest tokens leave a context that is full; a cache that is full is an
   /// InputError, as is a token below 0.

@@ -19,13 +19,24 @@
 
 namespace cx {
 
-/// Sees the programs that a session launches, for measurements.
+/// Copies inside the device that belong to no program.
+struct DeviceCopies {
+  std::vector<std::string> tensors;  ///< that were written
+  uint64_t bytes = 0;                ///< copied: each is read once and written once
+  /// Cycles and latency from the start of the first copy to the end of the last one; nothing of launches.
+  RunReport report;
+};
+
+/// Sees the programs that a session launches, and copies that a language model makes between them, for measurements.
 class LaunchObserver {
  public:
   virtual ~LaunchObserver() = default;
   virtual void before(const Executable &executable) = 0;
   /// Of a launch that has ended without an error.
   virtual void after(const Executable &executable, const compiler::CompileStatistics &statistics) = 0;
+  virtual void before_copies() {}
+  /// They have ended without an error.
+  virtual void after_copies(const DeviceCopies &) {}
 };
 
 struct SessionOptions {

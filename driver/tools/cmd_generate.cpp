@@ -53,38 +53,45 @@ int64_t choose(const std::vector<float> &scores, double temperature, std::mt1993
 }
 
 struct Cost {
-  uint64_t steps = 0, tokens = 0, padded = 0;
+  uint64_t steps = 0, tokens = 0, padded = 0, cycles = 0;
   double us = 0, least_us = INFINITY, most_us = 0, launch_us = 0;
-  double wall_s = 0;  ///< of this computer, in the programs
-  uint64_t macs = 0, packets = 0, to_device = 0, to_host = 0, dram_read = 0, dram_written = 0, cache_moved = 0;
+  double wall_s = 0;  ///< of this computer, in programs and copies
+  uint64_t macs = 0, packets = 0, to_device = 0, to_host = 0, dram_read = 0, dram_written = 0;
+  uint64_t cache_moved = 0, cache_move_cycles = 0;
+  double cache_move_us = 0, energy_uj = 0;
 
   void add(const LanguageModel::Step &step, std::size_t fed) {
-    double step_us = step.copy_us;
-    for (const RunReport &run : step.runs) {
-      step_us += run.latency_us;
-      launch_us += run.launch_us;
-      macs += run.macs;
-      packets += run.counters.packets;
-      to_device += run.counters.pcie_to_device;
-      to_host += run.counters.pcie_to_host;
-      dram_read += run.counters.dram_read;
-      dram_written += run.counters.dram_written;
-      wall_s += run.wall_s;
-    }
+    const RunReport all = step.total(), moved = step.moved();
+    launch_us += all.launch_us;
+    macs += all.macs;
+    packets += all.counters.packets;
+    to_device += all.counters.pcie_to_device;
+    to_host += all.counters.pcie_to_host;
+    dram_read += all.counters.dram_read;
+    dram_written += all.counters.dram_written;
+    energy_uj += microjoules(all.energy.total().value);
+    wall_s += all.wall_s;
     ++steps;
     tokens += fed;
     padded += static_cast<uint64_t>(step.padded);
-    cache_moved += step.copied_bytes;
-    us += step_us;
-    least_us = std::min(least_us, step_us);
-    most_us = std::max(most_us, step_us);
+    cache_moved += step.moved_bytes();
+    cache_move_cycles += moved.cycles;
+    cache_move_us += moved.latency_us;
+    cycles += all.cycles;
+    us += all.latency_us;
+    least_us = std::min(least_us, all.latency_us);
+    most_us = std::max(most_us, all.latency_us);
   }
   Json json() const {
     return {{"steps", steps},
             {"tokens", tokens},
             {"padded_tokens", padded},
+            {"cycles", cycles},
             {"us", us},
             {"launch_us", launch_us},
+            {"cache_move_cycles", cache_move_cycles},
+            {"cache_move_us", cache_move_us},
+            {"energy_uj", energy_uj},
             {"macs", macs},
             {"wall_s", wall_s},
             {"packets", packets},
@@ -227,6 +234,10 @@ int generate(const GenerateOptions &options) {
   row(fmt::format("time to first token ({} in the prompt)", prompt.size()), fmt::format("{:.2f} us", prefill.us));
   if (decode.steps != 0) {
     row("time per token", fmt::format("{:.2f} us", token_us));
+    if (decode.cache_move_cycles != 0) {
+      row("of it moving entries of the cache",
+          fmt::format("{:.2f} us", decode.cache_move_us / static_cast<double>(decode.steps)));
+    }
     row("tokens per second", fmt::format("{:.0f}", 1e6 / token_us));
     row("multiply-accumulates per token", grouped(decode.macs / decode.steps));
     row("PCIe bytes per token, in / out",

@@ -78,8 +78,7 @@ SessionOptions session_options(const ProfileOptions &options, RunRecorder &recor
   return how;
 }
 
-/// Prefill of the prompt, and the step after it. Copies that move entries of a cache between launches are not part of
-/// them.
+/// Prefill of the prompt, and the step after it.
 std::vector<Case> run_language_model(const ProfileOptions &options, Device &device, const Work &work) {
   const std::string file = std::filesystem::path(options.model).filename();
   RunRecorder recorder(device.target());
@@ -214,6 +213,7 @@ nlohmann::ordered_json run_json(const ProfiledRun &profiled, const std::vector<W
   const auto sums = run.times.by_reason();
   json["limited_by"] = kReasonNames[std::max_element(sums.begin(), sums.end()) - sums.begin()];
   json["latency_us"] = run.report.latency_us;
+  json["cycles"] = run.report.cycles;
   json.update(profile_json(run.profile, profiled.target));
   for (int r = 0; r < kReasons; ++r) json["critical_path_us"][kReasonNames[r]] = static_cast<double>(sums[r]) / 1e6;
   for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {

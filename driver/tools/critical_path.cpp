@@ -25,7 +25,9 @@ struct EngineRecords {
 
 class Walk {
  public:
-  Walk(std::span<const Record> trace, const std::function<int(uint32_t, uint32_t)> &node_of) : node_of_(node_of) {
+  /// `outside`: whose the time before the first and after the last instruction is.
+  Walk(std::span<const Record> trace, const std::function<int(uint32_t, uint32_t)> &node_of, int outside = -1)
+      : node_of_(node_of), outside_(outside) {
     for (const Record &record : trace) {
       if (record.kind == CX_TRACE_PACKET) packets_.push_back(&record);
       if (record.kind == CX_TRACE_TRANSFER && record.cause != 0) copies_.push_back(&record);
@@ -39,11 +41,26 @@ class Walk {
       if (last_ == nullptr || record.end > last_->end) last_ = &record;
     }
     if (packets_.empty()) throw Error("the trace holds no packet");
-    if (last_ == nullptr) throw Error("the trace holds no instruction");
     std::sort(copies_.begin(), copies_.end(), [](const Record *a, const Record *b) { return a->begin < b->begin; });
   }
 
   RunTimes times() {
+    if (last_ == nullptr) throw Error("the trace holds no instruction");
+    RunTimes times = whole();
+    around(last_->end, times.end);
+    const uint64_t first = back_from(*last_);
+    around(times.begin, first);
+    return finished(std::move(times));
+  }
+
+  RunTimes copies() {
+    RunTimes times = whole();
+    around(times.begin, times.end);
+    return finished(std::move(times));
+  }
+
+ private:
+  RunTimes whole() const {
     RunTimes times;
     times.begin = (*std::min_element(packets_.begin(), packets_.end(), [](const Record *a, const Record *b) {
                     return a->begin < b->begin;
@@ -51,9 +68,9 @@ class Walk {
     times.end = (*std::max_element(packets_.begin(), packets_.end(), [](const Record *a, const Record *b) {
                   return a->end < b->end;
                 }))->end;
-    around(last_->end, times.end);
-    const uint64_t first = back_from(*last_);
-    around(times.begin, first);
+    return times;
+  }
+  RunTimes finished(RunTimes times) {
     times.path = std::move(path_);
     std::erase_if(times.path, [](const PathSegment &segment) { return segment.end <= segment.begin; });
     std::sort(times.path.begin(), times.path.end(),
@@ -63,7 +80,6 @@ class Walk {
     return times;
   }
 
- private:
   int node(const Record &record) const {
     return node_of_(record.unit, static_cast<uint32_t>(record.values[CX_TRACE_INSTRUCTION_PC]));
   }
@@ -81,11 +97,12 @@ class Walk {
     for (const Record *copy : copies_) {
       const uint64_t from = std::max(copy->begin, reached), to = std::min(copy->end, end);
       if (from >= to) continue;
-      path_.push_back({reached, from, Reason::launch});
-      path_.push_back({from, to, Reason::pcie, -1, copy->id});
+      path_.push_back({reached, from, Reason::launch, outside_});
+      const auto limit = static_cast<uint32_t>(copy->values[CX_TRACE_TRANSFER_LIMIT]);
+      path_.push_back({from, to, reason_of_limit(limit), outside_, copy->id});
       reached = to;
     }
-    path_.push_back({reached, end, Reason::launch});
+    path_.push_back({reached, end, Reason::launch, outside_});
   }
 
   /// From the end of an instruction back to the first that nothing of the program held up; returns when it was issued.
@@ -194,6 +211,7 @@ class Walk {
   }
 
   const std::function<int(uint32_t, uint32_t)> &node_of_;
+  const int outside_;
   std::vector<const Record *> packets_, copies_;
   std::vector<std::pair<uint64_t, uint64_t>> own_transfers_, sleeps_;
   std::array<EngineRecords, kEngines> engines_;
@@ -224,6 +242,8 @@ Reason reason_of_limit(uint32_t limit) {
       return Reason::dram;
     case 4:
       return Reason::noc;
+    case 5:
+      return Reason::pcie;
     default:
       return Reason::engine;
   }
@@ -234,6 +254,11 @@ std::array<uint64_t, kReasons> RunTimes::by_reason(int node) const { return sums
 
 RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of) {
   return Walk(trace, node_of).times();
+}
+
+RunTimes copy_times(std::span<const cx_trace_record> trace, int node) {
+  const std::function<int(uint32_t, uint32_t)> none = [](uint32_t, uint32_t) { return -1; };
+  return Walk(trace, none, node).copies();
 }
 
 RunTimes joined(std::span<const RunTimes> launches, std::span<const std::size_t> nodes) {

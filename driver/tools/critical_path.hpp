@@ -18,7 +18,7 @@ constexpr int kReasons = 8;
 constexpr std::array<const char *, kReasons> kReasonNames = {"compute", "dram",   "scratchpad", "noc",
                                                              "pcie",    "launch", "dependency", "engine"};
 
-/// Of value `limit` of a record.
+/// Of value `limit` of a record of an instruction or a transfer.
 Reason reason_of_limit(uint32_t limit);
 
 struct PathSegment {
@@ -58,6 +58,10 @@ struct RunTimes {
 /// Of the records of one run with one launch. `node_of(engine, pc)` is the group of an instruction. Throws Error when
 /// the trace holds no packet or no instruction.
 RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of);
+
+/// Of the records of copies of packets, without a launch; all of the path is `node`'s. Throws Error when the trace
+/// holds no packet.
+RunTimes copy_times(std::span<const cx_trace_record> trace, int node);
 
 /// The launches of a run, one after the other from time 0, without what lay between them. `nodes`: groups of each,
 /// which follow one another too.

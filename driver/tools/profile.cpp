@@ -12,10 +12,6 @@
 namespace cx::tools {
 namespace {
 
-double dram_bytes_per_cycle(const Target &target) {
-  return static_cast<double>(target.dram_mbps) * 1e3 / static_cast<double>(target.clock_khz);
-}
-
 double microseconds(double cycles, const Target &target) { return cycles * 1e3 / target.clock_khz; }
 
 const char *limit(bool by_macs) { return by_macs ? "macs" : "bytes"; }
@@ -77,6 +73,10 @@ void attribute_sparse(std::span<const TracedInstruction> trace, const GroupFinde
 
 }  // namespace
 
+double dram_bytes_per_cycle(const Target &target) {
+  return static_cast<double>(target.dram_mbps) * 1e3 / static_cast<double>(target.clock_khz);
+}
+
 GroupFinder::GroupFinder(const Program &program, const std::vector<compiler::GroupStatistics> &groups) {
   std::map<std::string, std::size_t> by_name;
   for (std::size_t g = 0; g < groups.size(); ++g) by_name.emplace(groups[g].name, g);
@@ -108,7 +108,10 @@ uint32_t GroupProfile::busiest() const {
   return static_cast<uint32_t>(std::max_element(std::begin(engines), std::end(engines), less) - std::begin(engines));
 }
 
+const char *GroupProfile::engine() const { return copying != 0 ? "sdma" : kEngineNames[busiest()]; }
+
 double GroupProfile::utilisation() const {
+  if (copying != 0) return static_cast<double>(copying) / static_cast<double>(std::max<uint64_t>(cycles, 1));
   return window_end > window_begin
              ? static_cast<double>(engines[busiest()].busy_in_time) / static_cast<double>(window_end - window_begin)
              : 0;
@@ -218,7 +221,8 @@ Profile make_profile(std::span<const TracedInstruction> trace, const Program &pr
         profile.work_cycles, work, profile.mac_cycles, profile.macs, profile.sparse_macs, profile.byte_cycles,
         profile.minimum_bytes);
   }
-  profile.bound_cycles = work + static_cast<double>(profile.launch_cycles - profile.work_cycles);
+  profile.around_cycles = profile.launch_cycles - profile.work_cycles;
+  profile.bound_cycles = work + static_cast<double>(profile.around_cycles);
   return profile;
 }
 
@@ -234,13 +238,13 @@ Profile joined(std::span<const Profile> launches) {
     for (GroupProfile group : part.groups) {
       for (uint64_t GroupProfile::*place : {&GroupProfile::first_issue, &GroupProfile::last_complete,
                                             &GroupProfile::window_begin, &GroupProfile::window_end}) {
-        group.*place += all.work_cycles;
+        group.*place += all.work_cycles + all.move_cycles;
       }
       all.groups.push_back(std::move(group));
     }
-    for (uint64_t Profile::*sum :
-         {&Profile::macs, &Profile::minimum_bytes, &Profile::memory_bytes, &Profile::work_cycles,
-          &Profile::estimated_cycles, &Profile::launch_cycles, &Profile::sparse_macs}) {
+    for (uint64_t Profile::*sum : {&Profile::macs, &Profile::minimum_bytes, &Profile::memory_bytes,
+                                   &Profile::work_cycles, &Profile::estimated_cycles, &Profile::launch_cycles,
+                                   &Profile::move_cycles, &Profile::around_cycles, &Profile::sparse_macs}) {
       all.*sum += part.*sum;
     }
     for (double Profile::*sum : {&Profile::mac_cycles, &Profile::byte_cycles, &Profile::bound_cycles}) {
@@ -262,6 +266,7 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
   json["memory_bytes"] = profile.memory_bytes;
   json["launch_us"] = microseconds(static_cast<double>(profile.launch_cycles), target);
   json["work_us"] = microseconds(static_cast<double>(profile.work_cycles), target);
+  json["cache_moves_us"] = microseconds(static_cast<double>(profile.move_cycles), target);
   json["estimated_work_us"] = microseconds(static_cast<double>(profile.estimated_cycles), target);
   json["bound_us"] = microseconds(profile.bound_cycles, target);
   json["bound_macs_us"] = microseconds(profile.mac_cycles, target);
@@ -288,7 +293,7 @@ nlohmann::ordered_json profile_json(const Profile &profile, const Target &target
                               {"memory_bytes", group.memory_bytes},
                               {"bound_us", microseconds(group.bound_cycles, target)},
                               {"bound_by", limit(group.bound_by_macs)},
-                              {"busiest", kEngineNames[group.busiest()]},
+                              {"busiest", group.engine()},
                               {"engines", std::move(engines)}});
     if (group.group.product.engine != "sca") continue;
     const SparseTime &time = group.sparse;

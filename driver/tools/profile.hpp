@@ -19,6 +19,8 @@
 
 namespace cx::tools {
 
+double dram_bytes_per_cycle(const Target &target);
+
 /// One engine's share of a group, of a trace. Cycles.
 struct EngineShare {
   uint64_t instructions = 0;  ///< data instructions
@@ -66,8 +68,10 @@ struct GroupProfile {
   double bound_cycles = 0;     ///< of the group alone
   bool bound_by_macs = false;  ///< else by bytes
   SparseTime sparse;
+  uint64_t copying = 0;  ///< of copies between launches: cycles in which one was under way; else 0
   bool has_instructions() const;
   uint32_t busiest() const;    ///< engine that was busy for most of the window
+  const char *engine() const;  ///< its name; of copies between launches "sdma"
   double utilisation() const;  ///< share of the window in which that engine was busy with the group
 };
 
@@ -80,16 +84,22 @@ struct Profile {
   uint64_t work_cycles = 0;       ///< from the first issue of a data instruction to the last completion
   uint64_t estimated_cycles = 0;  ///< the same by the compiler's cost model
   uint64_t launch_cycles = 0;     ///< of the LAUNCH packet, which contains them
-  uint64_t sparse_macs = 0;       ///< of the SCA's products, without skipped ones
+  uint64_t move_cycles = 0;       ///< of copies between launches (DeviceCopies), whole
+  /// Of launches what they took around the work, of copies the time in which none was under way.
+  uint64_t around_cycles = 0;
+  uint64_t sparse_macs = 0;  ///< of the SCA's products, without skipped ones
   uint64_t peak_sparse_macs_per_cycle = 0;
   /// The longer of what the DMMU and what the SCA multiply, each at its array's peak.
   double mac_cycles = 0;
   double byte_cycles = 0;  ///< minimum_bytes at DRAM's bandwidth
-  /// max(mac_cycles, byte_cycles) + what the launch took around the work
+  /// max(mac_cycles, byte_cycles) of each launch and of the copies behind it + around_cycles
   double bound_cycles = 0;
   std::string violation;  ///< not empty: the run was faster than the bound, so one of the two is wrong
-  /// bound / launch
-  double ratio() const { return launch_cycles == 0 ? 0 : bound_cycles / static_cast<double>(launch_cycles); }
+  /// bound / (launch + moves)
+  double ratio() const {
+    const uint64_t all = launch_cycles + move_cycles;
+    return all == 0 ? 0 : bound_cycles / static_cast<double>(all);
+  }
 };
 
 /// A data instruction of a trace. Cycles count from the first issue.

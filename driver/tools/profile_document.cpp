@@ -25,6 +25,16 @@ constexpr std::size_t kBins = 400;  // of utilisation over time
 
 double ns(uint64_t ps) { return static_cast<double>(ps) / 1e3; }
 
+/// When its first instruction was issued, ps; of copies their begin. Cycles of its profile count from there.
+uint64_t work_begin(const RecordedLaunch &launch) {
+  if (launch.copies) return launch.times.begin;
+  uint64_t first = UINT64_MAX;
+  for (const cx_trace_record &record : launch.trace) {
+    if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
+  }
+  return first;
+}
+
 /// Numbers of texts, in the order in which they come.
 class Texts {
  public:
@@ -62,11 +72,7 @@ class Document {
     for (const RecordedLaunch &launch : run_.launches) {
       Part part{launch, GroupFinder(launch.outline, launch.statistics.details), group,
                 offset, offset + launch.times.end - launch.times.begin,         0};
-      uint64_t first = UINT64_MAX;
-      for (const cx_trace_record &record : launch.trace) {
-        if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
-      }
-      part.work_start = part.at(first);
+      part.work_start = part.at(work_begin(launch));
       offset = part.end;
       group += launch.profile.groups.size();
       parts_.push_back(std::move(part));
@@ -167,6 +173,7 @@ class Document {
     return {{"latency_us", r.latency_us},
             {"launch_us", r.launch_us},
             {"work_us", static_cast<double>(run_.profile.work_cycles) * cycle_ns_ / 1e3},
+            {"cache_moves_us", static_cast<double>(run_.profile.move_cycles) * cycle_ns_ / 1e3},
             {"cycles", r.cycles},
             {"macs", r.macs},
             {"mac_utilisation", r.mac_utilisation},
@@ -274,7 +281,9 @@ class Document {
         span.name = names_(record.what == 1 ? "host to device" : record.what == 2 ? "device to host" : "on the device");
         span.track = track("system DMA " + unit, "pcie", "", true);
         span.bytes = values(CX_TRACE_TRANSFER_BYTES);
-        span.reason = static_cast<int64_t>(record.cause != 0 ? Reason::pcie : Reason::launch);
+        span.reason = static_cast<int64_t>(record.cause != 0
+                                               ? reason_of_limit(static_cast<uint32_t>(values(CX_TRACE_TRANSFER_LIMIT)))
+                                               : Reason::launch);
         break;
       case CX_TRACE_PCIE:
         span.name = names_("busy");
@@ -637,6 +646,10 @@ double group_energy_uj(const RecordedRun &run, std::size_t number) {
       }
     }
   };
+  if (launch->copies) {
+    for (const char *domain : {"scratchpad", "dram", "noc", "dma"}) add(domain, 1);
+    return uj;
+  }
   constexpr int kStore = 1, kDmmu = 2, kVpu = 3, kSca = 4;
   add("dmmu", share(group.engines[kDmmu].operations, c.engines[kDmmu].ops));
   add("vpu", share(group.engines[kVpu].operations, c.engines[kVpu].ops));
@@ -662,11 +675,7 @@ Json profile_nodes(const ProfiledRun &named) {
   uint64_t offset = 0;
   for (std::size_t l = 0; l < run.launches.size(); ++l) {
     const RecordedLaunch &launch = run.launches[l];
-    uint64_t first = UINT64_MAX;
-    for (const cx_trace_record &record : launch.trace) {
-      if (record.kind == CX_TRACE_INSTRUCTION) first = std::min(first, record.begin);
-    }
-    const double start = ns(first - launch.times.begin + offset);
+    const double start = ns(work_begin(launch) - launch.times.begin + offset);
     for (const GroupProfile &group : launch.profile.groups) {
       Json engines = Json::object();
       for (int e = 0; e < kEngines; ++e) {
@@ -689,7 +698,7 @@ Json profile_nodes(const ProfiledRun &named) {
                       {"start", start + static_cast<double>(group.first_issue) * cycle_ns},
                       {"end", start + static_cast<double>(group.last_complete) * cycle_ns},
                       {"time", time},
-                      {"engine", kEngineNames[group.busiest()]},
+                      {"engine", group.engine()},
                       {"utilisation", group.utilisation()},
                       {"mac_utilisation", time > 0 ? mac_ns / time : 0},
                       {"bound", static_cast<int>(bound_of(run, number))},
@@ -729,10 +738,11 @@ std::string headline(const ProfiledRun &named) {
   // On which engine most of that was, and in which node.
   std::array<uint64_t, kEngines> engines{};
   std::vector<uint64_t> nodes(run.profile.groups.size(), 0);
+  uint64_t of_no_node = 0;
   for (const PathSegment &segment : run.times.path) {
     if (static_cast<std::size_t>(segment.reason) != most) continue;
     if (segment.engine >= 0) engines[static_cast<std::size_t>(segment.engine)] += segment.end - segment.begin;
-    if (segment.node >= 0) nodes[static_cast<std::size_t>(segment.node)] += segment.end - segment.begin;
+    (segment.node >= 0 ? nodes[static_cast<std::size_t>(segment.node)] : of_no_node) += segment.end - segment.begin;
   }
   std::string text =
       fmt::format("{:.1f} us, of which {:.0f} % {}", whole / 1e6, 100.0 * static_cast<double>(sums[most]) / whole,
@@ -743,7 +753,7 @@ std::string headline(const ProfiledRun &named) {
                         kEngineNames[engine - engines.begin()]);
   }
   const auto node = std::max_element(nodes.begin(), nodes.end());
-  if (node != nodes.end() && *node != 0) {
+  if (node != nodes.end() && *node > of_no_node) {
     const GroupProfile &group = run.profile.groups[static_cast<std::size_t>(node - nodes.begin())];
     text +=
         fmt::format("; most in {} ({}), {:.1f} us", group.group.name, group.group.op, static_cast<double>(*node) / 1e6);

@@ -147,6 +147,7 @@ void check_run(const Place &run) {
   summary.numbers({"latency_us", "launch_us", "work_us", "cycles", "macs", "mac_utilisation", "bound_us", "bound_ratio",
                    "packets", "interrupts", "firmware_instructions", "firmware_cycles", "energy_uj", "average_w",
                    "compile_s", "wall_s"});
+  if (summary.has("cache_moves_us")) summary.at("cache_moves_us").number();
   summary.texts({"limited_by", "headline"});
   summary.at("bytes").numbers(
       {"pcie_to_device", "pcie_to_host", "dram_read", "dram_written", "spm_read", "spm_written", "noc"});

@@ -63,10 +63,12 @@ std::string limits_text(const ProfiledRun &named) {
                      launch_text(run.times));
 
   const double work_us = static_cast<double>(profile.work_cycles) * cycle_us;
-  const double around_us = static_cast<double>(profile.launch_cycles - profile.work_cycles) * cycle_us;
-  out += fmt::format("\nlower bound of the launch {:.2f} us, {:.1f} % of its {:.2f} us: the longer of\n",
-                     profile.bound_cycles * cycle_us, 100 * profile.ratio(),
-                     static_cast<double>(profile.launch_cycles) * cycle_us);
+  const double around_us = static_cast<double>(profile.around_cycles) * cycle_us;
+  const bool moves = profile.move_cycles != 0;
+  out +=
+      fmt::format("\nlower bound of the launch{} {:.2f} us, {:.1f} % of {} {:.2f} us: the longer of\n",
+                  moves ? " and of moving cache entries" : "", profile.bound_cycles * cycle_us, 100 * profile.ratio(),
+                  moves ? "their" : "its", static_cast<double>(profile.launch_cycles + profile.move_cycles) * cycle_us);
   out += fmt::format("  {:>10.2f} us  {} multiply-accumulates at {} a cycle", profile.mac_cycles * cycle_us,
                      grouped(profile.macs), grouped(profile.peak_macs_per_cycle));
   if (profile.sparse_macs != 0) {
@@ -76,8 +78,9 @@ std::string limits_text(const ProfiledRun &named) {
   out += fmt::format("\n  {:>10.2f} us  {} bytes that must move (of {} moved) at {:.1f} GB/s\n",
                      profile.byte_cycles * cycle_us, grouped(profile.minimum_bytes), grouped(profile.memory_bytes),
                      named.target.dram_mbps / 1e3);
-  out += fmt::format("and {:.2f} us of the launch around the work; the work took {:.2f} us, {:.2f} by the cost model\n",
-                     around_us, work_us, static_cast<double>(profile.estimated_cycles) * cycle_us);
+  out += fmt::format("and {:.2f} us around the {}; the work took {:.2f} us, {:.2f} by the cost model\n", around_us,
+                     moves ? "work and the moves" : "work", work_us,
+                     static_cast<double>(profile.estimated_cycles) * cycle_us);
   return out;
 }
 
@@ -131,18 +134,23 @@ std::string stall_table(const ProfiledRun &named) {
 std::string node_table(const ProfiledRun &named) {
   const RecordedRun &run = named.recorded;
   const double cycle_us = 1e3 / std::max(named.target.clock_khz, 1U);
-  const auto work = static_cast<double>(std::max<uint64_t>(run.profile.work_cycles, 1));
+  const uint64_t cycles = run.profile.work_cycles + run.profile.move_cycles;
+  const auto work = static_cast<double>(std::max<uint64_t>(cycles, 1));
+  const auto programs = std::count_if(run.launches.begin(), run.launches.end(),
+                                      [](const RecordedLaunch &launch) { return !launch.copies; });
+  int program = 0;
   std::string out = fmt::format("{:<28}{:<13}{:>9}{:>8}  {:<7}{:>5}  {:<17}{:>8}{:>10}{:>11}\n", "graph node",
                                 "operator", "us", "share", "engine", "busy", "bound by", "MAC", "DRAM", "uJ");
   std::size_t number = 0;
   double energy = 0;
   for (std::size_t l = 0; l < run.launches.size(); ++l) {
-    if (run.launches.size() > 1) out += fmt::format("program {} of {}\n", l + 1, run.launches.size());
-    for (const GroupProfile &group : run.launches[l].profile.groups) {
+    const RecordedLaunch &launch = run.launches[l];
+    if (programs > 1 && !launch.copies) out += fmt::format("program {} of {}\n", ++program, programs);
+    for (const GroupProfile &group : launch.profile.groups) {
       const std::size_t place = number++;
       const double uj = group_energy_uj(run, place);
       energy += uj;
-      if (!group.has_instructions()) continue;
+      if (!group.has_instructions() && !launch.copies) continue;
       const auto part = run.times.by_reason(static_cast<int>(place));
       const uint64_t on_path = std::accumulate(part.begin(), part.end(), uint64_t{0});
       const Reason bound = bound_of(run, place);
@@ -152,17 +160,17 @@ std::string node_table(const ProfiledRun &named) {
                                                     static_cast<double>(on_path))
                                   : fmt::format("({})", kReasonNames[static_cast<std::size_t>(bound)]);
       std::string name = group.group.name;
-      if (group.group.nodes.size() > 1) name = shortened(name, 22) + fmt::format(" +{}", group.group.nodes.size() - 1);
+      if (group.group.nodes.size() > 1 && !launch.copies)
+        name = shortened(name, 22) + fmt::format(" +{}", group.group.nodes.size() - 1);
       out +=
           fmt::format("{:<28}{:<13}{:>9.2f}{:>6.1f} %  {:<7}{:>3.0f} %  {:<17}{:>8}{:>10}{:>11.3f}\n",
                       shortened(name, 27), shortened(group.group.op, 12), static_cast<double>(group.cycles) * cycle_us,
-                      100 * static_cast<double>(group.cycles) / work, kEngineNames[group.busiest()],
-                      100 * group.utilisation(), why, count_text(group.group.macs), bytes_text(group.memory_bytes), uj);
+                      100 * static_cast<double>(group.cycles) / work, group.engine(), 100 * group.utilisation(), why,
+                      count_text(group.group.macs), bytes_text(group.memory_bytes), uj);
     }
   }
-  out += fmt::format("{:<41}{:>9.2f}{:>39}{:>8}{:>10}{:>11.3f}\n", "all",
-                     static_cast<double>(run.profile.work_cycles) * cycle_us, "", count_text(run.report.macs),
-                     bytes_text(run.profile.memory_bytes), energy);
+  out += fmt::format("{:<41}{:>9.2f}{:>39}{:>8}{:>10}{:>11.3f}\n", "all", static_cast<double>(cycles) * cycle_us, "",
+                     count_text(run.report.macs), bytes_text(run.profile.memory_bytes), energy);
   out +=
       "us: by which the node moved the end on; busy: of that time, the engine that had most to do; bound by: on the\n"
       "critical path, (in brackets) off it; +N: nodes that run with it; uJ: without leakage, PCIe and control "

@@ -53,6 +53,32 @@ Program outline_of(const Program &program) {
   return outline;
 }
 
+Profile copies_profile(const DeviceCopies &copies, const RunTimes &times, const Target &target) {
+  const uint64_t period_ps = (1'000'000'000 + target.clock_khz / 2) / std::max(target.clock_khz, 1U);
+  Profile profile;
+  GroupProfile &group = profile.groups.emplace_back();
+  group.group.name = "cache moves";
+  group.group.op = "Copy";
+  group.group.nodes = copies.tensors;
+  group.group.minimum_bytes = 2 * copies.bytes;
+  group.memory_bytes = copies.report.counters.dram_read + copies.report.counters.dram_written;
+  group.cycles = group.last_complete = group.window_end = copies.report.cycles;
+  profile.move_cycles = copies.report.cycles;
+  profile.around_cycles = times.by_reason()[static_cast<std::size_t>(Reason::launch)] / period_ps;
+  group.copying = std::max<uint64_t>(profile.move_cycles - std::min(profile.around_cycles, profile.move_cycles), 1);
+  profile.minimum_bytes = group.group.minimum_bytes;
+  profile.memory_bytes = group.memory_bytes;
+  profile.byte_cycles = static_cast<double>(profile.minimum_bytes) / dram_bytes_per_cycle(target);
+  group.bound_cycles = profile.byte_cycles;
+  profile.bound_cycles = profile.byte_cycles + static_cast<double>(profile.around_cycles);
+  if (profile.byte_cycles > static_cast<double>(group.copying)) {
+    profile.violation =
+        fmt::format("copies of {} bytes were under way for {} cycles, less than their lower bound {:.1f}", copies.bytes,
+                    group.copying, profile.byte_cycles);
+  }
+  return profile;
+}
+
 void join_launches(RecordedRun &run) {
   std::vector<Profile> profiles;
   std::vector<RunTimes> times;
@@ -60,7 +86,7 @@ void join_launches(RecordedRun &run) {
   for (const RecordedLaunch &launch : run.launches) {
     const bool first = &launch == &run.launches.front();
     run.report = first ? launch.report : run.report + launch.report;
-    run.statistics = first ? launch.statistics : run.statistics + launch.statistics;
+    if (!launch.copies) run.statistics = first ? launch.statistics : run.statistics + launch.statistics;
     profiles.push_back(launch.profile);
     times.push_back(launch.times);
     groups.push_back(launch.profile.groups.size());
@@ -86,25 +112,46 @@ void RunRecorder::before(const Executable &executable) {
   if (TraceFile *file = TraceFile::current()) {
     file->set_program(executable.program(), TraceFile::newest_card());
   }
+  start();
+}
+
+void RunRecorder::start() {
   // A launch that failed leaves its trace behind.
   if (std::exchange(tracing_, false)) finish_trace();
   start_trace(0, TraceFile::kSamplePs);
   tracing_ = true;
 }
 
-void RunRecorder::after(const Executable &executable, const compiler::CompileStatistics &statistics) {
+std::vector<cx_trace_record> RunRecorder::recorded() {
   note_units();
   tracing_ = false;
   const std::vector<cx_trace_record> all = finish_trace();
-  RecordedLaunch launch;
-  const auto records = between_marks(all);
-  launch.trace.assign(records.begin(), records.end());
+  const auto between = between_marks(all);
+  std::vector<cx_trace_record> records(between.begin(), between.end());
   const uint64_t base = last_id_;
-  for (cx_trace_record &record : launch.trace) {
+  for (cx_trace_record &record : records) {
     if (record.id != 0) record.id += base;
     if (record.cause != 0) record.cause += base;
     last_id_ = std::max(last_id_, record.id);
   }
+  return records;
+}
+
+void RunRecorder::before_copies() { start(); }
+
+void RunRecorder::after_copies(const DeviceCopies &copies) {
+  RecordedLaunch launch;
+  launch.copies = true;
+  launch.trace = recorded();
+  launch.report = copies.report;
+  launch.times = copy_times(launch.trace, 0);
+  launch.profile = copies_profile(copies, launch.times, target_);
+  launches_.push_back(std::move(launch));
+}
+
+void RunRecorder::after(const Executable &executable, const compiler::CompileStatistics &statistics) {
+  RecordedLaunch launch;
+  launch.trace = recorded();
   launch.outline = outline_of(executable.program());
   launch.statistics = statistics;
   launch.report = executable.report();

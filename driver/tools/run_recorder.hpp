@@ -39,8 +39,10 @@ class HostSpans : public HostTrace {
   HostTrace *next_ = nullptr;
 };
 
-/// One launch of a program, with all that is known of it.
+/// One launch of a program, with all that is known of it, or copies between launches (DeviceCopies): these have one
+/// group, no instructions and no segments.
 struct RecordedLaunch {
+  bool copies = false;
   Program outline;  ///< the program without image and constants
   compiler::CompileStatistics statistics;
   RunReport report;
@@ -50,7 +52,7 @@ struct RecordedLaunch {
   RunTimes times;
 };
 
-/// A run of a session: its launches, one after the other. What lies between launches is left out.
+/// A run of a session: its launches and copies between them, one after the other. What lies between them is left out.
 struct RecordedRun {
   std::vector<RecordedLaunch> launches;  ///< at least one; ids of records are different in all of them
   std::vector<HostSpans::Span> host;
@@ -76,12 +78,17 @@ class RunRecorder : public LaunchObserver {
 
   void before(const Executable &executable) override;
   void after(const Executable &executable, const compiler::CompileStatistics &statistics) override;
+  void before_copies() override;
+  void after_copies(const DeviceCopies &copies) override;
 
   /// What has run since the construction or the last call; without launches where nothing has.
   RecordedRun take();
 
  private:
+  void start();
   void note_units();
+  /// Ends tracing; the records of what was measured, their ids different from all before.
+  std::vector<cx_trace_record> recorded();
 
   const Target target_;
   HostSpans host_;

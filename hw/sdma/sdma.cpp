@@ -7,6 +7,7 @@
 
 #include "hw/noc/register_target.hpp"
 #include "hw/ras/memory_errors.hpp"
+#include "hw/regs/gen/map.h"
 #include "hw/regs/gen/packets.h"
 
 namespace cx::hw {
@@ -121,6 +122,7 @@ void Sdma::thread(unsigned number) {
     Fault fault;
     const Cycles begin = clock_.now();
     channel.record = trace_ != nullptr ? trace_->new_id() : 0;
+    channel.spent = {};
     if (!run(number, epoch, transfer, fault)) continue;
     channel.busy = false;
     if (channel.record != 0) record(number, transfer, begin, fault);
@@ -150,6 +152,9 @@ void Sdma::record(unsigned number, const Transfer &transfer, Cycles begin, const
   record.values[CX_TRACE_TRANSFER_BYTES] = transfer.row_bytes * transfer.rows;
   record.values[CX_TRACE_TRANSFER_ROWS] = transfer.rows;
   record.values[CX_TRACE_TRANSFER_STATUS] = fault.status;
+  const auto &spent = channel_[number].spent;
+  record.values[CX_TRACE_TRANSFER_LIMIT] =
+      static_cast<std::uint64_t>(std::max_element(spent.begin(), spent.end()) - spent.begin());
   trace_->append(record);
   trace_->tick(sc_core::sc_time_stamp().value());
 }
@@ -203,7 +208,7 @@ bool Sdma::run(unsigned number, std::uint64_t epoch, Transfer transfer, Fault &f
       row += piece.rows;
     }
     const Trace::Cause cause(trace_, channel_[number].record);
-    last_end = std::max(last_end, price(transfer, piece, clock_.now()));
+    last_end = std::max(last_end, price(transfer, piece, clock_.now(), channel_[number]));
     piece.end = last_end;
     under_way.push_back(piece);
   }
@@ -239,7 +244,8 @@ Sdma::Fault Sdma::check_device(std::uint64_t address, const Transfer &transfer, 
   return {};
 }
 
-Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start) {
+Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start, Channel &channel) {
+  enum Limit : std::size_t { scratchpad = 2, memory = 3, network = 4, link = 5 };
   const std::uint64_t bytes = piece.rows * piece.row_bytes;
   const auto host = [&](std::uint64_t base, std::uint64_t pitch) -> PcieRuns {
     const std::uint64_t address = base + piece.row * pitch + piece.column;
@@ -249,16 +255,24 @@ Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start) {
   const auto device = [&](std::uint64_t base, std::uint64_t pitch, Cycles from, bool write) {
     const std::uint64_t address = base + piece.row * pitch + piece.column;
     const std::uint64_t span = (piece.rows - 1) * pitch + piece.row_bytes;
-    return noc_.reserve(initiator_, from, address, span, bytes, write);
+    const Cycles end = noc_.reserve(initiator_, from, address, span, bytes, write);
+    const Limit limit = noc_.last_limited_by_links() ? network : address >= CX_MEM_DRAM_BASE ? memory : scratchpad;
+    channel.spent[limit] += end - from;
+    return end;
   };
   if (transfer.fill) return device(transfer.dst, transfer.dst_pitch, start, true);
   Cycles arrived = 0;
   if (transfer.src_host) {
     arrived = endpoint_.dma_read(start, host(transfer.src, transfer.src_pitch));
+    channel.spent[link] += arrived - start;
   } else {
     arrived = device(transfer.src, transfer.src_pitch, start, false);
   }
-  if (transfer.dst_host) return endpoint_.dma_write(arrived, host(transfer.dst, transfer.dst_pitch));
+  if (transfer.dst_host) {
+    const Cycles end = endpoint_.dma_write(arrived, host(transfer.dst, transfer.dst_pitch));
+    channel.spent[link] += end - arrived;
+    return end;
+  }
   return device(transfer.dst, transfer.dst_pitch, arrived, true);
 }
 

@@ -59,6 +59,7 @@ class Sdma : public sc_core::sc_module {
   void reset();
 
  private:
+  static constexpr std::size_t kLimits = 6;  // values of `limit` of a trace's transfer
   struct Transfer {
     std::uint64_t src, dst;
     std::uint64_t row_bytes, rows;
@@ -81,7 +82,8 @@ class Sdma : public sc_core::sc_module {
     sc_core::sc_event stop;
     std::uint64_t epoch = 0;  // counts starts and stops
     bool busy = false;
-    std::uint64_t record = 0;  // id of the transfer's trace record
+    std::uint64_t record = 0;             // id of the transfer's trace record
+    std::array<Cycles, kLimits> spent{};  // of the transfer's pieces, by what held them up
   };
 
   void setup_registers();
@@ -98,7 +100,7 @@ class Sdma : public sc_core::sc_module {
   bool wait_until(unsigned channel, std::uint64_t epoch, Cycles cycle);
   Fault check(const Transfer &transfer);
   Fault check_device(std::uint64_t address, const Transfer &transfer, std::uint64_t pitch);
-  Cycles price(const Transfer &transfer, const Piece &piece, Cycles start);
+  Cycles price(const Transfer &transfer, const Piece &piece, Cycles start, Channel &channel);
   Fault move(unsigned channel, const Transfer &transfer, const Piece &piece);
   Fault host_access(unsigned channel, std::uint64_t address, std::uint64_t bytes, bool write);
   Fault read_memory(std::uint64_t address, std::uint64_t bytes);

@@ -19,6 +19,7 @@ export interface Summary {
   latency_us: number;
   launch_us: number;
   work_us: number;
+  cache_moves_us?: number;
   cycles: number;
   macs: number;
   mac_utilisation: number;

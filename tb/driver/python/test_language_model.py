@@ -1,5 +1,7 @@
 """Decoders with caches that grow, as Hugging Face exports them, and without cache, against a NumPy forward pass."""
+import json
 import os
+import subprocess
 import tempfile
 import unittest
 
@@ -147,6 +149,54 @@ class LanguageModelTest(unittest.TestCase):
         # Prefill of 5 and of 3 are padded to 8 and 4.
         self.assertEqual(report["session"]["compilations"], 3)
         self.assertEqual(report["session"]["runs"], 22)
+
+    def cx(self, *arguments):
+        result = subprocess.run([os.environ["CX_BINARY"], *arguments], capture_output=True, text=True)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def test_a_profile_is_of_the_whole_step(self):
+        cells = LAYERS * 2 * HEADS * SIZE  # of a token in the caches
+        for chip, precision in (("tiny", "fp32"), ("cx3210", "fp16"), ("rca2", "bf16")):
+            common = [self.paths["append"], "--config", chip, "--precision", precision, "--context", "24",
+                      "--prompt-tokens", "3,1,4,1,5"]
+            cost = json.loads(self.cx("generate", *common, "--tokens", "2", "--json"))
+            document = os.path.join(self.folder.name, "profile.json")
+            reports = json.loads(self.cx("profile", *common, "--json", "--document", document))["runs"]
+            with open(document, encoding="utf-8") as file:
+                runs = json.load(file)["runs"]
+            table = self.cx("profile", *common)
+            for step, tokens, report, run in zip(("prefill", "decode"), (5, 1), reports, runs):
+                expected, summary, path = cost[step], run["summary"], run["critical_path"]
+                self.assertEqual(report["cycles"], expected["cycles"])
+                self.assertEqual(summary["cycles"], expected["cycles"])
+                self.assertEqual(summary["latency_us"], expected["us"])
+                self.assertEqual(summary["packets"], expected["packets"])
+                self.assertAlmostEqual(summary["energy_uj"], expected["energy_uj"], delta=1e-6)
+                for key in ("pcie_to_device", "pcie_to_host", "dram_read", "dram_written"):
+                    self.assertEqual(summary["bytes"][key], expected["bytes"][key])
+                cycle_ns = 1e3 / run["chip"]["clock_mhz"]
+                self.assertAlmostEqual(sum(path["duration"]), expected["cycles"] * cycle_ns, delta=1e-3)
+                self.assertAlmostEqual(sum(path["by_reason"].values()), expected["cycles"] * cycle_ns, delta=1e-3)
+                self.assertAlmostEqual(sum(report["critical_path_us"].values()), expected["us"], delta=1e-6)
+                # The copies are one row, the last.
+                self.assertEqual([n["name"] for n in run["nodes"]].count("cache moves"), 1)
+                moves = run["nodes"][-1]
+                self.assertEqual((moves["name"], moves["op"], moves["engine"]), ("cache moves", "Copy", "sdma"))
+                self.assertAlmostEqual(moves["time"], expected["cache_move_cycles"] * cycle_ns, delta=1e-6)
+                self.assertAlmostEqual(sum(moves["by_reason"]), moves["time"], delta=1e-6)
+                self.assertEqual(expected["bytes"]["cache_moved"], tokens * cells * 4)
+                self.assertEqual(moves["bytes"], 2 * tokens * cells * 4)
+                self.assertGreaterEqual(moves["memory_bytes"], moves["bytes"])
+                self.assertGreater(moves["energy_uj"], 0)
+                self.assertGreaterEqual(moves["time"], moves["bound_ns"])
+                self.assertEqual(moves["bound"], max(range(8), key=lambda r: moves["by_reason"][r]))
+                self.assertAlmostEqual(sum(n["time"] for n in run["nodes"]),
+                                       1e3 * (summary["work_us"] + summary["cache_moves_us"]), delta=1e-3)
+                row = next(r for r in table.split("prefill of 5")[-1].split("decode of token 6")[step == "decode"]
+                           .splitlines() if r.startswith("cache moves"))
+                self.assertIn(f"{moves['time'] / 1e3:.2f}", row)
+                self.assertIn(run["reasons"][moves["bound"]], row)
 
     def test_a_full_cache_is_an_error(self):
         model = cxvp.LanguageModel(self.paths["append"], config="tiny", context=6)

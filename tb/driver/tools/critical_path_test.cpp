@@ -12,7 +12,7 @@ using namespace cx::tools;
 namespace {
 
 constexpr uint16_t kLoad = 0, kDmmu = 2;
-enum Limit : uint64_t { engine, compute, scratchpad, memory, network };
+enum Limit : uint64_t { engine, compute, scratchpad, memory, network, link };
 
 cx_trace_record instruction(uint64_t id, uint16_t unit, uint64_t pc, uint64_t begin, uint64_t accept, uint64_t end,
                             Limit limit) {
@@ -29,7 +29,9 @@ cx_trace_record packet(uint64_t id, uint64_t begin, uint64_t end) {
   return {begin, end, id, 0, CX_TRACE_PACKET, 0, 0, {}};
 }
 cx_trace_record transfer(uint64_t id, uint64_t begin, uint64_t end, uint64_t cause) {
-  return {begin, end, id, cause, CX_TRACE_TRANSFER, 1, 1, {}};
+  cx_trace_record record{begin, end, id, cause, CX_TRACE_TRANSFER, 1, 1, {}};
+  record.values[CX_TRACE_TRANSFER_LIMIT] = link;
+  return record;
 }
 
 /// A copy, then a launch: two loads, of which the second is memory's, and a product that waits for it, twice over.
@@ -95,9 +97,26 @@ TEST_CASE("stalls are summed by who waited for whom") {
   CHECK(times.stalls[1].node == -1);  // nothing followed
 }
 
+TEST_CASE("copies without a launch: their path is one node's, each by what held it up") {
+  std::vector<cx_trace_record> trace = {packet(2, 100, 250), packet(3, 150, 300), transfer(4, 120, 180, 2),
+                                        transfer(5, 170, 200, 3), transfer(6, 255, 265, 0)};
+  trace[2].values[CX_TRACE_TRANSFER_LIMIT] = memory;
+  trace[3].values[CX_TRACE_TRANSFER_LIMIT] = network;
+  const RunTimes times = copy_times(trace, 7);
+  CHECK(times.begin == 100);
+  CHECK(times.end == 300);
+  CHECK(of(times, Reason::dram) == 60);
+  CHECK(of(times, Reason::noc) == 20);  // the first of two that overlap has the time of both
+  CHECK(of(times, Reason::launch) == 20 + 100);
+  CHECK(times.by_reason(7) == times.by_reason());
+  CHECK(times.launch[static_cast<std::size_t>(LaunchPart::transfers)] == 10);
+  CHECK_THROWS_AS(copy_times(std::vector{transfer(1, 0, 1, 2)}, 0), Error);
+}
+
 TEST_CASE("limits are reasons, and a trace without packets or instructions is refused") {
   CHECK(reason_of_limit(network) == Reason::noc);
   CHECK(reason_of_limit(memory) == Reason::dram);
+  CHECK(reason_of_limit(link) == Reason::pcie);
   CHECK(reason_of_limit(engine) == Reason::engine);
   CHECK_THROWS_AS(run_times(std::vector{packet(1, 0, 1)}, node_of), Error);
   CHECK_THROWS_AS(run_times(std::vector{instruction(1, 0, 0, 0, 1, 2, compute)}, node_of), Error);

@@ -38,6 +38,7 @@ function figures(a: Run, b: Run): HTMLElement {
   const [s, t] = [a.summary, b.summary];
   line('latency', s.latency_us, t.latency_us, us);
   line('launch', s.launch_us, t.launch_us, us);
+  if (s.cache_moves_us || t.cache_moves_us) line('cache moves', s.cache_moves_us ?? 0, t.cache_moves_us ?? 0, us);
   line('work', s.work_us, t.work_us, us);
   line('lower bound', s.bound_us, t.bound_us, us);
   line('array utilisation', s.mac_utilisation, t.mac_utilisation, format.percent);

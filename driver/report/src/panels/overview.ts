@@ -40,10 +40,11 @@ function figures(run: Run): HTMLElement {
   const {summary: s, chip} = run;
   const memory = (s.bytes.dram_read ?? 0) + (s.bytes.dram_written ?? 0);
   return h('section', {class: 'figures'},
-    figure('latency', format.time(s.latency_us * 1e3), `launch ${format.time(s.launch_us * 1e3)}, work ${format.time(s.work_us * 1e3)}`),
+    figure('latency', format.time(s.latency_us * 1e3), `launch ${format.time(s.launch_us * 1e3)}, work ${format.time(s.work_us * 1e3)}` +
+      (s.cache_moves_us ? `, cache moves ${format.time(s.cache_moves_us * 1e3)}` : '')),
     figure('lower bound', format.time(s.bound_us * 1e3), `${format.percent(s.bound_ratio)} of it reached`),
     figure('array utilisation', format.percent(s.mac_utilisation), `${format.count(s.macs)} MACs, peak ${format.rate(chip.peak_macs_per_s, 'MAC')}`),
-    figure('DRAM', format.bytes(memory), `${format.rate(memory / (s.launch_us * 1e-6 || 1), 'B')} of ${format.rate(chip.dram_bytes_per_s, 'B')}`),
+    figure('DRAM', format.bytes(memory), `${format.rate(memory / ((s.launch_us + (s.cache_moves_us ?? 0)) * 1e-6 || 1), 'B')} of ${format.rate(chip.dram_bytes_per_s, 'B')}`),
     figure('energy', format.energy(s.energy_uj), `${s.average_w.toFixed(2)} W on average`),
     figure('firmware', `${format.count(s.firmware_cycles)} cycles`, `packets ${s.packets}, interrupts ${s.interrupts}`),
     figure('this computer', format.time(s.wall_s * 1e9), `compile ${format.time(s.compile_s * 1e9)}`));
