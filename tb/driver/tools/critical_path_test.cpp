@@ -12,7 +12,7 @@ using namespace cx::tools;
 namespace {
 
 constexpr uint16_t kLoad = 0, kDmmu = 2;
-enum Limit : uint64_t { engine, compute, scratchpad, memory, network, link };
+enum Limit : uint64_t { engine, compute, scratchpad, memory, network, bus };
 
 cx_trace_record instruction(uint64_t id, uint16_t unit, uint64_t pc, uint64_t begin, uint64_t accept, uint64_t end,
                             Limit limit) {
@@ -30,7 +30,7 @@ cx_trace_record packet(uint64_t id, uint64_t begin, uint64_t end) {
 }
 cx_trace_record transfer(uint64_t id, uint64_t begin, uint64_t end, uint64_t cause) {
   cx_trace_record record{begin, end, id, cause, CX_TRACE_TRANSFER, 1, 1, {}};
-  record.values[CX_TRACE_TRANSFER_LIMIT] = link;
+  record.values[CX_TRACE_TRANSFER_LIMIT] = bus;
   return record;
 }
 
@@ -116,7 +116,7 @@ TEST_CASE("copies without a launch: their path is one node's, each by what held 
 TEST_CASE("limits are reasons, and a trace without packets or instructions is refused") {
   CHECK(reason_of_limit(network) == Reason::noc);
   CHECK(reason_of_limit(memory) == Reason::dram);
-  CHECK(reason_of_limit(link) == Reason::pcie);
+  CHECK(reason_of_limit(bus) == Reason::pcie);
   CHECK(reason_of_limit(engine) == Reason::engine);
   CHECK_THROWS_AS(run_times(std::vector{packet(1, 0, 1)}, node_of), Error);
   CHECK_THROWS_AS(run_times(std::vector{instruction(1, 0, 0, 0, 1, 2, compute)}, node_of), Error);
