@@ -47,8 +47,7 @@ void CollectiveTrace::write_rank(PerfettoWriter::Track ranks, uint32_t rank) {
   for (std::size_t row = 0; row < lanes.size(); ++row) lanes[row].emplace(writer_, track, kRows[row]);
   for (const Span &span : spans) {
     const bool message = span.op == CX_COMM_SEND || span.op == CX_COMM_RECV;
-    const std::array<Annotation, 2> notes{Annotation{bytes_name_, span.bytes},
-                                          Annotation{peer_name_, span.peer}};
+    const std::array<Annotation, 2> notes{Annotation{bytes_name_, span.bytes}, Annotation{peer_name_, span.peer}};
     const std::string text = span.op == CX_COMM_SEND   ? fmt::format("SEND to {}", span.peer)
                              : span.op == CX_COMM_RECV ? fmt::format("RECV from {}", span.peer)
                                                        : std::string(cx_comm_op_name(span.op));

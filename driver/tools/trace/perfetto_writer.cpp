@@ -88,8 +88,9 @@ inline uint8_t *put_annotation(const Annotation &annotation, uint8_t *to) {
   constexpr uint64_t kText = DebugAnnotation::kStringValueIidFieldNumber << 3 | kVarint;
   static_assert(kHead < 0x80 && kName < 0x80 && kNumber < 0x80 && kText >= 0x80 && kText < 1u << 14);
   // Tag, length, tag and name, tag of the value.
-  const uint64_t head = kHead | kName << 16 | annotation.name << 24 |
-                        (annotation.is_text ? (kText & 0x7f) << 32 | uint64_t{0x80} << 32 | kText >> 7 << 40 : kNumber << 32);
+  const uint64_t head =
+      kHead | kName << 16 | annotation.name << 24 |
+      (annotation.is_text ? (kText & 0x7f) << 32 | uint64_t{0x80} << 32 | kText >> 7 << 40 : kNumber << 32);
   CodedOutputStream::WriteLittleEndian64ToArray(head, to);
   uint8_t *const end = put_varint(annotation.value, to + (annotation.is_text ? 6 : 5));
   to[1] = static_cast<uint8_t>(end - to - 2);

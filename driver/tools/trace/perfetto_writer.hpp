@@ -19,8 +19,8 @@ enum class TraceClock : uint32_t { host = 6, card = 128 };
 
 /// A value shown with a slice.
 struct Annotation {
-  uint64_t name = 0;     ///< of PerfettoWriter::annotation_name()
-  uint64_t value = 0;    ///< a number, or what PerfettoWriter::text() gave
+  uint64_t name = 0;   ///< of PerfettoWriter::annotation_name()
+  uint64_t value = 0;  ///< a number, or what PerfettoWriter::text() gave
   bool is_text = false;
 };
 
