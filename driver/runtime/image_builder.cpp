@@ -1,5 +1,6 @@
 #include "driver/runtime/image_builder.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <sstream>
@@ -78,11 +79,16 @@ uint32_t crc32(std::span<const std::byte> bytes, uint32_t seed) {
 ImageBuilder::ImageBuilder() : bytes_(kConstantsOffset) {}
 
 uint64_t ImageBuilder::add_constants(std::span<const std::byte> bytes, uint64_t align) {
+  const uint64_t offset = add_room(bytes.size(), align);
+  std::copy(bytes.begin(), bytes.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+  return offset;
+}
+
+uint64_t ImageBuilder::add_room(uint64_t bytes, uint64_t align) {
   if (!std::has_single_bit(align) || align > kMaxAlign)
     throw UsageError("alignment of constants is " + std::to_string(align));
   const uint64_t offset = (bytes_.size() + align - 1) & ~(align - 1);
-  bytes_.resize(offset);
-  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  bytes_.resize(offset + bytes);
   return offset;
 }
 

@@ -25,12 +25,16 @@ class ImageBuilder {
 
   /// Appends bytes (may be empty) and returns their offset, a multiple of `align` (a power of two up to kMaxAlign).
   uint64_t add_constants(std::span<const std::byte> bytes, uint64_t align = 64);
+  /// The same for bytes that the caller writes into constants().
+  uint64_t add_room(uint64_t bytes, uint64_t align = 64);
+  /// Takes back what was added since constants().size() was `size`.
+  void cut_constants(uint64_t size) { bytes_.resize(size); }
 
   /// Room for so many bytes of constants and instructions, so that adding them does not move what is there.
   void reserve(uint64_t bytes) { bytes_.reserve(bytes_.size() + bytes); }
 
-  /// What offsets count from. Valid until more is added.
-  const std::byte *constants() const { return bytes_.data(); }
+  /// All up to the last constant; offsets count from its begin. Valid until more is added.
+  std::span<std::byte> constants() { return bytes_; }
 
   /// engine: isa engine number; each may be added once. Throws UsageError for an unknown or repeated engine, an empty
   /// stream, or one that does not end in END.

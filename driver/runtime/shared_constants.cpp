@@ -1,37 +1,36 @@
 #include "driver/runtime/shared_constants.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <functional>
-#include <string>
 
 namespace cx {
 
-uint64_t SharedConstants::place(std::span<const std::byte> bytes) {
-  const uint64_t hash =
-      std::hash<std::string_view>{}(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
-  const auto [first, last] = places_.equal_range(hash);
-  for (auto it = first; it != last; ++it) {
-    const Entry &entry = it->second;
-    if (entry.size != bytes.size()) continue;
-    if (bytes.empty() || std::memcmp(bytes_.data() + entry.offset, bytes.data(), bytes.size()) == 0) {
-      reused_ += bytes.size();
-      return entry.offset;
-    }
+SharedConstants::Placed SharedConstants::place(uint64_t size, const FillBytes &fill) {
+  const uint64_t end = bytes_.size();
+  const uint64_t offset = (end + kAlign - 1) / kAlign * kAlign;
+  bytes_.resize(offset + size);
+  std::fill(bytes_.data() + end, bytes_.data() + offset, std::byte{0});
+  try {
+    fill({bytes_.data() + offset, size});
+    const auto known = places_.find_or_add(bytes_.all(), offset, size);
+    if (!known) return {offset, true};
+    bytes_.resize(end);
+    return {*known, false};
+  } catch (...) {
+    bytes_.resize(end);
+    throw;
   }
-  const uint64_t offset = (bytes_.size() + kAlign - 1) / kAlign * kAlign;
-  bytes_.resize(offset);
-  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-  places_.emplace(hash, Entry{offset, bytes.size()});
-  return offset;
+}
+
+uint64_t SharedConstants::place(std::span<const std::byte> bytes) {
+  const Placed placed = place(bytes.size(), [&](std::span<std::byte> to) { std::ranges::copy(bytes, to.begin()); });
+  if (!placed.is_new) count_reuse(bytes.size());
+  return placed.offset;
 }
 
 void SharedConstants::cut(uint64_t size) {
   if (size >= bytes_.size()) return;
   bytes_.resize(size);
-  for (auto it = places_.begin(); it != places_.end();) {
-    it = it->second.offset + it->second.size > size ? places_.erase(it) : std::next(it);
-  }
+  places_.cut(size);
 }
 
 void ResidentConstants::update() {

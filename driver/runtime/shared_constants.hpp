@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <memory>
 #include <span>
-#include <string_view>
-#include <vector>
 
+#include "driver/runtime/content_index.hpp"
+#include "driver/runtime/growing_bytes.hpp"
 #include "driver/umd/device.hpp"
 
 namespace cx {
@@ -17,20 +17,27 @@ class SharedConstants {
  public:
   static constexpr uint64_t kAlign = 64;
 
-  /// Offset of the bytes, a multiple of kAlign. Equal contents have one place.
+  /// Writes bytes of which it is given the place; adds none itself.
+  using FillBytes = std::function<void(std::span<std::byte>)>;
+  struct Placed {
+    uint64_t offset;  ///< a multiple of kAlign
+    bool is_new;      ///< the content was not there yet
+  };
+
+  /// The place of `size` bytes that fill() writes. Equal contents have one place.
+  Placed place(uint64_t size, const FillBytes &fill);
+  /// Offset of the bytes; content that is there counts as used again.
   uint64_t place(std::span<const std::byte> bytes);
-  std::span<const std::byte> bytes() const { return bytes_; }
+  void count_reuse(uint64_t bytes) { reused_ += bytes; }
+  std::span<const std::byte> bytes() const { return bytes_.all(); }
   /// Forgets what was placed since bytes().size() was `size`: of a program that did not come about.
   void cut(uint64_t size);
-  /// Bytes of place() calls that found their content from an earlier call.
+  /// Bytes that were used again.
   uint64_t reused_bytes() const { return reused_; }
 
  private:
-  struct Entry {
-    uint64_t offset, size;
-  };
-  std::vector<std::byte> bytes_;
-  std::multimap<uint64_t, Entry> places_;  // by hash of the content
+  GrowingBytes bytes_;
+  ContentIndex places_;
   uint64_t reused_ = 0;
 };
 

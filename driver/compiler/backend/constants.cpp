@@ -1,8 +1,6 @@
 #include "driver/compiler/backend/constants.hpp"
 
 #include <cstring>
-#include <functional>
-#include <string_view>
 
 #include "driver/include/cx/error.hpp"
 #include "hw/common/num/formats.hpp"
@@ -65,38 +63,45 @@ std::vector<float> constant_as_floats(const Tensor &tensor) {
 
 std::vector<std::byte> encode_floats(const std::vector<float> &values, Dtype dtype) {
   std::vector<std::byte> bytes(values.size() * static_cast<std::size_t>(element_bytes(dtype)));
-  if (dtype == Dtype::FP32) {
-    std::memcpy(bytes.data(), values.data(), bytes.size());
-    return bytes;
-  }
-  num::narrow(static_cast<num::DType>(dtype), values.data(), bytes.data(), values.size());
+  encode_floats(values, dtype, bytes.data());
   return bytes;
 }
 
-int64_t ConstantPool::place(std::size_t size, const std::function<std::vector<std::byte>()> &make) {
-  if (trials_ == 0) return place(make());
+void encode_floats(std::span<const float> values, Dtype dtype, std::byte *to) {
+  if (dtype != Dtype::FP32) {
+    num::narrow(static_cast<num::DType>(dtype), values.data(), to, values.size());
+  } else if (!values.empty()) {
+    std::memcpy(to, values.data(), values.size_bytes());
+  }
+}
+
+int64_t ConstantPool::place(std::size_t size, const FillBytes &fill) {
+  if (trials_ == 0) return shared_ != nullptr ? place_among_shared(size, fill) : place_in_image(size, fill);
   constexpr uint64_t kAlign = 64;
   const uint64_t offset = bytes_ + pretended_;
   pretended_ += (size + kAlign - 1) / kAlign * kAlign;
   return static_cast<int64_t>(offset);
 }
 
-int64_t ConstantPool::place(const std::vector<std::byte> &bytes) {
-  const uint64_t key =
-      std::hash<std::string_view>{}(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
-  const auto [first, last] = places_.equal_range(key);
-  const std::byte *all = shared_ != nullptr ? shared_->bytes().data() : image_.constants();
-  for (auto it = first; it != last; ++it) {
-    const Place &place = it->second;
-    if (place.bytes == bytes.size() &&
-        (bytes.empty() || std::memcmp(all + place.offset, bytes.data(), bytes.size()) == 0)) {
-      return place.offset;
-    }
+int64_t ConstantPool::place_in_image(std::size_t size, const FillBytes &fill) {
+  const uint64_t end = image_.constants().size();
+  const uint64_t offset = image_.add_room(size);
+  fill(image_.constants().subspan(offset, size));
+  if (const auto known = in_image_.find_or_add(image_.constants(), offset, size)) {
+    image_.cut_constants(end);
+    return static_cast<int64_t>(*known);
   }
-  const auto offset = static_cast<int64_t>(shared_ ? shared_->place(bytes) : image_.add_constants(bytes));
-  places_.emplace(key, Place{offset, bytes.size()});
-  bytes_ += bytes.size();
-  return offset;
+  bytes_ += size;
+  return static_cast<int64_t>(offset);
+}
+
+int64_t ConstantPool::place_among_shared(std::size_t size, const FillBytes &fill) {
+  const SharedConstants::Placed placed = shared_->place(size, fill);
+  if (shared_places_.emplace(placed.offset, size).second) {
+    bytes_ += size;
+    if (!placed.is_new) shared_->count_reuse(size);
+  }
+  return static_cast<int64_t>(placed.offset);
 }
 
 }  // namespace cx::compiler::backend

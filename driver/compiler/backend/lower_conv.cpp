@@ -145,10 +145,9 @@ class ConvKernel : public Kernel {
     candidate.columns = outputs_;
     candidate.depth = window_.dilation_x == 1 ? Depth{window_.kernel_x * channels_, window_.kernel_y}
                                               : Depth{channels_, window_.kernel_y * window_.kernel_x};
-    candidate.elements = [this] {
-      const Box whole{{0, 0, 0, 0}, {outputs_, channels_, window_.kernel_y, window_.kernel_x}};
-      return constant_elements(context_.graph[weights_id_], whole, kChannelsLast, weight_quantiser_);
-    };
+    candidate.box = {{0, 0, 0, 0}, {outputs_, channels_, window_.kernel_y, window_.kernel_x}};
+    candidate.order = kChannelsLast;
+    candidate.quantiser = weight_quantiser_;
     candidate.dense_cycles = product_cycles(context_.target, product_, rows, outputs_, candidate.depth, split_);
     return candidate;
   }

@@ -143,12 +143,10 @@ class MatMulKernel : public Kernel {
     candidate.rows = rows;
     candidate.columns = group_.shape.back();
     candidate.depth = {depth_, 1};
-    candidate.elements = [this] {
-      std::vector<int> order = row_major_order(b_shape_.size());
-      if (!transposed_) std::swap(order[order.size() - 2], order[order.size() - 1]);
-      const Box whole{Dims(b_shape_.size(), 0), b_shape_};
-      return constant_elements(context_.graph[node_.inputs[1]], whole, order, b_quantiser_);
-    };
+    candidate.box = {Dims(b_shape_.size(), 0), b_shape_};
+    candidate.order = row_major_order(b_shape_.size());
+    if (!transposed_) std::swap(*(candidate.order.end() - 2), candidate.order.back());
+    candidate.quantiser = b_quantiser_;
     candidate.dense_cycles =
         product_cycles(context_.target, product_, rows, candidate.columns, candidate.depth, split_);
     return candidate;

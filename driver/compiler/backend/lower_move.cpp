@@ -131,7 +131,8 @@ class PadKernel : public Kernel {
     MemView element;
     element.dtype = buffer.dtype;
     element.segment = context_.constants.segment();
-    element.offset = context_.constants.place(value_.size(), [&] { return value_; });
+    element.offset = context_.constants.place(value_.size(),
+                                              [&](std::span<std::byte> to) { std::ranges::copy(value_, to.begin()); });
     element.dims = buffer.dims;
     element.strides.assign(buffer.dims.size(), 0);
     context_.emitter.load(buffer, element);

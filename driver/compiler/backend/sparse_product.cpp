@@ -38,15 +38,21 @@ sparse::MatrixView matrix_of(const std::vector<std::byte> &elements, Dtype dtype
 }
 
 template <typename T>
-uint64_t zeros_among(const std::vector<std::byte> &elements, uint16_t mask) {
+uint64_t zeros_among(std::span<const std::byte> elements, uint16_t mask) {
   const auto *begin = reinterpret_cast<const T *>(elements.data());
   return static_cast<uint64_t>(
       std::count_if(begin, begin + elements.size() / sizeof(T), [mask](T value) { return (value & mask) == 0; }));
 }
 
-uint64_t count_zeros(const std::vector<std::byte> &elements, Dtype dtype) {
-  const uint16_t mask = magnitude_bits(dtype);
-  return element_bytes(dtype) == 1 ? zeros_among<uint8_t>(elements, mask) : zeros_among<uint16_t>(elements, mask);
+uint64_t count_zeros(const Context &context, const SparseCandidate &candidate) {
+  const uint16_t mask = magnitude_bits(candidate.dtype);
+  const bool narrow = element_bytes(candidate.dtype) == 1;
+  uint64_t zeros = 0;
+  visit_constant(context.graph[candidate.weights], candidate.box, candidate.quantiser,
+                 [&](std::span<const std::byte> elements) {
+                   zeros += narrow ? zeros_among<uint8_t>(elements, mask) : zeros_among<uint16_t>(elements, mask);
+                 });
+  return zeros;
 }
 
 /// The columns of a sparse tile on their way through the weights: a column issues one a cycle, and none may be more
@@ -179,16 +185,23 @@ std::optional<SparseProduct> SparseProduct::choose(Context &context, const Group
   choice.reason = why_unfit(context, candidate);
   if (!choice.reason.empty()) return std::nullopt;
   const int64_t depth = candidate.depth.run_length * candidate.depth.runs;
-  const std::vector<std::byte> elements = candidate.elements();
   choice.weights = static_cast<uint64_t>(depth * candidate.columns);
-  choice.zeros = count_zeros(elements, candidate.dtype);
-  choice.dense_bytes = elements.size();
+  choice.zeros = count_zeros(context, candidate);
+  choice.dense_bytes = choice.weights * static_cast<uint64_t>(element_bytes(candidate.dtype));
+  const bool always = context.sca.use == ScaUse::always;
+  const bool few_zeros =
+      !always && static_cast<double>(choice.zeros) < kFewestZeros * static_cast<double>(choice.weights);
+  if (few_zeros && !context.sca.format) {
+    choice.reason = "few zeros";
+    return std::nullopt;
+  }
+  const std::vector<std::byte> elements =
+      constant_elements(context.graph[candidate.weights], candidate.box, candidate.order, candidate.quantiser);
   if (context.sca.format) {
     require_pattern(*context.sca.format, matrix_of(elements, candidate.dtype, depth, 0, depth, candidate.columns),
                     context, candidate);
   }
-  const bool always = context.sca.use == ScaUse::always;
-  if (!always && static_cast<double>(choice.zeros) < kFewestZeros * static_cast<double>(choice.weights)) {
+  if (few_zeros) {
     choice.reason = "few zeros";
     return std::nullopt;
   }
@@ -323,9 +336,9 @@ void SparseProduct::load(Context &context, Arena &arena, int64_t first, int64_t 
     const SpmView buffer = allocate(arena, Dtype::INT32, {bytes / kWord}, {0});
     piece.base = buffer.base;
     if (context.emitter.dry()) continue;
-    const int64_t offset = context.constants.place(static_cast<std::size_t>(bytes), [&] {
-      const auto *data = reinterpret_cast<const std::byte *>(piece.stream.data());
-      return std::vector<std::byte>(data + piece.offsets[begin], data + piece.offsets[end]);
+    const int64_t offset = context.constants.place(static_cast<std::size_t>(bytes), [&](std::span<std::byte> to) {
+      const auto stream = std::as_bytes(std::span(piece.stream));
+      std::ranges::copy(stream.subspan(static_cast<std::size_t>(piece.offsets[begin]), to.size()), to.begin());
     });
     context.emitter.load(buffer, constant_memory(context, buffer, offset));
   }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,8 +23,11 @@ struct SparseCandidate {
   int64_t line = 1;   ///< rows that lie together: a block of rows is whole lines where it can be
   int64_t columns = 0;
   Depth depth;
-  std::function<std::vector<std::byte>()> elements;  ///< the weights as [columns][K]
-  int64_t dense_cycles = 0;                          ///< on the DMMU
+  /// All of the weights; in `order`, as `quantiser` encodes them, they are [columns][K].
+  Box box;
+  std::vector<int> order;
+  Quantiser quantiser;
+  int64_t dense_cycles = 0;  ///< on the DMMU
 };
 
 class SparseProduct {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "driver/include/cx/error.hpp"
 
@@ -62,43 +63,60 @@ void gather(const T *source, const Dims &source_strides, T *target, const Dims &
 }
 
 template <typename T>
-std::vector<T> gather(const std::byte *source, const Shape &shape, const Box &box, const std::vector<int> &order) {
+void gather(const std::byte *source, const Shape &shape, const Box &box, const std::vector<int> &order, T *target) {
   const Dims strides = row_major_strides(shape);
-  std::vector<T> result(static_cast<std::size_t>(product(box.size)));
-  gather(reinterpret_cast<const T *>(source) + box_offset(box, strides), strides, result.data(),
+  gather(reinterpret_cast<const T *>(source) + box_offset(box, strides), strides, target,
          ordered_strides(box.size, order), box.size);
-  return result;
 }
 
-template <typename T>
-std::vector<std::byte> bytes_of(const std::vector<T> &values) {
-  std::vector<std::byte> bytes(values.size() * sizeof(T));
-  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-/// Elements of a box of a constant, dense in `order`. Work is that of the box, not of the tensor.
-std::vector<float> box_as_floats(const Tensor &tensor, const Box &box, const std::vector<int> &order) {
-  const std::byte *data = tensor.data.value().data();
-  if (tensor.type == Type::F32) return gather<float>(data, tensor.shape, box, order);
-  const auto converted = [&](const auto &elements) {
-    std::vector<float> floats;
-    floats.reserve(elements.size());
-    for (const auto &element : elements) {
-      floats.push_back(element_as_float(tensor.type, reinterpret_cast<const std::byte *>(&element)));
-    }
-    return floats;
-  };
+/// Elements of a box of a constant as they are stored, dense in `order`. Work is that of the box, not of the tensor.
+void gather_elements(const Tensor &tensor, const Box &box, const std::vector<int> &order, std::byte *to) {
+  const std::byte *const data = tensor.data.value().data();
   switch (compiler::bytes_of(tensor.type)) {
     case 1:
-      return converted(gather<uint8_t>(data, tensor.shape, box, order));
+      return gather(data, tensor.shape, box, order, reinterpret_cast<uint8_t *>(to));
     case 2:
-      return converted(gather<uint16_t>(data, tensor.shape, box, order));
+      return gather(data, tensor.shape, box, order, reinterpret_cast<uint16_t *>(to));
     case 4:
-      return converted(gather<uint32_t>(data, tensor.shape, box, order));
+      return gather(data, tensor.shape, box, order, reinterpret_cast<uint32_t *>(to));
     default:
-      return converted(gather<uint64_t>(data, tensor.shape, box, order));
+      return gather(data, tensor.shape, box, order, reinterpret_cast<uint64_t *>(to));
   }
+}
+
+/// The same as floats.
+void gather_floats(const Tensor &tensor, const Box &box, const std::vector<int> &order, std::vector<float> &floats) {
+  floats.resize(static_cast<std::size_t>(product(box.size)));
+  if (tensor.type == Type::F32) {
+    return gather(tensor.data.value().data(), tensor.shape, box, order, floats.data());
+  }
+  const std::size_t size = compiler::bytes_of(tensor.type);
+  std::vector<std::byte> elements(floats.size() * size);
+  gather_elements(tensor, box, order, elements.data());
+  for (std::size_t i = 0; i < floats.size(); ++i) {
+    floats[i] = element_as_float(tensor.type, elements.data() + i * size);
+  }
+}
+
+/// Parts of a box that lie one after the other in memory that nests as `order`. They are small enough for what is done
+/// with them to stay in a cache, but of 16 indices that are next to each other, so that a transposition uses whole
+/// lines.
+std::vector<Box> parts_of(const Box &box, const std::vector<int> &order) {
+  constexpr int64_t kElements = 1 << 16;
+  constexpr int64_t kIndices = 16;
+  const auto split = std::ranges::find_if(order, [&](int d) { return box.size[static_cast<std::size_t>(d)] != 1; });
+  const int64_t all = product(box.size);
+  if (all <= kElements || split == order.end()) return {box};
+  const auto axis = static_cast<std::size_t>(*split);
+  const int64_t step = std::max(kIndices, kElements / (all / box.size[axis]));
+  std::vector<Box> parts;
+  for (int64_t first = 0; first < box.size[axis]; first += step) {
+    Box part = box;
+    part.start[axis] += first;
+    part.size[axis] = std::min(step, box.size[axis] - first);
+    parts.push_back(std::move(part));
+  }
+  return parts;
 }
 
 /// Elements of a box, dense in `order`, times the quantiser's factors.
@@ -133,27 +151,42 @@ void round_to_tf32(std::vector<float> &values) {
 
 }  // namespace
 
+void write_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order, const Quantiser &quantiser,
+                    std::span<std::byte> to) {
+  const Dtype dtype = quantiser.dtype;
+  const bool numeric = !quantiser.factors.empty() || quantiser.tf32 || bound_dtype(tensor.type, tensor.name) != dtype;
+  if (to.size() != static_cast<std::size_t>(product(box.size) * element_bytes(dtype))) {
+    throw Error("a constant of another size than its place");
+  }
+  if (!numeric) return gather_elements(tensor, box, order, to.data());
+  std::vector<float> floats;
+  std::byte *at = to.data();
+  for (const Box &part : parts_of(box, order)) {
+    gather_floats(tensor, part, order, floats);
+    multiply(floats, part, order, quantiser);
+    if (quantiser.tf32) round_to_tf32(floats);
+    encode_floats(floats, dtype, at);
+    at += static_cast<int64_t>(floats.size()) * element_bytes(dtype);
+  }
+}
+
 std::vector<std::byte> constant_elements(const Tensor &tensor, const Box &box, const std::vector<int> &order,
                                          const Quantiser &quantiser) {
-  const Dtype dtype = quantiser.dtype;
-  const std::byte *data = tensor.data.value().data();
-  const bool numeric = !quantiser.factors.empty() || quantiser.tf32 || bound_dtype(tensor.type, tensor.name) != dtype;
-  if (!numeric) {
-    switch (element_bytes(dtype)) {
-      case 1:
-        return bytes_of(gather<uint8_t>(data, tensor.shape, box, order));
-      case 2:
-        return bytes_of(gather<uint16_t>(data, tensor.shape, box, order));
-      case 4:
-        return bytes_of(gather<uint32_t>(data, tensor.shape, box, order));
-      default:
-        return bytes_of(gather<uint64_t>(data, tensor.shape, box, order));
-    }
+  std::vector<std::byte> bytes(static_cast<std::size_t>(product(box.size) * element_bytes(quantiser.dtype)));
+  write_constant(tensor, box, order, quantiser, bytes);
+  return bytes;
+}
+
+void visit_constant(const Tensor &tensor, const Box &box, const Quantiser &quantiser,
+                    const std::function<void(std::span<const std::byte>)> &visit) {
+  std::vector<int> order(box.size.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::vector<std::byte> bytes;
+  for (const Box &part : parts_of(box, order)) {
+    bytes.resize(static_cast<std::size_t>(product(part.size) * element_bytes(quantiser.dtype)));
+    write_constant(tensor, part, order, quantiser, bytes);
+    visit(bytes);
   }
-  std::vector<float> floats = box_as_floats(tensor, box, order);
-  multiply(floats, box, order, quantiser);
-  if (quantiser.tf32) round_to_tf32(floats);
-  return encode_floats(floats, dtype);
 }
 
 MemView constant_memory(const Context &context, const SpmView &buffer, int64_t offset) {
@@ -272,7 +305,7 @@ SpmView load_operand(Context &context, Arena &arena, TensorId id, const Box &box
     if (context.emitter.dry()) return buffer;
     const int64_t offset =
         context.constants.place(static_cast<std::size_t>(product(box.size) * element_bytes(quantiser.dtype)),
-                                [&] { return constant_elements(tensor, box, order, quantiser); });
+                                [&](std::span<std::byte> to) { write_constant(tensor, box, order, quantiser, to); });
     context.emitter.load(buffer, constant_memory(context, buffer, offset));
     return buffer;
   }
@@ -328,7 +361,8 @@ SpmView load_channels(Context &context, Arena &arena, TensorId id, int64_t first
 SpmView load_floats(Context &context, Arena &arena, const std::vector<float> &values) {
   const SpmView buffer = allocate(arena, Dtype::FP32, {static_cast<int64_t>(values.size())}, {0});
   if (context.emitter.dry()) return buffer;
-  const int64_t offset = context.constants.place(4 * values.size(), [&] { return encode_floats(values, Dtype::FP32); });
+  const int64_t offset = context.constants.place(
+      4 * values.size(), [&](std::span<std::byte> to) { encode_floats(values, Dtype::FP32, to.data()); });
   context.emitter.load(buffer, constant_memory(context, buffer, offset));
   return buffer;
 }
@@ -362,8 +396,8 @@ MemView constant_view(Context &context, TensorId id, const Box &box, Dtype dtype
   dense.strides = row_major_strides(box.size);
   for (int64_t &stride : dense.strides) stride *= element_bytes(dtype);
   const auto size = static_cast<std::size_t>(product(box.size) * element_bytes(dtype));
-  return constant_memory(context, dense, context.constants.place(size, [&] {
-    return constant_elements(context.graph[id], box, order, {dtype, -1, {}});
+  return constant_memory(context, dense, context.constants.place(size, [&](std::span<std::byte> to) {
+    write_constant(context.graph[id], box, order, {dtype, -1, {}}, to);
   }));
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,9 +103,15 @@ void convert(Context &context, const SpmView &dst, const SpmView &src, float fac
 /// their bits. A NaN whose payload lies in the other 13 bits alone becomes infinite.
 void round_to_tf32(Context &context, Arena &arena, const SpmView &buffer);
 
-/// Elements of a box of a constant, dense in `order`, as bytes of the quantiser's type.
+/// Elements of a box of a constant, dense in `order`, as bytes of the quantiser's type, of which `to` has as many.
+void write_constant(const Tensor &tensor, const Box &box, const std::vector<int> &order, const Quantiser &quantiser,
+                    std::span<std::byte> to);
 std::vector<std::byte> constant_elements(const Tensor &tensor, const Box &box, const std::vector<int> &order,
                                          const Quantiser &quantiser);
+
+/// The same elements a part after the other, in any order.
+void visit_constant(const Tensor &tensor, const Box &box, const Quantiser &quantiser,
+                    const std::function<void(std::span<const std::byte>)> &visit);
 
 /// Bytes of the image that are loaded into a buffer.
 MemView constant_memory(const Context &context, const SpmView &buffer, int64_t offset);

@@ -123,20 +123,32 @@ auto with_path(const std::filesystem::path &path, Action action) {
 }  // namespace
 
 struct Model::State {
+  struct Parsed {
+    explicit Parsed(const std::filesystem::path &file)
+        : proto(read_model(file)), initializers(*proto.mutable_graph(), file.parent_path()) {}
+    onnx::ModelProto proto;
+    Initializers initializers;
+  };
+
+  explicit State(const std::filesystem::path &file) : path(file), parsed(std::in_place, file) {}
+  Parsed &get() {
+    if (!parsed) parsed.emplace(path);
+    return *parsed;
+  }
+
   std::filesystem::path path;
-  std::optional<onnx::ModelProto> proto;
+  std::optional<Parsed> parsed;
 };
 
-Model::Model(const std::filesystem::path &path) : state_(std::make_shared<State>(State{path, read_model(path)})) {}
+Model::Model(const std::filesystem::path &path) : state_(std::make_shared<State>(path)) {}
 
 const std::filesystem::path &Model::path() const { return state_->path; }
 
-const onnx::ModelProto &Model::proto() const {
-  if (!state_->proto) state_->proto = read_model(state_->path);
-  return *state_->proto;
-}
+const onnx::ModelProto &Model::proto() const { return state_->get().proto; }
 
-void Model::release() { state_->proto.reset(); }
+Initializers &Model::initializers() const { return state_->get().initializers; }
+
+void Model::release() { state_->parsed.reset(); }
 
 std::vector<InputInfo> Model::inputs() const {
   const onnx::GraphProto &graph = proto().graph();
@@ -165,7 +177,7 @@ Graph import_onnx(const Model &model, const ImportOptions &options) {
   return with_path(model.path(), [&] {
     StepObserver *observer = options.observer;
     if (wants_steps(observer)) observer->step("model", to_text(proto));
-    Graph graph = Importer(proto, model.path().parent_path(), options).run();
+    Graph graph = Importer(proto, model.initializers(), model.path().parent_path(), options).run();
     if (wants_steps(observer)) observer->step("lowered", to_text(graph));
     optimise(graph, observer);
     verify(graph);
@@ -190,7 +202,7 @@ std::vector<Tensor> evaluate_node(const Model &model, int node, const std::map<s
     if (!name.empty()) options.wanted.push_back(name);
   }
   return with_path(model.path(), [&] {
-    const Graph graph = Importer(model.proto(), model.path().parent_path(), options).run();
+    const Graph graph = Importer(model.proto(), model.initializers(), model.path().parent_path(), options).run();
     std::vector<Tensor> results;
     for (const TensorId id : graph.outputs) {
       const Node &copy = graph.nodes.at(static_cast<std::size_t>(graph.producer(id).value()));

@@ -18,6 +18,8 @@ class ModelProto;
 
 namespace cx::compiler {
 
+class Initializers;
+
 /// A tensor that is given like a graph input.
 struct GivenTensor {
   Type type = Type::F32;
@@ -100,9 +102,11 @@ class Model {
   std::vector<InputInfo> inputs() const;
   std::vector<InputInfo> outputs() const;
 
-  /// Frees what was parsed; whoever asks for it again reads the file again.
+  /// Frees what was parsed and the initializers; whoever asks for them again reads the file again.
   void release();
+  /// The parsed file, without the raw bytes of initializers that were read already.
   const onnx::ModelProto &proto() const;
+  Initializers &initializers() const;
 
  private:
   struct State;

@@ -131,8 +131,14 @@ const Value *Importer::Scope::find(const std::string &name) const {
   return nullptr;
 }
 
-Importer::Importer(const onnx::ModelProto &model, std::filesystem::path folder, const ImportOptions &options)
-    : model_(model), proto_(model.graph()), folder_(std::move(folder)), options_(options), builder_(graph_) {
+Importer::Importer(const onnx::ModelProto &model, Initializers &initializers, std::filesystem::path folder,
+                   const ImportOptions &options)
+    : model_(model),
+      initializers_(initializers),
+      proto_(model.graph()),
+      folder_(std::move(folder)),
+      options_(options),
+      builder_(graph_) {
   scope_.opset = opset_of(model);
 }
 
@@ -173,9 +179,12 @@ void Importer::define(Scope &scope, const std::string &name, const Value &value,
 void Importer::read_initializers(Scope &scope, const onnx::GraphProto &graph) {
   if (graph.sparse_initializer_size() != 0)
     throw UnsupportedError("sparse initializer", "sparse initializers are not supported");
-  for (const auto &proto : graph.initializer()) {
-    if (&graph == &proto_ && (options_.bound_inputs.count(proto.name()) != 0 || !is_needed(proto.name()))) continue;
-    define(scope, proto.name(), Value::of(graph_.add(read_tensor(proto, folder_))), "initializer");
+  const bool is_main = &graph == &proto_;
+  for (int i = 0; i < graph.initializer_size(); ++i) {
+    const onnx::TensorProto &proto = graph.initializer(i);
+    if (is_main && (options_.bound_inputs.count(proto.name()) != 0 || !is_needed(proto.name()))) continue;
+    Tensor tensor = is_main ? initializers_.read(i) : read_tensor(proto, folder_);
+    define(scope, proto.name(), Value::of(graph_.add(std::move(tensor))), "initializer");
   }
 }
 

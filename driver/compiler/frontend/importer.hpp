@@ -12,6 +12,7 @@
 
 #include "driver/compiler/frontend/frontend.hpp"
 #include "driver/compiler/frontend/lowering.hpp"
+#include "driver/compiler/frontend/onnx_file.hpp"
 
 namespace cx::compiler {
 
@@ -48,7 +49,9 @@ InputInfo input_info(const onnx::ValueInfoProto &proto);
 
 class Importer {
  public:
-  Importer(const onnx::ModelProto &model, std::filesystem::path folder, const ImportOptions &options);
+  /// initializers: those of the model's graph.
+  Importer(const onnx::ModelProto &model, Initializers &initializers, std::filesystem::path folder,
+           const ImportOptions &options);
   Graph run();
 
  private:
@@ -134,6 +137,7 @@ class Importer {
   TensorId narrowed(TensorId id, Type type);
 
   const onnx::ModelProto &model_;
+  Initializers &initializers_;
   const onnx::GraphProto &proto_;
   const std::filesystem::path folder_;
   const ImportOptions &options_;

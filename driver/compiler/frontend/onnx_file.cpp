@@ -8,6 +8,7 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <memory>
 #include <sstream>
 
 #include "driver/compiler/frontend/shape_inference.hpp"
@@ -220,6 +221,21 @@ Tensor read_tensor(const onnx::TensorProto &proto, const std::filesystem::path &
   if (type == Type::Bool) normalise_booleans(data);
   tensor.data = std::move(data);
   return tensor;
+}
+
+Initializers::Initializers(onnx::GraphProto &graph, std::filesystem::path folder)
+    : graph_(graph), folder_(std::move(folder)), tensors_(static_cast<std::size_t>(graph.initializer_size())) {}
+
+Tensor Initializers::read(int index) {
+  const std::lock_guard lock(mutex_);
+  std::optional<Tensor> &tensor = tensors_.at(static_cast<std::size_t>(index));
+  if (!tensor) {
+    onnx::TensorProto &proto = *graph_.mutable_initializer(index);
+    tensor = read_tensor(proto, folder_);
+    // clear_raw_data() would keep the memory.
+    const std::unique_ptr<std::string> raw(proto.release_raw_data());
+  }
+  return *tensor;
 }
 
 std::string printable(const std::string &text) {
