@@ -2,13 +2,13 @@
 #pragma once
 
 #include <catch2/catch.hpp>
-#include <iostream>
 #include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "driver/include/cx/error.hpp"
+#include "tb/common/seed.hpp"
 #include "tb/driver/compiler/onnx_case.hpp"
 #include "tb/driver/compiler/onnx_model.hpp"
 
@@ -111,11 +111,6 @@ class Case {
   std::map<std::string, Values> inputs_;
 };
 
-inline uint32_t seed() {
-  static std::random_device device;
-  const uint32_t value = device();
-  std::cout << "seed " << value << "\n";
-  return value;
-}
+inline uint32_t seed() { return test::fresh_seed(); }
 
 }  // namespace cx::compiler

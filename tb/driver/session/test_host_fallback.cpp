@@ -1,12 +1,12 @@
 // Models of which the host computes some nodes, on the simulated card, against plain loops.
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <iostream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 
 #include "driver/session/session.hpp"
+#include "tb/common/seed.hpp"
 #include "tb/driver/compiler/onnx_model.hpp"
 
 using namespace cx;
@@ -40,11 +40,7 @@ std::vector<float> sparse_floats(std::mt19937 &random, std::size_t count) {
   return values;
 }
 
-std::mt19937 seeded() {
-  const uint32_t seed = std::random_device()();
-  std::cout << "seed " << seed << "\n";
-  return std::mt19937(seed);
-}
+std::mt19937 seeded() { return std::mt19937(cx::test::fresh_seed()); }
 
 /// A graph output: name, type and the values that it has to have.
 template <typename T>

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "tb/common/data.hpp"
+#include "tb/common/seed.hpp"
 #include "tb/driver/tools/cx_process.hpp"
 
 namespace fs = std::filesystem;
@@ -29,7 +30,7 @@ uint64_t scale_sim_cycles(const std::string &dataflow, uint64_t rows, uint64_t c
 }  // namespace
 
 TEST_CASE("folds one after the other take SCALE-Sim's cycles, overlapped ones fewer") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   const Folder folder;

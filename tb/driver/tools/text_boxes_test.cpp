@@ -3,8 +3,9 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <iostream>
 #include <random>
+
+#include "tb/common/seed.hpp"
 
 using namespace cx::tools;
 
@@ -45,8 +46,7 @@ double area_by_search(const std::vector<Point> &points) {
 }  // namespace
 
 TEST_CASE("the smallest rectangle is that of a search over all angles and holds every point") {
-  const uint64_t seed = std::random_device{}();
-  std::cout << "rectangles: seed " << seed << '\n';
+  const uint64_t seed = cx::test::fresh_seed();
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> value(-50, 50);
   for (int i = 0; i < 20; ++i) {

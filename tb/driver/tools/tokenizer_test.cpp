@@ -4,12 +4,12 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/unicode.hpp"
+#include "tb/common/seed.hpp"
 
 using cx::tools::load_tokenizer;
 using cx::tools::parse_tokenizer;
@@ -51,8 +51,7 @@ TEST_CASE("tokens and texts are those of an independent implementation") {
 }
 
 TEST_CASE("byte-level tokenizers give every text back") {
-  const uint64_t seed = std::random_device{}();
-  std::cout << "tokenizer texts: seed " << seed << '\n';
+  const uint64_t seed = cx::test::fresh_seed();
   std::mt19937_64 random(seed);
   const auto tokenizer = load_tokenizer(kFolder + "byte_level.json");
   for (int i = 0; i < 200; ++i) {

@@ -2,20 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <iostream>
 #include <random>
 
 #include "hw/common/num/formats.hpp"
+#include "tb/common/seed.hpp"
 
 namespace cx::test {
-
-inline uint64_t logged_seed(uint64_t fallback) {
-  const char *text = std::getenv("CX_TEST_SEED");
-  const uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
-  std::cerr << "seed " << seed << " (CX_TEST_SEED)\n";
-  return seed;
-}
 
 class Random {
  public:

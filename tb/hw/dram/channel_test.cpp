@@ -13,6 +13,7 @@
 
 #include "hw/dram/mapping.hpp"
 #include "hw/dram/timing.hpp"
+#include "tb/common/seed.hpp"
 
 using namespace cx::hw;
 
@@ -233,7 +234,7 @@ TEST_CASE("what arrives during a refresh waits for its end") {
 }
 
 TEST_CASE("whole strips take exactly as long as their bursts one by one") {
-  const std::uint32_t seed = std::random_device{}();
+  const std::uint32_t seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
@@ -291,7 +292,7 @@ TEST_CASE("whole strips take exactly as long as their bursts one by one") {
 }
 
 TEST_CASE("searches that pass over what cannot fit find what plain ones find") {
-  const std::uint32_t seed = std::random_device{}();
+  const std::uint32_t seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };

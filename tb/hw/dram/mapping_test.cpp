@@ -10,6 +10,8 @@
 #include <tuple>
 #include <vector>
 
+#include "tb/common/seed.hpp"
+
 using namespace cx::hw;
 
 namespace {
@@ -85,7 +87,7 @@ TEST_CASE("no two addresses share a place") {
 }
 
 TEST_CASE("requests as strips are the bursts of their addresses") {
-  const std::uint32_t seed = std::random_device{}();
+  const std::uint32_t seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   std::vector<AddressMapping::Part> parts;

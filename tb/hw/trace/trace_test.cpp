@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hw/trace/packet_watch.hpp"
+#include "tb/common/seed.hpp"
 
 using namespace cx::hw;
 
@@ -73,7 +74,7 @@ TEST_CASE("times are picoseconds since power-on") {
 }
 
 TEST_CASE("bursts join what touches or overlaps, and lose nothing") {
-  const auto seed = static_cast<unsigned>(std::random_device{}());
+  const auto seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   Collected collected;

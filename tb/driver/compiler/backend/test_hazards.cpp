@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "driver/compiler/backend/hazards.hpp"
+#include "tb/common/seed.hpp"
 
 using namespace cx::compiler::backend;
 
@@ -51,7 +52,7 @@ class ByteRecord {
 }  // namespace
 
 TEST_CASE("an access depends on the last writer, a write on the readers since then") {
-  const uint32_t seed = std::random_device{}();
+  const uint32_t seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   for (int round = 0; round < 30; ++round) {

@@ -6,6 +6,7 @@
 #include "driver/compiler/backend/operation.hpp"
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/image_builder.hpp"
+#include "tb/common/seed.hpp"
 #include "tb/driver/compiler/backend/bench.hpp"
 #include "tb/driver/compiler/program_sim.hpp"
 
@@ -132,7 +133,7 @@ TEST_CASE("A sparse matrix product has the bits of an output-stationary one") {
 }
 
 TEST_CASE("Random shapes, patterns and tails of sparse matrix products") {
-  const auto seed = std::random_device{}();
+  const auto seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   GraphMaker dice(seed);
   for (int round = 0; round < 12; ++round) {
@@ -167,7 +168,7 @@ TEST_CASE("Random shapes, patterns and tails of sparse matrix products") {
 }
 
 TEST_CASE("A sparse convolution has the bits of an output-stationary one") {
-  const auto seed = std::random_device{}();
+  const auto seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   GraphMaker dice(seed);
   for (int round = 0; round < 14; ++round) {
@@ -303,7 +304,7 @@ TEST_CASE("A load of activations stays behind the drain that it needs") {
 
 TEST_CASE("The order of issue keeps that of operations which touch the same bytes") {
   using backend::conflict, backend::issue_order, backend::Operation;
-  const auto seed = std::random_device{}();
+  const auto seed = cx::test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937 random(seed);
   const auto pick = [&](int64_t low, int64_t high) {
