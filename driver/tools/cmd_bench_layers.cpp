@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -53,10 +52,8 @@ Array array_from(const std::string &text) {
 class Reference {
  public:
   Reference() = default;
-  explicit Reference(const std::string &path) : path_(path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw InputError(path + ": cannot be read");
-    const std::vector<CsvLine> lines = csv_lines({std::istreambuf_iterator<char>(file), {}});
+  explicit Reference(const std::string &path) : Reference(path, read_csv(path)) {}
+  Reference(const std::string &path, const std::vector<CsvLine> &lines) : path_(path) {
     if (lines.empty()) throw InputError(path + ":1:1: the file is empty; " + kExpected);
     if (const char *column = missing_column(lines[0]); column != nullptr) {
       throw InputError(fmt::format("{}:1:1: no column '{}'; {}", path, column, kExpected));
@@ -206,45 +203,52 @@ double gain(uint64_t serial, uint64_t overlapped) {
 /// What the files of a folder are, by the names of their columns.
 struct Files {
   std::vector<std::string> topologies, others;
-  std::string reference;
+  std::vector<Layer> layers;       ///< of all topologies
+  std::vector<std::string> files;  ///< of each layer
+  Reference reference;
 };
 
-/// A file that is given alone, and one that cannot be read, is taken for a topology: reading it says what is wrong.
-Files sorted(const LayersOptions &options) {
+/// A file that is given alone, and others where there is no topology, are taken for topologies: reading them says what
+/// is wrong.
+Files read_files(const LayersOptions &options) {
+  struct File {
+    const std::string &path;
+    std::vector<CsvLine> lines;
+  };
+  std::vector<File> topologies, others;
   Files result;
-  result.reference = options.reference;
+  if (!options.reference.empty()) result.reference = Reference(options.reference);
   for (const std::string &path : options.files) {
-    std::ifstream file(path, std::ios::binary);
-    const std::vector<CsvLine> lines = csv_lines({std::istreambuf_iterator<char>(file), {}});
-    const bool other =
-        options.files.size() > 1 && !lines.empty() && !column_key(lines[0].cells[0].text).starts_with("layer");
-    if (!other) {
-      result.topologies.push_back(path);
-    } else if (result.reference.empty() && Reference::missing_column(lines[0]) == nullptr) {
-      result.reference = path;
+    File file{path, read_csv(path)};
+    const std::vector<CsvLine> &lines = file.lines;
+    if (options.files.size() == 1 || lines.empty() || column_key(lines[0].cells[0].text).starts_with("layer")) {
+      topologies.push_back(std::move(file));
+    } else if (result.reference.path().empty() && Reference::missing_column(lines[0]) == nullptr) {
+      result.reference = Reference(path, lines);
     } else {
-      result.others.push_back(path);
+      others.push_back(std::move(file));
     }
   }
-  if (result.topologies.empty()) result.topologies.swap(result.others);
+  if (topologies.empty()) topologies.swap(others);
+  for (File &file : topologies) {
+    result.topologies.push_back(file.path);
+    for (Layer &layer : layers_of(std::move(file.lines), file.path)) {
+      result.layers.push_back(std::move(layer));
+      result.files.push_back(file.path);
+    }
+  }
+  for (const File &file : others) result.others.push_back(file.path);
   return result;
 }
 
 int bench_layers(const LayersOptions &options) {
-  const Files given = sorted(options);
+  const Files given = read_files(options);
   for (const std::string &path : given.others) {
     if (options.json) break;
     fmt::print(stderr, "{}: left out, its columns are those of neither layers nor a reference\n", path);
   }
-  std::vector<Layer> layers;
-  std::vector<std::string> files;  // of each layer
-  for (const std::string &file : given.topologies) {
-    for (Layer &layer : load_layers(file)) {
-      layers.push_back(std::move(layer));
-      files.push_back(file);
-    }
-  }
-  const Reference reference = given.reference.empty() ? Reference() : Reference(given.reference);
+  const std::vector<Layer> &layers = given.layers;
+  const Reference &reference = given.reference;
   Json results = Json::array();
   uint64_t differences = 0, compared = 0;
   for (const std::string &name : options.arrays) {
@@ -278,7 +282,7 @@ int bench_layers(const LayersOptions &options) {
                                     overlapped[i].tile};
         for (std::size_t t = 0; t < std::size(totals); ++t) totals[t] += amounts[t];
         rows.push_back({{"layer", layer.name},
-                        {"file", files[i]},
+                        {"file", given.files[i]},
                         {"m", layer.m},
                         {"n", layer.n},
                         {"k", layer.k},

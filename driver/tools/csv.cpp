@@ -2,8 +2,20 @@
 
 #include <algorithm>
 #include <cctype>
+#include <fstream>
+#include <iterator>
+
+#include "driver/include/cx/error.hpp"
 
 namespace cx::tools {
+
+std::vector<CsvLine> read_csv(const std::filesystem::path &path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw InputError(path.string() + ": cannot be read");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file.bad()) throw InputError(path.string() + ": cannot be read");
+  return csv_lines(text);
+}
 
 std::vector<CsvLine> csv_lines(const std::string &text) {
   constexpr const char *kSpaces = " \t\r";

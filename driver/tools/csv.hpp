@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct CsvLine {
 
 /// Lines that have more than spaces and commas; an empty last cell is dropped.
 std::vector<CsvLine> csv_lines(const std::string &text);
+/// Those of a file. Throws InputError when it cannot be read.
+std::vector<CsvLine> read_csv(const std::filesystem::path &path);
 
 /// Lower case, spaces removed: how names of columns are compared.
 std::string column_key(const std::string &text);

@@ -5,11 +5,9 @@
 
 #include <array>
 #include <charconv>
-#include <fstream>
-#include <iterator>
+#include <utility>
 
 #include "driver/include/cx/error.hpp"
-#include "driver/tools/csv.hpp"
 
 namespace cx::tools {
 namespace {
@@ -22,7 +20,7 @@ constexpr std::array<const char *, 7> kConvColumns = {"IFMAP Height", "IFMAP Wid
 
 class Reader {
  public:
-  Reader(const std::string &text, const std::string &name) : name_(name), lines_(csv_lines(text)) {}
+  Reader(std::vector<CsvLine> lines, const std::string &name) : name_(name), lines_(std::move(lines)) {}
 
   std::vector<Layer> layers() {
     if (lines_.empty()) fail({}, 1, "the file is empty; expected a line that names the columns, then the layers");
@@ -151,15 +149,13 @@ class Reader {
 }  // namespace
 
 std::vector<Layer> parse_layers(const std::string &text, const std::string &name) {
-  return Reader(text, name).layers();
+  return layers_of(csv_lines(text), name);
 }
 
-std::vector<Layer> load_layers(const std::filesystem::path &path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw InputError(path.string() + ": cannot be read");
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) throw InputError(path.string() + ": cannot be read");
-  return parse_layers(text, path.string());
+std::vector<Layer> layers_of(std::vector<CsvLine> lines, const std::string &name) {
+  return Reader(std::move(lines), name).layers();
 }
+
+std::vector<Layer> load_layers(const std::filesystem::path &path) { return layers_of(read_csv(path), path.string()); }
 
 }  // namespace cx::tools

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "driver/tools/csv.hpp"
+
 namespace cx::tools {
 
 /// A layer as the product [m, k] by [k, n]; a convolution as SCALE-Sim maps it: m output points, n filters, k elements
@@ -29,6 +31,7 @@ struct Layer {
 /// the end of a line and empty lines do not count. Numbers are 1 to 2^20; m, n and k at most 2^24. Throws InputError
 /// "NAME:LINE:COLUMN: ..." with what was expected for anything else, also for a file without layers.
 std::vector<Layer> parse_layers(const std::string &text, const std::string &name);
+std::vector<Layer> layers_of(std::vector<CsvLine> lines, const std::string &name);
 std::vector<Layer> load_layers(const std::filesystem::path &path);
 
 }  // namespace cx::tools
