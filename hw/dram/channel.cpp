@@ -807,7 +807,7 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
     const Refresh &refresh = refreshes_[bank.refresh];
     if ((earliest < refresh.last && cas_floor_ < refresh.closed_by) || first - step >= refresh.next) return 0;
     refreshed = std::min(refreshed, refresh.next);
-    if (state.row != strip.row || state.cas_ready[direction] > first) return 0;
+    if (state.cas_ready[direction] > first) return 0;
     soonest = std::min(soonest, state.cas_ready[direction]);
   }
   if (std::max({soonest, earliest, cas_floor_}) < dense_from_ && fits_between(direction, strip, i, earliest)) return 0;
@@ -872,9 +872,9 @@ std::uint32_t DramChannel::run(Direction direction, const DramStrip &strip, std:
   return static_cast<std::uint32_t>(count);
 }
 
-// The same while some of the strip's banks open their rows, behind a refresh most of the time: bursts of the
-// others follow those before the last gap of the bus, those of banks that are late follow the last of all. Ends where
-// the gap, or the window of reads, is full of the latter.
+// The same while some of the strip's banks have just opened their rows, behind a refresh most of the time: bursts of
+// the others follow those before the last gap of the bus, those of banks that are late follow the last of all. Ends
+// where the gap, or the window of reads, is full of the latter.
 std::uint32_t DramChannel::run_before_gap(Direction direction, const DramStrip &strip, std::uint32_t i,
                                           std::uint32_t limit, Ticks earliest, Ticks &last_cas) {
   Releases &releases = direction == reading ? reads_ : writes_;
@@ -884,9 +884,8 @@ std::uint32_t DramChannel::run_before_gap(Direction direction, const DramStrip &
   const Ticks step = ccd_s_[direction];
   std::uint32_t soonest = 0;
   for (std::uint32_t k = 0; k < banks; ++k) {
-    const Row &state = banks_[bank_of(strip, i + k)].now;
-    if (state.row != strip.row) return 0;
-    if (state.cas_ready[direction] < banks_[bank_of(strip, i + soonest)].now.cas_ready[direction]) soonest = k;
+    const auto ready = [&](std::uint32_t bank) { return banks_[bank_of(strip, i + bank)].now.cas_ready[direction]; };
+    if (ready(k) < ready(soonest)) soonest = k;
   }
   const std::uint32_t soonest_bank = bank_of(strip, i + soonest);
   const std::uint32_t gap = first_gap(direction, group_of(soonest_bank),
