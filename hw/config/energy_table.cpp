@@ -190,7 +190,7 @@ class TableReader {
 
   std::string file_;
   std::set<std::string> above_;
-  YAML::Node document_;
+  const YAML::Node document_;
   std::map<std::string, std::string> sources_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <sstream>
 #include <vector>
 
@@ -40,6 +41,10 @@ struct SecondDocument final : YAML::EventHandler {
 }  // namespace
 
 YAML::Node load_document(const std::string &text, const std::string &name) {
+  // The points of a sweep read the same few files. Nodes are not made for several threads.
+  constexpr std::size_t kMostKnown = 16;
+  thread_local std::map<std::string, YAML::Node> known;
+  if (const auto found = known.find(text); found != known.end()) return found->second;
   YAML::Node document;
   SecondDocument second;
   try {
@@ -51,6 +56,8 @@ YAML::Node load_document(const std::string &text, const std::string &name) {
   if (second.found) {
     throw ConfigError(name, second.at.line + 1, second.at.column + 1, "", "expected one YAML document");
   }
+  if (known.size() == kMostKnown) known.clear();
+  known.emplace(text, document);
   return document;
 }
 

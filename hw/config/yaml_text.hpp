@@ -11,7 +11,8 @@
 
 namespace cx::config {
 
-// The only document of a text; null if it is empty. `name` is the file's, for errors. Throws ConfigError.
+// The only document of a text, to be read only: the next call with the same text gives the same nodes. Null if it is
+// empty. `name` is the file's, for errors. Throws ConfigError.
 YAML::Node load_document(const std::string &text, const std::string &name);
 
 // Throws ConfigError for the place of a node.
