@@ -9,6 +9,7 @@
 
 #include "driver/include/cx/error.hpp"
 #include "driver/runtime/image_builder.hpp"
+#include "hw/common/num/whole.hpp"
 #include "hw/regs/gen/isa.hpp"
 
 namespace cx::tools {
@@ -18,11 +19,9 @@ constexpr int64_t kLongestStep = 65535;  // K of MM_MUL_OS
 constexpr uint8_t kActivations = 0, kWeights = 1, kResults = 2;
 constexpr uint8_t kResultSlots = 4;
 
-int64_t divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /// Rows of M that go through the array together, weight stationary.
 int64_t block_rows(const Layer &layer, const Target &target) {
-  return divided(layer.m, divided(layer.m, target.tile_acc_rows));
+  return num::ceil_div(layer.m, num::ceil_div(layer.m, target.tile_acc_rows));
 }
 
 constexpr uint8_t kWorkspace = 1;       // segment of operands and results
@@ -80,10 +79,10 @@ class Traffic {
         depth_(target.output_stationary ? layer.k : target.tile_rows),
         chunk_(std::min<int64_t>(map_.channels, target.output_stationary ? kLargestDim : target.tile_rows)),
         out_width_(layer.is_conv ? (map_.width - map_.filter_width + map_.stride - 1) / map_.stride + 1 : 1),
-        k_folds_(divided(layer.k, depth_)),
-        n_folds_(divided(layer.n, columns_)),
-        m_folds_(divided(layer.m, block)),
-        rows_loaded_(static_cast<std::size_t>(divided(map_.channels, chunk_))) {
+        k_folds_(num::ceil_div(layer.k, depth_)),
+        n_folds_(num::ceil_div(layer.n, columns_)),
+        m_folds_(num::ceil_div(layer.m, block)),
+        rows_loaded_(static_cast<std::size_t>(num::ceil_div(map_.channels, chunk_))) {
     if (map_.width > kLargestDim || map_.width * map_.channels * kElementBytes > INT32_MAX ||
         layer.n * kElementBytes > INT32_MAX) {
       throw InputError(fmt::format("layer {}: too wide for a transfer's descriptor", layer.name));
@@ -93,7 +92,8 @@ class Traffic {
     result_bytes_ = block * columns_ * kElementBytes;
     const int64_t all_weights = k_folds_ * n_folds_ * weight_bytes_;
     // As many rows of the map as the output points of a block can see, and all chunks that a part of K can touch.
-    const int64_t seen = std::min(map_.height, (divided(block - 1, out_width_) + 1) * map_.stride + map_.filter_height);
+    const int64_t seen =
+        std::min(map_.height, (num::ceil_div(block - 1, out_width_) + 1) * map_.stride + map_.filter_height);
     const bool aligned = map_.channels % chunk_ == 0 && depth_ % chunk_ == 0;
     const int64_t chunks =
         std::min<int64_t>(static_cast<int64_t>(rows_loaded_.size()), depth_ / chunk_ + (aligned ? 0 : 2));
@@ -115,8 +115,8 @@ class Traffic {
     weights_at_ = results_at_ + kPlaces * result_bytes_;
     map_at_ = weights_at_ + (weights_held_ ? all_weights : kPlaces * weight_bytes_);
     map_in_memory_ = 0;
-    weights_in_memory_ = divided(map_bytes, kAlign) * kAlign;
-    results_in_memory_ = weights_in_memory_ + divided(all_weights, kAlign) * kAlign;
+    weights_in_memory_ = num::ceil_div(map_bytes, kAlign) * kAlign;
+    results_in_memory_ = weights_in_memory_ + num::ceil_div(all_weights, kAlign) * kAlign;
     workspace_ = results_in_memory_ + layer.m * layer.n * kElementBytes;
   }
 
@@ -271,7 +271,7 @@ class Passes {
     view(kActivations, 0, block, rows_);
     view(kWeights, row_bytes_, rows_, columns_);
     results(block);
-    const int64_t k_folds = divided(layer_.k, rows_);
+    const int64_t k_folds = num::ceil_div(layer_.k, rows_);
     for (int64_t m = 0; m < layer_.m; m += block) {
       const Range points = {m, std::min(m + block, layer_.m)};
       for (int64_t n = 0; n * columns_ < layer_.n; ++n) {
@@ -419,7 +419,7 @@ Program layer_program(const Layer &layer, const Target &target, Operands operand
 }
 
 uint64_t folds_of(const Layer &layer, const Target &target) {
-  const auto count = [](int64_t size, int64_t part) { return static_cast<uint64_t>(divided(size, part)); };
+  const auto count = [](int64_t size, int64_t part) { return static_cast<uint64_t>(num::ceil_div(size, part)); };
   const uint64_t columns = count(layer.n, target.tile_cols);
   if (target.output_stationary) return count(layer.m, target.tile_rows) * columns;
   return count(layer.k, target.tile_rows) * columns * count(layer.m, block_rows(layer, target));

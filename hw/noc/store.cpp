@@ -6,6 +6,8 @@
 #include <string>
 #include <system_error>
 
+#include "hw/common/num/whole.hpp"
+
 namespace cx::hw {
 
 namespace {
@@ -13,15 +15,13 @@ namespace {
 constexpr std::uint64_t kLargePage = std::uint64_t{1} << 21;
 constexpr std::uint64_t kPage = 4096;
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
-
 [[noreturn]] void fail(const char *what, const char *doing) {
   throw std::system_error(errno, std::generic_category(), std::string(what) + ": " + doing + " the store");
 }
 
 }  // namespace
 
-Store::Store(std::uint64_t bytes, const char *what, bool shared) : bytes_(round_up(bytes, kPage)), what_(what) {
+Store::Store(std::uint64_t bytes, const char *what, bool shared) : bytes_(num::round_up(bytes, kPage)), what_(what) {
   if (shared) {
     shared_ = std::make_unique<SharedMemory>(bytes_);
     data_ = reinterpret_cast<std::byte *>(shared_->data());
@@ -36,7 +36,7 @@ Store::Store(std::uint64_t bytes, const char *what, bool shared) : bytes_(round_
   data_ = first;
   if (slack == 0) return;
   const auto address = reinterpret_cast<std::uintptr_t>(first);
-  const std::uint64_t before = round_up(address, kLargePage) - address;
+  const std::uint64_t before = num::round_up(address, kLargePage) - address;
   data_ = first + before;
   if (before != 0) ::munmap(first, before);
   if (slack != before) ::munmap(data_ + bytes_, slack - before);

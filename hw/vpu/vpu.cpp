@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "hw/common/num/whole.hpp"
 #include "hw/regs/gen/packets.h"
 
 namespace cx::hw {
@@ -18,8 +19,6 @@ const VpuParams &checked(const VpuParams &params) {
   if (!(params.special_cycles >= 1)) throw std::invalid_argument("vpu: special functions take at least one cycle");
   return params;
 }
-
-uint64_t divide_up(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 uint32_t status_of(vpu::OperandError::Kind kind) {
   switch (kind) {
@@ -65,8 +64,8 @@ std::array<unsigned, 4> operands_of(const isa::Inst &inst) {
 }  // namespace
 
 Cycles vpu_compute_cycles(const VpuParams &params, const vpu::Work &work) {
-  const uint64_t steps = divide_up(work.elements, params.lanes);
-  const uint64_t divided = divide_up(work.divided_results, params.lanes);
+  const uint64_t steps = num::ceil_div(work.elements, params.lanes);
+  const uint64_t divided = num::ceil_div(work.divided_results, params.lanes);
   const double special = static_cast<double>(steps * work.special_passes + divided) * params.special_cycles;
   return params.startup_cycles + std::max(steps * work.simple_passes, work.addresses) +
          static_cast<Cycles>(std::ceil(special)) + kTreeLevels * work.trees;

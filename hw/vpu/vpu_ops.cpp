@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "hw/common/vmath/passes.hpp"
 #include "hw/common/vmath/vmath.hpp"
 #include "hw/vpu/kernels.hpp"
 #include "hw/vpu/operands.hpp"
@@ -79,19 +80,6 @@ bool needs_integers(isa::Binary f) {
       return true;
     default:
       return false;
-  }
-}
-
-uint32_t special_passes(isa::Binary f) {
-  switch (f) {
-    case isa::Binary::DIV:
-      return 1;
-    case isa::Binary::POW:
-    case isa::Binary::MOD:
-    case isa::Binary::FMOD:
-      return 2;
-    default:
-      return 0;
   }
 }
 
@@ -209,7 +197,8 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VU
 
   Work work;
   work.elements = product(dims);
-  (function || inst.func == isa::Unary::HARD_SWISH ? work.special_passes : work.simple_passes) = 1;
+  work.special_passes = vmath::special_passes(inst.func);
+  work.simple_passes = work.special_passes == 0 ? 1 : 0;
   work.operations = work.elements;
   work.bytes_read = distinct_bytes(ops[1], dims);
   work.bytes_written = work.elements * static_cast<uint64_t>(ops[0].bytes);
@@ -283,7 +272,7 @@ Work VectorUnit::run(std::span<std::byte> spm, const Views &views, const isa::VB
 
   Work work;
   work.elements = product(dims);
-  work.special_passes = special_passes(inst.func);
+  work.special_passes = vmath::special_passes(inst.func);
   work.simple_passes = work.special_passes == 0 ? 1 : 0;
   work.operations = work.elements;
   work.bytes_read = distinct_bytes(ops[1], dims) + (immediate ? 0 : distinct_bytes(ops[2], dims));

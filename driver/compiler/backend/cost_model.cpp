@@ -8,6 +8,8 @@
 #include <limits>
 
 #include "driver/compiler/backend/descriptor_cache.hpp"
+#include "hw/common/num/whole.hpp"
+#include "hw/common/vmath/passes.hpp"
 
 namespace cx::compiler::backend {
 
@@ -28,7 +30,7 @@ constexpr int64_t kBlockInstructions = 16;
 constexpr int64_t kBlocksAhead = 2;
 constexpr std::size_t kPosts = 16;  ///< that may wait for completion
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+using num::ceil_div;
 
 /// Passes first come, first served.
 class Server {
@@ -168,41 +170,6 @@ int64_t distinct_bytes(const Descriptor &view) {
     if (view.strides[d] != 0) bytes *= view.dims[d];
   }
   return bytes;
-}
-
-int special_passes(isa::Unary func) {
-  switch (func) {
-    case isa::Unary::EXP:
-    case isa::Unary::LOG:
-    case isa::Unary::SQRT:
-    case isa::Unary::RECIP:
-    case isa::Unary::SIGMOID:
-    case isa::Unary::TANH:
-    case isa::Unary::ERF:
-    case isa::Unary::HARD_SWISH:
-    case isa::Unary::SILU:
-    case isa::Unary::GELU:
-    case isa::Unary::SOFTPLUS:
-    case isa::Unary::SIN:
-    case isa::Unary::COS:
-    case isa::Unary::ATAN:
-      return 1;
-    default:
-      return 0;
-  }
-}
-
-int special_passes(isa::Binary func) {
-  switch (func) {
-    case isa::Binary::DIV:
-      return 1;
-    case isa::Binary::POW:
-    case isa::Binary::MOD:
-    case isa::Binary::FMOD:
-      return 2;
-    default:
-      return 0;
-  }
 }
 
 /// What the VPU's time depends on.
@@ -601,11 +568,11 @@ class Simulation {
     work.elements = results;
     switch (isa::opcode_of(op.inst)) {
       case isa::Opcode::V_UNARY:
-        work.special = special_passes(isa::VUnary::decode(op.inst).func);
+        work.special = vmath::special_passes(isa::VUnary::decode(op.inst).func);
         work.simple = work.special == 0 ? 1 : 0;
         break;
       case isa::Opcode::V_BINARY:
-        work.special = special_passes(isa::VBinary::decode(op.inst).func);
+        work.special = vmath::special_passes(isa::VBinary::decode(op.inst).func);
         work.simple = work.special == 0 ? 1 : 0;
         break;
       case isa::Opcode::V_REDUCE: {

@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "driver/compiler/backend/gemm.hpp"
+#include "hw/common/num/whole.hpp"
 
 namespace cx::compiler::backend {
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+using num::ceil_div;
 
 /// Rows [at, at + size) of a tile.
 struct RowBlock {

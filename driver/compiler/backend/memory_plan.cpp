@@ -2,13 +2,15 @@
 
 #include <algorithm>
 
+#include "hw/common/num/whole.hpp"
+
 namespace cx::compiler::backend {
 
 namespace {
 
 constexpr int64_t kAlign = 64;
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+int64_t aligned(int64_t bytes) { return num::round_up(bytes, kAlign); }
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "driver/compiler/backend/patch.hpp"
+#include "hw/common/num/whole.hpp"
 
 namespace cx::compiler::backend {
 
@@ -22,7 +23,7 @@ constexpr int kGap = 3;
 constexpr int64_t kPatternBytes = 64;
 constexpr std::array<Dtype, 3> kInfinities{Dtype::FP32, Dtype::FP16, Dtype::BF16};
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+int64_t aligned(int64_t bytes) { return num::round_up(bytes, kAlign); }
 
 /// The kernels of these operators reach tensors in the scratchpad.
 bool reaches_scratchpad(const std::string &op) {

@@ -6,9 +6,12 @@
 #include <span>
 #include <vector>
 
+#include "hw/common/num/whole.hpp"
+
 namespace cx::sparse {
 
-constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+using num::round_up;
+
 constexpr size_t bits_to_bytes(size_t bits) { return (bits + 7) / 8; }
 
 /// Bits of a position among m rows.
