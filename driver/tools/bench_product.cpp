@@ -15,26 +15,34 @@ std::vector<std::byte> raw(const std::vector<float> &values) {
   return {bytes, bytes + values.size() * sizeof(float)};
 }
 
+compiler::TensorId add_tensor(compiler::Graph &graph, const std::string &name, const compiler::Shape &shape,
+                              const std::vector<float> *values) {
+  compiler::Tensor tensor;
+  tensor.name = name;
+  tensor.shape = shape;
+  if (values != nullptr) tensor.data = raw(*values);
+  return graph.add(std::move(tensor));
+}
+
+void add_node(compiler::Graph &graph, const std::string &name, const std::string &op,
+              std::vector<compiler::TensorId> inputs, compiler::TensorId output,
+              std::map<std::string, compiler::Attribute> attributes) {
+  compiler::Node node;
+  node.name = name;
+  node.op = op;
+  node.inputs = std::move(inputs);
+  node.outputs = {output};
+  node.attributes = std::move(attributes);
+  graph.nodes.push_back(std::move(node));
+}
+
 compiler::Graph product_graph(const std::string &name, const ProductShape &shape, const std::vector<float> &weights) {
   compiler::Graph graph;
   graph.name = name;
-  compiler::Tensor a, b, c;
-  a.name = "a";
-  a.shape = {shape.m, shape.k};
-  b.name = "b";
-  b.shape = {shape.k, shape.n};
-  b.data = raw(weights);
-  c.name = "c";
-  c.shape = {shape.m, shape.n};
-  graph.inputs = {graph.add(std::move(a))};
-  const compiler::TensorId weight = graph.add(std::move(b));
-  graph.outputs = {graph.add(std::move(c))};
-  compiler::Node node;
-  node.name = "gemm";
-  node.op = "MatMul";
-  node.inputs = {graph.inputs[0], weight};
-  node.outputs = graph.outputs;
-  graph.nodes.push_back(std::move(node));
+  graph.inputs = {add_tensor(graph, "a", {shape.m, shape.k})};
+  const compiler::TensorId weight = add_tensor(graph, "b", {shape.k, shape.n}, &weights);
+  graph.outputs = {add_tensor(graph, "c", {shape.m, shape.n})};
+  add_node(graph, "gemm", "MatMul", {graph.inputs[0], weight}, graph.outputs[0]);
   return graph;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -21,6 +22,14 @@ struct ProductShape {
 std::vector<float> small_integers(std::size_t count, std::mt19937_64 &random);
 
 std::vector<std::byte> raw(const std::vector<float> &values);
+
+/// An F32 tensor; a constant if there are values, as many as it has elements.
+compiler::TensorId add_tensor(compiler::Graph &graph, const std::string &name, const compiler::Shape &shape,
+                              const std::vector<float> *values = nullptr);
+/// Appends a node of one output.
+void add_node(compiler::Graph &graph, const std::string &name, const std::string &op,
+              std::vector<compiler::TensorId> inputs, compiler::TensorId output,
+              std::map<std::string, compiler::Attribute> attributes = {});
 
 /// Input "a", output "c", one MatMul by the weights ([k, n], row-major).
 compiler::Graph product_graph(const std::string &name, const ProductShape &shape, const std::vector<float> &weights);

@@ -29,16 +29,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct GemmOptions {
-  ChipOptions chip;
+struct GemmOptions : BenchOptions {
   int64_t m = 512, n = 512, k = 512;
-  std::string precision = "fp16";
-  uint64_t seed = 1;
   std::string output;  ///< file for the raw result; values are then reals and the exact check is left out
   uint32_t runs = 1;
   std::string beside;  ///< format: each run is paired with one of the Verilated tile alone that multiplies as much
   uint32_t beside_rows = 1;  ///< rows of a pass of that tile
-  bool json = false;
 };
 
 struct TileOptions {
@@ -350,16 +346,13 @@ void add_bench(CLI::App &app, Invocation &invocation) {
   product->add_option("-m,--m", options->m, "Rows of A")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("-n,--n", options->n, "Columns of B")->check(CLI::Range(1, 65536))->capture_default_str();
   product->add_option("-k,--k", options->k, "Columns of A")->check(CLI::Range(1, 65536))->capture_default_str();
-  product->add_option("--precision", options->precision, compiler::precision_names())->capture_default_str();
-  product->add_option("--seed", options->seed, "Seed of the values")->capture_default_str();
   product->add_option("--output", options->output, "Raw FP32 result to a file; operands are then reals in [-1, 1)");
   product->add_option("--runs", options->runs, "Runs, of which the fastest counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   product->add_option("--beside", options->beside, "")->group("");
   product->add_option("--beside-rows", options->beside_rows, "")->check(CLI::Range(1, 65535))->group("");
-  options->chip.add_to(*product);
-  product->add_flag("--json", options->json, "JSON instead of a table");
+  options->add_to(*product);
   auto tile_options = std::make_shared<TileOptions>();
   tile_options->chip.config = "tiny";
   CLI::App *speed = command->add_subcommand(

@@ -19,40 +19,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct ConvOptions {
-  ChipOptions chip;
+struct ConvOptions : BenchOptions {
   int64_t height = 56, width = 56, channels = 64, filters = 64, kernel = 3, stride = 1, pad = 1;
-  std::string precision = "fp16";
-  uint64_t seed = 1;
-  bool json = false;
 };
 
-struct AttentionOptions {
-  ChipOptions chip;
+struct AttentionOptions : BenchOptions {
   int64_t heads = 12, tokens = 128, dim = 64;
-  std::string precision = "fp16";
-  uint64_t seed = 1;
-  bool json = false;
 };
-
-compiler::TensorId add_tensor(compiler::Graph &graph, const std::string &name, const compiler::Shape &shape) {
-  compiler::Tensor tensor;
-  tensor.name = name;
-  tensor.shape = shape;
-  return graph.add(std::move(tensor));
-}
-
-void add_node(compiler::Graph &graph, const std::string &name, const std::string &op,
-              std::vector<compiler::TensorId> inputs, compiler::TensorId output,
-              std::map<std::string, compiler::Attribute> attributes = {}) {
-  compiler::Node node;
-  node.name = name;
-  node.op = op;
-  node.inputs = std::move(inputs);
-  node.outputs = {output};
-  node.attributes = std::move(attributes);
-  graph.nodes.push_back(std::move(node));
-}
 
 /// The lines of a table, or JSON, that every operator has.
 void print_report(Json parameters, const std::string &title, const std::string &precision, const ChipOptions &chip,
@@ -98,8 +71,7 @@ int conv(const ConvOptions &options) {
   graph.name = "conv";
   graph.inputs = {add_tensor(graph, "x", {1, options.channels, options.height, options.width})};
   const compiler::TensorId weights =
-      add_tensor(graph, "w", {options.filters, options.channels, options.kernel, options.kernel});
-  graph[weights].data = raw(w);
+      add_tensor(graph, "w", {options.filters, options.channels, options.kernel, options.kernel}, &w);
   graph.outputs = {add_tensor(graph, "y", {1, options.filters, rows, columns})};
   using Integers = std::vector<int64_t>;
   add_node(graph, "conv", "Conv", {graph.inputs[0], weights}, graph.outputs[0],
@@ -250,13 +222,6 @@ int attention(const AttentionOptions &options) {
   return largest_error <= tolerance ? kDone : kCheckFailed;
 }
 
-void add_common(CLI::App &command, ChipOptions &chip, std::string &precision, uint64_t &seed, bool &json) {
-  command.add_option("--precision", precision, compiler::precision_names())->capture_default_str();
-  command.add_option("--seed", seed, "Seed of the values")->capture_default_str();
-  chip.add_to(command);
-  command.add_flag("--json", json, "JSON instead of a table");
-}
-
 }  // namespace
 
 void add_bench_operators(CLI::App &bench, Invocation &invocation) {
@@ -273,7 +238,7 @@ void add_bench_operators(CLI::App &bench, Invocation &invocation) {
   size(conv_command, "--kernel", conv_options->kernel, "Rows and columns of a filter", 1, 64);
   size(conv_command, "--stride", conv_options->stride, "Stride", 1, 64);
   size(conv_command, "--pad", conv_options->pad, "Zeros at each side", 0, 32);
-  add_common(*conv_command, conv_options->chip, conv_options->precision, conv_options->seed, conv_options->json);
+  conv_options->add_to(*conv_command);
   conv_command->callback(
       [conv_options, &invocation] { invocation.action = [conv_options] { return conv(*conv_options); }; });
 
@@ -283,7 +248,7 @@ void add_bench_operators(CLI::App &bench, Invocation &invocation) {
   size(command, "--heads", options->heads, "Heads", 1, 1024);
   size(command, "--tokens", options->tokens, "Tokens: queries, and keys", 1, 16384);
   size(command, "--dim", options->dim, "Elements of a head", 1, 1024);
-  add_common(*command, options->chip, options->precision, options->seed, options->json);
+  options->add_to(*command);
   command->callback([options, &invocation] { invocation.action = [options] { return attention(*options); }; });
 }
 

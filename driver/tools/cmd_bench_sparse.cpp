@@ -21,13 +21,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct SweepOptions {
-  ChipOptions chip;
-  std::string precision = "fp16", svg;
+struct SweepOptions : BenchOptions {
+  std::string svg;
   std::vector<std::string> patterns;
   int64_t m = 2048, k = 1024;
-  uint64_t seed = 1;
-  bool json = false;
 };
 
 /// Layers of the chain; the first and the last also move inputs and results and do not count.
@@ -59,25 +56,12 @@ const std::vector<std::string> &default_patterns() {
 compiler::Graph chain(const SweepOptions &options, const std::vector<float> &weights) {
   compiler::Graph graph;
   graph.name = "chain";
-  const auto tensor = [&](const std::string &name, const compiler::Shape &shape) {
-    compiler::Tensor result;
-    result.name = name;
-    result.shape = shape;
-    return result;
-  };
-  compiler::Tensor constant = tensor("weights", {options.k, options.k});
-  constant.data = raw(weights);
-  graph.inputs = {graph.add(tensor("x0", {options.m, options.k}))};
-  const compiler::TensorId w = graph.add(std::move(constant));
+  graph.inputs = {add_tensor(graph, "x0", {options.m, options.k})};
+  const compiler::TensorId w = add_tensor(graph, "weights", {options.k, options.k}, &weights);
   compiler::TensorId x = graph.inputs[0];
   for (int64_t layer = 1; layer <= kLayers; ++layer) {
-    const compiler::TensorId y = graph.add(tensor(fmt::format("x{}", layer), {options.m, options.k}));
-    compiler::Node node;
-    node.name = fmt::format("layer{}", layer);
-    node.op = "MatMul";
-    node.inputs = {x, w};
-    node.outputs = {y};
-    graph.nodes.push_back(std::move(node));
+    const compiler::TensorId y = add_tensor(graph, fmt::format("x{}", layer), {options.m, options.k});
+    add_node(graph, fmt::format("layer{}", layer), "MatMul", {x, w}, y);
     x = y;
   }
   graph.outputs = {x};
@@ -343,12 +327,8 @@ void add_bench_sparse(CLI::App &bench, Invocation &invocation) {
   command->add_option("-k,--k", options->k, "Rows and columns of the weights")
       ->check(CLI::Range(1, 8192))
       ->capture_default_str();
-  command->add_option("--precision", options->precision, "fp16, bf16, fp8_e4m3, fp8_e5m2 or int8")
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "Seed of the values")->capture_default_str();
-  options->chip.add_to(*command, false);
   command->add_option("--svg", options->svg, "File for a plot");
-  command->add_flag("--json", options->json, "JSON instead of a table");
+  options->add_to(*command, kSparsePrecisions, false);
   command->callback([options, &invocation] { invocation.action = [options] { return sweep(*options); }; });
 }
 

@@ -18,12 +18,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct SpmmOptions {
-  ChipOptions chip;
-  std::string matrix, precision = "fp16";
+struct SpmmOptions : BenchOptions {
+  std::string matrix;
   int64_t n = 128;
-  uint64_t seed = 1;
-  bool json = false;
 };
 
 /// The transposed matrix with seeded values: the weights [columns][rows] of the product.
@@ -130,11 +127,7 @@ void add_bench_spmm(CLI::App &bench, Invocation &invocation) {
   command->add_option("--n", options->n, "Columns of the dense matrix")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  command->add_option("--precision", options->precision, "fp16, bf16, fp8_e4m3, fp8_e5m2 or int8")
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "Seed of the values")->capture_default_str();
-  options->chip.add_to(*command, false);
-  command->add_flag("--json", options->json, "JSON instead of a table");
+  options->add_to(*command, kSparsePrecisions, false);
   command->callback([options, &invocation] { invocation.action = [options] { return spmm(*options); }; });
 }
 
