@@ -13,30 +13,15 @@
 #include "hw/dram/dram.hpp"
 #include "hw/noc/register_target.hpp"
 #include "hw/spm/spm.hpp"
+#include "tb/hw/noc/noc_bench.hpp"
 
 using namespace cx::hw;
+using namespace cx::hw::test;
 namespace regs = cx::regs;
 
 namespace {
 
-constexpr std::uint64_t kSpmBase = 0x1'0000'0000;
-constexpr std::uint64_t kDramBase = 0x10'0000'0000;
 constexpr std::uint64_t kDramBytes = std::uint64_t{16} << 30;
-constexpr std::uint64_t kRegsBase = 0x4000'0000;
-
-struct Master : sc_core::sc_module {
-  tlm_utils::simple_initiator_socket<Master> socket;
-  std::uint64_t invalidated_first = 0;
-  std::uint64_t invalidated_last = 0;
-
-  explicit Master(sc_core::sc_module_name name) : sc_module(name), socket("socket") {
-    socket.register_invalidate_direct_mem_ptr(this, &Master::invalidate);
-  }
-  void invalidate(sc_dt::uint64 first, sc_dt::uint64 last) {
-    invalidated_first = first;
-    invalidated_last = last;
-  }
-};
 
 // Remembers how it was reached; two registers behind it: 0 is read-only for the host.
 struct Slave : sc_core::sc_module {
@@ -107,28 +92,8 @@ Bench &bench() {
   return *instance;
 }
 
-struct Access {
-  tlm::tlm_response_status status;
-  sc_core::sc_time delay;
-};
-
-Access access(Master &master, tlm::tlm_command command, std::uint64_t address, void *data, unsigned bytes) {
-  tlm::tlm_generic_payload transaction;
-  transaction.set_command(command);
-  transaction.set_address(address);
-  transaction.set_data_ptr(static_cast<unsigned char *>(data));
-  transaction.set_data_length(bytes);
-  transaction.set_streaming_width(bytes);
-  sc_core::sc_time delay = sc_core::SC_ZERO_TIME;
-  master.socket->b_transport(transaction, delay);
-  CHECK(transaction.get_address() == address);
-  return {transaction.get_response_status(), delay};
-}
-
 constexpr auto kRead = tlm::TLM_READ_COMMAND;
 constexpr auto kWrite = tlm::TLM_WRITE_COMMAND;
-
-sc_core::sc_time ns(double value) { return sc_core::sc_time(value, sc_core::SC_NS); }
 
 }  // namespace
 

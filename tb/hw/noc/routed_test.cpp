@@ -12,22 +12,16 @@
 #include "hw/noc/placement.hpp"
 #include "hw/noc/register_target.hpp"
 #include "hw/spm/spm.hpp"
+#include "tb/hw/noc/noc_bench.hpp"
 
 using namespace cx::hw;
+using namespace cx::hw::test;
 namespace regs = cx::regs;
 
 namespace {
 
-constexpr std::uint64_t kSpmBase = 0x1'0000'0000;
-constexpr std::uint64_t kDramBase = 0x10'0000'0000;
 constexpr std::uint64_t kDramBytes = std::uint64_t{1} << 26;
-constexpr std::uint64_t kRegsBase = 0x4000'0000;
 constexpr unsigned kChannels = 4;
-
-struct Master : sc_core::sc_module {
-  tlm_utils::simple_initiator_socket<Master> socket;
-  explicit Master(sc_core::sc_module_name name) : sc_module(name), socket("socket") {}
-};
 
 struct Registers : sc_core::sc_module {
   static constexpr std::array<regs::RegDesc, 1> kTable{{{"A", 0, 1, 4, 0, regs::Access::rw, regs::Access::rw, {}}}};
@@ -107,20 +101,10 @@ Benches &benches() {
 
 sc_core::sc_time access(Master &master, tlm::tlm_command command, std::uint64_t address) {
   std::uint32_t word = 0;
-  tlm::tlm_generic_payload transaction;
-  transaction.set_command(command);
-  transaction.set_address(address);
-  transaction.set_data_ptr(reinterpret_cast<unsigned char *>(&word));
-  transaction.set_data_length(4);
-  transaction.set_streaming_width(4);
-  sc_core::sc_time delay = sc_core::SC_ZERO_TIME;
-  master.socket->b_transport(transaction, delay);
-  CHECK(transaction.get_response_status() == tlm::TLM_OK_RESPONSE);
-  CHECK(transaction.get_address() == address);
-  return delay;
+  const Access done = access(master, command, address, &word, sizeof word);
+  CHECK(done.status == tlm::TLM_OK_RESPONSE);
+  return done.delay;
 }
-
-sc_core::sc_time ns(std::uint64_t value) { return sc_core::sc_time(static_cast<double>(value), sc_core::SC_NS); }
 
 std::string channel_name(std::uint64_t address) {
   return "dram" + std::to_string((address - kDramBase) / 1024 % kChannels);
