@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Coverage. Without --rtl: builds with gcov instrumentation, runs the tests, and reports line coverage of hw/, driver/ and
-# firmware's host side; further arguments go to ctest. With --rtl: lines and toggles of rtl, by module, over the tiles'
-# tests and soaks of small tiles.
-# Usage: scripts/coverage.sh [ctest arguments] | scripts/coverage.sh --rtl [--tiles N]
+# Coverage. Without --rtl: builds with gcov instrumentation, runs the tests, and reports line coverage of hw/ and driver/.
+# All of it takes hours; --build names what to build, for ctest arguments that need no more of it.
+# With --rtl: lines and toggles of rtl, by module, over the tiles' tests and soaks of small tiles.
+# Usage: scripts/coverage.sh [--build "TARGET ..."] [ctest arguments] | scripts/coverage.sh --rtl [--tiles N]
+# Example: scripts/coverage.sh --build "config energy_table" -L config
 if [ "${1:-}" = --rtl ]; then
   source "$(dirname "$0")/lib.sh"
   shift
@@ -38,14 +39,25 @@ if [ "${1:-}" = --rtl ]; then
   exit 0
 fi
 
+targets=
+if [ "${1:-}" = --build ]; then
+  targets=${2:?names of targets}
+  shift 2
+fi
 CX_PRESET=coverage
 source "$(dirname "$0")/lib.sh"
 "$CX_ROOT/scripts/setup.sh" --models-optional
-build_all
+build_all $targets
 step "Testing"
-(cd "$CX_BUILD" && ctest -j "$CX_JOBS" --output-on-failure "$@")
+# Counts of earlier runs do not count.
+find "$CX_BUILD" -name '*.gcda' -delete
+tests=0
+(cd "$CX_BUILD" && ctest -j "$CX_JOBS" --output-on-failure --no-tests=error "$@") || tests=1
 step "Line coverage"
 mkdir -p "$CX_BUILD/coverage"
-gcovr --root "$CX_ROOT" --filter 'hw/' --filter 'driver/' --exclude '.*/gen/' --print-summary \
-  --html-details "$CX_BUILD/coverage/index.html" "$CX_BUILD" 2>/dev/null | tail -n 60
+gcovr --root "$CX_ROOT" --filter "$CX_ROOT/hw/" --filter "$CX_ROOT/driver/" --exclude '.*/gen/' -j "$CX_JOBS" \
+  --print-summary --html-details "$CX_BUILD/coverage/index.html" --txt "$CX_BUILD/coverage/lines.txt" "$CX_BUILD" ||
+  fail "gcovr failed; see the messages above"
+cat "$CX_BUILD/coverage/lines.txt"
 note "pages: build/coverage/coverage/index.html"
+[ "$tests" = 0 ] || fail "tests failed; see the messages above"

@@ -38,7 +38,7 @@ as_root() {
   fi
 }
 
-build_all() {
+build_all() { # build_all [TARGET ...]; without: all
   cd "$CX_ROOT"
   if [ ! -f "$CX_BUILD/build.ninja" ]; then
     step "Configuring ($CX_PRESET)"
@@ -46,5 +46,5 @@ build_all() {
       { tail -n 40 "$CX_ROOT/build/configure.log" >&2; fail "CMake failed; whole log: build/configure.log"; }
   fi
   step "Building into build/$CX_PRESET with $CX_JOBS jobs"
-  NINJA_STATUS='    [%f/%t %es] ' cmake --build "$CX_BUILD" -j "$CX_JOBS" || fail "the build failed; see the messages above"
+  NINJA_STATUS='    [%f/%t %es] ' cmake --build "$CX_BUILD" -j "$CX_JOBS" ${1:+--target "$@"} || fail "the build failed; see the messages above"
 }
