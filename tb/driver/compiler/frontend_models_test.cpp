@@ -2,9 +2,11 @@
 #include <catch2/catch.hpp>
 #include <iostream>
 
+#include "driver/compiler/frontend/onnx_file.hpp"
 #include "driver/include/cx/error.hpp"
 #include "tb/common/data.hpp"
 #include "tb/driver/compiler/onnx_case.hpp"
+#include "tb/driver/compiler/onnx_model.hpp"
 
 using namespace cx::compiler;
 namespace fs = std::filesystem;
@@ -123,4 +125,35 @@ TEST_CASE("Text recognition and direction models import at several widths") {
   const Graph graph = import_onnx(classifier, options);
   CHECK(graph[graph.outputs.at(0)].shape == Shape{1, 2});
   CHECK_THROWS_AS(import_onnx(classifier), cx::InputError);
+}
+
+TEST_CASE("Initializers are read once, and imports share them until one is written") {
+  OnnxModel onnx;
+  onnx.input("x", {2, 3});
+  auto &raw = *onnx.proto().mutable_graph()->add_initializer();
+  raw.set_name("w");
+  raw.set_data_type(onnx::TensorProto::FLOAT);
+  raw.add_dims(3);
+  const float values[] = {1, 2, 3};
+  raw.set_raw_data(values, sizeof values);
+  onnx.node("Add", {"x", "w"}, {"y"});
+  onnx.output("y");
+  const TemporaryFile file(onnx.bytes());
+  Model model(file.path());
+  REQUIRE(model.proto().graph().initializer(0).has_raw_data());
+  const auto weights = [](Graph &graph) -> Tensor & {
+    for (Tensor &tensor : graph.tensors) {
+      if (tensor.is_constant()) return tensor;
+    }
+    throw std::runtime_error("the graph has no constant");
+  };
+  Graph first = import_onnx(model), second = import_onnx(model);
+  REQUIRE_FALSE(model.proto().graph().initializer(0).has_raw_data());
+  REQUIRE(&*weights(first).data == &*weights(second).data);
+  weights(first).data.own()[0] = std::byte{0xff};
+  REQUIRE(weights(second).values<float>() == std::vector<float>{1, 2, 3});
+  model.release();
+  Graph third = import_onnx(model);
+  REQUIRE(weights(third).values<float>() == std::vector<float>{1, 2, 3});
+  REQUIRE(to_text(third) == to_text(second));
 }

@@ -255,4 +255,16 @@ TEST_CASE("shared constants have one place for each content") {
   REQUIRE(constants.place(b) == 128);
   REQUIRE(constants.place(c) == 384);
   REQUIRE(constants.place(c) == 384);
+  // Bytes between two places are zero, whatever lay there before; a place that could not be written is none.
+  const uint64_t end = constants.bytes().size();
+  const std::vector<std::byte> ones(200, std::byte{0xff});
+  REQUIRE(constants.place(ones) == end);
+  constants.cut(end);
+  REQUIRE(constants.place(std::span(a).first(1)) == end);
+  REQUIRE(constants.place(std::span(b).first(1)) == end + 64);
+  for (uint64_t at = end + 1; at < end + 64; ++at) REQUIRE(constants.bytes()[at] == std::byte{0});
+  const uint64_t size_before = constants.bytes().size();
+  REQUIRE_THROWS_AS(constants.place(1000, [](std::span<std::byte>) { throw InputError("no such element"); }),
+                    InputError);
+  REQUIRE(constants.bytes().size() == size_before);
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <string_view>
@@ -49,6 +50,22 @@ TEST_CASE("an image holds what was put into it") {
   ImageBuilder again;
   again.add_stream(0, end);
   REQUIRE(again.finish(1, 1) == first);
+}
+
+TEST_CASE("room for constants is written by the caller, and can be taken back") {
+  ImageBuilder builder;
+  const uint64_t begin = builder.constants().size();
+  const uint64_t kept = builder.add_room(3, 64);
+  std::ranges::fill(builder.constants().subspan(kept, 3), std::byte{7});
+  const uint64_t end = builder.constants().size();
+  REQUIRE(end >= begin + 3);
+  builder.add_room(1000, 256);
+  builder.cut_constants(end);
+  REQUIRE(builder.constants().size() == end);
+  builder.add_stream(0, std::vector<isa::Inst>{isa::End{}.encode()});
+  const auto image = builder.finish(1, 1);
+  REQUIRE(parse_image(image).streams[0].offset < end + 64);
+  for (uint64_t i = 0; i < 3; ++i) REQUIRE(image[kept + i] == std::byte{7});
 }
 
 TEST_CASE("wrong use of the builder is refused") {
