@@ -1,6 +1,7 @@
 #include "driver/compiler/backend/gemm.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "driver/compiler/backend/gemm_rows.hpp"
 #include "driver/include/cx/error.hpp"
@@ -134,6 +135,28 @@ int64_t tile_cycles(const Target &target, Dtype dtype, int64_t rows, int64_t col
 
 }  // namespace
 
+bool writes_memory(const Context &context, const Group &group) {
+  return std::any_of(group.outputs.begin(), group.outputs.end(),
+                     [&](TensorId id) { return context.layout.storage(id).place != Place::scratchpad; });
+}
+
+int64_t parts_with_room(const Context &context, const Group &group, Dtype product, int64_t left, int64_t results) {
+  constexpr int64_t kShare = 4;      // two tiles and the weights
+  constexpr int64_t kWithSteps = 3;  // the product's result, a step's operand, the step's result
+  const TensorId operand = context.graph.nodes[static_cast<std::size_t>(group.nodes.front())].inputs[0];
+  int64_t bytes = 0;
+  if (context.graph[operand].is_constant() || context.layout.storage(operand).place != Place::scratchpad) {
+    bytes += left * element_bytes(product);
+  }
+  if (!group.steps.empty()) {
+    bytes += kWithSteps * results * element_bytes(Dtype::FP32);
+  } else if (writes_memory(context, group)) {
+    bytes += results * element_bytes(context.element);
+  }
+  const auto room = static_cast<int64_t>(context.target.spm_bytes) / kShare;
+  return bytes == 0 ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(room / bytes, 1);
+}
+
 int64_t columns_per_block(const Target &target, TileSplit split) { return split.n * target.tile_cols; }
 
 int64_t rows_per_tile(const Target &target, TileSplit split) {
@@ -145,9 +168,10 @@ int64_t rows_per_useful_tile(const Target &target, TileSplit split) {
 }
 
 int64_t product_cycles(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth, TileSplit split) {
-  const int64_t rows = std::min(m, rows_per_tile(target, split));
+  const int64_t turns = ceil_div(m, rows_per_tile(target, split));
+  const int64_t rows = ceil_div(m, turns);
   const int64_t columns = std::min(n, columns_per_block(target, split));
-  return ceil_div(m, rows) * ceil_div(n, columns_per_block(target, split)) *
+  return turns * ceil_div(n, columns_per_block(target, split)) *
          tile_cycles(target, dtype, rows, columns, split, depth);
 }
 

@@ -52,6 +52,14 @@ std::vector<TileSplit> rank_splits(const Target &target, Dtype dtype, int64_t m,
 /// About the cycles of such a product.
 int64_t product_cycles(const Target &target, Dtype dtype, int64_t m, int64_t n, Depth depth, TileSplit split);
 
+/// Parts of a product, such as rows or maps, that are likely to fit a tile beside another one and the weights: `left`
+/// elements of the left operand and `results` of the result each. What stays in the scratchpad takes no room in a tile.
+/// At least 1.
+int64_t parts_with_room(const Context &context, const Group &group, Dtype product, int64_t left, int64_t results);
+
+/// Whether any output of the group goes to memory.
+bool writes_memory(const Context &context, const Group &group);
+
 /// Columns that a product can make at once.
 int64_t columns_per_block(const Target &target, TileSplit split);
 

@@ -33,7 +33,7 @@ class ConvKernel : public Kernel {
         channels_(context.graph[weights_id_].shape[1]),
         outputs_(group.shape[1] / groups_),
         window_(window_shape(node_, context.graph[weights_id_].shape[2], context.graph[weights_id_].shape[3])) {
-    const int64_t rows = group.shape[2] * group.shape[3];
+    const int64_t rows = maps_together() * group.shape[2] * group.shape[3];
     const Depth depth = joined() ? Depth{window_.kernel_x * channels_, window_.kernel_y}
                                  : Depth{channels_, window_.kernel_y * window_.kernel_x};
     require_exact_sums(context, node_, depth.run_length * depth.runs);
@@ -51,10 +51,10 @@ class ConvKernel : public Kernel {
   std::vector<Tiling> tilings() const override {
     std::vector<Tiling> large;
     std::vector<Tiling> small;
-    const int64_t rows = group_.shape[2] * group_.shape[3];
+    const int64_t rows = group_.shape[0] * group_.shape[2] * group_.shape[3];
     for (int64_t n : channel_parts()) {
       for (const Tiling &tiling : area_tilings(n)) {
-        const bool is_small = tiling[2] * tiling[3] < std::min(kSmallTile, rows);
+        const bool is_small = tiling[0] * tiling[2] * tiling[3] < std::min(kSmallTile, rows);
         (is_small ? small : large).push_back(tiling);
       }
     }
@@ -132,6 +132,12 @@ class ConvKernel : public Kernel {
 
   bool in_pieces() const { return !sparse_ && piece_ < channels_; }
 
+  int64_t maps_together() const {
+    const Shape &input = context_.graph[node_.inputs[0]].shape;
+    return std::min(group_.shape[0], parts_with_room(context_, group_, product_, input[1] * input[2] * input[3],
+                                                     group_.shape[1] * group_.shape[2] * group_.shape[3]));
+  }
+
   SparseCandidate sparse_candidate() const {
     const int64_t rows = group_.shape[2] * group_.shape[3];
     SparseCandidate candidate;
@@ -148,7 +154,9 @@ class ConvKernel : public Kernel {
     candidate.box = {{0, 0, 0, 0}, {outputs_, channels_, window_.kernel_y, window_.kernel_x}};
     candidate.order = kChannelsLast;
     candidate.quantiser = weight_quantiser_;
-    candidate.dense_cycles = product_cycles(context_.target, product_, rows, outputs_, candidate.depth, split_);
+    const int64_t maps = maps_together();
+    candidate.dense_cycles =
+        product_cycles(context_.target, product_, maps * rows, outputs_, candidate.depth, split_) / maps;
     return candidate;
   }
 
@@ -192,8 +200,9 @@ class ConvKernel : public Kernel {
       return parts;
     }
     const auto columns = sparse_ ? sparse_->columns_of_group() : static_cast<int64_t>(context_.target.tile_cols);
-    // Small passes overlap best with their weights' loads; others would load the input once for each.
-    if (on_chip() || in_pieces()) {
+    // Small passes overlap best with their weights' loads; others would load the input once for each, and memory takes
+    // long runs of channels in less time.
+    if ((on_chip() && !writes_memory(context_, group_)) || in_pieces()) {
       parts[0] = std::min(parts[0], sparse_ ? sparse_->columns_of_useful_pass() : split_.n * columns);
     }
     int64_t part = (parts[0] + columns - 1) / columns * columns;
@@ -214,9 +223,17 @@ class ConvKernel : public Kernel {
     int64_t rows = std::min(height, std::max<int64_t>(1, most / columns));
     // Sums that stay need the accumulators for whole blocks of rows.
     if (in_pieces()) rows = 1;
+    // Small maps share a pass, and with it the loads of its weights.
+    int64_t maps = 1;
+    if (!sparse_ && rows == height && columns == width) {
+      const int64_t turns = ceil_div(group_.shape[0], std::max<int64_t>(1, most / (rows * columns)));
+      maps = ceil_div(group_.shape[0], turns);
+    }
     for (;;) {
-      result.push_back({1, n, rows, columns});
-      if (rows > 1) {
+      result.push_back({maps, n, rows, columns});
+      if (maps > 1) {
+        maps = (maps + 1) / 2;
+      } else if (rows > 1) {
         rows = (rows + 1) / 2;
       } else if (columns > 1) {
         columns = (columns + 1) / 2;
@@ -255,8 +272,8 @@ class ConvKernel : public Kernel {
     const int64_t size = element_bytes(product_);
     GemmTile tile;
     tile.dtype = product_;
-    tile.rows = {1, box.size[2], box.size[3]};
-    tile.a_strides = {0, window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
+    tile.rows = {box.size[0], box.size[2], box.size[3]};
+    tile.a_strides = {patch.strides[0], window_.stride_y * patch.strides[2], window_.stride_x * patch.strides[3]};
     for (int64_t ky = 0; ky < window_.kernel_y; ++ky) {
       const int64_t row = patch.base + ky * loaded.dilation_y * patch.strides[2] + g * part.channels * size;
       if (joined()) {
@@ -271,7 +288,7 @@ class ConvKernel : public Kernel {
     tile.n = n;
     tile.result_dtype = result.dtype;
     tile.result = result.base + g * outputs_ * result.strides[1];
-    tile.result_strides = {0, result.strides[2], result.strides[3]};
+    tile.result_strides = {result.strides[0], result.strides[2], result.strides[3]};
     tile.result_n_stride = result.strides[1];
     const int64_t first = 4 * (box.start[1] - range_.start[1] + g * outputs_);
     if (scale_) tile.scale = scale_->base + first;
@@ -305,7 +322,7 @@ class ConvKernel : public Kernel {
   std::vector<TileSplit> splits_;  ///< the best first
   TileSplit split_;
   std::optional<SparseProduct> sparse_;  ///< instead of the DMMU
-  int64_t piece_ = 0;                    ///< channels that are in the scratchpad at once
+  int64_t piece_ = channels_;            ///< channels that are in the scratchpad at once
   bool in_place_ = false;                ///< the input is in the scratchpad as windows need it
   Box range_;
   std::vector<SpmView> weights_;  ///< one per group

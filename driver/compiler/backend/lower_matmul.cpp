@@ -37,6 +37,7 @@ class MatMulKernel : public Kernel {
     shared_ = std::all_of(b_shape_.begin(), b_shape_.end() - 2, [](int64_t size) { return size == 1; });
     int64_t rows = group.shape[rank_ - 2];
     if (shared_ && rank_ > 2) rows *= group.shape[rank_ - 3];
+    rows = std::min(rows, parts_with_room(context, group, product_, depth_, group.shape.back()));
     require_exact_sums(context, node_, depth_);
     splits_ = rank_splits(context.target, product_, rows, group.shape.back(), {depth_, 1});
     split_ = splits_.front();

@@ -68,8 +68,8 @@ void load_padded(Context &context, const SpmView &patch, const MemView &source, 
   context.emitter.load_padded(dst, src, padding);
 }
 
-/// Brings the part of the map that exists and fills the rest.
-void fetch(Context &context, const SpmView &patch, const MemView &source, const Padding &padding, bool planar) {
+/// Brings the part of a map that exists and fills the rest; of several maps where channels lie together.
+void fetch_part(Context &context, const SpmView &patch, const MemView &source, const Padding &padding, bool planar) {
   if (source.dims[2] == 0 || source.dims[3] == 0) {
     context.emitter.fill(patch, padding.fill);
     return;
@@ -86,6 +86,21 @@ void fetch(Context &context, const SpmView &patch, const MemView &source, const 
     inside.base += padding.top * patch.strides[2] + padding.left * patch.strides[3];
     inside.dims = source.dims;
     context.emitter.load(inside, source);
+  }
+}
+
+void fetch(Context &context, const SpmView &patch, const MemView &source, const Padding &padding, bool planar) {
+  if (!planar) {
+    fetch_part(context, patch, source, padding, false);
+    return;
+  }
+  SpmView map = patch;
+  MemView from = source;
+  map.dims[0] = from.dims[0] = 1;
+  for (int64_t n = 0; n < patch.dims[0]; ++n) {
+    fetch_part(context, map, from, padding, true);
+    map.base += patch.strides[0];
+    from.offset += source.strides[0];
   }
 }
 
@@ -139,7 +154,7 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
       line_of(box.size[2], box.start[2], window.kernel_y, window.stride_y, window.dilation_y, window.pad_top, map[2]);
   const Line columns =
       line_of(box.size[3], box.start[3], window.kernel_x, window.stride_x, window.dilation_x, window.pad_left, map[3]);
-  const Dims dims{1, channels, rows.count, columns.count};
+  const Dims dims{box.size[0], channels, rows.count, columns.count};
   Patch result{{}, box.size[2] == 1 ? 1 : window.dilation_y, box.size[3] == 1 ? 1 : window.dilation_x};
   if (in_place) {
     MemView source = context.layout.view(input);
@@ -162,7 +177,7 @@ Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowSha
   const bool wide = element_bytes(stored) > 4;
   const Dtype type = wide ? Dtype::FP32 : stored;
   const SpmView patch = allocate(arena, type, dims, planar ? rows_first : kChannelsLast);
-  const Dims inside{1, channels, rows.inside(), columns.inside()};
+  const Dims inside{box.size[0], channels, rows.inside(), columns.inside()};
   std::optional<SpmView> apart;
   if (wide && product(inside) > 0) apart = allocate(arena, stored, inside, planar ? rows_first : kChannelsLast);
   if (!context.emitter.dry()) {

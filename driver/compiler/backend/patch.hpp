@@ -23,7 +23,7 @@ struct WindowShape {
 WindowShape window_shape(const Node &node, int64_t kernel_y, int64_t kernel_x);
 
 struct Patch {
-  SpmView view;  ///< dims [1, channels, rows, columns]
+  SpmView view;  ///< dims [maps, channels, rows, columns]
   int64_t dilation_y = 1;
   int64_t dilation_x = 1;
 };
@@ -36,11 +36,10 @@ Border window_border(const WindowShape &window, const Shape &map, const Shape &o
 bool reads_in_place(const Context &context, TensorId input, const WindowShape &window, const Shape &outputs,
                     bool minus_infinity, bool adjacent);
 
-/// Loads the patch of channels [first, first + count) for the windows of `box` (in the output's [N, C, OH, OW]; one
-/// image). Outside the map: minus infinity, or the window's pad_value. Where the box is one output high or wide, only
-/// rows or columns that the kernel meets are loaded, and the dilation in the scratchpad is 1. Elements come as
-/// wanted.dtype, times its tensor factor. in_place: reads_in_place(); a map that needs no conversion either is its own
-/// patch.
+/// Loads the patch of channels [first, first + count) for the windows of `box` (in the output's [N, C, OH, OW]).
+/// Outside the map: minus infinity, or the window's pad_value. Where the box is one output high or wide, only rows or
+/// columns that the kernel meets are loaded, and the dilation in the scratchpad is 1. Elements come as wanted.dtype,
+/// times its tensor factor. in_place: reads_in_place(); a map that needs no conversion either is its own patch.
 Patch load_patch(Context &context, Arena &arena, TensorId input, const WindowShape &window, const Box &box,
                  int64_t first_channel, int64_t channels, bool fill_with_minus_infinity, const Quantiser &wanted,
                  bool in_place);

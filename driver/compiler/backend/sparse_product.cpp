@@ -263,12 +263,23 @@ uint64_t SparseProduct::stream_bytes() const {
                          [](uint64_t sum, const Piece &piece) { return sum + piece.stream.size(); });
 }
 
-int64_t SparseProduct::Piece::cycles_of(int64_t first, int64_t groups, int64_t tiles) const {
+int64_t SparseProduct::Piece::cycles_of(int64_t first, int64_t groups, int64_t tiles, int64_t port) const {
   const int64_t share = ceil_div(groups, tiles);
+  const int64_t parts = ceil_div(groups, share);
   int64_t slowest = 0;
   for (int64_t at = 0; at < groups; at += share) {
-    const auto begin = cycles.begin() + first + at;
-    slowest = std::max(slowest, std::accumulate(begin, begin + std::min(share, groups - at), int64_t{0}));
+    // A tile has two groups: a transfer begins when the one before is there and the group two before is done. All tiles
+    // take theirs at a time.
+    int64_t there = 0;
+    int64_t done = 0;
+    int64_t done_before = 0;
+    for (int64_t g = first + at; g < first + std::min(at + share, groups); ++g) {
+      const auto n = static_cast<std::size_t>(g);
+      there = std::max(there, done_before) + ceil_div((offsets[n + 1] - offsets[n]) * parts, port);
+      done_before = done;
+      done = std::max(done, there) + cycles[n];
+    }
+    slowest = std::max(slowest, done);
   }
   return slowest + kStart;
 }
@@ -279,7 +290,7 @@ int64_t SparseProduct::cycles_of(const Target &target, TileSplit split) const {
   const int64_t share = ceil_div(ceil_div(columns_, group_columns_), split.n);  // groups of a tile
   int64_t work = 0;
   for (const Piece &piece : pieces_) {
-    const int64_t slowest = piece.cycles_of(0, static_cast<int64_t>(piece.cycles.size()), split.n);
+    const int64_t slowest = piece.cycles_of(0, static_cast<int64_t>(piece.cycles.size()), split.n, port);
     int64_t loads = std::max(piece.length, ceil_div(block * piece.length * element_bytes(dtype_), port));
     // Of several pieces each block of columns needs all again.
     if (pieces_.size() > 1) loads *= ceil_div(share, half_rows_);
@@ -385,7 +396,8 @@ void SparseProduct::emit(Context &context, const GemmTile &asked) const {
     const auto at = static_cast<std::size_t>(first_group_ + step.group);
     w.base = piece.base + piece.offsets[at] - piece.offsets[static_cast<std::size_t>(first_group_)];
     w.bytes = piece.offsets[at + static_cast<std::size_t>(step.end - step.group)] - piece.offsets[at];
-    w.cycles = piece.cycles_of(first_group_ + step.group, step.end - step.group, step.split.n);
+    w.cycles = piece.cycles_of(first_group_ + step.group, step.end - step.group, step.split.n,
+                               std::max<int64_t>(context.target.spm_bytes_per_cycle, 1));
     // Two halves of the accumulators by turns: one is drained while the other fills.
     const int64_t acc_row = half_rows_ * (context.sca_toggle % 2);
     context.emitter.multiply_sparse(w, &piece != &pieces_.front(), step.split, acc_row);

@@ -62,8 +62,9 @@ class SparseProduct {
     std::vector<int64_t> cycles;   ///< that each group takes
     int64_t base = 0;              ///< of what was loaded last, in the scratchpad
 
-    /// Cycles of groups [first, first + groups) on `tiles` tiles, which share them.
-    int64_t cycles_of(int64_t first, int64_t groups, int64_t tiles) const;
+    /// Cycles of groups [first, first + groups) on `tiles` tiles, which share them; their weights come through a port
+    /// of so many bytes a cycle.
+    int64_t cycles_of(int64_t first, int64_t groups, int64_t tiles, int64_t port) const;
   };
 
   SparseProduct(const Context &context, const SparseCandidate &candidate, const std::vector<std::byte> &elements);

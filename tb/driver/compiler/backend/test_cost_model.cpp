@@ -75,6 +75,7 @@ std::vector<Case> cases() {
   result.push_back({"depthwise convolution of 48 maps of 24 x 24", convolution({1, 48, 24, 24}, 48, 3, 1, 48)});
   result.push_back({"softmax of 64 x 384", softmax({64, 384})});
   result.push_back({"two elementwise operations on 64 x 1000", elementwise({64, 1000})});
+  result.push_back({"convolution of 64 maps of 7 x 7 of a batch of 6", convolution({6, 64, 7, 7}, 64, 3, 1, 1)});
   return result;
 }
 

@@ -184,7 +184,7 @@ TEST_CASE("A sparse convolution has the bits of an output-stationary one") {
     const int64_t out = (size + 2 * pad - reach) / stride + 1;
     INFO("round " << round << ": " << channels << " to " << outputs << " maps of " << size << ", kernel " << kernel
                   << ", stride " << stride << ", dilation " << dilation << ", pad " << pad);
-    const TensorId x = maker.input({dice.pick(1, 2), channels, size, size});
+    const TensorId x = maker.input({dice.pick(1, 4), channels, size, size});
     const TensorId w = maker.constant({outputs, channels, kernel, kernel}, -0.3F, 0.3F);
     prune_at_random(maker, w, 0.01 * static_cast<double>(dice.pick(0, 100)));
     std::vector<TensorId> inputs{x, w};
