@@ -3,30 +3,19 @@
 #include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <random>
 
 #include "driver/collective/collective.hpp"
 #include "hw/common/num/formats.hpp"
+#include "tb/driver/collective/test_clusters.hpp"
 
 using namespace cx;
 using namespace cx::collective;
+using tb::cluster;
 
 namespace {
-
-Cluster cluster(const std::string &text, const std::vector<std::string> &sets = {}) {
-  static int number = 0;
-  const auto file = std::filesystem::temp_directory_path() /
-                    ("cx-order-" + std::to_string(getpid()) + "-" + std::to_string(number++) + ".yaml");
-  std::ofstream(file) << "name: test\n" << text;
-  Cluster made = Cluster::open(file.string(), sets);
-  std::filesystem::remove(file);
-  return made;
-}
 
 const std::vector<std::string> kShapes = {
     "nodes: 4\nnode: {cards: 4}\ntopology: {kind: switch}\n",

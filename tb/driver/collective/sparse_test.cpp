@@ -3,34 +3,21 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <random>
 #include <sstream>
 
 #include "tb/common/data.hpp"
+#include "tb/driver/collective/test_clusters.hpp"
 
 using namespace cx;
 using namespace cx::collective;
+using tb::cluster;
+using tb::plain;
 
 namespace {
-
-Cluster cluster(const std::string &text, const std::vector<std::string> &sets = {}) {
-  static int number = 0;
-  const auto file = std::filesystem::temp_directory_path() /
-                    ("cx-sparse-" + std::to_string(getpid()) + "-" + std::to_string(number++) + ".yaml");
-  std::ofstream(file) << "name: test\n" << text;
-  Cluster made = Cluster::open(file.string(), sets);
-  std::filesystem::remove(file);
-  return made;
-}
-
-Cluster plain(uint32_t ranks, const std::vector<std::string> &sets = {}) {
-  return cluster("nodes: " + std::to_string(ranks) + "\ntopology: {kind: switch}\n", sets);
-}
 
 SparseSpec spec_of(const std::string &method, uint64_t count, uint64_t k, Fidelity fidelity = Fidelity::kPacket) {
   SparseSpec spec;

@@ -5,26 +5,17 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <deque>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <random>
 
+#include "tb/driver/collective/test_clusters.hpp"
+
 using namespace cx;
 using namespace cx::rdma;
+using tb::plain;
 
 namespace {
-
-Cluster cluster(uint32_t nodes, const std::vector<std::string> &sets = {}) {
-  static int number = 0;
-  const auto file = std::filesystem::temp_directory_path() /
-                    ("cx-verbs-" + std::to_string(getpid()) + "-" + std::to_string(number++) + ".yaml");
-  std::ofstream(file) << "name: test\nnodes: " << nodes << "\ntopology: {kind: switch}\n";
-  Cluster made = Cluster::open(file.string(), sets);
-  std::filesystem::remove(file);
-  return made;
-}
 
 constexpr unsigned kAll = kLocalWrite | kRemoteRead | kRemoteWrite | kRemoteAtomic;
 
@@ -70,7 +61,7 @@ TEST_CASE("send and receive, write, read and atomics move real bytes") {
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (const std::size_t bytes : {std::size_t{1}, std::size_t{4097}, std::size_t{1'000'003}}) {
-    const Cluster c = cluster(2);
+    const Cluster c = plain(2);
     Network network(c);
     End a(network, 0, bytes + 64), b(network, 1, bytes + 64);
     a.pair.connect(b.pair);
@@ -107,7 +98,7 @@ TEST_CASE("send and receive, write, read and atomics move real bytes") {
     expect(a.queue.wait(), 6, Status::kSuccess);
   }
   // Requests name memory by any address that it was registered with.
-  const Cluster c = cluster(2);
+  const Cluster c = plain(2);
   Network network(c);
   End a(network, 0, 64), b(network, 1, 64);
   a.pair.connect(b.pair);
@@ -125,7 +116,7 @@ TEST_CASE("send and receive, write, read and atomics move real bytes") {
 }
 
 TEST_CASE("counters that several cards add to lose nothing") {
-  const Cluster c = cluster(5, {"link.bit_error_rate=1e-5", "rdma.retransmit_us=200"});
+  const Cluster c = plain(5, {"link.bit_error_rate=1e-5", "rdma.retransmit_us=200"});
   Network network(c);
   End home(network, 0, 64);
   std::vector<std::unique_ptr<End>> others;
@@ -152,7 +143,7 @@ TEST_CASE("counters that several cards add to lose nothing") {
 }
 
 TEST_CASE("every wrong key, range and right has its status on its rank, and the rest goes on") {
-  const Cluster c = cluster(3);
+  const Cluster c = plain(3);
   Network network(c);
   End bystander(network, 0, 256), other(network, 2, 256);
   bystander.pair.connect(other.pair);
@@ -274,7 +265,7 @@ TEST_CASE("every wrong key, range and right has its status on its rank, and the 
 }
 
 TEST_CASE("a card that is dead: retries exceeded, within the stated time; what waited is flushed") {
-  const Cluster c = cluster(3, {"rdma.retransmit_us=100", "rdma.retries=3"});
+  const Cluster c = plain(3, {"rdma.retransmit_us=100", "rdma.retries=3"});
   Network network(c);
   End a(network, 0, 1 << 20), b(network, 1, 1 << 20), third(network, 2, 1 << 20);
   a.pair.connect(b.pair);
@@ -294,7 +285,7 @@ TEST_CASE("a card that is dead: retries exceeded, within the stated time; what w
 }
 
 TEST_CASE("a send without a receive: waits, is named, fails after its limit, goes on if one comes in time") {
-  const Cluster c = cluster(2);
+  const Cluster c = plain(2);
   for (const double limit : {0.0, 50e-6}) {
     Network network(c);
     End a(network, 0, 4096, kAll, {16, 16, limit}), b(network, 1, 4096);
@@ -343,7 +334,7 @@ TEST_CASE("a send without a receive: waits, is named, fails after its limit, goe
 }
 
 TEST_CASE("a receive that nothing comes for is named, with all others that wait") {
-  const Cluster c = cluster(3);
+  const Cluster c = plain(3);
   Network network(c);
   End a(network, 0, 4096), b(network, 1, 4096), third(network, 2, 4096);
   a.pair.connect(b.pair);
@@ -372,7 +363,7 @@ TEST_CASE("a receive that nothing comes for is named, with all others that wait"
 }
 
 TEST_CASE("queues that are full refuse, and go on when there is room") {
-  const Cluster c = cluster(2);
+  const Cluster c = plain(2);
   Network network(c);
   End a(network, 0, 4096, kAll, {4, 2}), b(network, 1, 4096, kAll, {1, 3});
   a.pair.connect(b.pair);
@@ -388,7 +379,7 @@ TEST_CASE("queues that are full refuse, and go on when there is room") {
 }
 
 TEST_CASE("a completion queue that overruns says so after what it holds; others go on") {
-  const Cluster c = cluster(2);
+  const Cluster c = plain(2);
   Network network(c);
   End a(network, 0, 4096, kAll, {}, 2), b(network, 1, 4096);
   a.pair.connect(b.pair);
@@ -405,7 +396,7 @@ TEST_CASE("a completion queue that overruns says so after what it holds; others 
 }
 
 TEST_CASE("misuse is refused") {
-  const Cluster c = cluster(3);
+  const Cluster c = plain(3);
   Network network(c), another(c);
   End a(network, 0, 64), b(network, 1, 64), third(network, 2, 64), far(another, 1, 64);
   CHECK_THROWS_AS(network.open(3), UsageError);
@@ -434,7 +425,7 @@ TEST_CASE("misuse is refused") {
 
 TEST_CASE("ping-pong and streams are as fast as the links allow, and not faster") {
   for (const char *rate : {"link.gbps=100", "link.gbps=400"}) {
-    const Cluster c = cluster(2, {rate});
+    const Cluster c = plain(2, {rate});
     const auto link = [&] {
       double slowest = 1e300;
       for (const Cluster::Link &of : c.links()) slowest = std::min(slowest, of.payload_bytes_per_s);
