@@ -40,6 +40,8 @@ void check(const NetworkState &state, int result) {
       throw InputError(text);
     case CX_CLUSTER_QUEUE_FULL:
       throw QueueFullError(text);
+    case CX_CLUSTER_TOO_MANY_RANGES:
+      throw TooManyRangesError(text);
     case CX_CLUSTER_OVERRUN:
       throw OverrunError(text);
     default:
@@ -159,25 +161,19 @@ void QueuePair::connect(QueuePair &other) {
   state_->pairs.push_back({other.rank_, rank_, other.number_});
 }
 
-void QueuePair::post(const cx_verbs_send &send) {
-  check(*state_, cx_verbs_post_send(state_->verbs.get(), rank_, number_, &send));
-}
-
-void QueuePair::post_receive(uint64_t id, const Local &target) {
-  check(*state_,
-        cx_verbs_post_receive(state_->verbs.get(), rank_, number_, id, target.lkey, target.address, target.bytes));
-}
-
 namespace {
 
-cx_verbs_send request(uint64_t id, int verb, const Local &local, const Remote &remote,
-                      std::optional<uint32_t> immediate = {}) {
+std::vector<cx_verbs_range> raw(const Ranges &ranges) {
+  std::vector<cx_verbs_range> out;
+  for (const Local &range : ranges) out.push_back({range.address, range.bytes, range.lkey});
+  return out;
+}
+
+/// Without its ranges.
+cx_verbs_send request(uint64_t id, int verb, const Remote &remote, std::optional<uint32_t> immediate = {}) {
   cx_verbs_send send{};
   send.id = id;
   send.verb = verb;
-  send.key = local.lkey;
-  send.address = local.address;
-  send.bytes = local.bytes;
   send.remote_key = remote.rkey;
   send.remote_address = remote.address;
   send.has_immediate = immediate ? 1 : 0;
@@ -187,29 +183,64 @@ cx_verbs_send request(uint64_t id, int verb, const Local &local, const Remote &r
 
 }  // namespace
 
-void QueuePair::post_send(uint64_t id, const Local &source, std::optional<uint32_t> immediate) {
-  post(request(id, CX_VERBS_SEND, source, {}, immediate));
+void QueuePair::post(cx_verbs_send send, const Ranges &ranges) {
+  const auto list = raw(ranges);
+  send.ranges = list.data();
+  send.range_count = list.size();
+  check(*state_, cx_verbs_post_send(state_->verbs.get(), rank_, number_, &send));
 }
-void QueuePair::post_write(uint64_t id, const Local &source, const Remote &target, std::optional<uint32_t> immediate) {
-  post(request(id, CX_VERBS_WRITE, source, target, immediate));
+
+void QueuePair::post_receive(uint64_t id, const Ranges &targets) {
+  const auto list = raw(targets);
+  check(*state_, cx_verbs_post_receive(state_->verbs.get(), rank_, number_, id, list.data(), list.size()));
 }
-void QueuePair::post_read(uint64_t id, const Local &target, const Remote &source) {
-  post(request(id, CX_VERBS_READ, target, source));
+void QueuePair::post_send(uint64_t id, const Ranges &sources, std::optional<uint32_t> immediate) {
+  post(request(id, CX_VERBS_SEND, {}, immediate), sources);
+}
+void QueuePair::post_write(uint64_t id, const Ranges &sources, const Remote &target,
+                           std::optional<uint32_t> immediate) {
+  post(request(id, CX_VERBS_WRITE, target, immediate), sources);
+}
+void QueuePair::post_read(uint64_t id, const Ranges &targets, const Remote &source) {
+  post(request(id, CX_VERBS_READ, source), targets);
 }
 void QueuePair::post_fetch_add(uint64_t id, const Local &former, const Remote &at, uint64_t addend) {
-  cx_verbs_send send = request(id, CX_VERBS_FETCH_ADD, former, at);
+  cx_verbs_send send = request(id, CX_VERBS_FETCH_ADD, at);
   send.operand = addend;
-  post(send);
+  post(send, {former});
 }
 void QueuePair::post_compare_swap(uint64_t id, const Local &former, const Remote &at, uint64_t expected,
                                   uint64_t value) {
-  cx_verbs_send send = request(id, CX_VERBS_COMPARE_SWAP, former, at);
+  cx_verbs_send send = request(id, CX_VERBS_COMPARE_SWAP, at);
   send.compare = expected;
   send.operand = value;
-  post(send);
+  post(send, {former});
+}
+
+void QueuePair::flush() { check(*state_, cx_verbs_flush_qp(state_->verbs.get(), rank_, number_, 0)); }
+
+void QueuePair::destroy() {
+  check(*state_, cx_verbs_flush_qp(state_->verbs.get(), rank_, number_, 1));
+  std::erase_if(state_->pairs,
+                [&](const NetworkState::Pair &pair) { return pair.rank == rank_ && pair.number == number_; });
 }
 
 QueuePairState QueuePair::state() const { return state_of(*state_, rank_, number_); }
+
+// ---- shared receive queues ----
+
+void SharedReceiveQueue::post_receive(uint64_t id, const Ranges &targets) {
+  const auto list = raw(targets);
+  check(*state_, cx_verbs_post_srq_receive(state_->verbs.get(), rank_, number_, id, list.data(), list.size()));
+}
+
+std::size_t SharedReceiveQueue::waiting() const {
+  std::size_t receives = 0;
+  check(*state_, cx_verbs_srq_receives(state_->verbs.get(), rank_, number_, &receives));
+  return receives;
+}
+
+void SharedReceiveQueue::destroy() { check(*state_, cx_verbs_destroy_srq(state_->verbs.get(), rank_, number_)); }
 
 // ---- ports ----
 
@@ -226,6 +257,12 @@ CompletionQueue Port::create_completion_queue(std::size_t capacity) {
   return {state_, rank_, number};
 }
 
+SharedReceiveQueue Port::create_shared_receive_queue(std::size_t capacity) {
+  uint32_t number = 0;
+  check(*state_, cx_verbs_create_srq(state_->verbs.get(), rank_, capacity, &number));
+  return {state_, rank_, number};
+}
+
 QueuePair Port::create_queue_pair(const CompletionQueue &sends, const CompletionQueue &receives,
                                   const QueuePairOptions &options) {
   for (const CompletionQueue *queue : {&sends, &receives}) {
@@ -233,10 +270,15 @@ QueuePair Port::create_queue_pair(const CompletionQueue &sends, const Completion
       throw UsageError(fmt::format("rank {}: completion queue {} is of another card", rank_, queue->number_));
     }
   }
+  const SharedReceiveQueue *shared = options.shared;
+  if (shared != nullptr && (shared->state_ != state_ || shared->rank_ != rank_)) {
+    throw UsageError(fmt::format("rank {}: shared receive queue {} is of another card", rank_, shared->number_));
+  }
   const cx_verbs_limits limits{options.sends, options.receives,
                                picoseconds(options.receive_wait_s, "a wait for receives")};
   uint32_t number = 0;
-  check(*state_, cx_verbs_create_qp(state_->verbs.get(), rank_, sends.number_, receives.number_, &limits, &number));
+  check(*state_, cx_verbs_create_qp(state_->verbs.get(), rank_, sends.number_, receives.number_,
+                                    shared != nullptr ? shared->number_ : CX_VERBS_NO_SRQ, &limits, &number));
   return {state_, rank_, number};
 }
 

@@ -28,7 +28,7 @@ enum class Status {
   kRemoteAccess = CX_VERBS_REMOTE_ACCESS,        ///< key, range or right of the other's memory
   kRemoteInvalid = CX_VERBS_REMOTE_INVALID,      ///< the other's receive is too short; an atomic is not aligned to 8
   kRetryExceeded = CX_VERBS_RETRY_EXCEEDED,      ///< the other does not answer
-  kFlushed = CX_VERBS_FLUSHED,
+  kFlushed = CX_VERBS_FLUSHED,  ///< its queue pair failed, was flushed or destroyed before it was complete
   kReceiverNotReady = CX_VERBS_RECEIVER_NOT_READY  ///< send: no receive within QueuePairOptions::receive_wait_s
 };
 const char *to_string(Status status);
@@ -38,6 +38,9 @@ struct Local {
   uint32_t lkey = 0;
   uint64_t address = 0, bytes = 0;
 };
+/// Parts that a message is gathered from or scattered to, in order; at most kMaxRanges.
+using Ranges = std::vector<Local>;
+constexpr std::size_t kMaxRanges = CX_VERBS_MAX_RANGES;
 /// Where it goes in another card's memory.
 struct Remote {
   uint32_t rkey = 0;
@@ -55,6 +58,12 @@ struct Completion {
 
 /// A queue pair holds as many requests as it has room for; nothing was posted.
 class QueueFullError : public UsageError {
+ public:
+  using UsageError::UsageError;
+};
+
+/// A request of more than kMaxRanges ranges; nothing was posted.
+class TooManyRangesError : public UsageError {
  public:
   using UsageError::UsageError;
 };
@@ -78,9 +87,12 @@ class BlockedError : public TimeoutError {
   std::vector<Pair> pairs;  ///< every connected queue pair of the network with requests that are not complete
 };
 
+class SharedReceiveQueue;
+
 struct QueuePairOptions {
-  std::size_t sends = 128, receives = 128;  ///< requests that are not complete
-  double receive_wait_s = 0;                ///< how long a send waits for a receive at the other end; 0: for ever
+  std::size_t sends = 128, receives = 128;     ///< requests that are not complete
+  double receive_wait_s = 0;                   ///< how long a send waits for a receive at the other end; 0: for ever
+  const SharedReceiveQueue *shared = nullptr;  ///< of the same card; where its receives come from
 };
 
 struct QueuePairState {
@@ -136,22 +148,59 @@ class CompletionQueue {
   uint32_t rank_, number_;
 };
 
-/// A reliable connection's end. Requests of a queue pair complete in order. Posts throw UsageError before connect() and
-/// QueueFullError.
+/// Receives for several queue pairs of a card, taken by messages in the order of their first packets. A receive
+/// completes in the completion queue of the queue pair whose message took it. A message that finds none is sent again
+/// after rdma.not_ready_us, for as long as its sender's QueuePairOptions::receive_wait_s.
+class SharedReceiveQueue {
+ public:
+  /// Key and range are checked when a message takes it. Throws QueueFullError, TooManyRangesError.
+  void post_receive(uint64_t id, const Ranges &targets);
+  void post_receive(uint64_t id, const Local &target) { post_receive(id, Ranges{target}); }
+  /// Receives that no message has taken yet.
+  std::size_t waiting() const;
+  /// Receives that are left go without completion. Throws UsageError while a queue pair uses it.
+  void destroy();
+  uint32_t number() const { return number_; }
+
+ private:
+  friend class Port;
+  SharedReceiveQueue(std::shared_ptr<NetworkState> state, uint32_t rank, uint32_t number)
+      : state_(std::move(state)), rank_(rank), number_(number) {}
+  std::shared_ptr<NetworkState> state_;
+  uint32_t rank_, number_;
+};
+
+/// A reliable connection's end. Requests of a queue pair complete in order. Posts throw UsageError before connect(),
+/// QueueFullError and TooManyRangesError.
 class QueuePair {
  public:
   /// Both ends, of different cards and not connected. Throws UsageError, InputError if there is no way.
   void connect(QueuePair &other);
 
-  void post_receive(uint64_t id, const Local &target);
+  /// Throws UsageError where receives come from a shared queue.
+  void post_receive(uint64_t id, const Ranges &targets);
   /// Consumes a receive of the other end.
-  void post_send(uint64_t id, const Local &source, std::optional<uint32_t> immediate = {});
+  void post_send(uint64_t id, const Ranges &sources, std::optional<uint32_t> immediate = {});
   /// With an immediate it consumes a receive too.
-  void post_write(uint64_t id, const Local &source, const Remote &target, std::optional<uint32_t> immediate = {});
-  void post_read(uint64_t id, const Local &target, const Remote &source);
+  void post_write(uint64_t id, const Ranges &sources, const Remote &target, std::optional<uint32_t> immediate = {});
+  void post_read(uint64_t id, const Ranges &targets, const Remote &source);
+  void post_receive(uint64_t id, const Local &target) { post_receive(id, Ranges{target}); }
+  void post_send(uint64_t id, const Local &source, std::optional<uint32_t> immediate = {}) {
+    post_send(id, Ranges{source}, immediate);
+  }
+  void post_write(uint64_t id, const Local &source, const Remote &target, std::optional<uint32_t> immediate = {}) {
+    post_write(id, Ranges{source}, target, immediate);
+  }
+  void post_read(uint64_t id, const Local &target, const Remote &source) { post_read(id, Ranges{target}, source); }
   /// 8 bytes, aligned; what was there before comes to `former`.
   void post_fetch_add(uint64_t id, const Local &former, const Remote &at, uint64_t addend);
   void post_compare_swap(uint64_t id, const Local &former, const Remote &at, uint64_t expected, uint64_t value);
+
+  /// To the error state: what is not complete, and what is posted later, completes as flushed. The other end is not
+  /// told: its requests end by their retries.
+  void flush();
+  /// flush(), and there is no such queue pair any more: calls throw UsageError. Its completions stay in their queues.
+  void destroy();
 
   QueuePairState state() const;
   uint32_t number() const { return number_; }
@@ -161,7 +210,7 @@ class QueuePair {
   friend class Port;
   QueuePair(std::shared_ptr<NetworkState> state, uint32_t rank, uint32_t number)
       : state_(std::move(state)), rank_(rank), number_(number) {}
-  void post(const cx_verbs_send &send);
+  void post(cx_verbs_send send, const Ranges &ranges);
   std::shared_ptr<NetworkState> state_;
   uint32_t rank_, number_;
 };
@@ -173,6 +222,8 @@ class Port {
   /// address: by which requests name the memory's first byte; 0: that of the memory itself.
   MemoryRegion register_memory(void *memory, uint64_t bytes, unsigned access, uint64_t address = 0);
   CompletionQueue create_completion_queue(std::size_t capacity = 256);
+  /// capacity: receives that no message has taken yet.
+  SharedReceiveQueue create_shared_receive_queue(std::size_t capacity = 128);
   QueuePair create_queue_pair(const CompletionQueue &sends, const CompletionQueue &receives,
                               const QueuePairOptions &options = {});
 

@@ -18,6 +18,7 @@ RdmaParams rdma_params(const ClusterConfig &config) {
   params.ack_packets = config.rdma.ack_packets;
   params.retransmit = ps(config.rdma.retransmit_us * 1000);
   params.retries = config.rdma.retries;
+  params.not_ready_time = ps(config.rdma.not_ready_us * 1000);
   params.message_time = ps(config.rdma.message_ns);
   params.completion_time = ps(config.rdma.completion_ns);
   params.dcqcn.on = config.dcqcn.on;

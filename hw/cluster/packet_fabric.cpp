@@ -56,9 +56,7 @@ void PacketFabric::send(const Connection &c, const std::byte *data, std::uint64_
                         std::uint64_t tag, bool) {
   SendRequest request;
   request.id = tag;
-  request.address = address(c.rank, data);
-  request.key = keys_[c.rank];
-  request.bytes = bytes;
+  request.ranges = {{address(c.rank, data), keys_[c.rank], bytes}};
   request.has_immediate = true;
   request.immediate = digest;
   const std::uint32_t qp = pair_of(c);
@@ -68,7 +66,7 @@ void PacketFabric::send(const Connection &c, const std::byte *data, std::uint64_
 void PacketFabric::receive(const Connection &c, std::byte *target, std::uint64_t bytes, std::uint64_t tag,
                            bool announced) {
   const std::uint32_t qp = pair_of(c);
-  cluster_.nic(c.rank).post_receive(qp, {tag, address(c.rank, target), keys_[c.rank], bytes}, announced);
+  cluster_.nic(c.rank).post_receive(qp, {tag, {{address(c.rank, target), keys_[c.rank], bytes}}}, announced);
 }
 
 void PacketFabric::completed(std::uint32_t rank, const Completion &completion) {

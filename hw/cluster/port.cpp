@@ -28,11 +28,12 @@ struct cx_cluster {
 
 struct cx_verbs {
   explicit cx_verbs(const Topology &of)
-      : topology(of), packets(topology), queues(topology.ranks()), limits(topology.ranks()) {}
+      : topology(of), packets(topology), queues(topology.ranks()), limits(topology.ranks()), shared(topology.ranks()) {}
   Topology topology;
   PacketCluster packets;
   std::vector<std::vector<std::unique_ptr<CompletionQueue>>> queues;  // by rank
   std::vector<std::vector<cx_verbs_limits>> limits;                   // by rank and queue pair
+  std::vector<std::vector<std::size_t>> shared;                       // room, by rank and shared receive queue
   std::uint64_t completions = 0;                                      // kept by any queue since the beginning
   std::string error;
 };
@@ -79,6 +80,9 @@ int guarded(Handle *handle, F &&function) {
   } catch (const UnreachableError &error) {
     handle->error = error.what();
     return CX_CLUSTER_UNREACHABLE;
+  } catch (const TooManyRangesError &error) {
+    handle->error = error.what();
+    return CX_CLUSTER_TOO_MANY_RANGES;
   } catch (const std::logic_error &error) {
     handle->error = error.what();
     return CX_CLUSTER_BAD_ARGUMENT;
@@ -346,7 +350,16 @@ int cx_verbs_create_cq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t
   });
 }
 
-int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq,
+static_assert(CX_VERBS_MAX_RANGES == kMaxRanges && CX_VERBS_NO_SRQ == kNoSharedQueue);
+
+static std::vector<Range> to_ranges(const cx_verbs_range *ranges, size_t count) {
+  need(ranges != nullptr || count == 0, "no ranges");
+  std::vector<Range> out;
+  for (std::size_t i = 0; i < count; ++i) out.push_back({ranges[i].address, ranges[i].key, ranges[i].bytes});
+  return out;
+}
+
+int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq, uint32_t srq,
                        const cx_verbs_limits *limits, uint32_t *qp) {
   return guarded(verbs, [&] {
     check_rank(verbs, rank);
@@ -354,9 +367,55 @@ int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_
     auto &queues = verbs->queues[rank];
     need(send_cq < queues.size() && receive_cq < queues.size() && qp != nullptr, "there is no such completion queue");
     Nic &nic = verbs->packets.nic(rank);
-    *qp = nic.create_qp(*queues[send_cq], *queues[receive_cq]);
+    *qp = nic.create_qp(*queues[send_cq], *queues[receive_cq], srq);
     if (limits->receive_wait_ps != 0) nic.limit_wait(*qp, limits->receive_wait_ps);
     verbs->limits[rank].push_back(*limits);
+  });
+}
+
+int cx_verbs_flush_qp(cx_verbs *verbs, uint32_t rank, uint32_t qp, int destroy) {
+  return guarded(verbs, [&] {
+    check_rank(verbs, rank);
+    Nic &nic = verbs->packets.nic(rank);
+    destroy != 0 ? nic.destroy_qp(qp) : nic.flush_qp(qp);
+  });
+}
+
+int cx_verbs_create_srq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t *srq) {
+  return guarded(verbs, [&] {
+    check_rank(verbs, rank);
+    need(capacity != 0 && srq != nullptr, "a shared receive queue of no receives");
+    *srq = verbs->packets.nic(rank).create_shared_queue();
+    verbs->shared[rank].push_back(capacity);
+  });
+}
+
+int cx_verbs_destroy_srq(cx_verbs *verbs, uint32_t rank, uint32_t srq) {
+  return guarded(verbs, [&] {
+    check_rank(verbs, rank);
+    verbs->packets.nic(rank).destroy_shared_queue(srq);
+  });
+}
+
+int cx_verbs_post_srq_receive(cx_verbs *verbs, uint32_t rank, uint32_t srq, uint64_t id, const cx_verbs_range *ranges,
+                              size_t range_count) {
+  return guarded(verbs, [&] {
+    check_rank(verbs, rank);
+    Nic &nic = verbs->packets.nic(rank);
+    if (nic.shared_receives(srq) >= verbs->shared[rank][srq]) {
+      throw PortError(CX_CLUSTER_QUEUE_FULL, "rank " + std::to_string(rank) + ", shared receive queue " +
+                                                 std::to_string(srq) + ": all " +
+                                                 std::to_string(verbs->shared[rank][srq]) + " receives are in use");
+    }
+    nic.post_shared_receive(srq, {id, to_ranges(ranges, range_count)});
+  });
+}
+
+int cx_verbs_srq_receives(cx_verbs *verbs, uint32_t rank, uint32_t srq, size_t *receives) {
+  return guarded(verbs, [&] {
+    check_rank(verbs, rank);
+    need(receives != nullptr, "no place for the number");
+    *receives = verbs->packets.nic(rank).shared_receives(srq);
   });
 }
 
@@ -394,9 +453,7 @@ int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_ver
     SendRequest request;
     request.id = send->id;
     request.verb = static_cast<Verb>(send->verb);
-    request.address = send->address;
-    request.key = send->key;
-    request.bytes = send->bytes;
+    request.ranges = to_ranges(send->ranges, send->range_count);
     request.remote_address = send->remote_address;
     request.remote_key = send->remote_key;
     request.has_immediate = send->has_immediate != 0;
@@ -410,12 +467,12 @@ int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_ver
   });
 }
 
-int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t id, uint32_t key, uint64_t address,
-                          uint64_t bytes) {
+int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t id, const cx_verbs_range *ranges,
+                          size_t range_count) {
   return guarded(verbs, [&] {
     check_rank(verbs, rank);
     check_room(verbs, rank, qp, false);
-    verbs->packets.nic(rank).post_receive(qp, {id, address, key, bytes});
+    verbs->packets.nic(rank).post_receive(qp, {id, to_ranges(ranges, range_count)});
   });
 }
 

@@ -13,12 +13,20 @@ namespace cx::hw::net {
 
 enum class Opcode : std::uint8_t { send, write, read_request, read_response, atomic_request, atomic_response };
 
+// Bytes of a message lie in one or several parts of memory, one after the other. memory may be null: only time counts.
+struct MemoryPart {
+  std::byte *memory = nullptr;
+  std::uint64_t bytes = 0;
+};
+using MemoryParts = std::vector<MemoryPart>;
+
 struct Packet {
   enum class Kind : std::uint8_t {
     data,         // ordered by `sequence`
     acknowledge,  // everything before `sequence` has arrived
     negative,     // everything before `sequence` has arrived, it has not and a later one has
     refuse,       // the message of `sequence` is refused with `fault`
+    not_ready,    // everything before `sequence` has arrived; it finds no receive in a shared queue (RNR NAK)
     congestion    // congestion notification
   };
   Kind kind = Kind::data;
@@ -45,7 +53,7 @@ struct Packet {
   std::uint32_t request = 0;               // read, atomic: number of the request that a response belongs to
   std::uint64_t operand = 0, compare = 0;  // atomic: swap or add value, compare; response: former value
   bool is_swap = false;
-  const std::byte *data = nullptr;  // payload; null where only time counts
+  const MemoryParts *parts = nullptr;  // of the message, of which the payload begins at `offset`
   // Bookkeeping of who holds the packet.
   Packet *next = nullptr;
   std::uint32_t ingress = 0;  // switch: port that it came by

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace cx::hw::net {
 
@@ -27,13 +28,63 @@ const char *to_string(Status status) {
   return "?";
 }
 
+std::uint64_t bytes_of(const std::vector<Range> &ranges) {
+  std::uint64_t bytes = 0;
+  for (const Range &range : ranges) bytes += range.bytes;
+  return bytes;
+}
+
+namespace {
+
+// Room for `bytes` from `offset` on, up to the end of the part that it is in; null where only time counts.
+MemoryPart part_at(const MemoryParts &parts, std::uint64_t offset, std::uint64_t bytes) {
+  for (const MemoryPart &part : parts) {
+    if (offset < part.bytes) {
+      return {part.memory == nullptr ? nullptr : part.memory + offset, std::min(bytes, part.bytes - offset)};
+    }
+    offset -= part.bytes;
+  }
+  return {nullptr, bytes};
+}
+
+// Both have `offset + bytes` and more.
+void copy(const MemoryParts &from, const MemoryParts &to, std::uint64_t offset, std::uint64_t bytes) {
+  while (bytes != 0) {
+    const MemoryPart source = part_at(from, offset, bytes), target = part_at(to, offset, source.bytes);
+    if (source.memory != nullptr && target.memory != nullptr) {
+      std::memcpy(target.memory, source.memory, target.bytes);
+    }
+    offset += target.bytes;
+    bytes -= target.bytes;
+  }
+}
+
+void check_ranges(const std::vector<Range> &ranges, bool atomic) {
+  if (ranges.size() > kMaxRanges) {
+    throw TooManyRangesError(std::to_string(ranges.size()) + " ranges in a request, expected at most " +
+                             std::to_string(kMaxRanges));
+  }
+  if (atomic && ranges.size() != 1) throw RdmaUsageError("an atomic has one range");
+  std::uint64_t bytes = 0;
+  for (const Range &range : ranges) {
+    if (range.bytes > ~std::uint64_t{0} - bytes) throw RdmaUsageError("a request of more than 2^64 - 1 bytes");
+    bytes += range.bytes;
+  }
+}
+
+bool consumes_receive(const SendRequest &request) {
+  return request.verb == Verb::send || (request.verb == Verb::write && request.has_immediate);
+}
+
+}  // namespace
+
 // What goes to the other end: a request, or the answer to one of its requests.
 struct Nic::Message {
   Opcode opcode = Opcode::send;
   std::uint64_t first = 0;  // sequence
   std::uint32_t packets = 1;
   std::uint64_t bytes = 0;  // payload
-  const std::byte *data = nullptr;
+  MemoryParts parts;
   std::uint64_t request = 0;  // number among the sender's requests, or of the request that is answered
   std::uint64_t receive = 0;
   std::uint64_t address = 0, length = 0;
@@ -51,15 +102,16 @@ struct Nic::QueuePair {
   CompletionQueue *send_queue = nullptr, *receive_queue = nullptr;
   Nic *peer = nullptr;
   std::uint32_t peer_qp = 0, flow = 0, port = 0;
-  bool failed = false;
+  std::uint32_t shared = kNoSharedQueue;
+  bool failed = false, destroyed = false;
   std::uint64_t lost = 0;  // bytes of requests that failed with it
 
   // Requests in the order of posting; the first is number `first_request`.
   struct Request {
     SendRequest wanted;
     Ps eligible = 0;
-    std::byte *local = nullptr;  // of reads and atomics: where the answer goes
-    const std::byte *source = nullptr;
+    std::uint64_t bytes = 0;
+    MemoryParts parts;  // sources, until it has started; of reads and atomics: where the answer goes
     bool started = false, done = false;
     std::uint64_t answered = 0;  // bytes
   };
@@ -75,7 +127,9 @@ struct Nic::QueuePair {
   std::deque<std::uint64_t> repeats;
   std::uint64_t sends = 0, credits = 0;  // that consume a receive: started, and allowed by the peer
   Ps wait_limit = kNever, wait_end = kNever;
-  std::uint64_t waiting = ~std::uint64_t{0};  // request that waits for a receive
+  std::uint64_t waiting = ~std::uint64_t{0};     // request that waits for a receive
+  std::uint64_t refused_at = ~std::uint64_t{0};  // sequence that found no receive in a shared queue
+  Ps again = 0;                                  // it is sent again then
   bool active = false, pacing = false;
   Ps next_time = 0;
   bool timer = false;
@@ -89,10 +143,11 @@ struct Nic::QueuePair {
   bool negative_sent = false;
   std::uint32_t unreported = 0;             // accepted since the last acknowledgement
   std::map<std::uint64_t, Packet *> early;  // selective repeat: arrived before what they follow
+  bool not_ready = false;                   // what is expected has found no receive in the shared queue
   std::deque<ReceiveRequest> receives;
+  std::optional<ReceiveRequest> taken;      // by the message that arrives
   std::uint64_t posted = 0, announced = 0;  // receives
-  std::byte *target = nullptr;              // of the message that arrives
-  bool has_target = false;
+  MemoryParts target;                       // of the message that arrives
   std::uint64_t refused = 0;
   std::uint8_t fault = 0;  // of the message that was refused; 0: none
   Ps next_notification = 0;
@@ -117,7 +172,9 @@ void Nic::connect_port(std::uint32_t port, Link *out, Link *in) {
 }
 
 Nic::QueuePair &Nic::pair(std::uint32_t qp) {
-  if (qp >= pairs_.size()) throw RdmaUsageError("there is no queue pair " + std::to_string(qp));
+  if (qp >= pairs_.size() || pairs_[qp]->destroyed) {
+    throw RdmaUsageError("there is no queue pair " + std::to_string(qp));
+  }
   return *pairs_[qp];
 }
 
@@ -127,11 +184,13 @@ std::uint32_t Nic::packets(std::uint64_t bytes) const {
   return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, (bytes + params_.mtu - 1) / params_.mtu));
 }
 
-std::uint32_t Nic::create_qp(CompletionQueue &send, CompletionQueue &receive) {
+std::uint32_t Nic::create_qp(CompletionQueue &send, CompletionQueue &receive, std::uint32_t shared) {
+  if (shared != kNoSharedQueue) shared_queue(shared);
   auto qp = std::make_unique<QueuePair>();
   qp->number = static_cast<std::uint32_t>(pairs_.size());
   qp->send_queue = &send;
   qp->receive_queue = &receive;
+  qp->shared = shared;
   pairs_.push_back(std::move(qp));
   return pairs_.back()->number;
 }
@@ -148,7 +207,8 @@ void Nic::connect_qp(std::uint32_t number, Nic &peer, std::uint32_t peer_qp, std
   const std::uint32_t port = router_.egress(vertex_, probe);
   qp.port = port == Router::kNone ? 0 : port;
   QueuePair &other = peer.pair(peer_qp);
-  qp.credits = other.posted;
+  // Credits say nothing about a shared queue: messages go, and are sent again if they find no receive.
+  qp.credits = other.shared != kNoSharedQueue ? ~std::uint64_t{0} : other.posted;
   other.announced = other.posted;
   if (params_.dcqcn.on) {
     qp.rate = std::make_unique<Dcqcn>(params_.dcqcn, ports_.at(qp.port).out->params().bytes_per_second);
@@ -174,46 +234,99 @@ void Nic::reroute() {
 
 void Nic::limit_wait(std::uint32_t number, Ps limit) { pair(number).wait_limit = limit; }
 
+void Nic::flush_qp(std::uint32_t number) { fail(pair(number), ~std::uint64_t{0}, Status::flushed); }
+
+void Nic::destroy_qp(std::uint32_t number) {
+  flush_qp(number);
+  pairs_[number]->destroyed = true;
+}
+
+std::uint32_t Nic::create_shared_queue() {
+  shared_.emplace_back();
+  return static_cast<std::uint32_t>(shared_.size() - 1);
+}
+
+const Nic::SharedQueue &Nic::shared_queue(std::uint32_t shared) const {
+  if (shared >= shared_.size() || !shared_[shared].live) {
+    throw RdmaUsageError("there is no shared receive queue " + std::to_string(shared));
+  }
+  return shared_[shared];
+}
+
+void Nic::destroy_shared_queue(std::uint32_t shared) {
+  shared_queue(shared);
+  for (const auto &qp : pairs_) {
+    if (qp->shared == shared && !qp->destroyed) {
+      throw RdmaUsageError("shared receive queue " + std::to_string(shared) + " is used by queue pair " +
+                           std::to_string(qp->number));
+    }
+  }
+  shared_[shared].live = false;
+  shared_[shared].receives.clear();
+}
+
+void Nic::post_shared_receive(std::uint32_t shared, const ReceiveRequest &request) {
+  shared_queue(shared);
+  check_ranges(request.ranges, false);
+  shared_[shared].receives.push_back(request);
+}
+
+std::size_t Nic::shared_receives(std::uint32_t shared) const { return shared_queue(shared).receives.size(); }
+
+// The first `bytes` of the ranges; false if one of these is not in a region with such rights.
+bool Nic::map(const std::vector<Range> &ranges, std::uint64_t bytes, unsigned access, MemoryParts &parts) const {
+  parts.clear();
+  for (const Range &range : ranges) {
+    const std::uint64_t used = std::min(bytes, range.bytes);
+    std::byte *memory = nullptr;
+    if (regions_.find(range.key, range.address, used, access, &memory) != MemoryRegions::Verdict::ok) return false;
+    parts.push_back({memory, used});
+    bytes -= used;
+  }
+  return true;
+}
+
 void Nic::post_send(std::uint32_t number, const SendRequest &request) {
   QueuePair &qp = pair(number);
   if (qp.peer == nullptr) throw RdmaUsageError("queue pair " + std::to_string(number) + " is not connected");
-  if (qp.failed) {
-    return complete(*qp.send_queue, {request.id, Status::flushed, false, number, request.bytes, false, 0});
-  }
   const bool answers = request.verb != Verb::send && request.verb != Verb::write;
   const bool atomic = request.verb == Verb::fetch_add || request.verb == Verb::compare_swap;
+  check_ranges(request.ranges, atomic);
   QueuePair::Request entry;
   entry.wanted = request;
-  if (atomic) entry.wanted.bytes = 8;
+  if (atomic) entry.wanted.ranges[0].bytes = 8;
+  entry.bytes = bytes_of(entry.wanted.ranges);
+  if (qp.failed) {
+    return complete(*qp.send_queue, {request.id, Status::flushed, false, number, entry.bytes, false, 0});
+  }
   entry.eligible = queue_.now() + params_.message_time;
-  std::byte *memory = nullptr;
-  const auto verdict =
-      regions_.find(request.key, request.address, entry.wanted.bytes, answers ? unsigned{kLocalWrite} : 0u, &memory);
+  const bool mapped = map(entry.wanted.ranges, entry.bytes, answers ? unsigned{kLocalWrite} : 0u, entry.parts);
   const std::uint64_t index = qp.first_request + qp.requests.size();
-  entry.local = answers ? memory : nullptr;
-  entry.source = answers ? nullptr : memory;
-  qp.requests.push_back(entry);
-  if (verdict != MemoryRegions::Verdict::ok) return fail(qp, index, Status::local_protection);
-  queue_.at(entry.eligible, *this, kEligible, number);
+  const Ps eligible = entry.eligible;
+  qp.requests.push_back(std::move(entry));
+  if (!mapped) return fail(qp, index, Status::local_protection);
+  queue_.at(eligible, *this, kEligible, number);
 }
 
 void Nic::post_receive(std::uint32_t number, const ReceiveRequest &request, bool announced) {
   QueuePair &qp = pair(number);
-  std::byte *memory = nullptr;
-  Status status = qp.failed ? Status::flushed : Status::success;
-  if (!qp.failed &&
-      regions_.find(request.key, request.address, request.bytes, kLocalWrite, &memory) != MemoryRegions::Verdict::ok) {
-    status = Status::local_protection;
+  if (qp.shared != kNoSharedQueue) {
+    throw RdmaUsageError("queue pair " + std::to_string(number) + " takes its receives from a shared queue");
   }
+  check_ranges(request.ranges, false);
+  const std::uint64_t bytes = bytes_of(request.ranges);
+  Status status = qp.failed ? Status::flushed : Status::success;
+  MemoryParts parts;
+  if (!qp.failed && !map(request.ranges, bytes, kLocalWrite, parts)) status = Status::local_protection;
   if (status != Status::success) {
-    return complete(*qp.receive_queue, {request.id, status, true, number, request.bytes, false, 0});
+    return complete(*qp.receive_queue, {request.id, status, true, number, bytes, false, 0});
   }
   qp.receives.push_back(request);
   ++qp.posted;
   if (qp.peer == nullptr) return;
   if (announced) {
     qp.announced = qp.posted;
-    QueuePair &other = qp.peer->pair(qp.peer_qp);
+    QueuePair &other = *qp.peer->pairs_[qp.peer_qp];
     other.credits = std::max(other.credits, qp.posted);
     qp.peer->promote(other);
   } else {
@@ -227,21 +340,21 @@ QueuePairState Nic::state(std::uint32_t number) const {
   state.peer = qp.peer == nullptr ? endpoint_ : qp.peer->endpoint_;
   state.failed = qp.failed;
   state.bytes_outstanding = qp.lost;
-  state.receives = qp.receives.size();
-  for (const ReceiveRequest &receive : qp.receives) state.receive_bytes += receive.bytes;
+  state.receives = qp.receives.size() + (qp.taken ? 1 : 0);
+  for (const ReceiveRequest &receive : qp.receives) state.receive_bytes += bytes_of(receive.ranges);
+  if (qp.taken) state.receive_bytes += bytes_of(qp.taken->ranges);
   for (std::size_t i = 0; i < qp.requests.size(); ++i) {
     const auto &request = qp.requests[i];
     if (request.done) continue;
     ++state.sends;
-    state.bytes_outstanding += request.wanted.bytes;
-    if (!request.started) state.bytes_unsent += request.wanted.bytes;
+    state.bytes_outstanding += request.bytes;
+    if (!request.started) state.bytes_unsent += request.bytes;
   }
   const std::uint64_t next = qp.next_request - qp.first_request;
   if (next < qp.requests.size()) {
-    const SendRequest &wanted = qp.requests[next].wanted;
-    const bool consumes = wanted.verb == Verb::send || (wanted.verb == Verb::write && wanted.has_immediate);
-    state.waits_for_receive = consumes && qp.sends >= qp.credits;
+    state.waits_for_receive = consumes_receive(qp.requests[next].wanted) && qp.sends >= qp.credits;
   }
+  if (!qp.failed && qp.refused_at != ~std::uint64_t{0}) state.waits_for_receive = true;
   return state;
 }
 
@@ -258,11 +371,11 @@ void Nic::promote(QueuePair &qp) {
     QueuePair::Request &request = qp.requests[qp.next_request - qp.first_request];
     const SendRequest &wanted = request.wanted;
     if (request.eligible > queue_.now()) return;
-    const bool consumes = wanted.verb == Verb::send || (wanted.verb == Verb::write && wanted.has_immediate);
+    const bool consumes = consumes_receive(wanted);
     if (consumes && qp.sends >= qp.credits) return wait_for_receive(qp);
     Message message;
     message.request = qp.next_request++;
-    message.length = wanted.bytes;
+    message.length = request.bytes;
     message.address = wanted.remote_address;
     message.key = wanted.remote_key;
     message.has_immediate = wanted.has_immediate;
@@ -271,13 +384,13 @@ void Nic::promote(QueuePair &qp) {
     switch (wanted.verb) {
       case Verb::send:
         message.opcode = Opcode::send;
-        message.bytes = wanted.bytes;
-        message.data = request.source;
+        message.bytes = request.bytes;
+        message.parts = std::move(request.parts);
         break;
       case Verb::write:
         message.opcode = Opcode::write;
-        message.bytes = wanted.bytes;
-        message.data = request.source;
+        message.bytes = request.bytes;
+        message.parts = std::move(request.parts);
         message.header_extra += Framing::kReth;
         break;
       case Verb::read:
@@ -295,7 +408,7 @@ void Nic::promote(QueuePair &qp) {
     }
     if (consumes) message.receive = qp.sends++;
     request.started = true;
-    append(qp, message);
+    append(qp, std::move(message));
   }
 }
 
@@ -310,7 +423,7 @@ void Nic::append(QueuePair &qp, Message message) {
   message.first = qp.end;
   message.packets = packets(message.bytes);
   qp.end += message.packets;
-  qp.messages.push_back(message);
+  qp.messages.push_back(std::move(message));
   activate(qp);
 }
 
@@ -322,7 +435,7 @@ void Nic::activate(QueuePair &qp) {
 }
 
 bool Nic::sendable(QueuePair &qp) {
-  if (qp.failed || (qp.next >= qp.end && qp.repeats.empty())) return false;
+  if (qp.failed || qp.again > queue_.now() || (qp.next >= qp.end && qp.repeats.empty())) return false;
   if (qp.repeats.empty() && (qp.next - qp.unacknowledged) * params_.mtu >= params_.window_bytes) return false;
   if (qp.rate && qp.next_time > queue_.now()) {
     if (!qp.pacing) {
@@ -371,7 +484,7 @@ Packet *Nic::build(QueuePair &qp) {
   packet->has_immediate = message.has_immediate && packet->last;
   packet->immediate = message.immediate;
   if (packet->first) packet->header_extra = message.header_extra;
-  if (message.data != nullptr) packet->data = message.data + packet->offset;
+  packet->parts = &message.parts;
   ++counters_.data_packets;
   if (sequence < qp.highest) ++counters_.retransmitted;
   qp.highest = std::max(qp.highest, sequence + 1);
@@ -439,7 +552,7 @@ void Nic::receive(Packet *packet, std::uint32_t port) {
     ports_[port].in->return_credits(packet->charged);
     packet->charged = 0;
   }
-  if (dead_ || packet->target_qp >= pairs_.size()) return pool_.drop(packet);
+  if (dead_ || packet->target_qp >= pairs_.size() || pairs_[packet->target_qp]->destroyed) return pool_.drop(packet);
   QueuePair &qp = *pairs_[packet->target_qp];
   if (packet->is_data()) return data_arrived(qp, packet);
   acknowledged(qp, *packet);
@@ -455,12 +568,15 @@ void Nic::data_arrived(QueuePair &qp, Packet *packet) {
     if (qp.fault != 0) send_control(qp, Packet::Kind::refuse);
     return pool_.drop(packet);
   }
+  // What it carried is its owner's again, who may have reused it: such packets count as lost.
+  if (qp.peer->pairs_[qp.peer_qp]->failed) return pool_.drop(packet);
   if (packet->sequence < qp.expected) {
     ++counters_.duplicates;
     send_control(qp, Packet::Kind::acknowledge);
     return pool_.drop(packet);
   }
   if (packet->sequence > qp.expected) {
+    if (qp.not_ready) return pool_.drop(packet);  // comes again with what it follows
     ++counters_.out_of_order;
     if (params_.recovery == Recovery::selective_repeat) {
       const std::uint64_t sequence = packet->sequence;
@@ -485,6 +601,7 @@ void Nic::data_arrived(QueuePair &qp, Packet *packet) {
     if (!accepted) return;
     ++qp.expected;
     qp.negative_sent = false;
+    qp.not_ready = false;
     report = report || last || ++qp.unreported >= params_.ack_packets;
     const auto follows = qp.early.find(qp.expected);
     if (follows != qp.early.end()) {
@@ -502,67 +619,70 @@ void Nic::data_arrived(QueuePair &qp, Packet *packet) {
 void Nic::refuse(QueuePair &qp, const Packet &packet, Status remote, Status local) {
   qp.fault = static_cast<std::uint8_t>(remote);
   qp.refused = packet.sequence;
-  if (local != Status::success && !qp.receives.empty()) {
-    const ReceiveRequest &receive = qp.receives.front();
-    complete(*qp.receive_queue, {receive.id, local, true, qp.number, packet.length, false, 0});
-    qp.receives.pop_front();
+  if (local != Status::success && qp.taken) {
+    complete(*qp.receive_queue, {qp.taken->id, local, true, qp.number, packet.length, false, 0});
+    qp.taken.reset();
   }
   send_control(qp, Packet::Kind::refuse);
   fail(qp, ~std::uint64_t{0}, Status::flushed);
 }
 
+// For the message that arrives. False if the shared queue has none.
+bool Nic::take_receive(QueuePair &qp) {
+  std::deque<ReceiveRequest> &from = qp.shared != kNoSharedQueue ? shared_[qp.shared].receives : qp.receives;
+  if (from.empty()) return false;
+  qp.taken = std::move(from.front());
+  from.pop_front();
+  return true;
+}
+
 bool Nic::process(QueuePair &qp, const Packet &packet) {
-  const auto place = [&] {
-    if (packet.data != nullptr && qp.target != nullptr && packet.payload != 0) {
-      std::memcpy(qp.target + packet.offset, packet.data, packet.payload);
-    }
+  const auto unready = [&] {
+    qp.not_ready = true;
+    send_control(qp, Packet::Kind::not_ready);
+    return false;
   };
   const auto received = [&] {
-    const ReceiveRequest receive = qp.receives.front();
-    qp.receives.pop_front();
     complete(*qp.receive_queue,
-             {receive.id, Status::success, true, qp.number, packet.length, packet.has_immediate, packet.immediate});
+             {qp.taken->id, Status::success, true, qp.number, packet.length, packet.has_immediate, packet.immediate});
+    qp.taken.reset();
   };
   switch (packet.opcode) {
     case Opcode::send:
       if (packet.first) {
-        const ReceiveRequest &receive = qp.receives.front();
-        if (packet.length > receive.bytes) {
+        if (!take_receive(qp)) return unready();
+        if (packet.length > bytes_of(qp.taken->ranges)) {
           refuse(qp, packet, Status::remote_invalid, Status::local_length);
           return false;
         }
-        if (regions_.find(receive.key, receive.address, packet.length, kLocalWrite, &qp.target) !=
-            MemoryRegions::Verdict::ok) {
+        if (!map(qp.taken->ranges, packet.length, kLocalWrite, qp.target)) {
           refuse(qp, packet, Status::remote_invalid, Status::local_protection);
           return false;
         }
       }
-      place();
+      copy(*packet.parts, qp.target, packet.offset, packet.payload);
       if (packet.last) received();
       return true;
     case Opcode::write:
-      if (packet.first && regions_.find(packet.key, packet.address, packet.length, kRemoteWrite, &qp.target) !=
-                              MemoryRegions::Verdict::ok) {
+      if (packet.first && !map({{packet.address, packet.key, packet.length}}, packet.length, kRemoteWrite, qp.target)) {
         refuse(qp, packet, Status::remote_access, Status::success);
         return false;
       }
-      place();
+      if (packet.last && packet.has_immediate && !take_receive(qp)) return unready();
+      copy(*packet.parts, qp.target, packet.offset, packet.payload);
       if (packet.last && packet.has_immediate) received();
       return true;
     case Opcode::read_request: {
-      std::byte *memory = nullptr;
-      if (regions_.find(packet.key, packet.address, packet.length, kRemoteRead, &memory) !=
-          MemoryRegions::Verdict::ok) {
+      Message response;
+      if (!map({{packet.address, packet.key, packet.length}}, packet.length, kRemoteRead, response.parts)) {
         refuse(qp, packet, Status::remote_access, Status::success);
         return false;
       }
-      Message response;
       response.opcode = Opcode::read_response;
       response.bytes = response.length = packet.length;
-      response.data = memory;
       response.request = packet.request;
       response.header_extra = Framing::kAeth;
-      append(qp, response);
+      append(qp, std::move(response));
       return true;
     }
     case Opcode::atomic_request: {
@@ -587,7 +707,7 @@ bool Nic::process(QueuePair &qp, const Packet &packet) {
         std::memcpy(memory, &value, 8);
         response.operand = former;
       }
-      append(qp, response);
+      append(qp, std::move(response));
       return true;
     }
     case Opcode::read_response:
@@ -596,10 +716,12 @@ bool Nic::process(QueuePair &qp, const Packet &packet) {
       const std::uint32_t distance = packet.request - static_cast<std::uint32_t>(qp.first_request);
       if (distance >= qp.requests.size()) return true;
       QueuePair::Request &request = qp.requests[distance];
+      qp.retries = 0;
+      qp.deadline = queue_.now() + params_.retransmit;
       if (packet.opcode == Opcode::atomic_response) {
-        if (request.local != nullptr) std::memcpy(request.local, &packet.operand, 8);
-      } else if (request.local != nullptr && packet.data != nullptr && packet.payload != 0) {
-        std::memcpy(request.local + packet.offset, packet.data, packet.payload);
+        if (request.parts[0].memory != nullptr) std::memcpy(request.parts[0].memory, &packet.operand, 8);
+      } else {
+        copy(*packet.parts, request.parts, packet.offset, packet.payload);
       }
       if (packet.last) {
         request.done = true;
@@ -620,6 +742,7 @@ void Nic::advance_acknowledged(QueuePair &qp, std::uint64_t sequence) {
                                                                    advance, qp.selected.size())));
   qp.unacknowledged = sequence;
   qp.retries = 0;
+  if (qp.refused_at < sequence) qp.refused_at = ~std::uint64_t{0};
   while (!qp.repeats.empty() && qp.repeats.front() < sequence) qp.repeats.pop_front();
   qp.repeated_below = std::max(qp.repeated_below, sequence);
   while (!qp.messages.empty() && qp.messages.front().first + qp.messages.front().packets <= sequence) {
@@ -652,6 +775,7 @@ void Nic::acknowledged(QueuePair &qp, const Packet &packet) {
   }
   qp.credits = std::max(qp.credits, packet.credits);
   advance_acknowledged(qp, packet.sequence);
+  if (packet.kind == Packet::Kind::not_ready) return not_ready(qp, packet);
   if (packet.kind == Packet::Kind::negative && packet.sequence >= qp.unacknowledged) {
     if (params_.recovery == Recovery::go_back_n) {
       if (packet.sequence < qp.next) {
@@ -673,10 +797,30 @@ void Nic::acknowledged(QueuePair &qp, const Packet &packet) {
   activate(qp);
 }
 
+// Everything from there on goes again after a while. The receiver has dropped it, early packets included.
+void Nic::not_ready(QueuePair &qp, const Packet &packet) {
+  if (packet.sequence != qp.unacknowledged || packet.sequence >= qp.next || qp.again > queue_.now()) return;
+  if (qp.refused_at != packet.sequence) {
+    qp.refused_at = packet.sequence;
+    qp.wait_end = qp.wait_limit == kNever ? kNever : queue_.now() + qp.wait_limit;
+  } else if (queue_.now() >= qp.wait_end) {
+    return fail(qp, qp.messages.front().request, Status::receiver_not_ready);
+  }
+  qp.next = packet.sequence;
+  qp.cursor = 0;
+  qp.repeats.clear();
+  qp.selected.clear();
+  qp.repeated_below = packet.sequence;
+  qp.retries = 0;
+  qp.again = queue_.now() + params_.not_ready_time;
+  qp.deadline = qp.again + params_.retransmit;
+  queue_.at(qp.again, *this, kSendAgain, qp.number);
+}
+
 void Nic::finish_requests(QueuePair &qp) {
   while (!qp.requests.empty() && qp.requests.front().done) {
     const SendRequest &wanted = qp.requests.front().wanted;
-    complete(*qp.send_queue, {wanted.id, Status::success, false, qp.number, wanted.bytes, false, 0});
+    complete(*qp.send_queue, {wanted.id, Status::success, false, qp.number, qp.requests.front().bytes, false, 0});
     qp.requests.pop_front();
     ++qp.first_request;
   }
@@ -686,12 +830,17 @@ void Nic::fail(QueuePair &qp, std::uint64_t request, Status status) {
   if (qp.failed) return;
   qp.lost = state(qp.number).bytes_outstanding;
   qp.failed = true;
+  // What follows a request that is not complete is flushed with it, even if the other end has done it.
+  bool complete_so_far = true;
   for (const QueuePair::Request &entry : qp.requests) {
-    const Status what = qp.first_request == request ? status : entry.done ? Status::success : Status::flushed;
-    complete(*qp.send_queue, {entry.wanted.id, what, false, qp.number, entry.wanted.bytes, false, 0});
+    complete_so_far = complete_so_far && entry.done;
+    const Status what = qp.first_request == request ? status : complete_so_far ? Status::success : Status::flushed;
+    complete(*qp.send_queue, {entry.wanted.id, what, false, qp.number, entry.bytes, false, 0});
     ++qp.first_request;
   }
   qp.requests.clear();
+  if (qp.taken) complete(*qp.receive_queue, {qp.taken->id, Status::flushed, true, qp.number, 0, false, 0});
+  qp.taken.reset();
   for (const ReceiveRequest &receive : qp.receives) {
     complete(*qp.receive_queue, {receive.id, Status::flushed, true, qp.number, 0, false, 0});
   }
@@ -719,7 +868,9 @@ void Nic::arm(QueuePair &qp) {
 
 void Nic::timed_out(QueuePair &qp) {
   qp.timer = false;
-  if (qp.failed || qp.unacknowledged >= qp.highest || dead_) return;
+  // A read or an atomic that has arrived, and whose answer has not come, is waited for as well.
+  const bool answer_due = qp.unacknowledged >= qp.highest && !qp.requests.empty() && qp.requests.front().started;
+  if (qp.failed || dead_ || (qp.unacknowledged >= qp.highest && !answer_due)) return;
   if (queue_.now() < qp.deadline) {
     qp.timer = true;
     queue_.at(qp.deadline, *this, kTimer, qp.number);
@@ -727,8 +878,9 @@ void Nic::timed_out(QueuePair &qp) {
   }
   ++counters_.timeouts;
   if (++qp.retries > params_.retries) {
-    std::uint64_t request = ~std::uint64_t{0};
+    std::uint64_t request = answer_due ? qp.first_request : ~std::uint64_t{0};
     for (const Message &message : qp.messages) {
+      if (answer_due) break;
       if (!message.is_response()) {
         request = message.request;
         break;
@@ -736,6 +888,7 @@ void Nic::timed_out(QueuePair &qp) {
     }
     return fail(qp, request, Status::retry_exceeded);
   }
+  if (answer_due) return arm(qp);  // the other end repeats it
   if (params_.recovery == Recovery::go_back_n) {
     qp.next = qp.unacknowledged;
     qp.cursor = 0;
@@ -784,6 +937,9 @@ void Nic::on_event(std::uint32_t what, std::uint64_t argument) {
       if (qp.waiting == qp.next_request && queue_.now() >= qp.wait_end && !dead_) {
         fail(qp, qp.waiting, Status::receiver_not_ready);
       }
+      break;
+    case kSendAgain:
+      activate(qp);
       break;
     case kIncrease:
       qp.rate->increase_expired();

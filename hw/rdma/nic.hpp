@@ -27,6 +27,7 @@ struct RdmaParams {
   std::uint32_t ack_packets = 16;  // acknowledged together, or fewer at a message's end
   Ps retransmit = 4'000'000'000;   // without progress
   unsigned retries = 7;            // without progress, then the queue pair fails
+  Ps not_ready_time = 10'000'000;  // until a message that found no receive in a shared queue is sent again
   Ps message_time = 0;             // from posting to the first packet
   Ps completion_time = 0;          // from the last packet to the completion
   DcqcnParams dcqcn;
@@ -39,19 +40,26 @@ enum class Status : std::uint8_t {
   remote_access,      // wrong key, range or right in the other's memory
   remote_invalid,     // the other cannot take the request: receive too short, atomic that is not aligned
   retry_exceeded,     // the other does not answer
-  flushed,            // was waiting when its queue pair failed
+  flushed,            // was waiting when its queue pair failed or was destroyed
   receiver_not_ready  // the other posted no receive in time
 };
 const char *to_string(Status status);
 
 enum class Verb : std::uint8_t { send, write, read, fetch_add, compare_swap };
 
+// A part of a region of one's own memory: an element of a scatter/gather list.
+struct Range {
+  std::uint64_t address = 0;
+  std::uint32_t key = 0;
+  std::uint64_t bytes = 0;
+};
+inline constexpr std::size_t kMaxRanges = 16;  // of a request
+std::uint64_t bytes_of(const std::vector<Range> &ranges);
+
 struct SendRequest {
   std::uint64_t id = 0;  // given back in the completion
   Verb verb = Verb::send;
-  std::uint64_t address = 0;         // local: source, or target of read and atomics (8 bytes)
-  std::uint32_t key = 0;             // local
-  std::uint64_t bytes = 0;           // atomics: 8
+  std::vector<Range> ranges;         // sources, or targets of a read, in order; atomics: one target of 8 bytes
   std::uint64_t remote_address = 0;  // write, read, atomics
   std::uint32_t remote_key = 0;
   bool has_immediate = false;  // send, write; a write with one consumes a receive
@@ -61,9 +69,7 @@ struct SendRequest {
 
 struct ReceiveRequest {
   std::uint64_t id = 0;
-  std::uint64_t address = 0;
-  std::uint32_t key = 0;
-  std::uint64_t bytes = 0;  // at most
+  std::vector<Range> ranges;  // filled in order; a message has at most their bytes
 };
 
 struct Completion {
@@ -131,6 +137,12 @@ class RdmaUsageError : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
 };
+class TooManyRangesError : public RdmaUsageError {
+ public:
+  using RdmaUsageError::RdmaUsageError;
+};
+
+inline constexpr std::uint32_t kNoSharedQueue = ~std::uint32_t{0};
 
 class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handler {
  public:
@@ -142,12 +154,27 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
   void connect_port(std::uint32_t port, Link *out, Link *in);
 
   MemoryRegions &memory() { return regions_; }
-  std::uint32_t create_qp(CompletionQueue &send, CompletionQueue &receive);
+  // shared: the shared receive queue from which it takes its receives.
+  std::uint32_t create_qp(CompletionQueue &send, CompletionQueue &receive, std::uint32_t shared = kNoSharedQueue);
+  // Everything that is not complete is flushed; what is posted later is, too. The other end is not told: its requests
+  // fail when their retries are used up.
+  void flush_qp(std::uint32_t qp);
+  // The same, and there is no such queue pair any more; its number is not used again.
+  void destroy_qp(std::uint32_t qp);
+
+  std::uint32_t create_shared_queue();
+  // Throws RdmaUsageError while a queue pair uses it. Receives that are left go without completion.
+  void destroy_shared_queue(std::uint32_t shared);
+  // Keys and ranges are checked when a message takes the receive; it completes at the queue pair of that message.
+  void post_shared_receive(std::uint32_t shared, const ReceiveRequest &request);
+  std::size_t shared_receives(std::uint32_t shared) const;
+
   // Both ends have to be connected to each other. Receives that were posted before count as known to the other end.
   void connect_qp(std::uint32_t qp, Nic &peer, std::uint32_t peer_qp, std::uint32_t flow);
   // A send that finds no receive for so long fails the queue pair; without a limit it waits.
   void limit_wait(std::uint32_t qp, Ps limit);
   void post_send(std::uint32_t qp, const SendRequest &request);
+  // Throws RdmaUsageError where receives come from a shared queue.
   // announced: the other end knows of it at once, as of receives that were agreed on before.
   void post_receive(std::uint32_t qp, const ReceiveRequest &request, bool announced = false);
   QueuePairState state(std::uint32_t qp) const;
@@ -168,6 +195,10 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
  private:
   struct Message;
   struct QueuePair;
+  struct SharedQueue {
+    std::deque<ReceiveRequest> receives;
+    bool live = true;
+  };
   struct Port {
     Link *out = nullptr, *in = nullptr;
     PacketQueue control;
@@ -178,7 +209,7 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
     CompletionQueue *queue;
     Completion completion;
   };
-  enum What : std::uint32_t { kEligible, kPace, kTimer, kComplete, kIncrease, kNotReady };
+  enum What : std::uint32_t { kEligible, kPace, kTimer, kComplete, kIncrease, kNotReady, kSendAgain };
 
   void on_event(std::uint32_t what, std::uint64_t argument) override;
   QueuePair &pair(std::uint32_t qp);
@@ -187,6 +218,10 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
   void append(QueuePair &qp, Message message);
   void activate(QueuePair &qp);
   void wait_for_receive(QueuePair &qp);
+  const SharedQueue &shared_queue(std::uint32_t shared) const;
+  bool map(const std::vector<Range> &ranges, std::uint64_t bytes, unsigned access, MemoryParts &parts) const;
+  bool take_receive(QueuePair &qp);
+  void not_ready(QueuePair &qp, const Packet &packet);
   bool sendable(QueuePair &qp);
   Packet *build(QueuePair &qp);
   void data_arrived(QueuePair &qp, Packet *packet);
@@ -213,6 +248,7 @@ class Nic final : public PacketSource, public PacketReceiver, EventQueue::Handle
   MemoryRegions regions_;
   std::vector<Port> ports_;
   std::vector<std::unique_ptr<QueuePair>> pairs_;
+  std::vector<SharedQueue> shared_;
   std::deque<Delayed> completions_;
   bool dead_ = false;
   NicCounters counters_;

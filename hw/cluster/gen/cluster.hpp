@@ -63,6 +63,7 @@ struct ClusterConfig {
     uint32_t ack_packets = 16;  // Packets that one acknowledgement covers; a message's end is acknowledged at once.
     double retransmit_us = 4000;  // Time without progress after which a queue pair sends again. [us]
     uint32_t retries = 7;  // How often without progress; then the queue pair fails.
+    double not_ready_us = 10;  // Time after which a message that found no receive in a shared receive queue is sent again. [us]
     double message_ns = 500;  // From posting a request to its first packet. [ns]
     double completion_ns = 300;  // From the last packet to the completion that a card sees. [ns]
   } rdma;
@@ -140,32 +141,33 @@ void visit(Config &config, F &&f) {
   f(34u, config.rdma.ack_packets);
   f(35u, config.rdma.retransmit_us);
   f(36u, config.rdma.retries);
-  f(37u, config.rdma.message_ns);
-  f(38u, config.rdma.completion_ns);
-  f(39u, config.dcqcn.on);
-  f(40u, config.dcqcn.gain);
-  f(41u, config.dcqcn.timer_us);
-  f(42u, config.dcqcn.alpha_us);
-  f(43u, config.dcqcn.stages);
-  f(44u, config.dcqcn.clamp_target);
-  f(45u, config.dcqcn.increase_kib);
-  f(46u, config.dcqcn.additive_mbps);
-  f(47u, config.dcqcn.hyper_mbps);
-  f(48u, config.dcqcn.notification_us);
-  f(49u, config.flow.steps);
-  f(50u, config.routing.detect_us);
-  f(51u, config.watchdog_us);
-  f(52u, config.topology.kind);
-  f(53u, config.topology.dims);
-  f(54u, config.topology.tiers);
-  f(55u, config.topology.down);
-  f(56u, config.topology.up);
-  f(57u, config.topology.pod_leaves);
-  f(58u, config.topology.core_up);
-  f(59u, config.topology.routers);
-  f(60u, config.topology.ports);
-  f(61u, config.topology.global_links);
-  f(62u, config.topology.spines);
+  f(37u, config.rdma.not_ready_us);
+  f(38u, config.rdma.message_ns);
+  f(39u, config.rdma.completion_ns);
+  f(40u, config.dcqcn.on);
+  f(41u, config.dcqcn.gain);
+  f(42u, config.dcqcn.timer_us);
+  f(43u, config.dcqcn.alpha_us);
+  f(44u, config.dcqcn.stages);
+  f(45u, config.dcqcn.clamp_target);
+  f(46u, config.dcqcn.increase_kib);
+  f(47u, config.dcqcn.additive_mbps);
+  f(48u, config.dcqcn.hyper_mbps);
+  f(49u, config.dcqcn.notification_us);
+  f(50u, config.flow.steps);
+  f(51u, config.routing.detect_us);
+  f(52u, config.watchdog_us);
+  f(53u, config.topology.kind);
+  f(54u, config.topology.dims);
+  f(55u, config.topology.tiers);
+  f(56u, config.topology.down);
+  f(57u, config.topology.up);
+  f(58u, config.topology.pod_leaves);
+  f(59u, config.topology.core_up);
+  f(60u, config.topology.routers);
+  f(61u, config.topology.ports);
+  f(62u, config.topology.global_links);
+  f(63u, config.topology.spines);
 }
 
 }  // namespace cx::hw::net

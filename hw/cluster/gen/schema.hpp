@@ -28,10 +28,10 @@ namespace cluster_detail {
 inline constexpr std::array<const char *, 2> allowed_4{{"integrated", "pcie"}};
 inline constexpr std::array<const char *, 4> allowed_17{{"custom", "copper", "optical", "optical_linear"}};
 inline constexpr std::array<const char *, 2> allowed_33{{"go_back_n", "selective_repeat"}};
-inline constexpr std::array<const char *, 6> allowed_52{{"switch", "ring", "torus", "fat_tree", "dragonfly", "rail"}};
+inline constexpr std::array<const char *, 6> allowed_53{{"switch", "ring", "torus", "fat_tree", "dragonfly", "rail"}};
 }  // namespace cluster_detail
 
-inline constexpr std::array<ClusterKey, 63> kClusterKeys{{
+inline constexpr std::array<ClusterKey, 64> kClusterKeys{{
     {"name", ClusterKeyType::string_, 0, 0, {}, true, "", "", "a text that is not empty", "Name of the cluster, as it appears in reports."},
     {"seed", ClusterKeyType::int_, 0, 4294967295, {}, false, "1", "", "a whole number from 0 to 4294967295", "Seed of bit errors, provoked losses and marks."},
     {"nodes", ClusterKeyType::int_, 1, 65536, {}, true, "", "", "a whole number from 1 to 65536", "Nodes."},
@@ -69,6 +69,7 @@ inline constexpr std::array<ClusterKey, 63> kClusterKeys{{
     {"rdma.ack_packets", ClusterKeyType::int_, 1, 1024, {}, false, "16", "", "a whole number from 1 to 1024", "Packets that one acknowledgement covers; a message's end is acknowledged at once."},
     {"rdma.retransmit_us", ClusterKeyType::float_, 1, 10000000, {}, false, "4000", "us", "a number from 1 to 10000000", "Time without progress after which a queue pair sends again."},
     {"rdma.retries", ClusterKeyType::int_, 0, 100, {}, false, "7", "", "a whole number from 0 to 100", "How often without progress; then the queue pair fails."},
+    {"rdma.not_ready_us", ClusterKeyType::float_, 0.1, 655360, {}, false, "10", "us", "a number from 0.1 to 655360", "Time after which a message that found no receive in a shared receive queue is sent again."},
     {"rdma.message_ns", ClusterKeyType::float_, 0, 1000000, {}, false, "500", "ns", "a number from 0 to 1000000", "From posting a request to its first packet."},
     {"rdma.completion_ns", ClusterKeyType::float_, 0, 1000000, {}, false, "300", "ns", "a number from 0 to 1000000", "From the last packet to the completion that a card sees."},
     {"dcqcn.on", ClusterKeyType::bool_, 0, 0, {}, false, "false", "", "true or false", "Queue pairs slow down on marks; needs ecn.on."},
@@ -84,7 +85,7 @@ inline constexpr std::array<ClusterKey, 63> kClusterKeys{{
     {"flow.steps", ClusterKeyType::int_, 0, 1000000000, {}, false, "500000", "", "a whole number from 0 to 1000000000", "Flow level: a run follows messages as trains of packets through queues when these are at most so many, trains times links; otherwise, and with faults, messages are flows that share links max-min fairly. 0: always flows."},
     {"routing.detect_us", ClusterKeyType::float_, 0, 1000000, {}, false, "100", "us", "a number from 0 to 1000000", "From a link's fault until all switches route around it."},
     {"watchdog_us", ClusterKeyType::float_, 1, 1000000000, {}, false, "100000", "us", "a number from 1 to 1000000000", "A collective that makes no progress for so long is stopped with a report of who waits for whom."},
-    {"topology.kind", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_52, true, "", "", "one of switch, ring, torus, fat_tree, dragonfly, rail", "switch: all on one. ring, torus: a router at every network port. fat_tree: leaves and spines, or three tiers. dragonfly: groups of routers, all-to-all. rail: adapters (or cards) of one number of all nodes share a switch."},
+    {"topology.kind", ClusterKeyType::enum_, 0, 0, cluster_detail::allowed_53, true, "", "", "one of switch, ring, torus, fat_tree, dragonfly, rail", "switch: all on one. ring, torus: a router at every network port. fat_tree: leaves and spines, or three tiers. dragonfly: groups of routers, all-to-all. rail: adapters (or cards) of one number of all nodes share a switch."},
     {"topology.dims", ClusterKeyType::ints_, 1, 65536, {}, false, "[]", "", "a list of whole numbers from 1 to 65536", "torus: lengths of its 2 or 3 dimensions, their product is the number of network ports."},
     {"topology.tiers", ClusterKeyType::int_, 2, 3, {}, false, "2", "", "a whole number from 2 to 3", "fat_tree: 2, leaves and spines; 3, also a core between pods."},
     {"topology.down", ClusterKeyType::int_, 1, 4096, {}, false, "16", "", "a whole number from 1 to 4096", "fat_tree: network ports of a leaf."},

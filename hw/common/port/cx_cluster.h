@@ -22,8 +22,9 @@ enum {
   CX_CLUSTER_BAD_ARGUMENT = -2, /* cx_cluster_error() says which */
   CX_CLUSTER_UNREACHABLE = -3,  /* two ranks have no way to each other */
   CX_CLUSTER_INTERNAL = -4,
-  CX_CLUSTER_QUEUE_FULL = -5, /* a queue pair has as many requests as it holds */
-  CX_CLUSTER_OVERRUN = -6     /* a completion queue was full: completions are lost */
+  CX_CLUSTER_QUEUE_FULL = -5,     /* a queue pair has as many requests as it holds */
+  CX_CLUSTER_OVERRUN = -6,        /* a completion queue was full: completions are lost */
+  CX_CLUSTER_TOO_MANY_RANGES = -7 /* a request of more than CX_VERBS_MAX_RANGES */
 };
 
 /* A cluster from a YAML file (docs/reference/cluster.md). sets: "key=value" overrides in order. NULL on failure: see
@@ -281,11 +282,18 @@ enum {
   CX_VERBS_RECEIVER_NOT_READY
 };
 
+/* An element of a scatter/gather list: a part of a region of one's own memory. */
+#define CX_VERBS_MAX_RANGES 16u
+typedef struct cx_verbs_range {
+  uint64_t address, bytes;
+  uint32_t key;
+} cx_verbs_range;
+
 typedef struct cx_verbs_send {
   uint64_t id;
   int verb;
-  uint32_t key; /* local */
-  uint64_t address, bytes;
+  const cx_verbs_range *ranges; /* at most CX_VERBS_MAX_RANGES; atomics: one, of 8 bytes */
+  size_t range_count;
   uint64_t remote_address;
   uint32_t remote_key;
   uint32_t immediate;
@@ -318,17 +326,29 @@ int cx_verbs_deregister(cx_verbs *verbs, uint32_t rank, uint32_t key);
 int cx_verbs_create_cq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t *cq);
 
 typedef struct cx_verbs_limits {
-  size_t sends, receives;   /* requests that are not complete; at least 1 */
+  size_t sends, receives;   /* requests that are not complete; at least 1 (receives: of a shared queue, any) */
   uint64_t receive_wait_ps; /* after which a send that finds no receive fails; 0: never */
 } cx_verbs_limits;
-int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq,
+#define CX_VERBS_NO_SRQ 0xffffffffu
+/* srq: the shared receive queue that it takes its receives from, or CX_VERBS_NO_SRQ. */
+int cx_verbs_create_qp(cx_verbs *verbs, uint32_t rank, uint32_t send_cq, uint32_t receive_cq, uint32_t srq,
                        const cx_verbs_limits *limits, uint32_t *qp);
+/* Requests that are not complete, and those posted later, complete as CX_VERBS_FLUSHED. destroy: there is no such queue
+ * pair afterwards; its completions stay to be polled. */
+int cx_verbs_flush_qp(cx_verbs *verbs, uint32_t rank, uint32_t qp, int destroy);
+/* capacity: receives that no message has taken yet. */
+int cx_verbs_create_srq(cx_verbs *verbs, uint32_t rank, size_t capacity, uint32_t *srq);
+/* CX_CLUSTER_BAD_ARGUMENT while a queue pair uses it. */
+int cx_verbs_destroy_srq(cx_verbs *verbs, uint32_t rank, uint32_t srq);
+int cx_verbs_post_srq_receive(cx_verbs *verbs, uint32_t rank, uint32_t srq, uint64_t id, const cx_verbs_range *ranges,
+                              size_t range_count);
+int cx_verbs_srq_receives(cx_verbs *verbs, uint32_t rank, uint32_t srq, size_t *receives);
 /* Both ends. CX_CLUSTER_BAD_ARGUMENT if one is connected. */
 int cx_verbs_connect(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint32_t peer, uint32_t peer_qp);
-/* Both post functions: CX_CLUSTER_QUEUE_FULL, and nothing is posted. */
+/* All post functions: CX_CLUSTER_QUEUE_FULL, CX_CLUSTER_TOO_MANY_RANGES, and nothing is posted. */
 int cx_verbs_post_send(cx_verbs *verbs, uint32_t rank, uint32_t qp, const cx_verbs_send *send);
-int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t id, uint32_t key, uint64_t address,
-                          uint64_t bytes);
+int cx_verbs_post_receive(cx_verbs *verbs, uint32_t rank, uint32_t qp, uint64_t id, const cx_verbs_range *ranges,
+                          size_t range_count);
 /* 1: a completion, 0: none. CX_CLUSTER_OVERRUN when those that fitted are taken. */
 int cx_verbs_poll(cx_verbs *verbs, uint32_t rank, uint32_t cq, cx_verbs_completion *completion);
 int cx_verbs_get_state(cx_verbs *verbs, uint32_t rank, uint32_t qp, cx_verbs_state *state);

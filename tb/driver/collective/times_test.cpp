@@ -219,4 +219,3 @@ TEST_CASE("auto is within 3 % of the best algorithm, packet by packet") {
     }
   }
 }
-

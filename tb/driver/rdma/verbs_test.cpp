@@ -2,6 +2,7 @@
 // against the network's own bounds.
 #include "driver/rdma/verbs.hpp"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <deque>
@@ -393,6 +394,349 @@ TEST_CASE("a completion queue that overruns says so after what it holds; others 
   CHECK_THROWS_AS(a.queue.poll(), OverrunError);
   CHECK_THROWS_AS(a.queue.wait(), OverrunError);
   for (uint64_t i = 0; i < 3; ++i) expect(*b.queue.poll(), i, Status::kSuccess, true);
+}
+
+namespace {
+
+/// Random ranges of `bytes` in all that lie in any order in a region and do not overlap.
+Ranges random_ranges(const MemoryRegion &region, uint64_t bytes, std::mt19937_64 &random) {
+  const std::size_t count = 1 + random() % kMaxRanges;
+  std::vector<uint64_t> cuts = {0, bytes};
+  for (std::size_t i = 1; i < count; ++i) cuts.push_back(random() % (bytes + 1));
+  std::sort(cuts.begin(), cuts.end());
+  const uint64_t gap = (region.bytes() - bytes) / (count + 1);
+  std::vector<std::size_t> places(count);
+  for (std::size_t i = 0; i < count; ++i) places[i] = i;
+  std::shuffle(places.begin(), places.end(), random);
+  // The range at each place of the region, from the lowest address.
+  Ranges ranges(count);
+  uint64_t at = 0;
+  for (const std::size_t i : places) {
+    at += random() % (gap + 1);
+    ranges[i] = region.local(at, cuts[i + 1] - cuts[i]);
+    at += ranges[i].bytes;
+  }
+  return ranges;
+}
+
+std::vector<std::byte> gathered(const End &end, const Ranges &ranges) {
+  std::vector<std::byte> out;
+  for (const Local &range : ranges) {
+    const auto from = end.memory.begin() + static_cast<std::ptrdiff_t>(range.address - end.region.address());
+    out.insert(out.end(), from, from + static_cast<std::ptrdiff_t>(range.bytes));
+  }
+  return out;
+}
+
+void scatter(std::vector<std::byte> &memory, const MemoryRegion &region, const Ranges &ranges,
+             const std::vector<std::byte> &bytes) {
+  std::size_t done = 0;
+  for (const Local &range : ranges) {
+    const std::size_t part = std::min<std::size_t>(range.bytes, bytes.size() - done);
+    if (part != 0) std::memcpy(&memory[range.address - region.address()], &bytes[done], part);
+    done += part;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("messages are gathered from and scattered to lists of ranges, packets lost or not") {
+  const uint64_t seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  for (const std::vector<std::string> &sets :
+       {std::vector<std::string>{}, std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200"},
+        std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200",
+                                 "rdma.recovery=selective_repeat"}}) {
+    const Cluster c = plain(2, sets);
+    for (int round = 0; round < 20; ++round) {
+      const uint64_t bytes = round == 0 ? 0 : random() % (round % 2 == 0 ? 100'000 : 9'000);
+      Network network(c);
+      End a(network, 0, 2 * bytes + 1000), b(network, 1, 2 * bytes + 1000);
+      a.pair.connect(b.pair);
+      fill(a.memory, random());
+      fill(b.memory, random());
+      INFO(bytes << " bytes");
+      std::vector<std::byte> expected = b.memory;
+      const Ranges from = random_ranges(a.region, bytes, random), to = random_ranges(b.region, bytes + 7, random);
+      scatter(expected, b.region, to, gathered(a, from));
+      b.pair.post_receive(1, to);
+      a.pair.post_send(2, from);
+      const Completion received = b.queue.wait();
+      expect(received, 1, Status::kSuccess, true);
+      CHECK(received.bytes == bytes);
+      expect(a.queue.wait(), 2, Status::kSuccess);
+      CHECK(b.memory == expected);
+
+      const Ranges sources = random_ranges(a.region, bytes, random);
+      const std::vector<std::byte> written = gathered(a, sources);
+      if (bytes != 0) std::memcpy(&expected[3], written.data(), bytes);
+      a.pair.post_write(3, sources, b.region.remote(3));
+      expect(a.queue.wait(), 3, Status::kSuccess);
+      CHECK(b.memory == expected);
+
+      const Ranges targets = random_ranges(a.region, bytes, random);
+      std::vector<std::byte> filled = a.memory;
+      scatter(filled, a.region, targets, {b.memory.begin() + 5, b.memory.begin() + 5 + static_cast<long>(bytes)});
+      a.pair.post_read(4, targets, b.region.remote(5));
+      expect(a.queue.wait(), 4, Status::kSuccess);
+      CHECK(a.memory == filled);
+    }
+  }
+}
+
+TEST_CASE("lists of ranges: more than the limit are refused, every field of every range is checked") {
+  const Cluster c = plain(2);
+  {
+    Network network(c);
+    End a(network, 0, 4096), b(network, 1, 4096);
+    a.pair.connect(b.pair);
+    SharedReceiveQueue shared = a.port.create_shared_receive_queue();
+    const Ranges many(kMaxRanges + 1, a.region.local(0, 8)), most(kMaxRanges, a.region.local(0, 8));
+    CHECK_THROWS_AS(a.pair.post_send(1, many), TooManyRangesError);
+    CHECK_THROWS_AS(a.pair.post_write(1, many, b.region.remote()), TooManyRangesError);
+    CHECK_THROWS_AS(a.pair.post_read(1, many, b.region.remote()), TooManyRangesError);
+    CHECK_THROWS_AS(a.pair.post_receive(1, many), TooManyRangesError);
+    CHECK_THROWS_AS(shared.post_receive(1, many), TooManyRangesError);
+    CHECK_THROWS_AS(a.pair.post_send(1, {a.region.local(0, 8), {a.region.lkey(), 0, ~0ull}}), UsageError);
+    CHECK(a.pair.state().sends + a.pair.state().receives + shared.waiting() == 0);
+    a.pair.post_write(2, most, b.region.remote());
+    expect(a.queue.wait(), 2, Status::kSuccess);
+  }
+  const std::vector<std::pair<const char *, std::function<void(const End &, Local &)>>> changes = {
+      {"lkey", [](const End &, Local &range) { range.lkey += 256; }},
+      {"address", [](const End &end, Local &range) { range.address = end.region.address() - 1; }},
+      {"bytes", [](const End &, Local &range) { range.bytes = 4097; }}};
+  for (const auto &[field, change] : changes) {
+    for (const std::size_t place : {0, 1, 3}) {
+      for (const int verb : {0, 1, 2, 3}) {
+        INFO(field << " of range " << place << ", verb " << verb);
+        Network network(c);
+        End a(network, 0, 4096), b(network, 1, 4096);
+        a.pair.connect(b.pair);
+        Ranges ranges;
+        for (uint64_t i = 0; i < 4; ++i) ranges.push_back(a.region.local(100 * i, 50));
+        change(a, ranges[place]);
+        const std::vector<std::byte> clean = b.memory;
+        if (verb == 0) a.pair.post_send(1, ranges);
+        if (verb == 1) a.pair.post_write(1, ranges, b.region.remote());
+        if (verb == 2) a.pair.post_read(1, ranges, b.region.remote());
+        if (verb == 3) a.pair.post_receive(1, ranges);
+        expect(a.queue.wait(), 1, Status::kLocalProtection, verb == 3);
+        CHECK(b.memory == clean);
+      }
+    }
+  }
+  // A message that is longer than all ranges of its receive together.
+  Network network(c);
+  End a(network, 0, 4096), b(network, 1, 4096);
+  a.pair.connect(b.pair);
+  b.pair.post_receive(1, {b.region.local(0, 10), b.region.local(20, 10)});
+  a.pair.post_send(2, a.region.local(0, 21));
+  expect(b.queue.wait(), 1, Status::kLocalLength, true);
+  expect(a.queue.wait(), 2, Status::kRemoteInvalid);
+}
+
+TEST_CASE("a shared receive queue serves several queue pairs; every receive is taken once") {
+  const uint64_t seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  for (const std::vector<std::string> &sets :
+       {std::vector<std::string>{}, std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200"},
+        std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200",
+                                 "rdma.recovery=selective_repeat"}}) {
+    constexpr uint32_t kSenders = 3;
+    constexpr uint64_t kMessages = 12, kBytes = 10'000;
+    const Cluster c = plain(kSenders + 1, sets);
+    Network network(c);
+    Port home = network.open(0);
+    std::vector<std::byte> memory(kSenders * kMessages * kBytes);
+    const MemoryRegion region = home.register_memory(memory.data(), memory.size(), kLocalWrite);
+    CompletionQueue queue = home.create_completion_queue();
+    SharedReceiveQueue shared = home.create_shared_receive_queue(kSenders * kMessages);
+    std::vector<std::unique_ptr<End>> senders;
+    std::vector<QueuePair> pairs;
+    for (uint32_t s = 0; s < kSenders; ++s) {
+      senders.push_back(std::make_unique<End>(network, s + 1, kMessages * kBytes));
+      fill(senders[s]->memory, random());
+      QueuePairOptions options;
+      options.shared = &shared;
+      pairs.push_back(home.create_queue_pair(queue, queue, options));
+      pairs[s].connect(senders[s]->pair);
+      CHECK_THROWS_AS(pairs[s].post_receive(1, region.local(0, 8)), UsageError);
+      for (uint64_t m = 0; m < kMessages; ++m) {
+        senders[s]->pair.post_send(m, senders[s]->region.local(m * kBytes, kBytes - m), static_cast<uint32_t>(m));
+      }
+    }
+    // Fewer receives than messages: the others wait for the next ones.
+    std::vector<uint64_t> next(kSenders, 0);
+    std::vector<bool> taken(kSenders * kMessages, false);
+    uint64_t posted = 0;
+    for (uint64_t done = 0; done < kSenders * kMessages; ++done) {
+      while (posted < kSenders * kMessages && posted < done + 2) {
+        shared.post_receive(posted, region.local(posted * kBytes, kBytes));
+        ++posted;
+      }
+      const Completion got = queue.wait();
+      REQUIRE(got.status == Status::kSuccess);
+      REQUIRE(got.receive);
+      REQUIRE(got.id < posted);
+      CHECK_FALSE(taken[got.id]);
+      taken[got.id] = true;
+      uint32_t s = 0;
+      while (pairs[s].number() != got.qp) ++s;
+      CHECK(got.immediate == next[s]);  // messages of a connection stay in order
+      CHECK(got.bytes == kBytes - next[s]);
+      CHECK(std::memcmp(&memory[got.id * kBytes], &senders[s]->memory[next[s] * kBytes], got.bytes) == 0);
+      ++next[s];
+    }
+    for (auto &sender : senders) {
+      for (uint64_t m = 0; m < kMessages; ++m) expect(sender->queue.wait(), m, Status::kSuccess);
+    }
+    CHECK(shared.waiting() == 0);
+    CHECK_THROWS_AS(shared.destroy(), UsageError);
+    for (QueuePair &pair : pairs) pair.destroy();
+    shared.destroy();
+    CHECK_THROWS_AS(shared.post_receive(1, region.local(0, 8)), UsageError);
+  }
+}
+
+TEST_CASE("shared receive queues: limits, waits and errors are those of the queue pair that is concerned") {
+  const Cluster c = plain(3);
+  Network network(c), another(c);
+  Port home = network.open(0);
+  std::vector<std::byte> memory(4096);
+  const MemoryRegion region = home.register_memory(memory.data(), memory.size(), kLocalWrite);
+  CompletionQueue queue = home.create_completion_queue();
+  SharedReceiveQueue shared = home.create_shared_receive_queue(2);
+  CHECK_THROWS_AS(home.create_shared_receive_queue(0), UsageError);
+  QueuePairOptions options;
+  options.shared = &shared;
+  End patient(network, 1, 4096), limited(network, 2, 4096, kAll, {16, 16, 100e-6});
+  CHECK_THROWS_AS(patient.port.create_queue_pair(patient.queue, patient.queue, options), UsageError);
+  Port far = another.open(0);
+  CompletionQueue far_queue = far.create_completion_queue();
+  CHECK_THROWS_AS(far.create_queue_pair(far_queue, far_queue, options), UsageError);
+  QueuePair to_patient = home.create_queue_pair(queue, queue, options),
+            to_limited = home.create_queue_pair(queue, queue, options);
+  to_patient.connect(patient.pair);
+  to_limited.connect(limited.pair);
+  // Nobody posts: one gives up after its limit, the other is named.
+  patient.pair.post_send(1, patient.region.local(0, 64));
+  limited.pair.post_send(2, limited.region.local(0, 64));
+  expect(limited.queue.wait(), 2, Status::kReceiverNotReady);
+  CHECK(network.time_s() >= 100e-6);
+  CHECK(network.time_s() < 130e-6);
+  try {
+    patient.queue.wait(1e-3);
+    FAIL("no error");
+  } catch (const BlockedError &error) {
+    INFO(error.what());
+    REQUIRE(error.pairs.size() == 1);
+    CHECK(error.pairs[0].rank == 1);
+    CHECK(error.pairs[0].waits_for_receive);
+    CHECK(error.pairs[0].bytes_outstanding == 64);
+  }
+  shared.post_receive(3, region.local(0, 64));
+  expect(queue.wait(), 3, Status::kSuccess, true);
+  expect(patient.queue.wait(), 1, Status::kSuccess);
+  // A write with an immediate takes one at its end.
+  patient.region = patient.port.register_memory(patient.memory.data(), 4096, kAll);
+  const MemoryRegion open = home.register_memory(memory.data(), memory.size(), kRemoteWrite);
+  fill(patient.memory, 9);
+  patient.pair.post_write(4, patient.region.local(), open.remote(), 44);
+  network.run(50e-6);
+  shared.post_receive(5, region.local(0, 0));
+  const Completion told = queue.wait();
+  expect(told, 5, Status::kSuccess, true);
+  CHECK(told.immediate == 44u);
+  CHECK(memory == patient.memory);
+  expect(patient.queue.wait(), 4, Status::kSuccess);
+  // As many as it holds; one of a wrong key fails the queue pair whose message takes it, no other.
+  shared.post_receive(6, {region.lkey() + 256, region.address(), 64});
+  shared.post_receive(7, region.local(0, 64));
+  CHECK_THROWS_AS(shared.post_receive(8, region.local(0, 64)), QueueFullError);
+  patient.pair.post_send(9, patient.region.local(0, 64));
+  expect(queue.wait(), 6, Status::kLocalProtection, true);
+  expect(patient.queue.wait(), 9, Status::kRemoteInvalid);
+  CHECK(shared.waiting() == 1);
+  QueuePair fresh = home.create_queue_pair(queue, queue, options);
+  End third(network, 2, 4096);
+  fresh.connect(third.pair);
+  third.pair.post_send(10, third.region.local(0, 64));
+  expect(queue.wait(), 7, Status::kSuccess, true);
+  expect(third.queue.wait(), 10, Status::kSuccess);
+}
+
+TEST_CASE("a queue pair with work that is destroyed: everything is flushed once, its memory may go, nothing hangs") {
+  const uint64_t seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 40; ++round) {
+    const Cluster c = plain(3, {"rdma.retransmit_us=50", "rdma.retries=2"});
+    Network network(c);
+    End other(network, 1, 1 << 16), bystander(network, 0, 4096), third(network, 2, 4096);
+    bystander.pair.connect(third.pair);
+    auto gone = std::make_unique<End>(network, 0, 1 << 16);
+    gone->pair.connect(other.pair);
+    const unsigned sends = random() % 12, receives = 1 + random() % 5;
+    for (unsigned i = 0; i < receives; ++i) gone->pair.post_receive(100 + i, gone->region.local(0, 1 << 16));
+    for (unsigned i = 0; i < sends; ++i) {
+      const Local all = gone->region.local(0, random() % (1 << 16));
+      const auto kind = random() % 4;
+      if (kind == 0) gone->pair.post_send(i, all);
+      if (kind == 1) gone->pair.post_write(i, all, other.region.remote());
+      if (kind == 2) gone->pair.post_read(i, all, other.region.remote());
+      if (kind == 3) gone->pair.post_fetch_add(i, gone->region.local(0, 8), other.region.remote(), 1);
+    }
+    other.pair.post_receive(200, other.region.local());
+    other.pair.post_send(201, other.region.local(0, 30'000));
+    other.pair.post_read(202, other.region.local(0, 30'000), gone->region.remote());
+    network.run(1e-6 * static_cast<double>(random() % 30));
+    const bool only_flushed = round % 2 == 0;
+    if (only_flushed) {
+      gone->pair.flush();
+      CHECK(gone->pair.state().failed);
+      gone->pair.post_send(50, gone->region.local(0, 8));
+    }
+    gone->pair.destroy();
+    CHECK_THROWS_AS(gone->pair.post_send(60, gone->region.local(0, 8)), UsageError);
+    CHECK_THROWS_AS(gone->pair.post_receive(60, gone->region.local(0, 8)), UsageError);
+    CHECK_THROWS_AS(gone->pair.state(), UsageError);
+    CHECK_THROWS_AS(gone->pair.destroy(), UsageError);
+    // Each request once, in order: first what was complete, then what was not.
+    std::vector<uint64_t> sent, received;
+    bool flushed = false;
+    const unsigned late = only_flushed ? 1 : 0;
+    while (sent.size() + received.size() < sends + receives + late) {
+      const Completion got = gone->queue.wait();
+      (got.receive ? received : sent).push_back(got.id);
+      if (!got.receive) {
+        if (flushed) CHECK(got.status == Status::kFlushed);
+        flushed = got.status == Status::kFlushed;
+      }
+      CHECK((got.status == Status::kFlushed || got.status == Status::kSuccess));
+    }
+    CHECK_FALSE(gone->queue.poll());
+    for (unsigned i = 0; i < sends; ++i) CHECK(sent[i] == i);
+    for (unsigned i = 0; i < receives; ++i) CHECK(received[i] == 100 + i);
+    // Packets that are still under way do not touch what is freed here.
+    gone.reset();
+    // The other end: what it waits for ends by its retries, in order.
+    std::vector<Status> ends;
+    for (const uint64_t id : {201, 202}) {
+      Completion got = other.queue.wait();
+      while (got.receive) got = other.queue.wait();
+      CHECK(got.id == id);
+      ends.push_back(got.status);
+    }
+    CHECK((ends[1] == Status::kSuccess || ends[1] == Status::kFlushed || ends[1] == Status::kRetryExceeded));
+    CHECK((ends[0] == Status::kSuccess || ends[0] == Status::kRetryExceeded || ends[1] != Status::kSuccess));
+    fill(bystander.memory, 3);
+    bystander.pair.post_write(4, bystander.region.local(), third.region.remote());
+    expect(bystander.queue.wait(), 4, Status::kSuccess);
+    CHECK(bystander.memory == third.memory);
+  }
 }
 
 TEST_CASE("misuse is refused") {

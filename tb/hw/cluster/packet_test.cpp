@@ -41,11 +41,10 @@ struct Cluster {
   }
   void transfer(std::uint32_t from, std::uint32_t to, std::uint64_t bytes, std::uint64_t id) {
     const std::uint32_t a = pair(from, to);
-    packets.nic(to).post_receive(pair(to, from), {id, 0, keys[to], bytes}, true);
+    packets.nic(to).post_receive(pair(to, from), {id, {{0, keys[to], bytes}}}, true);
     SendRequest send;
     send.id = id;
-    send.key = keys[from];
-    send.bytes = bytes;
+    send.ranges = {{0, keys[from], bytes}};
     packets.nic(from).post_send(a, send);
   }
   Ps run() {

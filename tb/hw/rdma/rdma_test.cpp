@@ -35,15 +35,13 @@ struct Card {
     return out;
   }
   void receive(std::uint64_t id, std::uint64_t offset, std::uint64_t bytes) {
-    nic.post_receive(qp, {id, kBase + offset, key, bytes});
+    nic.post_receive(qp, {id, {{kBase + offset, key, bytes}}});
   }
   SendRequest request(Verb verb, std::uint64_t id, std::uint64_t offset, std::uint64_t bytes) const {
     SendRequest r;
     r.verb = verb;
     r.id = id;
-    r.address = kBase + offset;
-    r.key = key;
-    r.bytes = bytes;
+    r.ranges = {{kBase + offset, key, bytes}};
     return r;
   }
   Nic nic;
@@ -199,8 +197,8 @@ TEST_CASE("wrong keys, ranges and rights fail on the right side") {
          r.remote_key = p.b.nic.memory().add(p.b.memory.data(), Card::kBase, p.b.memory.size(), kLocalWrite);
        },
        Status::remote_access},
-      {"local key", [](Pair &, SendRequest &r) { r.key += 256; }, Status::local_protection},
-      {"local range", [](Pair &p, SendRequest &r) { r.address = Card::kBase + p.a.memory.size() - 50; },
+      {"local key", [](Pair &, SendRequest &r) { r.ranges[0].key += 256; }, Status::local_protection},
+      {"local range", [](Pair &p, SendRequest &r) { r.ranges[0].address = Card::kBase + p.a.memory.size() - 50; },
        Status::local_protection},
   };
   for (const Verb verb : {Verb::write, Verb::read}) {
@@ -458,7 +456,7 @@ TEST_CASE("misuse is refused") {
   CHECK_THROWS_AS(card.nic.state(99), RdmaUsageError);
   CHECK_THROWS_AS(card.nic.rate_control(card.qp), RdmaUsageError);
   CHECK_FALSE(card.nic.memory().remove(0));
-  card.nic.post_receive(card.qp, {3, Card::kBase, card.key + 256, 10});
+  card.nic.post_receive(card.qp, {3, {{Card::kBase, card.key + 256, 10}}});
   queue.run_until(kNever);
   const auto received = card.take(card.received);
   REQUIRE(received.size() == 1);
