@@ -74,7 +74,7 @@ class Reader {
     const auto add = [&](const YAML::Node &at, const std::string &key, const YAML::Node &value) {
       if (find_key(key) == nullptr) config::fail_at(at, name, key, unknown(key));
       if (!seen.insert(key).second) config::fail_at(at, name, key, "is written twice, expected once");
-      values_[key] = {value, name};
+      write(key, value, name);
     };
     for (const auto &entry : root) {
       const std::string key = entry.first.Scalar();
@@ -94,7 +94,7 @@ class Reader {
     if (equal == std::string::npos || equal == 0) throw ConfigError(name, 0, 0, "", "expected key.path=value");
     const std::string key = text.substr(0, equal);
     if (find_key(key) == nullptr) throw ConfigError(name, 0, 0, key, unknown(key));
-    values_[key] = {config::load_document(text.substr(equal + 1), name), name};
+    write(key, config::load_document(text.substr(equal + 1), name), name);
   }
 
   ClusterConfig resolve(const std::string &name) {
@@ -115,6 +115,13 @@ class Reader {
   }
 
  private:
+  // Assignment to a node would change the document that it belongs to, which others read.
+  void write(const std::string &key, const YAML::Node &node, const std::string &file) {
+    Written &written = values_[key];
+    written.node.reset(node);
+    written.file = file;
+  }
+
   // What is resolved has the latency and no preset: it reads the same again.
   void apply_medium(ClusterConfig &config) {
     const auto metres = values_.find("link.metres");
