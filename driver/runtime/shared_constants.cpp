@@ -37,8 +37,10 @@ void ResidentConstants::update() {
   const std::span<const std::byte> all = constants_->bytes();
   if (all.size() == size_) return;
   if (all.size() > memory_.size()) {
-    // The first program brings most of them; room for a quarter more spares later ones the move.
-    const uint64_t room = size_ == 0 ? all.size() : all.size() + all.size() / 4;
+    // The first program brings most of them, others a few per cent, for which there is room where memory is plenty.
+    const uint64_t more = all.size() / (size_ == 0 ? 8 : 4);
+    const uint64_t free = device_.memory_stats().largest_free;
+    const uint64_t room = all.size() + (size_ != 0 || all.size() + more <= free / 2 ? more : 0);
     DeviceBuffer larger = device_.allocate(room, 4096);
     if (size_ != 0) device_.copy(larger.address(), memory_.address(), size_);
     memory_ = std::move(larger);

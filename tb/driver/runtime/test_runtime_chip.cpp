@@ -375,6 +375,32 @@ TEST_CASE("programs share constants that are uploaded once") {
                       Catch::Contains("needs the device copy of its shared constants"));
 }
 
+TEST_CASE("the first shared constants leave room for a few more where memory is plenty") {
+  const auto device = tb::open_test_card(kChip);
+  const auto constants = std::make_shared<SharedConstants>();
+  constants->place(std::vector<std::byte>(8192, std::byte{1}));
+  ExecutableOptions options;
+  options.constants = std::make_shared<ResidentConstants>(*device, constants);
+  Executable first(*device, loop_program(*device, false, constants), options);
+  const uint64_t address = options.constants->address();
+  const DeviceBuffer blocker = device->allocate(1 << 16);
+  Executable second(*device, loop_program(*device, false, constants, -4.0f), options);
+  REQUIRE(options.constants->address() == address);
+  REQUIRE(options.constants->size() == 8192 + 2 * 64);
+  REQUIRE(options.constants->uploaded_bytes() == options.constants->size());
+  const HostTensor input = input_tensor(0);
+  require_output(second.run({&input, 1})[0], -5.5f);
+  require_output(first.run({&input, 1})[0], 0);
+
+  // More than half of what is free: not a byte beyond what is needed.
+  const auto many = std::make_shared<SharedConstants>();
+  const uint64_t free = device->memory_stats().largest_free;
+  many->place(std::vector<std::byte>(free / 2, std::byte{2}));
+  ResidentConstants large(*device, many);
+  large.update();
+  REQUIRE(device->memory_stats().largest_free >= free - free / 2 - 4096);
+}
+
 TEST_CASE("bindings to device tensors are checked") {
   const auto device = tb::open_test_card(kChip);
   Executable executable(*device, loop_program(*device, false));
