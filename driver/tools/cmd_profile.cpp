@@ -129,7 +129,20 @@ std::vector<Case> run_model(const ProfileOptions &options, Device &device, const
   return cases;
 }
 
-constexpr const char *kNoFirmware = "launches without the firmware's time";
+constexpr const char *kFreeLaunches = "launches that cost nothing";
+
+/// What free launches still take, with the reason for each part.
+std::string left_of_launches(const RunTimes &times) {
+  static constexpr std::array<const char *, kLaunchPartNames.size()> kWhy = {
+      "the firmware's steps, rounded to cycles", "packets over PCIe", "program tables from device memory",
+      "completion records over PCIe", "waiting"};
+  std::string text;
+  for (std::size_t p = 0; p < kWhy.size(); ++p) {
+    if (times.launch[p] == 0) continue;
+    text += fmt::format("{}{} {:.2f}", text.empty() ? "" : ", ", kWhy[p], static_cast<double>(times.launch[p]) / 1e6);
+  }
+  return text.empty() ? text : "left: " + text + " us";
+}
 
 /// Chips that differ from the profiled one in one respect.
 std::vector<WhatIf> variations(const ProfileOptions &options, const Target &target) {
@@ -155,7 +168,7 @@ std::vector<WhatIf> variations(const ProfileOptions &options, const Target &targ
     all.push_back({"twice the channels of device memory", {set("dram.channels", 2 * number("dram.channels"))}, 0, {}});
   }
   constexpr double kFastest = 1024;
-  all.push_back({kNoFirmware, {set("cp.speed", kFastest)}, 0, {}});
+  all.push_back({kFreeLaunches, {set("cp.speed", kFastest), "cp.registers=port", set("cp.port_cycles", 0)}, 0, {}});
   constexpr double kLargestKib = 2097152;
   all.push_back({"a scratchpad that holds everything", {set("spm.kib", kLargestKib)}, 0, {}});
   all.push_back({"a scratchpad twice as wide", {set("spm.bytes_per_cycle", 2 * number("spm.bytes_per_cycle"))}, 0, {}});
@@ -183,7 +196,11 @@ std::vector<std::vector<WhatIf>> measure(const std::vector<WhatIf> &variations, 
       for (std::size_t i = 0; i < runs; ++i) {
         const RecordedRun &run = cases.at(i).run;
         all[i][v].latency_us = run.report.latency_us;
-        if (variations[v].name == kNoFirmware) all[i][v].remark = "left: " + launch_text(run.times);
+        if (variations[v].name != kFreeLaunches) continue;
+        all[i][v].remark = left_of_launches(run.times);
+        for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
+          all[i][v].launch_parts_us[kLaunchPartNames[p]] = static_cast<double>(run.times.launch[p]) / 1e6;
+        }
       }
     } catch (const Error &error) {
       for (std::vector<WhatIf> &of_run : all) of_run[v].error = error.what();
@@ -228,6 +245,7 @@ nlohmann::ordered_json run_json(const ProfiledRun &profiled, const std::vector<W
     if (variation.error.empty()) {
       entry["latency_us"] = variation.latency_us;
       if (!variation.remark.empty()) entry["remark"] = variation.remark;
+      if (!variation.launch_parts_us.empty()) entry["launch_parts_us"] = variation.launch_parts_us;
     } else {
       entry["error"] = variation.error;
     }

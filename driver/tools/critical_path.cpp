@@ -24,6 +24,8 @@ struct EngineRecords {
 };
 
 class Walk {
+  using Intervals = std::vector<std::pair<uint64_t, uint64_t>>;
+
  public:
   /// `outside`: whose the time before the first and after the last instruction is.
   Walk(std::span<const Record> trace, const std::function<int(uint32_t, uint32_t)> &node_of, int outside = -1)
@@ -31,10 +33,16 @@ class Walk {
     for (const Record &record : trace) {
       if (record.kind == CX_TRACE_PACKET) packets_.push_back(&record);
       if (record.kind == CX_TRACE_TRANSFER && record.cause != 0) copies_.push_back(&record);
-      if (record.kind == CX_TRACE_TRANSFER && record.cause == 0) own_transfers_.emplace_back(record.begin, record.end);
+      if (record.kind == CX_TRACE_TRANSFER && record.cause == 0) {
+        const LaunchPart part = record.what == 1   ? LaunchPart::packets
+                                : record.what == 2 ? LaunchPart::records
+                                                   : LaunchPart::programs;
+        own_transfers_[static_cast<std::size_t>(part)].emplace_back(record.begin, record.end);
+      }
       if (record.kind == CX_TRACE_SLEEP) sleeps_.emplace_back(record.begin, record.end);
       if (record.unit >= kEngines) continue;
       if (record.kind == CX_TRACE_WAIT) engines_[record.unit].waits.push_back(&record);
+      if (record.kind == CX_TRACE_STREAM) streams_[record.unit] = &record;
       if (record.kind != CX_TRACE_INSTRUCTION) continue;
       places_[record.id] = {record.unit, engines_[record.unit].instructions.size()};
       engines_[record.unit].instructions.push_back(&record);
@@ -47,9 +55,16 @@ class Walk {
   RunTimes times() {
     if (last_ == nullptr) throw Error("the trace holds no instruction");
     RunTimes times = whole();
-    around(last_->end, times.end);
-    const uint64_t first = back_from(*last_);
-    around(times.begin, first);
+    // An engine stops a little after its last instruction, and fetches before it issues the first.
+    const Record *stream = streams_[last_->unit];
+    const uint64_t stopped = stream != nullptr ? std::clamp(stream->end, last_->end, times.end) : last_->end;
+    if (stream != nullptr) add_engine(last_->end, stopped, *stream);
+    around(stopped, times.end);
+    const auto [first, unit] = back_from(*last_);
+    stream = streams_[unit];
+    const uint64_t started = stream != nullptr ? std::clamp(stream->begin, times.begin, first) : first;
+    if (stream != nullptr) add_engine(started, first, *stream);
+    around(times.begin, started);
     return finished(std::move(times));
   }
 
@@ -91,6 +106,10 @@ class Walk {
     }
   }
 
+  void add_engine(uint64_t begin, uint64_t end, const Record &stream) {
+    path_.push_back({begin, end, Reason::engine, outside_, stream.id, stream.unit});
+  }
+
   /// Outside of the program's work: copies while they go on, else what a launch costs.
   void around(uint64_t begin, uint64_t end) {
     uint64_t reached = begin;
@@ -105,8 +124,9 @@ class Walk {
     path_.push_back({reached, end, Reason::launch, outside_});
   }
 
-  /// From the end of an instruction back to the first that nothing of the program held up; returns when it was issued.
-  uint64_t back_from(const Record &last) {
+  /// From the end of an instruction back to the first that nothing of the program held up; returns when it was issued
+  /// and by which engine.
+  std::pair<uint64_t, uint32_t> back_from(const Record &last) {
     const Record *current = &last;
     uint64_t until = last.end;
     for (;;) {
@@ -136,14 +156,12 @@ class Walk {
         until = poster->end;
         continue;
       }
-      if (before == nullptr) return until;
+      if (before == nullptr) return {until, unit};
       add(free, until, Reason::engine, current);
       current = before;
       until = std::min(free, until);
     }
   }
-
-  using Intervals = std::vector<std::pair<uint64_t, uint64_t>>;
 
   /// Rising and disjoint.
   static Intervals merged(Intervals all) {
@@ -167,18 +185,25 @@ class Walk {
   }
 
   std::array<uint64_t, kLaunchPartNames.size()> launch_parts(const std::vector<PathSegment> &path) const {
-    const Intervals transfers = merged(own_transfers_);
-    Intervals either = own_transfers_;
-    either.insert(either.end(), sleeps_.begin(), sleeps_.end());
-    either = merged(std::move(either));
+    constexpr auto kAsleep = static_cast<std::size_t>(LaunchPart::asleep);
+    // Each part is what it covers beyond those before it; the firmware has the rest.
+    std::array<Intervals, kLaunchPartNames.size()> upto{};
+    for (std::size_t p = 1; p < upto.size(); ++p) {
+      upto[p] = upto[p - 1];
+      const Intervals &own = p == kAsleep ? sleeps_ : own_transfers_[p];
+      upto[p].insert(upto[p].end(), own.begin(), own.end());
+      upto[p] = merged(std::move(upto[p]));
+    }
     std::array<uint64_t, kLaunchPartNames.size()> parts{};
     for (const PathSegment &segment : path) {
       if (segment.reason != Reason::launch) continue;
-      const uint64_t moved = overlap(transfers, segment.begin, segment.end);
-      const uint64_t covered = overlap(either, segment.begin, segment.end);
-      parts[static_cast<std::size_t>(LaunchPart::transfers)] += moved;
-      parts[static_cast<std::size_t>(LaunchPart::asleep)] += covered - moved;
-      parts[static_cast<std::size_t>(LaunchPart::firmware)] += segment.end - segment.begin - covered;
+      uint64_t covered = 0;
+      for (std::size_t p = 1; p < upto.size(); ++p) {
+        const uint64_t now = overlap(upto[p], segment.begin, segment.end);
+        parts[p] += now - covered;
+        covered = now;
+      }
+      parts[0] += segment.end - segment.begin - covered;
     }
     return parts;
   }
@@ -213,7 +238,9 @@ class Walk {
   const std::function<int(uint32_t, uint32_t)> &node_of_;
   const int outside_;
   std::vector<const Record *> packets_, copies_;
-  std::vector<std::pair<uint64_t, uint64_t>> own_transfers_, sleeps_;
+  Intervals sleeps_;
+  std::array<Intervals, kLaunchPartNames.size()> own_transfers_;  // by LaunchPart
+  std::array<const Record *, kEngines> streams_{};
   std::array<EngineRecords, kEngines> engines_;
   std::unordered_map<uint64_t, std::pair<uint32_t, std::size_t>> places_;
   const Record *last_ = nullptr;

@@ -38,17 +38,18 @@ struct Stall {
   uint64_t ps = 0, count = 0;
 };
 
-/// What the launch reason consists of: the control processor at work, with its accesses to registers and memory;
-/// transfers that it has made of its own (packets, lists, tables, completion records), and what it did meanwhile;
-/// the rest, in which it slept.
-enum class LaunchPart : uint8_t { firmware, transfers, asleep };
-constexpr std::array<const char *, 3> kLaunchPartNames = {"firmware", "transfers", "asleep"};
+/// What the launch reason consists of: the control processor at work, with its accesses to registers; transfers that it
+/// has made of its own, and what it did meanwhile: packets (and lists, values that packets wait for) from the host,
+/// programs' headers and tables of streams from device memory, completion records (and signals) to the host; the rest,
+/// in which it slept.
+enum class LaunchPart : uint8_t { firmware, packets, programs, records, asleep };
+constexpr std::array<const char *, 5> kLaunchPartNames = {"firmware", "packets", "programs", "records", "asleep"};
 
 struct RunTimes {
   uint64_t begin = 0, end = 0;    ///< ps: first packet's begin, last packet's end
   std::vector<PathSegment> path;  ///< by begin, without gaps from begin to end
   std::vector<Stall> stalls;      ///< longest first
-  /// Of the path, by LaunchPart; needs records of functions, sleeps and transfers.
+  /// Of the path, by LaunchPart, ps; needs records of functions, sleeps and transfers.
   std::array<uint64_t, kLaunchPartNames.size()> launch{};
   std::array<uint64_t, kReasons> by_reason() const;
   /// The same of one group.

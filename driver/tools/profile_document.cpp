@@ -105,6 +105,7 @@ class Document {
       if (variation.error.empty()) {
         entry["latency_us"] = variation.latency_us;
         if (!variation.remark.empty()) entry["remark"] = variation.remark;
+        if (!variation.launch_parts_us.empty()) entry["launch_parts_us"] = variation.launch_parts_us;
         entry["speedup"] = variation.latency_us > 0 ? run_.report.latency_us / variation.latency_us : 0;
       } else {
         entry["error"] = variation.error;

@@ -1,6 +1,7 @@
 // The profile of a run as a document: docs/reference/profile-json.md.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -27,6 +28,8 @@ struct WhatIf {
   double latency_us = 0;
   std::string error;        ///< why there is no figure
   std::string remark = {};  ///< what is left of what was to vanish; may be empty
+  /// The same where that are launches: by LaunchPart, of the critical path.
+  std::map<std::string, double> launch_parts_us = {};
 };
 
 nlohmann::ordered_json profile_document(const ProfiledRun &run, const std::vector<WhatIf> &what_if);

@@ -237,7 +237,8 @@ Spm &Chip::spm() { return blocks_->spm; }
 
 void Chip::wire() {
   Blocks &b = *blocks_;
-  b.noc.add_initiator("cp", b.cp.bus_socket);
+  const Noc::InitiatorId cp = b.noc.add_initiator("cp", b.cp.bus_socket);
+  if (config_.cp.registers == "port") b.noc.set_port(cp, config_.cp.port_cycles);
   const Noc::InitiatorId host = b.noc.add_initiator("host", b.pcie.bus, regs::Side::host);
   b.pcie.on_peer_access(
       [&b, host](Cycles start, std::uint64_t offset, std::uint64_t span, std::uint64_t bytes, bool write) {

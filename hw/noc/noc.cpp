@@ -18,6 +18,7 @@ struct Noc::Initiator : sc_core::sc_module {
   BandwidthServer read, write;
   std::size_t number = 0;
   LinkNetwork::NodeId node = 0;  // on a network
+  std::optional<Cycles> port;    // what an access to registers takes that goes beside the links
 };
 
 struct Noc::Target : sc_core::sc_module {
@@ -76,6 +77,8 @@ Noc::InitiatorId Noc::add_initiator(const std::string &name, tlm::tlm_initiator_
   socket.bind(initiator.socket);
   return id;
 }
+
+void Noc::set_port(InitiatorId initiator, Cycles cycles) { initiators_.at(initiator)->port = cycles; }
 
 Noc::TargetId Noc::add_target(const std::string &name, std::uint64_t base, std::uint64_t size,
                               tlm::tlm_target_socket<> &socket, MemoryTiming *timing, unsigned lanes) {
@@ -363,6 +366,17 @@ Cycles Noc::network_write(Initiator &initiator, Target &target, Cycles start, st
   return end;
 }
 
+// In the target's addresses.
+void Noc::forward(Initiator &initiator, Target &target, tlm::tlm_generic_payload &transaction,
+                  sc_core::sc_time &delay) {
+  const std::uint64_t address = transaction.get_address();
+  OriginExtension *outer = transaction.set_extension(&initiator.origin);
+  transaction.set_address(address - target.base);
+  target.socket->b_transport(transaction, delay);
+  transaction.set_address(address);
+  transaction.set_extension(outer);
+}
+
 void Noc::network_transport(Initiator &initiator, Target &target, tlm::tlm_generic_payload &transaction,
                             sc_core::sc_time &delay) {
   const std::uint64_t address = transaction.get_address(), bytes = transaction.get_data_length();
@@ -375,11 +389,7 @@ void Noc::network_transport(Initiator &initiator, Target &target, tlm::tlm_gener
     delay = clock_.until(BandwidthServer::ceil(there));
   };
   cross(initiator.node, node, write);
-  OriginExtension *outer = transaction.set_extension(&initiator.origin);
-  transaction.set_address(address - target.base);
-  target.socket->b_transport(transaction, delay);
-  transaction.set_address(address);
-  transaction.set_extension(outer);
+  forward(initiator, target, transaction, delay);
   cross(node, initiator.node, !write);
   bytes_carried_ += bytes;
 }
@@ -390,6 +400,12 @@ void Noc::b_transport(int initiator_id, tlm::tlm_generic_payload &transaction, s
   Target *target = route(address, transaction.get_data_length());
   if (!target) {
     transaction.set_response_status(tlm::TLM_ADDRESS_ERROR_RESPONSE);
+    return;
+  }
+  if (initiator.port && target->timing == nullptr) {
+    sc_core::sc_time own = sc_core::SC_ZERO_TIME;
+    forward(initiator, *target, transaction, own);
+    delay += clock_.span(*initiator.port);
     return;
   }
   if (network_) {
@@ -404,11 +420,7 @@ void Noc::b_transport(int initiator_id, tlm::tlm_generic_payload &transaction, s
   };
   if (write) hold();
   delay += one_way;
-  OriginExtension *outer = transaction.set_extension(&initiator.origin);
-  transaction.set_address(address - target->base);
-  target->socket->b_transport(transaction, delay);
-  transaction.set_address(address);
-  transaction.set_extension(outer);
+  forward(initiator, *target, transaction, delay);
   if (!write) hold();
   delay += one_way;
 }

@@ -82,6 +82,10 @@ class Noc : public sc_core::sc_module {
   InitiatorId add_initiator(const std::string &name, tlm::tlm_initiator_socket<> &socket,
                             regs::Side side = regs::Side::firmware);
 
+  // Transactions of this initiator to targets without timing go beside the links from here on, and take this long with
+  // all that the target does.
+  void set_port(InitiatorId initiator, Cycles cycles);
+
   // Connects a target socket at [base, base + size). Windows that overlap throw std::invalid_argument.
   // `timing`: the target's own share of reserve(); none for registers. `lanes`: parallel links to this target on the
   // crossbar. On a network each port of `timing` hangs where NAME0, NAME1, ... are placed; targets that have no
@@ -145,6 +149,7 @@ class Noc : public sc_core::sc_module {
 
   const Target *route(std::uint64_t address, std::uint64_t bytes) const;
   Target *route(std::uint64_t address, std::uint64_t bytes);
+  void forward(Initiator &initiator, Target &target, tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
   void b_transport(int initiator, tlm::tlm_generic_payload &transaction, sc_core::sc_time &delay);
   bool get_direct_mem_ptr(int initiator, tlm::tlm_generic_payload &transaction, tlm::tlm_dmi &dmi);
   unsigned transport_dbg(int initiator, tlm::tlm_generic_payload &transaction);

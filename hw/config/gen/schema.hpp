@@ -34,21 +34,24 @@ struct KeyInfo {
 };
 
 namespace schema_detail {
-inline constexpr std::array<const char *, 7> allowed_15{{"none", "ddr4_3200", "ddr5_4800", "lpddr4_4266", "lpddr5_6400", "hbm2e_3200", "hbm3_6400"}};
-inline constexpr std::array<const char *, 2> allowed_17{{"open", "closed"}};
-inline constexpr std::array<const char *, 3> allowed_18{{"sideband", "inline", "none"}};
-inline constexpr std::array<const char *, 4> allowed_19{{"preset", "all_bank", "per_bank", "none"}};
-inline constexpr std::array<const char *, 3> allowed_62{{"crossbar", "mesh", "ring"}};
-inline constexpr std::array<const char *, 2> allowed_85{{"ws", "os"}};
-inline constexpr std::array<const char *, 6> allowed_87{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
-inline constexpr std::array<const char *, 7> allowed_115{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
-inline constexpr std::array<KnownValue, 1> known_85{{{"is", "input stationary"}}};
+inline constexpr std::array<const char *, 2> allowed_3{{"noc", "port"}};
+inline constexpr std::array<const char *, 7> allowed_17{{"none", "ddr4_3200", "ddr5_4800", "lpddr4_4266", "lpddr5_6400", "hbm2e_3200", "hbm3_6400"}};
+inline constexpr std::array<const char *, 2> allowed_19{{"open", "closed"}};
+inline constexpr std::array<const char *, 3> allowed_20{{"sideband", "inline", "none"}};
+inline constexpr std::array<const char *, 4> allowed_21{{"preset", "all_bank", "per_bank", "none"}};
+inline constexpr std::array<const char *, 3> allowed_64{{"crossbar", "mesh", "ring"}};
+inline constexpr std::array<const char *, 2> allowed_87{{"ws", "os"}};
+inline constexpr std::array<const char *, 6> allowed_89{{"FP32", "FP16", "BF16", "FP8_E4M3", "FP8_E5M2", "INT8"}};
+inline constexpr std::array<const char *, 7> allowed_117{{"ddr4", "ddr5", "lpddr5", "gddr6", "hbm2", "hbm2e", "hbm3"}};
+inline constexpr std::array<KnownValue, 1> known_87{{{"is", "input stationary"}}};
 }  // namespace schema_detail
 
-inline constexpr std::array<KeyInfo, 128> kSchema{{
+inline constexpr std::array<KeyInfo, 130> kSchema{{
     {"name", KeyType::string_, "", 0, 0, false, 1, {}, {}, true, "", "", false, "Name of the configuration, as it appears in reports."},
     {"chip.clock_mhz", KeyType::float_, "MHz", 1, 10000, false, 1, {}, {}, false, "1000", "1 to 10000", false, "Core clock. The period is rounded to whole picoseconds."},
     {"cp.speed", KeyType::int_, "cycles per core cycle", 1, 1024, false, 1, {}, {}, false, "1", "1 to 1024", false, "Cycles that the control processor does in one core cycle. Its accesses to registers take the time of the chip all the same."},
+    {"cp.registers", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_3, {}, false, "noc", "noc, port", false, "How the control processor reaches registers: over the NoC, or through a port of its own beside it, as cores with a low-latency peripheral port have."},
+    {"cp.port_cycles", KeyType::int_, "core cycles", 0, 1000, false, 1, {}, {}, false, "1", "0 to 1000", false, "What an access through that port takes, the register's own time included. 0: an ideal one, to see what is left. No meaning without the port."},
     {"cp.tcm_kib", KeyType::int_, "KiB", 64, 65536, true, 1, {}, {}, false, "256", "64 to 65536, power of two", false, "Firmware memory of the control processor; BAR2 has this size."},
     {"queues.count", KeyType::int_, "", 1, 16, false, 1, {}, {}, false, "8", "1 to 16", false, "Command rings."},
     {"semaphores.count", KeyType::int_, "", 1, 256, false, 1, {}, {}, false, "64", "1 to 256", true, "Counting semaphores between the engines' streams."},
@@ -61,11 +64,11 @@ inline constexpr std::array<KeyInfo, 128> kSchema{{
     {"dram.bandwidth_gbps", KeyType::float_, "10^9 bytes per second", 0.01, 100000, false, 1, {}, {}, false, "50", "0.01 to 100000", false, "Peak bandwidth of all channels together."},
     {"dram.latency_ns", KeyType::float_, "ns", 0, 100000, false, 1, {}, {}, false, "80", "0 to 100000", false, "From a request at the controller to its data on an idle channel."},
     {"dram.interleave_bytes", KeyType::int_, "bytes", 64, 1048576, true, 1, {}, {}, false, "1024", "64 to 1048576, power of two", false, "Consecutive addresses of this many bytes lie in one channel."},
-    {"dram.preset", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_15, {}, false, "none", "none, ddr4_3200, ddr5_4800, lpddr4_4266, lpddr5_6400, hbm2e_3200, hbm3_6400", false, "Part whose timing is modelled (hw/dram). none: channels of bandwidth_gbps with latency_ns. Else these two are what the part makes and interleave_bytes has no meaning."},
+    {"dram.preset", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_17, {}, false, "none", "none, ddr4_3200, ddr5_4800, lpddr4_4266, lpddr5_6400, hbm2e_3200, hbm3_6400", false, "Part whose timing is modelled (hw/dram). none: channels of bandwidth_gbps with latency_ns. Else these two are what the part makes and interleave_bytes has no meaning."},
     {"dram.controller_ns", KeyType::float_, "ns", 0, 100000, false, 1, {}, {}, false, "30", "0 to 100000", false, "Of a preset: from the NoC through controller and PHY to the part, and back."},
-    {"dram.page", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_17, {}, false, "open", "open, closed", false, "Of a preset: whether a row stays open after a request."},
-    {"dram.ecc", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_18, {}, false, "sideband", "sideband, inline, none", false, "Of a preset: where the code is. sideband: pins of its own. inline: bursts in the rows of the data. none: takes no time either; faults of memory are found all the same."},
-    {"dram.refresh", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_19, {}, false, "preset", "preset, all_bank, per_bank, none", false, "Of a preset: how rows are refreshed. all_bank: all banks of a rank at once, every timing.refi. per_bank: geometry.refresh_groups banks every timing.refi_pb, in turn, while the others work. none: not at all. preset: as systems with the part do it, per_bank for LPDDR, else all_bank."},
+    {"dram.page", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_19, {}, false, "open", "open, closed", false, "Of a preset: whether a row stays open after a request."},
+    {"dram.ecc", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_20, {}, false, "sideband", "sideband, inline, none", false, "Of a preset: where the code is. sideband: pins of its own. inline: bursts in the rows of the data. none: takes no time either; faults of memory are found all the same."},
+    {"dram.refresh", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_21, {}, false, "preset", "preset, all_bank, per_bank, none", false, "Of a preset: how rows are refreshed. all_bank: all banks of a rank at once, every timing.refi. per_bank: geometry.refresh_groups banks every timing.refi_pb, in turn, while the others work. none: not at all. preset: as systems with the part do it, per_bank for LPDDR, else all_bank."},
     {"dram.read_window", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "32", "1 to 1024", false, "Of a preset: reads that a channel's controller chooses from."},
     {"dram.write_window", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "32", "1 to 1024", false, "Of a preset: writes that a channel's controller accepts before it carries them out."},
     {"dram.write_high", KeyType::int_, "", 1, 1024, false, 1, {}, {}, false, "26", "1 to 1024", false, "Of a preset: so many waiting writes go before reads."},
@@ -108,7 +111,7 @@ inline constexpr std::array<KeyInfo, 128> kSchema{{
     {"dram.timing.rfc_pb", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Refresh of single banks (tRFCpb, tRFCsb)."},
     {"dram.timing.refi_pb", KeyType::int_, "ticks", 0, 1000000000, false, 1, {}, {}, false, "0", "0 to 1000000000", false, "Refresh to refresh of single banks (tREFIpb)."},
     {"dram.timing.rrefd", KeyType::int_, "ticks", 0, 65535, false, 1, {}, {}, false, "0", "0 to 65535", false, "Refresh of single banks to ACT of another bank (tRREFD, tpbR2act, tREFSBRD)."},
-    {"noc.topology", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_62, {}, false, "crossbar", "crossbar, mesh, ring", false, "How initiators and targets are connected: crossbar (two hops, each with a link of its own), or a network of routers, a two-dimensional mesh or a ring (noc.columns and the keys after it)."},
+    {"noc.topology", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_64, {}, false, "crossbar", "crossbar, mesh, ring", false, "How initiators and targets are connected: crossbar (two hops, each with a link of its own), or a network of routers, a two-dimensional mesh or a ring (noc.columns and the keys after it)."},
     {"noc.bytes_per_cycle", KeyType::int_, "bytes per cycle", 1, 65536, false, 1, {}, {}, false, "64", "1 to 65536", false, "Width of one link in each direction; on a network a flit."},
     {"noc.hop_cycles", KeyType::int_, "cycles", 0, 1000, false, 1, {}, {}, false, "4", "0 to 1000", false, "Latency of one hop of the crossbar; an access takes two in each direction."},
     {"noc.columns", KeyType::int_, "", 1, 64, false, 1, {}, {}, false, "4", "1 to 64", false, "Columns of a mesh, or routers of a ring (3 or more)."},
@@ -131,9 +134,9 @@ inline constexpr std::array<KeyInfo, 128> kSchema{{
     {"dmmu.tile.pack", KeyType::int_, "", 1, 4, true, 1, {}, {}, false, "1", "1 to 4, power of two", true, "Products of 8-bit formats that a processing element does in a cycle: its 32-bit slot holds that many neighbours along K."},
     {"dmmu.tile.stages", KeyType::int_, "cycles", 1, 4, false, 1, {}, {}, false, "1", "1 to 4", false, "Pipeline depth of a processing element: cycles from a partial sum's arrival to its departure."},
     {"dmmu.rtl_tiles", KeyType::tile_set_, "", 0, 0, false, 1, {}, {}, false, "none", "none, all, or a list of tile numbers", false, "Tiles that are the Verilated RTL instead of the model: none, all, or a list of tile numbers."},
-    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_85, schema_detail::known_85, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
+    {"dmmu.dataflow", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_87, schema_detail::known_87, false, "ws", "ws, os", true, "What stays in the array in compiled programs. ws: weight stationary. os: output stationary. The hardware can do both at any time."},
     {"dmmu.overlap_folds", KeyType::bool_, "", 0, 0, false, 1, {}, {}, false, "true", "true or false", false, "Whether the next weights are loaded into the shadow bank while a pass is running."},
-    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_87, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
+    {"dmmu.formats", KeyType::enum_list_, "", 0, 0, false, 1, schema_detail::allowed_89, {}, false, "[FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8]", "FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT8", true, "Data types that the tiles multiply."},
     {"sca.tiles", KeyType::int_, "", 0, 1024, false, 1, {}, {}, false, "0", "0 to 1024", true, "Tiles of the sparse computing accelerator; 0: the chip has none."},
     {"sca.tile.rows", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Lanes of a sparse tile: rows of M."},
     {"sca.tile.cols", KeyType::int_, "", 1, 128, false, 1, {}, {}, false, "32", "1 to 128", true, "Columns of a sparse tile: columns of a group of weights."},
@@ -161,7 +164,7 @@ inline constexpr std::array<KeyInfo, 128> kSchema{{
     {"faults.seed", KeyType::int_, "", 0, 4294967295, false, 1, {}, {}, false, "1", "0 to 4294967295", false, "Of what the plan leaves to chance; each fault adds its place in the plan, from 0."},
     {"faults.plan", KeyType::fault_plan_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of faults", false, "Faults to provoke from power-on: none, or a list of mappings with kind and the keys of cx fault list, or of texts KIND@key=value,..."},
     {"energy.table", KeyType::string_, "", 0, 0, false, 1, {}, {}, false, "n7", "", false, "Energy of operations: a table that ships (n28, n16, n7, n5, n3), or the path of a file of that form, relative to the file that names it."},
-    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_115, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
+    {"energy.dram", KeyType::enum_, "", 0, 0, false, 1, schema_detail::allowed_117, {}, false, "lpddr5", "ddr4, ddr5, lpddr5, gddr6, hbm2, hbm2e, hbm3", false, "Kind of DRAM, for its energy."},
     {"energy.hop_mm", KeyType::float_, "mm", 0, 100, false, 1, {}, {}, false, "2", "0 to 100", false, "Wire of one link of the NoC; a transfer over the crossbar takes two."},
     {"power.points", KeyType::points_, "", 0, 0, false, 1, {}, {}, false, "none", "none, or a list of operating points", false, "Operating points besides the nominal one: none, or a list of mappings with mhz and volts (core clock, core voltage), or of texts MHZ@VOLTS, the slowest first; clocks ascend, voltages do not fall, voltages lie in the energy table's range."},
     {"power.point", KeyType::int_, "", 0, 8, false, 1, {}, {}, false, "0", "0 to 8", false, "Operating point from power-on. 0: chip.clock_mhz at the energy table's nominal voltage; n: the n-th of power.points. DRAM and link keep their own clocks and voltages."},

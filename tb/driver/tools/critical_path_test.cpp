@@ -83,6 +83,41 @@ TEST_CASE("a post that takes effect late is a handing over") {
   CHECK(of(times, Reason::engine) == 1 + 10);
 }
 
+TEST_CASE("what an engine takes before its first and after its last instruction is not the launch's") {
+  auto trace = records();
+  const RunTimes plain = run_times(trace, node_of);
+  trace.push_back({260, 425, 30, 15, CX_TRACE_STREAM, kLoad, 0, {}});
+  trace.push_back({250, 650, 31, 15, CX_TRACE_STREAM, kDmmu, 0, {}});
+  const RunTimes times = run_times(trace, node_of);
+  CHECK(of(times, Reason::engine) == of(plain, Reason::engine) + 40 + 10);  // 260 to 300, 640 to 650
+  CHECK(of(times, Reason::launch) == of(plain, Reason::launch) - 50);
+  uint64_t reached = times.begin;
+  for (const PathSegment &segment : times.path) {
+    CHECK(segment.begin == reached);
+    reached = segment.end;
+  }
+  CHECK(reached == times.end);
+}
+
+TEST_CASE("launches by part: each moment has one") {
+  auto trace = records();
+  const auto own = [&](uint64_t begin, uint64_t end, uint32_t what) {
+    trace.push_back(transfer(0, begin, end, 0));
+    trace.back().what = what;
+  };
+  own(100, 105, 1);  // a packet
+  own(190, 240, 0);  // a program
+  own(650, 670, 2);  // a record
+  trace.push_back({230, 260, 0, 0, CX_TRACE_SLEEP, 0, 0, {}});
+  const RunTimes times = run_times(trace, node_of);
+  const auto part = [&](LaunchPart which) { return times.launch[static_cast<std::size_t>(which)]; };
+  CHECK(part(LaunchPart::packets) == 5);
+  CHECK(part(LaunchPart::programs) == 50);
+  CHECK(part(LaunchPart::records) == 20);
+  CHECK(part(LaunchPart::asleep) == 20);
+  CHECK(part(LaunchPart::firmware) == of(times, Reason::launch) - 95);
+}
+
 TEST_CASE("stalls are summed by who waited for whom") {
   auto trace = records();
   trace.push_back(wait_record(20, kDmmu, 600, 610, 11));
@@ -109,7 +144,8 @@ TEST_CASE("copies without a launch: their path is one node's, each by what held 
   CHECK(of(times, Reason::noc) == 20);  // the first of two that overlap has the time of both
   CHECK(of(times, Reason::launch) == 20 + 100);
   CHECK(times.by_reason(7) == times.by_reason());
-  CHECK(times.launch[static_cast<std::size_t>(LaunchPart::transfers)] == 10);
+  CHECK(times.launch[static_cast<std::size_t>(LaunchPart::packets)] == 10);
+  CHECK(times.launch[static_cast<std::size_t>(LaunchPart::firmware)] == 110);
   CHECK_THROWS_AS(copy_times(std::vector{transfer(1, 0, 1, 2)}, 0), Error);
 }
 

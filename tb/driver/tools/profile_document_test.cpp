@@ -118,6 +118,33 @@ TEST_CASE("what-if runs are runs of the changed chip") {
   }
 }
 
+TEST_CASE("launches that cost nothing: the firmware is gone, what is left has reasons that add up") {
+  if (!present()) return;
+  for (const char *chip : {"tiny", "cx3210", "rca2"}) {
+    const json run = document_of(mnist() + " --config " + chip + " --seed 1 --what-if")["runs"][0];
+    const auto found = std::find_if(run["what_if"].begin(), run["what_if"].end(),
+                                    [](const json &entry) { return entry["name"] == "launches that cost nothing"; });
+    REQUIRE(found != run["what_if"].end());
+    std::string sets;
+    for (const json &set : (*found)["sets"]) sets += " --set " + set.get<std::string>();
+    const json changed =
+        json::parse(run_cx("profile " + mnist() + " --config " + chip + " --seed 1 --json" + sets).text);
+    double left = 0;
+    for (const auto &[part, us] : (*found)["launch_parts_us"].items()) {
+      INFO(chip << ' ' << part);
+      CHECK(us == changed["launch_parts_us"][part]);
+      left += us.get<double>();
+    }
+    CHECK(left == Approx(changed["critical_path_us"]["launch"].get<double>()));
+    const double before = run["critical_path"]["launch_parts"]["firmware"].get<double>() / 1e3;
+    CHECK((*found)["launch_parts_us"]["firmware"].get<double>() < 0.01 * before);
+    // Two reads of device memory, which has its latency.
+    CHECK((*found)["launch_parts_us"]["programs"] > 0);
+    CHECK((*found)["remark"].get<std::string>().find("program tables from device memory") != std::string::npos);
+    CHECK((*found)["latency_us"] < run["summary"]["latency_us"]);
+  }
+}
+
 TEST_CASE("two chips: the first lines say what makes the difference") {
   if (!present()) return;
   const json document = document_of(mnist() + " --config tiny --config cx3210 --seed 1");

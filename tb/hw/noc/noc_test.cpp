@@ -49,14 +49,16 @@ struct Bench {
   Dram dram{"dram", clock, DramParams{kDramBytes, 4, 64, 80, 1024, 64}};
   Master host{"host"};
   Master firmware{"firmware"};
+  Master port{"port"};
   Slave slave{"slave"};
-  Noc::InitiatorId host_id, firmware_id;
+  Noc::InitiatorId host_id, firmware_id, port_id;
   std::vector<std::unique_ptr<Dram>> drams;  // not on the NoC
   std::vector<std::unique_ptr<Master>> masters;
 
   Bench() {
     host_id = noc.add_initiator("host", host.socket, regs::Side::host);
     firmware_id = noc.add_initiator("firmware", firmware.socket);
+    port_id = noc.add_initiator("port", port.socket);
     noc.add_target("dram", kDramBase, kDramBytes, dram.socket, &dram, 4);
     noc.add_target("regs", kRegsBase, 0x100, slave.socket);
     noc.add_target("spm", kSpmBase, spm.bytes(), spm.socket, &spm);
@@ -220,6 +222,42 @@ TEST_CASE("time of register accesses: four hops and one beat") {
   CHECK(access(b.firmware, kWrite, kRegsBase, &word, 4).delay == ns(17));
   CHECK(b.slave.arrival == sc_core::sc_time_stamp() + ns(9));
   CHECK(b.noc.bytes_carried() == 4);
+}
+
+TEST_CASE("a port for registers goes beside the links and takes what it says") {
+  Bench &b = bench();
+  b.noc.set_port(b.port_id, 2);
+  const auto access = [&](Master &master, std::uint64_t address, tlm::tlm_command command, sc_core::sc_time &delay) {
+    std::uint32_t value = 7;
+    tlm::tlm_generic_payload payload;
+    payload.set_command(command);
+    payload.set_address(address);
+    payload.set_data_ptr(reinterpret_cast<unsigned char *>(&value));
+    payload.set_data_length(4);
+    payload.set_streaming_width(4);
+    payload.set_response_status(tlm::TLM_INCOMPLETE_RESPONSE);
+    master.socket->b_transport(payload, delay);
+    CHECK(payload.is_response_ok());
+    return value;
+  };
+  for (const tlm::tlm_command command : {tlm::TLM_WRITE_COMMAND, tlm::TLM_READ_COMMAND}) {
+    sc_core::sc_time delay = b.clock.span(5);
+    CHECK(access(b.port, kRegsBase + 8, command, delay) == 7);
+    CHECK(delay == b.clock.span(7));
+    CHECK(b.slave.address == 8);
+  }
+  CHECK(b.noc.bytes_carried() == 0);
+  b.noc.set_port(b.port_id, 0);
+  sc_core::sc_time none = sc_core::SC_ZERO_TIME;
+  access(b.port, kRegsBase + 8, tlm::TLM_READ_COMMAND, none);
+  CHECK(none == sc_core::SC_ZERO_TIME);
+  // Memories have none, nor has another initiator.
+  sc_core::sc_time memory = sc_core::SC_ZERO_TIME, other = sc_core::SC_ZERO_TIME;
+  access(b.port, kSpmBase, tlm::TLM_READ_COMMAND, memory);
+  CHECK(memory > b.clock.span(4 * 4));
+  access(b.host, kRegsBase + 8, tlm::TLM_READ_COMMAND, other);
+  CHECK(other > b.clock.span(4 * 4));
+  CHECK(b.noc.bytes_carried() == 8);
 }
 
 TEST_CASE("bandwidth servers add up small requests exactly") {
