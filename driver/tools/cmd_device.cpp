@@ -8,10 +8,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 
 #include "driver/include/cx/error.hpp"
 #include "driver/tools/command.hpp"
+#include "driver/tools/trace/join_traces.hpp"
 #include "driver/tools/trace/trace_file.hpp"
 #include "hw/common/port/cx_serve.h"
 
@@ -62,14 +64,34 @@ int serve(const DeviceCommand &options, const std::string &path, const std::stri
   throw InputError(text != nullptr ? text : "the card stopped");
 }
 
+/// One trace of those of all cards, which are kept when that fails.
+void join_cards(const std::string &path, unsigned cards) {
+  std::vector<std::string> parts;
+  for (unsigned n = 0; n < cards; ++n) {
+    const std::string part = path + "." + std::to_string(n);
+    if (std::filesystem::exists(part)) parts.push_back(part);
+  }
+  if (parts.empty()) return;
+  for (const std::string &part : join_traces(parts, path).cut) {
+    fmt::print(stderr, "cx: the trace of a card broke off, {} has what was whole ({})\n", path, part);
+  }
+  for (const std::string &part : parts) std::filesystem::remove(part);
+}
+
 /// One process for each card: a process simulates one.
 int serve_all(const DeviceCommand &options) {
+  // The signals are waited for: those that end the command end the cards first, whose traces are joined then.
+  sigset_t signals, before;
+  sigemptyset(&signals);
+  for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&signals, signal);
+  sigprocmask(SIG_BLOCK, &signals, &before);
   std::vector<pid_t> children;
   for (unsigned n = 0; n < options.count; ++n) {
     const pid_t child = fork();
     if (child < 0) throw Error("no process for card " + std::to_string(n));
     if (child == 0) {
       prctl(PR_SET_PDEATHSIG, SIGTERM);
+      sigprocmask(SIG_SETMASK, &before, nullptr);
       try {
         const std::string number = "." + std::to_string(n);
         serve(options, options.socket + number, options.trace.empty() ? "" : options.trace + number);
@@ -80,14 +102,17 @@ int serve_all(const DeviceCommand &options) {
     }
     children.push_back(child);
   }
+  int signal = 0;
+  sigwait(&signals, &signal);
   // The first card that ends ends the others.
   int status = 0;
-  const pid_t ended = wait(&status);
+  const pid_t ended = signal == SIGCHLD ? wait(&status) : -1;
   for (const pid_t child : children) {
     if (child != ended) kill(child, SIGTERM);
   }
   while (wait(nullptr) > 0) {
   }
+  if (!options.trace.empty()) join_cards(options.trace, options.count);
   return WIFEXITED(status) ? WEXITSTATUS(status) : int{kDeviceFault};
 }
 
@@ -109,7 +134,7 @@ void add_device(CLI::App &app, Invocation &invocation) {
       ->capture_default_str();
   command->add_option("--trace", options->trace,
                       "File for a timeline of what the card does, complete when the process is ended by a signal; with "
-                      "--count N: FILE.0 to FILE.N-1");
+                      "--count N of all cards, joined at the end of FILE.0 to FILE.N-1");
   command->callback([options, &invocation] { invocation.action = [options] { return device(*options); }; });
 }
 

@@ -45,6 +45,8 @@ class CardProcess {
   }
   std::string ready;
 
+  pid_t pid() const { return child_; }
+
  private:
   pid_t child_ = -1;
 };

@@ -98,30 +98,38 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     std::size_t place;
   };
   TraceContents contents;
-  std::map<uint64_t, std::string> names, annotation_names, texts;
-  uint32_t default_clock = 6;  // Perfetto's
+  struct Sequence {
+    std::map<uint64_t, std::string> names, annotation_names, texts;
+    uint32_t default_clock = 6;  // Perfetto's
+  };
+  std::map<uint32_t, Sequence> sequences;
   std::map<uint64_t, std::vector<Event>> events;
   std::map<uint32_t, int64_t> clocks{{6, 0}};  // offset to the trace's clock
   REQUIRE(!packets.empty());
-  CHECK(packets.front().sequence_flags() == perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
   for (std::size_t place = 0; place < packets.size(); ++place) {
     const perfetto::TracePacket &packet = packets[place];
     REQUIRE(packet.trusted_packet_sequence_id() != 0);
+    const auto [place_of_sequence, first] = sequences.emplace(packet.trusted_packet_sequence_id(), Sequence());
+    if (first) CHECK(packet.sequence_flags() == perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
+    Sequence &sequence = place_of_sequence->second;
     if (packet.has_clock_snapshot()) {
       REQUIRE(packet.clock_snapshot().clocks_size() == 2);
       REQUIRE(packet.clock_snapshot().primary_trace_clock() == 6);
       const auto &host = packet.clock_snapshot().clocks(0), &card = packet.clock_snapshot().clocks(1);
       contents.card_origin = static_cast<int64_t>(host.timestamp()) - static_cast<int64_t>(card.timestamp());
+      REQUIRE(clocks.count(card.clock_id()) == 0);
       clocks[card.clock_id()] = static_cast<int64_t>(host.timestamp()) - static_cast<int64_t>(card.timestamp());
     }
-    for (const auto &entry : packet.interned_data().event_names()) names[entry.iid()] = entry.name();
+    for (const auto &entry : packet.interned_data().event_names()) sequence.names[entry.iid()] = entry.name();
     for (const auto &entry : packet.interned_data().debug_annotation_names()) {
-      annotation_names[entry.iid()] = entry.name();
+      sequence.annotation_names[entry.iid()] = entry.name();
     }
-    for (const auto &entry : packet.interned_data().debug_annotation_string_values()) texts[entry.iid()] = entry.str();
+    for (const auto &entry : packet.interned_data().debug_annotation_string_values()) {
+      sequence.texts[entry.iid()] = entry.str();
+    }
     if (packet.has_trace_packet_defaults()) {
       REQUIRE(packet.sequence_flags() == perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
-      default_clock = packet.trace_packet_defaults().timestamp_clock_id();
+      sequence.default_clock = packet.trace_packet_defaults().timestamp_clock_id();
     }
     if (packet.has_track_descriptor()) {
       const auto &descriptor = packet.track_descriptor();
@@ -139,7 +147,7 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     const TrackEvent &event = packet.track_event();
     REQUIRE(packet.sequence_flags() == perfetto::TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
     REQUIRE(contents.tracks.count(event.track_uuid()) == 1);
-    const uint32_t clock = packet.has_timestamp_clock_id() ? packet.timestamp_clock_id() : default_clock;
+    const uint32_t clock = packet.has_timestamp_clock_id() ? packet.timestamp_clock_id() : sequence.default_clock;
     REQUIRE(clocks.count(clock) == 1);
     const auto time = static_cast<uint64_t>(static_cast<int64_t>(packet.timestamp()) + clocks[clock]);
     if (event.type() == TrackEvent::TYPE_COUNTER) {
@@ -156,11 +164,12 @@ inline TraceContents read_trace(const std::vector<perfetto::TracePacket> &packet
     slice.begin = slice.end = event.time;
     slice.track = from.track_uuid();
     slice.place = event.place;
-    slice.name = names.at(from.name_iid());
+    const Sequence &sequence = sequences.at(event.packet->trusted_packet_sequence_id());
+    slice.name = sequence.names.at(from.name_iid());
     for (const auto &annotation : from.debug_annotations()) {
-      const std::string &key = annotation_names.at(annotation.name_iid());
+      const std::string &key = sequence.annotation_names.at(annotation.name_iid());
       if (annotation.has_uint_value()) slice.numbers[key] = annotation.uint_value();
-      if (annotation.has_string_value_iid()) slice.texts[key] = texts.at(annotation.string_value_iid());
+      if (annotation.has_string_value_iid()) slice.texts[key] = sequence.texts.at(annotation.string_value_iid());
     }
     slice.flows.assign(from.flow_ids().begin(), from.flow_ids().end());
     // A cause that has a flow is not named again.

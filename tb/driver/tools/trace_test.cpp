@@ -4,6 +4,8 @@
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -314,6 +316,129 @@ TEST_CASE("a card of another process writes its trace itself") {
   }
   CHECK(trace.of("queues").size() >= report["packets"]);
   CHECK(trace.of("host").empty());
+}
+
+namespace {
+
+/// Processes of the cards of one cx device.
+std::vector<pid_t> cards_of(const CardProcess &command) {
+  const std::string pid = std::to_string(command.pid());
+  std::ifstream file("/proc/" + pid + "/task/" + pid + "/children");
+  return {std::istream_iterator<pid_t>(file), {}};
+}
+
+json run_on(const std::string &socket, const std::string &arguments) {
+  const auto result = run_cx("run " + mnist() + " --device vfio-user:" + socket + " --json " + arguments);
+  INFO(result.text);
+  REQUIRE(result.status == 0);
+  return json::parse(result.text);
+}
+
+}  // namespace
+
+TEST_CASE("cards of one command write one trace, with tracks for each and one time axis") {
+  if (!fs::exists(mnist())) {
+    WARN("no models: skipped");
+    return;
+  }
+  const Folder folder;
+  const std::string file = folder / "cards.pftrace", socket = folder / "card";
+  const int signal = GENERATE(SIGTERM, SIGINT);
+  CardProcess cards("--config tiny --count 3 --socket " + socket + " --trace " + file, 3);
+  // The last stays idle.
+  const json reports[] = {run_on(socket + ".0", "--seed 1"), run_on(socket + ".1", "--seed 1 --precision fp16")};
+  kill(cards.pid(), signal);
+  CHECK(cards.end() == 0);
+  CHECK_FALSE(fs::exists(file + ".0"));
+  CHECK_FALSE(fs::exists(file + ".1"));
+  std::size_t rest = 0;
+  const auto packets = read_packets(file_bytes(file), &rest);
+  CHECK(rest == 0);
+  const TraceContents trace = read_trace(packets);
+  const std::string names[] = {"card, simulated time", "card 2, simulated time", "card 3, simulated time"};
+  std::map<uint64_t, const TraceSlice *> by_id;
+  for (const TraceSlice &slice : trace.slices) {
+    if (slice.number("id") != 0) CHECK(by_id.emplace(slice.number("id"), &slice).second);
+  }
+  for (int card = 0; card < 2; ++card) {
+    const json &report = reports[card];
+    for (const char *engine : {"load", "store", "dmmu", "vpu"}) {
+      INFO(names[card] << ' ' << engine);
+      const auto instructions = trace.of("engines", engine, 0, SIZE_MAX, names[card]);
+      CHECK(total(instructions, "operations") == report["engines"][engine]["ops"]);
+      CHECK(total(instructions, "bytes_written") == report["engines"][engine]["bytes_written"]);
+    }
+    CHECK(trace.of("queues", {}, 0, SIZE_MAX, names[card]).size() >= report["packets"]);
+  }
+  // Every cause is of the same card.
+  std::size_t caused = 0;
+  for (const TraceSlice &slice : trace.slices) {
+    const auto cause = by_id.find(slice.number("cause"));
+    if (slice.number("cause") == 0 || cause == by_id.end()) continue;
+    CHECK(trace.tracks.at(cause->second->track).process == trace.tracks.at(slice.track).process);
+    ++caused;
+  }
+  CHECK(caused > 100);
+  // A clock for each card, and one of the host; the second run was after the first by that.
+  std::set<uint32_t> clocks, sequences;
+  std::vector<uint64_t> host;
+  std::set<int32_t> pids;
+  std::set<std::string> processes;
+  for (const auto &packet : packets) {
+    sequences.insert(packet.trusted_packet_sequence_id());
+    if (packet.has_track_descriptor() && packet.track_descriptor().has_process()) {
+      CHECK(pids.insert(packet.track_descriptor().process().pid()).second);
+      processes.insert(packet.track_descriptor().process().process_name());
+    }
+    if (!packet.has_clock_snapshot()) continue;
+    host.push_back(packet.clock_snapshot().clocks(0).timestamp());
+    CHECK(clocks.insert(packet.clock_snapshot().clocks(1).clock_id()).second);
+  }
+  CHECK(sequences == std::set<uint32_t>{1, 2, 3});
+  CHECK(processes == std::set<std::string>(std::begin(names), std::end(names)));
+  CHECK(clocks.size() >= 2);
+}
+
+TEST_CASE("the trace of several cards when one is killed, and when the command is") {
+  if (!fs::exists(mnist())) {
+    WARN("no models: skipped");
+    return;
+  }
+  const Folder folder;
+  const std::string file = folder / "cards.pftrace", socket = folder / "card";
+  SECTION("a card") {
+    CardProcess cards("--config tiny --count 2 --socket " + socket + " --trace " + file, 2);
+    run_on(socket + ".0", "--seed 1");
+    const auto children = cards_of(cards);
+    REQUIRE(children.size() == 2);
+    kill(children[1], SIGKILL);
+    siginfo_t ended{};
+    REQUIRE(waitid(P_PID, static_cast<id_t>(cards.pid()), &ended, WEXITED | WNOWAIT) == 0);
+    CHECK(cards.end() == 3);  // a card failed
+    std::size_t rest = 0;
+    const TraceContents trace = read_trace(read_packets(file_bytes(file), &rest), false);
+    CHECK(rest == 0);
+    CHECK_FALSE(trace.of("engines", "dmmu", 0, SIZE_MAX, "card, simulated time").empty());
+    CHECK_FALSE(fs::exists(file + ".0"));
+  }
+  SECTION("the command: each card's own file is whole") {
+    CardProcess cards("--config tiny --count 2 --socket " + socket + " --trace " + file, 2);
+    for (const char *card : {".0", ".1"}) run_on(socket + card, "--seed 1");
+    const auto children = cards_of(cards);
+    REQUIRE(children.size() == 2);
+    kill(cards.pid(), SIGKILL);
+    cards.end();
+    for (const pid_t child : children) {
+      for (int i = 0; i < 1000 && kill(child, 0) == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    CHECK_FALSE(fs::exists(file));
+    for (const char *card : {".0", ".1"}) {
+      std::size_t rest = 0;
+      const TraceContents trace = read_trace(read_packets(file_bytes(file + card), &rest));
+      CHECK(rest == 0);
+      CHECK_FALSE(trace.of("engines", "dmmu").empty());
+    }
+  }
 }
 
 TEST_CASE("what cannot be traced is refused") {
