@@ -134,8 +134,7 @@ constexpr const char *kFreeLaunches = "launches that cost nothing";
 /// What free launches still take, with the reason for each part.
 std::string left_of_launches(const RunTimes &times) {
   static constexpr std::array<const char *, kLaunchPartNames.size()> kWhy = {
-      "the firmware's steps, rounded to cycles", "packets over PCIe", "program tables from device memory",
-      "completion records over PCIe", "waiting"};
+      "firmware", "packets", "program tables from device memory", "completion records", "waiting"};
   std::string text;
   for (std::size_t p = 0; p < kWhy.size(); ++p) {
     if (times.launch[p] == 0) continue;

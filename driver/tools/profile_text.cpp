@@ -59,7 +59,7 @@ std::string limits_text(const ProfiledRun &named) {
     out += fmt::format("  {:<12}{:>10.2f}{:>7.1f} %  {:<25}{}\n", kReasonNames[r], us(sums[r]), 100 * share,
                        bar(share, 24), explanation(static_cast<Reason>(r)));
   }
-  out += fmt::format("  {:<12}{:>10.2f}{:>11}the launch part: {}\n", "latency", run.report.latency_us, "",
+  out += fmt::format("  {:<12}{:>10.2f}{:>11}launch: {}\n", "latency", run.report.latency_us, "",
                      launch_text(run.times));
 
   const double work_us = static_cast<double>(profile.work_cycles) * cycle_us;
@@ -87,7 +87,8 @@ std::string limits_text(const ProfiledRun &named) {
 std::string launch_text(const RunTimes &times) {
   std::string out;
   for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
-    out += fmt::format("{}{} {:.2f}", p == 0 ? "" : ", ", kLaunchPartNames[p], us(times.launch[p]));
+    if (times.launch[p] == 0) continue;
+    out += fmt::format("{}{} {:.2f}", out.empty() ? "" : ", ", kLaunchPartNames[p], us(times.launch[p]));
   }
   return out + " us";
 }
