@@ -59,8 +59,8 @@ std::string limits_text(const ProfiledRun &named) {
     out += fmt::format("  {:<12}{:>10.2f}{:>7.1f} %  {:<25}{}\n", kReasonNames[r], us(sums[r]), 100 * share,
                        bar(share, 24), explanation(static_cast<Reason>(r)));
   }
-  out += fmt::format("  {:<12}{:>10.2f}{:>11}launch: {}\n", "latency", run.report.latency_us, "",
-                     launch_text(run.times));
+  out +=
+      fmt::format("  {:<12}{:>10.2f}{:>11}launch: {}\n", "latency", run.report.latency_us, "", launch_text(run.times));
 
   const double work_us = static_cast<double>(profile.work_cycles) * cycle_us;
   const double around_us = static_cast<double>(profile.around_cycles) * cycle_us;
@@ -90,7 +90,7 @@ std::string launch_text(const RunTimes &times) {
     if (times.launch[p] == 0) continue;
     out += fmt::format("{}{} {:.2f}", out.empty() ? "" : ", ", kLaunchPartNames[p], us(times.launch[p]));
   }
-  return out + " us";
+  return out.empty() ? "nothing" : out + " us";
 }
 
 std::string what_if_table(const std::vector<WhatIf> &what_if, double latency_us) {
