@@ -61,6 +61,9 @@ class HostMemory {
   // The function whose memory lies at an address; null: it is the host's, or nobody's.
   PeerMemory *peer(std::uint64_t iova) const;
 
+  // Where the byte at an address lies in this process; nullptr: not mapped, or reached over messages.
+  const std::byte *pointer(std::uint64_t iova) const { return translate(iova, 1, false).memory; }
+
   // Copies; the range must have been checked. False when a window refuses.
   bool read(std::uint64_t iova, std::byte *to, std::uint64_t bytes) const;
   bool write(std::uint64_t iova, const std::byte *from, std::uint64_t bytes);

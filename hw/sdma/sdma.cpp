@@ -341,8 +341,8 @@ Sdma::Fault Sdma::move(unsigned channel, const Transfer &transfer, const Piece &
     }
     bytes_moved_ += bytes;
     if (packets_ != nullptr && channel == 0) {
-      if (transfer.src_host) packets_->read(src, {device_memory(dst, bytes), bytes}, clock_.now());
-      if (transfer.dst_host) packets_->wrote(dst, {device_memory(src, bytes), bytes});
+      if (transfer.src_host) packets_->read(src, {device_memory(dst, bytes), bytes}, clock_.now(), host.pointer(src));
+      if (transfer.dst_host) packets_->wrote(dst, {device_memory(src, bytes), bytes}, host.pointer(dst));
     }
   }
   return {};

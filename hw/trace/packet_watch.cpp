@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "hw/trace/host_words.hpp"
+
 namespace cx::hw {
 
 namespace {
@@ -10,6 +12,12 @@ namespace {
 constexpr std::uint64_t kRecordRest = sizeof(cx_completion) - offsetof(cx_completion, start);
 
 bool inside(std::uint64_t address, std::uint64_t base, std::uint64_t bytes) { return address - base < bytes; }
+
+std::uint64_t value_of(std::span<const std::byte> bytes) {
+  std::uint64_t value = 0;
+  std::memcpy(&value, bytes.data(), sizeof value);
+  return value;
+}
 
 std::uint64_t span_of(std::uint64_t rows, std::uint64_t row_bytes, std::uint64_t pitch) {
   return rows == 0 ? 0 : (rows - 1) * pitch + row_bytes;
@@ -26,13 +34,17 @@ As PacketWatch::Packet::as() const {
 }
 
 void PacketWatch::set_trace(Trace *trace) {
+  if (trace != nullptr && trace_ == nullptr) HostWords::all().watch();
+  if (trace == nullptr && trace_ != nullptr) HostWords::all().unwatch();
   trace_ = trace;
   queues_ = {};
   index_written_ = -1;
   last_completed_ = 0;
 }
 
-void PacketWatch::read(std::uint64_t host, std::span<const std::byte> bytes, std::uint64_t now) {
+void PacketWatch::read(std::uint64_t host, std::span<const std::byte> bytes, std::uint64_t now,
+                       const std::byte *memory) {
+  if (bytes.size() == sizeof(std::uint64_t) && memory != nullptr) looked(host, value_of(bytes), memory);
   if (bytes.size() % CX_PACKET_BYTES != 0 || bytes.empty()) return;
   for (unsigned number = 0; number < kQueues; ++number) {
     Queue &queue = queues_[number];
@@ -67,7 +79,40 @@ const PacketWatch::Packet *PacketWatch::find(Function matches) const {
   return nullptr;
 }
 
-void PacketWatch::wrote(std::uint64_t host, std::span<const std::byte> bytes) {
+// A packet that waits has read a value.
+void PacketWatch::looked(std::uint64_t host, std::uint64_t value, const std::byte *memory) {
+  Packet *waiting = find([host](const Packet &packet) {
+    switch (packet.header().type) {
+      case CX_PKT_WAIT:
+        return !packet.recorded && packet.as<cx_packet_wait>().address == host;
+      case CX_PKT_BARRIER_AND:
+      case CX_PKT_BARRIER_OR: {
+        const auto barrier = packet.as<cx_packet_barrier_and>();
+        return !packet.recorded &&
+               std::find(std::begin(barrier.deps), std::end(barrier.deps), host) != std::end(barrier.deps);
+      }
+      default:
+        return false;
+    }
+  });
+  if (waiting != nullptr) waiting->cause = HostWords::all().writer(memory, value);
+}
+
+// A packet has signalled a value, or is done and says so: the value of its record is the last that is written.
+void PacketWatch::left(std::uint64_t host, std::uint64_t value, const std::byte *memory) {
+  Packet *by = find([host](const Packet &packet) { return packet.recorded && packet.header().completion == host; });
+  if (by == nullptr) {
+    by = find([host](const Packet &packet) {
+      return !packet.signalled && packet.header().type == CX_PKT_SIGNAL &&
+             packet.as<cx_packet_signal>().address == host;
+    });
+    if (by != nullptr) by->signalled = true;
+  }
+  if (by != nullptr) HostWords::all().wrote(memory, value, by->id);
+}
+
+void PacketWatch::wrote(std::uint64_t host, std::span<const std::byte> bytes, const std::byte *memory) {
+  if (bytes.size() == sizeof(std::uint64_t) && memory != nullptr) left(host, value_of(bytes), memory);
   if (bytes.size() != kRecordRest) return;
   const auto *found = find([host](const Packet &packet) {
     return !packet.recorded && packet.header().completion != 0 &&
@@ -97,7 +142,7 @@ void PacketWatch::end(unsigned queue, std::deque<Packet> &packets, bool listed, 
   Trace::Record record{trace_->time(begin),
                        trace_->time(packet.recorded ? packet.end : std::max(now, begin)),
                        packet.id,
-                       0,
+                       packet.cause,
                        CX_TRACE_PACKET,
                        static_cast<std::uint16_t>(queue),
                        packet.header().type,

@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <span>
+#include <utility>
 
 #include "hw/regs/gen/packets.h"
 #include "hw/trace/trace.hpp"
@@ -27,14 +28,17 @@ class PacketWatch {
 
   // `ring`: of a queue, now.
   explicit PacketWatch(std::function<Ring(unsigned queue)> ring) : ring_(std::move(ring)) {}
+  PacketWatch(const PacketWatch &) = delete;
+  ~PacketWatch() { set_trace(nullptr); }
 
   // Packets that are known are forgotten. nullptr ends the watch.
   void set_trace(Trace *trace);
   bool watching() const { return trace_ != nullptr; }
 
   // The system DMA has read host memory into the firmware's memory, or written it from there. `now` in core cycles.
-  void read(std::uint64_t host, std::span<const std::byte> bytes, std::uint64_t now);
-  void wrote(std::uint64_t host, std::span<const std::byte> bytes);
+  // `memory`: where that lies in this process; nullptr: not known.
+  void read(std::uint64_t host, std::span<const std::byte> bytes, std::uint64_t now, const std::byte *memory = nullptr);
+  void wrote(std::uint64_t host, std::span<const std::byte> bytes, const std::byte *memory = nullptr);
   // The firmware has written READ_INDEX of a queue, and dev.PACKETS.
   void read_index(unsigned queue, std::uint32_t index);
   void completed(std::uint64_t now);
@@ -51,7 +55,8 @@ class PacketWatch {
     std::uint64_t fetched;
     std::uint64_t start = 0, end = 0;  // core cycles; 0: no record was seen
     std::uint32_t status = 0;
-    bool recorded = false;
+    std::uint64_t cause = 0;  // of a packet that waits: which wrote the value that it has seen last
+    bool recorded = false, signalled = false;
     std::array<std::byte, CX_PACKET_BYTES> bytes;
 
     template <typename Packet>
@@ -67,6 +72,12 @@ class PacketWatch {
 
   template <typename Function>
   const Packet *find(Function matches) const;
+  template <typename Function>
+  Packet *find(Function matches) {
+    return const_cast<Packet *>(std::as_const(*this).find(matches));
+  }
+  void looked(std::uint64_t host, std::uint64_t value, const std::byte *memory);
+  void left(std::uint64_t host, std::uint64_t value, const std::byte *memory);
   void end(unsigned queue, std::deque<Packet> &packets, bool listed, std::uint64_t now);
 
   std::function<Ring(unsigned)> ring_;

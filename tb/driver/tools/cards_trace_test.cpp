@@ -1,4 +1,5 @@
 // The trace of two cards of one process: one file, tracks for each card, one time axis.
+#include <array>
 #include <catch2/catch.hpp>
 #include <cstring>
 
@@ -124,6 +125,58 @@ TEST_CASE("two cards are in one trace, each with its tracks, on one time axis") 
     ++across;
   }
   CHECK(across > 0);
+}
+
+TEST_CASE("what a card waits for names the packet that let it go on, on whichever card") {
+  const tb::Folder folder;
+  const std::string path = folder / "cards.pftrace";
+  alignas(4096) static std::array<std::byte, 4096> page;
+  page.fill(std::byte{0});
+  const std::span<std::byte> word(page.data(), sizeof(uint64_t));
+  {
+    const auto first = Device::open("configs/chips/tiny.yaml"), second = Device::open("configs/chips/tiny.yaml");
+    const HostRegistration a = first->register_host(word), b = second->register_host(word);
+    tools::TraceFile file(path, false);
+    Queue &waiting = second->queue();
+    waiting.wait_value(b.iova(), CX_COMPARE_GE, 7);
+    const Fence after = waiting.nop({.barrier = true});
+    first->queue().nop();
+    first->queue().signal(a.iova(), 3);
+    first->queue().signal(a.iova(), 7);
+    after.wait();
+    // The same between queues of one card, by a completion record.
+    const DeviceBuffer filled = first->allocate(1 << 20);
+    const Fence fill = first->queue().fill(filled.address(), filled.size(), 5);
+    first->create_queue().wait_for(fill).wait();
+    // What the host wrote itself is no card's.
+    const uint64_t value = 9;
+    std::memcpy(page.data(), &value, sizeof value);
+    waiting.wait_value(b.iova(), CX_COMPARE_EQ, value).wait();
+    file.finish();
+  }
+  const tb::TraceContents trace = tb::read_trace(tb::read_packets(tb::file_bytes(path)));
+  std::map<uint64_t, const TraceSlice *> packets;
+  std::map<std::string, std::vector<const TraceSlice *>> waits, signals;
+  for (const TraceSlice &slice : trace.slices) {
+    const auto &track = trace.tracks.at(slice.track);
+    if (track.group != "queues") continue;
+    packets.emplace(slice.number("id"), &slice);
+    if (slice.name == "WAIT") waits[track.process].push_back(&slice);
+    if (slice.name == "SIGNAL") signals[track.process].push_back(&slice);
+  }
+  REQUIRE(waits[kNames[1]].size() == 2);
+  REQUIRE(signals[kNames[0]].size() == 2);
+  const TraceSlice &wait = *waits[kNames[1]][0], &signal = *signals[kNames[0]][1];
+  CHECK(wait.number("cause") == signal.number("id"));
+  CHECK(std::count(wait.flows.begin(), wait.flows.end(), signal.number("id")) == 1);
+  CHECK(std::count(signal.flows.begin(), signal.flows.end(), signal.number("id")) == 1);
+  CHECK(wait.begin < signal.begin);
+  CHECK(wait.end >= signal.begin);
+  CHECK(waits[kNames[1]][1]->number("cause") == 0);
+  REQUIRE(waits[kNames[0]].size() == 1);
+  const auto cause = packets.find(waits[kNames[0]][0]->number("cause"));
+  REQUIRE(cause != packets.end());
+  CHECK(cause->second->name == "FILL");
 }
 
 TEST_CASE("a card that opens after another has closed goes on where that one ended") {
