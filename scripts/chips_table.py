@@ -5,7 +5,8 @@
   chips_table.py check                          peaks, areas and bandwidths of the cx of this build against docs/chips.json, the
                                                 table in README.md against it; exit status 1 when one of them is stale
 
-Latencies are those of cx run --timing-only, batch 1, copies from and to the host included; networks are made by
+Latencies are those of cx run --timing-only, copies from and to the host included: of one picture or sequence, and of batches
+of pictures one after the other, of which the table has the size with the most pictures a second; networks are made by
 examples/generators/networks.py. CX is the cx to run (default build/release/bin/cx).
 """
 import json
@@ -34,9 +35,12 @@ CHIPS = {
     "gemmini": ["int8"],
 }
 FLOATS = {"FP32", "FP16", "BF16"}
+BATCHES = [2, 4, 8, 16, 32]
 NETWORK_ARGUMENTS = {
     "resnet50": ["resnet50"],
     "resnet50_int8": ["resnet50", "--int8"],
+    "resnet50_batch": ["resnet50", "--batch", "N"],
+    "resnet50_int8_batch": ["resnet50", "--batch", "N", "--int8"],
     "encoder128": ["encoder", "--tokens", "128"],
 }
 
@@ -83,26 +87,34 @@ def ranges(name):
     return str(path)
 
 
+def timed(chip, model, precision, *arguments):
+    report = cx("run", network(model), "--config", chip, "--precision", precision, "--seed", "1", "--timing-only", *arguments)
+    print(f"{chip} {model} {precision} {' '.join(arguments)}: {report['latency_us']:.1f} us, {report['wall_s']:.1f} s here",
+          file=sys.stderr, flush=True)
+    return {
+        "latency_us": round(report["latency_us"], 2),
+        "launch_us": round(report["launch_us"], 2),
+        "mac_utilisation": round(report["mac_utilisation"], 4),
+        "energy_uj": float(f"{report['energy_uj']['total']:.5g}"),
+    }
+
+
 def latencies(chip, static):
     floats = FLOATS & set(static["peak"])
-    result = {"resnet50": {}, "encoder128": {}}
-    for kind in result:
-        if not floats and kind != "resnet50":
-            continue
-        for precision in CHIPS[chip]:
+    result = {"resnet50": {}, "encoder128": {}, "resnet50_batches": {}}
+    for precision in CHIPS[chip]:
+        quantised = floats and precision in ("int8", "fp8_e4m3")
+        for kind in ("resnet50", "encoder128"):
+            if not floats and kind != "resnet50":
+                continue
             name = kind if floats else kind + "_int8"
-            arguments = ["run", network(name), "--config", chip, "--precision", precision, "--seed", "1", "--timing-only"]
-            if floats and precision in ("int8", "fp8_e4m3"):
-                arguments += ["--ranges", ranges(name)]
-            report = cx(*arguments)
-            result[kind][precision] = {
-                "latency_us": round(report["latency_us"], 2),
-                "launch_us": round(report["launch_us"], 2),
-                "mac_utilisation": round(report["mac_utilisation"], 4),
-                "energy_uj": float(f"{report['energy_uj']['total']:.5g}"),
-            }
-            print(f"{chip} {name} {precision}: {report['latency_us']:.1f} us, {report['wall_s']:.1f} s here",
-                  file=sys.stderr, flush=True)
+            options = ["--ranges", ranges(name)] if quantised else []
+            result[kind][precision] = timed(chip, name, precision, *options)
+        name = "resnet50" if floats else "resnet50_int8"
+        options = ["--ranges", ranges(name)] if quantised else []
+        result["resnet50_batches"][precision] = {
+            str(batch): timed(chip, name + "_batch", precision, "--shape", f"image={batch},3,224,224", *options)
+            for batch in BATCHES}
     return result
 
 
@@ -124,9 +136,16 @@ def table(data):
             return f"{us / 1000:.3g} ms" if us < 99950 else f"{us / 1000:,.0f} ms"
         return "<br>".join(f"{time(run['latency_us'])}, {name}" for name, run in chip["runs"][kind].items()) or "-"
 
+    def batches(chip):
+        def best_of(runs):
+            size, run = max(runs.items(), key=lambda item: int(item[0]) / item[1]["latency_us"])
+            return f"{1e6 * int(size) / run['latency_us']:,.0f} by {size}"
+        found = chip["runs"]["resnet50_batches"]
+        return "<br>".join(f"{best_of(runs)}, {name}" for name, runs in found.items()) or "-"
+
     lines = [
-        "| chip | tiles, clock | FP32 | FP16, BF16 | FP8 | INT8 | TOPS/W (range) | die, mm2 (range) | DRAM, GB/s | ResNet-50 | encoder, 128 tokens |",
-        "|---|---|---:|---:|---:|---:|---|---|---:|---|---|",
+        "| chip | tiles, clock | FP32 | FP16, BF16 | FP8 | INT8 | TOPS/W (range) | die, mm2 (range) | DRAM, GB/s | ResNet-50 | pictures/s, batch | encoder, 128 tokens |",
+        "|---|---|---:|---:|---:|---:|---|---|---:|---|---|---|",
     ]
     for name, chip in data["chips"].items():
         area = chip["area_mm2"]
@@ -134,7 +153,7 @@ def table(data):
             f"| [{name}](configs/chips/{name}.yaml) | {chip['tiles']} of {chip['tile'][0]} x {chip['tile'][1]}, {number(chip['clock_mhz'])} MHz, {chip['node']} "
             f"| {peak(chip, 'FP32')} | {peak(chip, 'FP16', 'BF16')} | {peak(chip, 'FP8_E4M3')} | {peak(chip, 'INT8')} | {best(chip)} "
             f"| {number(area['value'])} ({number(area['least'])} to {number(area['most'])}) | {number(chip['dram_gbps'])} "
-            f"| {runs(chip, 'resnet50')} | {runs(chip, 'encoder128')} |")
+            f"| {runs(chip, 'resnet50')} | {batches(chip)} | {runs(chip, 'encoder128')} |")
     return "\n".join(lines)
 
 

@@ -336,7 +336,7 @@ Program emit_program(const Graph &graph, const std::vector<Group> &groups, const
   }
   if (!options.constants) image.reserve(expected_bytes(graph, product));
   ConstantPool constants(image, options.constants.get(), static_cast<int>(segments) - 1);
-  Emitter emitter;
+  Emitter emitter(target);
   Context context{
       graph, target, element, product, layout, constants, emitter, ranges_of(graph, options), options.constant_range};
   context.tf32 = options.precision == Precision::tf32;

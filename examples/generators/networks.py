@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Writes networks of known shapes with seeded weights as ONNX files, for measurements.
 
-  networks.py resnet50 FILE [--size 224] [--int8] [--seed 1]
+  networks.py resnet50 FILE [--batch 1] [--size 224] [--int8] [--seed 1]
   networks.py mlp FILE [--batch 200] [--layers 5] [--width 2048] [--int8] [--seed 1]
   networks.py encoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
   networks.py decoder FILE [--tokens 128] [--layers 12] [--width 768] [--heads 12] [--seed 1]
   networks.py gpt2 FILE [--capacity 128] [--vocabulary 50257] [--layers 12] [--width 768] [--heads 12] [--seed 1]
 
 resnet50: the layers of ResNet-50 (He et al. 2015, table 1; strides in the 3x3 convolutions), batch normalisation folded.
+  --batch: a number, or a name, by which the model leaves it open (cx run --shape image=8,3,224,224).
 mlp: square layers with ReLU; as it stands about MLP0 of Jouppi et al., ISCA 2017, table 1 (5 layers, 20 M weights, batch 200).
 --int8: weights and what goes from layer to layer are int8 with one scale each (QuantizeLinear, DequantizeLinear).
 encoder: a stack of BERT blocks (Devlin et al. 2018; base: 12 blocks of width 768 with 12 heads) on embedded tokens.
@@ -110,7 +111,8 @@ def resnet50(arguments):
     x = stored(net.node("Flatten", [x], axis=1))
     w = weights((1000, channels), channels)
     net.outputs = [net.node("Gemm", [x, w, net.small(1000)], transB=1)]
-    net.save(arguments.file, [("image", [1, 3, arguments.size, arguments.size])], [("scores", [1, 1000])])
+    net.save(arguments.file, [("image", [arguments.batch, 3, arguments.size, arguments.size])],
+             [("scores", [arguments.batch, 1000])])
 
 
 def mlp(arguments):
@@ -254,6 +256,7 @@ def main():
         if kind in ["resnet50", "mlp"]:
             one.add_argument("--int8", action="store_true")
         if kind == "resnet50":
+            one.add_argument("--batch", type=lambda text: int(text) if text.isdigit() else text, default=1)
             one.add_argument("--size", type=int, default=224)
             continue
         if kind == "mlp":

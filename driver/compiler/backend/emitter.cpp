@@ -1,6 +1,7 @@
 #include "driver/compiler/backend/emitter.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 
 #include "driver/compiler/backend/descriptor_cache.hpp"
@@ -50,19 +51,16 @@ std::pair<int64_t, int64_t> extent(int64_t base, const std::array<uint16_t, 4> &
   return {first, last + size};
 }
 
-/// Bytes of one transfer. Others, instruction fetches among them, wait for memory behind it.
-constexpr int64_t kTransferBytes = 32 << 10;
-
-/// Cuts a block into transfers of at most kTransferBytes, along its outer dimensions.
-void for_each_transfer(const Block &block, int64_t size, const std::function<void(const Block &)> &emit,
+/// Cuts a block into transfers of at most so many bytes, along its outer dimensions.
+void for_each_transfer(const Block &block, int64_t size, int64_t most, const std::function<void(const Block &)> &emit,
                        std::size_t slot = 0) {
   int64_t inner = size;
   for (std::size_t d = slot + 1; d < 4; ++d) inner *= block.dims[d];
-  if (slot == 4 || inner * block.dims[slot] <= kTransferBytes) {
+  if (slot == 4 || inner * block.dims[slot] <= most) {
     emit(block);
     return;
   }
-  const int64_t step = std::max<int64_t>(kTransferBytes / inner, 1);
+  const int64_t step = std::max<int64_t>(most / inner, 1);
   Block piece = block;
   for (int64_t at = 0; at < block.dims[slot]; at += step) {
     piece.dims[slot] = std::min(step, block.dims[slot] - at);
@@ -70,7 +68,7 @@ void for_each_transfer(const Block &block, int64_t size, const std::function<voi
       piece.offsets[i] = block.offsets[i] + at * block.strides[i][slot];
     }
     if (step == 1) {
-      for_each_transfer(piece, size, emit, slot + 1);
+      for_each_transfer(piece, size, most, emit, slot + 1);
     } else {
       emit(piece);
     }
@@ -177,6 +175,13 @@ void Emitter::use_memory(Operation &op, uint8_t at, const MemDescriptor &memory,
   op.accesses.push_back({1 + memory.segment, begin, end, write});
 }
 
+Emitter::Emitter(const Target &target) {
+  constexpr int64_t kCycles = 400, kLeast = 32 << 10, kMost = 128 << 10;
+  const double bytes = kCycles * 1000.0 * target.dram_stream_mbps / std::max(target.clock_khz, 1U);
+  transfer_bytes_ =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::clamp<double>(bytes, kLeast, kMost))));
+}
+
 void Emitter::load(const SpmView &dst, const MemView &src) {
   if (const auto there = in_scratchpad(src)) {
     unary(isa::Unary::COPY, dst, *there);
@@ -189,7 +194,7 @@ void Emitter::load(const SpmView &dst, const MemView &src) {
     if (nesting[d] == 0) nesting[d] = dst.strides[d];
   }
   for_each_block(src.dims, {dst.strides, src.strides, nesting}, 2, [&](const Block &block) {
-    for_each_transfer(block, element_bytes(src.dtype), [&](const Block &piece) {
+    for_each_transfer(block, element_bytes(src.dtype), transfer_bytes_, [&](const Block &piece) {
       const Descriptor view = descriptor_of(piece, 0, dst.dtype, dst.base);
       Operation &op = add(isa::Engine::LOAD, isa::DmaLoad{}.encode());
       use(op, 2, view, true);
@@ -206,7 +211,7 @@ void Emitter::store(const MemView &dst, const SpmView &src) {
   }
   if (dry_) return;
   for_each_block(dst.dims, {dst.strides, src.strides}, 0, [&](const Block &block) {
-    for_each_transfer(block, element_bytes(dst.dtype), [&](const Block &piece) {
+    for_each_transfer(block, element_bytes(dst.dtype), transfer_bytes_, [&](const Block &piece) {
       const Descriptor view = descriptor_of(piece, 1, src.dtype, src.base);
       Operation &op = add(isa::Engine::STORE, isa::DmaStore{}.encode());
       use(op, 2, view, false);

@@ -17,6 +17,7 @@
 #include "driver/compiler/backend/views.hpp"
 #include "driver/runtime/image_builder.hpp"
 #include "driver/runtime/program.hpp"
+#include "driver/umd/target.hpp"
 #include "hw/common/sparse/sparse.hpp"
 
 namespace cx::compiler::backend {
@@ -63,6 +64,10 @@ struct DrainSource {
 
 class Emitter {
  public:
+  /// Transfers take memory for 400 cycles or more, so that their setup hardly counts, in 32 to 128 KiB, behind which
+  /// others, instruction fetches among them, have to wait.
+  explicit Emitter(const Target &target);
+
   /// While dry, operations are not recorded.
   void set_dry(bool dry) { dry_ = dry; }
   bool dry() const { return dry_; }
@@ -151,6 +156,7 @@ class Emitter {
   void synchronize();
   std::vector<isa::Inst> encode(int engine, std::vector<DebugEntry> &debug) const;
 
+  int64_t transfer_bytes_ = 0;
   bool dry_ = false;
   std::vector<std::string> nodes_;
   std::vector<Operation> operations_;

@@ -28,8 +28,6 @@ constexpr int64_t kRingShare = 2;
 /// Those that a search compares, the first of equal ones taken: a ring keeps bytes from what runs ahead, which the
 /// estimate does not see in full, so it has to gain something.
 constexpr int64_t kRingShares[] = {0, 1, 2};
-/// Part of the smallest useful tile below which another pass is tried.
-constexpr int64_t kMuchTooSmall = 4;
 /// Passes of a group at most, in the count of time.
 constexpr int64_t kGroupTime = int64_t{1} << 32;
 
@@ -180,7 +178,6 @@ std::optional<Alternative> GroupEmitter::choose(Kernel &kernel, const Region &re
   std::optional<Alternative> single;
   std::optional<Alternative> best;
   const int pass = kernel.pass_dimension();
-  const int64_t useful = std::min(kernel.smallest_useful_tile(), product(kernel.shape())) / kMuchTooSmall;
   bool best_is_useful = false;
   for (const Tiling &tiling : kernel.tilings()) {
     if (best && !best_is_useful && product(tiling) <= product(best->tiling)) continue;
@@ -195,7 +192,7 @@ std::optional<Alternative> GroupEmitter::choose(Kernel &kernel, const Region &re
     if (fits_twice(here)) {
       best = here;
       // Of tiles that are all much too small the largest is taken: narrower passes have room for more rows.
-      best_is_useful = product(tiling) >= useful;
+      best_is_useful = product(tiling) >= std::min(kernel.smallest_tile(), product(kernel.shape()));
       if (best_is_useful && here.tiles * here.passes >= kernel.wanted_tiles()) break;
     } else if (!single && here.resident + here.tile <= region.size()) {
       single = here;

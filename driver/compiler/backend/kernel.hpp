@@ -43,6 +43,8 @@ class Kernel {
   virtual bool is_searched() const { return false; }
   /// Elements of the group's shape below which a tile costs more than overlapping with others gains.
   virtual int64_t smallest_useful_tile() const { return 8192; }
+  /// Elements of a tile for which another pass is tried that has room for larger ones.
+  virtual int64_t smallest_tile() const { return 0; }
   /// Tiles of the group that let loads, arithmetic and stores, also those of neighbouring groups, overlap.
   virtual int64_t wanted_tiles() const { return 4; }
   /// Loads what all tiles of a pass share.

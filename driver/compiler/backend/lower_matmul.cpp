@@ -81,6 +81,11 @@ class MatMulKernel : public Kernel {
     return rows * tiled_columns();
   }
 
+  int64_t smallest_tile() const override {
+    constexpr int64_t kMuchTooSmall = 4;
+    return smallest_useful_tile() / kMuchTooSmall;
+  }
+
   int64_t wanted_tiles() const override {
     return shared_ && on_chip() && group_.steps.empty() ? 1 : Kernel::wanted_tiles();
   }
