@@ -40,7 +40,6 @@ NETWORK_ARGUMENTS = {
     "resnet50": ["resnet50"],
     "resnet50_int8": ["resnet50", "--int8"],
     "resnet50_batch": ["resnet50", "--batch", "N"],
-    "resnet50_int8_batch": ["resnet50", "--batch", "N", "--int8"],
     "encoder128": ["encoder", "--tokens", "128"],
 }
 
@@ -110,10 +109,11 @@ def latencies(chip, static):
             name = kind if floats else kind + "_int8"
             options = ["--ranges", ranges(name)] if quantised else []
             result[kind][precision] = timed(chip, name, precision, *options)
-        name = "resnet50" if floats else "resnet50_int8"
-        options = ["--ranges", ranges(name)] if quantised else []
+        if not floats:
+            continue
+        options = ["--ranges", ranges("resnet50")] if quantised else []
         result["resnet50_batches"][precision] = {
-            str(batch): timed(chip, name + "_batch", precision, "--shape", f"image={batch},3,224,224", *options)
+            str(batch): timed(chip, "resnet50_batch", precision, "--shape", f"image={batch},3,224,224", *options)
             for batch in BATCHES}
     return result
 

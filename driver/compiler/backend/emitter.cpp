@@ -176,7 +176,7 @@ void Emitter::use_memory(Operation &op, uint8_t at, const MemDescriptor &memory,
 }
 
 Emitter::Emitter(const Target &target) {
-  constexpr int64_t kCycles = 400, kLeast = 32 << 10, kMost = 128 << 10;
+  constexpr int64_t kCycles = 200, kLeast = 32 << 10, kMost = 128 << 10;
   const double bytes = kCycles * 1000.0 * target.dram_stream_mbps / std::max(target.clock_khz, 1U);
   transfer_bytes_ =
       static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::clamp<double>(bytes, kLeast, kMost))));

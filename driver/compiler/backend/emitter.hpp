@@ -64,7 +64,7 @@ struct DrainSource {
 
 class Emitter {
  public:
-  /// Transfers take memory for 400 cycles or more, so that their setup hardly counts, in 32 to 128 KiB, behind which
+  /// Transfers take memory for about 200 cycles, so that their setup hardly counts, within 32 to 128 KiB, behind which
   /// others, instruction fetches among them, have to wait.
   explicit Emitter(const Target &target);
 

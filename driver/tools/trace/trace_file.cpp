@@ -118,7 +118,6 @@ TraceFile::TraceFile(const std::string &path, bool host)
   if (cx_port_trace_start(&options) != CX_PORT_OK) throw UsageError("trace: something is traced already");
   on_ = true;
   at_once_ = std::thread::hardware_concurrency() == 1;
-  if (!at_once_) formatter_ = std::jthread([this](std::stop_token stop) { format(std::move(stop)); });
   current_file = this;
   if (!host_) return;
   host_trace_time = time_in_trace;
@@ -225,7 +224,9 @@ void TraceFile::receive(void *context, uint32_t card, const cx_trace_record *rec
     std::copy_if(records, records + count, std::back_inserter(*file.tap_),
                  [&](const cx_trace_record &record) { return (file.tapped_kinds_ >> record.kind & 1) != 0; });
   }
-  if (file.at_once_) {
+  file.received_ += count;
+  // A thread for few records would cost more than they do.
+  if (file.at_once_ || file.received_ < kFewRecords) {
     lock.unlock();
     file.take(card, {records, count}, file.host_ns());
     return;
@@ -242,6 +243,9 @@ void TraceFile::receive(void *context, uint32_t card, const cx_trace_record *rec
   file.queue_.push_back(std::move(piece));
   ++file.queued_;
   if (file.flushing_ != 0) return;
+  if (!file.formatter_.joinable()) {
+    file.formatter_ = std::jthread([&file](std::stop_token stop) { file.format(std::move(stop)); });
+  }
   file.queue_changed_.notify_all();
 }
 

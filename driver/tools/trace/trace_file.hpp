@@ -135,6 +135,7 @@ class TraceFile final : public HostTrace {
     uint64_t received_ns = 0;  // of the host's clock
   };
   static constexpr std::size_t kMostPieces = 64;
+  static constexpr uint64_t kFewRecords = 16384;
   std::mutex queue_mutex_;
   std::condition_variable_any queue_changed_;
   std::deque<Piece> queue_;  // the first stays while it is formatted
@@ -142,6 +143,7 @@ class TraceFile final : public HostTrace {
   uint64_t queued_ = 0, formatted_ = 0;  // pieces
   bool formatting_ = false;              // somebody has the first piece
   int flushing_ = 0;                     // threads that format themselves what they are flushing
+  uint64_t received_ = 0;                // records
   bool at_once_ = false;                 // records are formatted where they come
   std::mutex names_mutex_;
   std::vector<std::map<std::pair<uint16_t, uint16_t>, std::string>> unit_names_;  // by card
