@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 
@@ -195,6 +196,11 @@ std::vector<std::vector<WhatIf>> measure(const std::vector<WhatIf> &variations, 
       for (std::size_t i = 0; i < runs; ++i) {
         const RecordedRun &run = cases.at(i).run;
         all[i][v].latency_us = run.report.latency_us;
+        const auto sums = run.times.by_reason();
+        const auto most = std::max_element(sums.begin(), sums.end());
+        const uint64_t total = std::accumulate(sums.begin(), sums.end(), uint64_t{0});
+        all[i][v].limited_by = kReasonNames[static_cast<std::size_t>(most - sums.begin())];
+        all[i][v].limited_share = total == 0 ? 0 : static_cast<double>(*most) / static_cast<double>(total);
         if (variations[v].name != kFreeLaunches) continue;
         all[i][v].remark = left_of_launches(run.times);
         for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
@@ -239,17 +245,7 @@ nlohmann::ordered_json run_json(const ProfiledRun &profiled, const std::vector<W
   json["nodes"] = profile_nodes(profiled);
   json["tracks"] = kEngineNames;
   json["stalls"] = profile_stalls(profiled);
-  for (const WhatIf &variation : what_if) {
-    nlohmann::ordered_json entry = {{"name", variation.name}, {"sets", variation.sets}};
-    if (variation.error.empty()) {
-      entry["latency_us"] = variation.latency_us;
-      if (!variation.remark.empty()) entry["remark"] = variation.remark;
-      if (!variation.launch_parts_us.empty()) entry["launch_parts_us"] = variation.launch_parts_us;
-    } else {
-      entry["error"] = variation.error;
-    }
-    json["what_if"].push_back(std::move(entry));
-  }
+  for (const WhatIf &variation : what_if) json["what_if"].push_back(what_if_json(variation));
   json.update(nlohmann::ordered_json(energy_json(run.report)));
   json["sca"] = sca_json(run.statistics);
   if (!profiled.host_operators.empty()) {

@@ -101,14 +101,9 @@ class Document {
     json["energy"] = energy();
     json["what_if"] = Json::array();
     for (const WhatIf &variation : what_if_) {
-      Json entry = {{"name", variation.name}, {"sets", variation.sets}};
+      Json entry = what_if_json(variation);
       if (variation.error.empty()) {
-        entry["latency_us"] = variation.latency_us;
-        if (!variation.remark.empty()) entry["remark"] = variation.remark;
-        if (!variation.launch_parts_us.empty()) entry["launch_parts_us"] = variation.launch_parts_us;
         entry["speedup"] = variation.latency_us > 0 ? run_.report.latency_us / variation.latency_us : 0;
-      } else {
-        entry["error"] = variation.error;
       }
       json["what_if"].push_back(std::move(entry));
     }
@@ -571,6 +566,20 @@ class Document {
 };
 
 }  // namespace
+
+Json what_if_json(const WhatIf &variation) {
+  Json entry = {{"name", variation.name}, {"sets", variation.sets}};
+  if (!variation.error.empty()) {
+    entry["error"] = variation.error;
+    return entry;
+  }
+  entry["latency_us"] = variation.latency_us;
+  entry["limited_by"] = variation.limited_by;
+  entry["limited_share"] = variation.limited_share;
+  if (!variation.remark.empty()) entry["remark"] = variation.remark;
+  if (!variation.launch_parts_us.empty()) entry["launch_parts_us"] = variation.launch_parts_us;
+  return entry;
+}
 
 Json profile_document(const ProfiledRun &run, const std::vector<WhatIf> &what_if) {
   return Document(run, what_if).json();

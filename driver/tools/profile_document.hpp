@@ -26,11 +26,16 @@ struct WhatIf {
   std::string name;
   std::vector<std::string> sets;
   double latency_us = 0;
-  std::string error;        ///< why there is no figure
-  std::string remark = {};  ///< what is left of what was to vanish; may be empty
+  std::string error;            ///< why there is no figure
+  std::string limited_by = {};  ///< the reason for most of that chip's critical path
+  double limited_share = 0;     ///< how much of it, 0 to 1
+  std::string remark = {};      ///< what is left of what was to vanish; may be empty
   /// The same where that are launches: by LaunchPart, of the critical path.
   std::map<std::string, double> launch_parts_us = {};
 };
+
+/// What is told of it in JSON.
+nlohmann::ordered_json what_if_json(const WhatIf &variation);
 
 nlohmann::ordered_json profile_document(const ProfiledRun &run, const std::vector<WhatIf> &what_if);
 

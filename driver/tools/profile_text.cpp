@@ -101,11 +101,13 @@ std::string what_if_table(const std::vector<WhatIf> &what_if, double latency_us)
     if (a->error.empty() != b->error.empty()) return a->error.empty();
     return a->error.empty() && a->latency_us < b->latency_us;
   });
-  std::string out = fmt::format("{:<44}{:>10}{:>10}\n", "what if, by simulating that chip", "us", "speedup");
+  std::string out =
+      fmt::format("{:<44}{:>10}{:>10}  {}\n", "what if, by simulating that chip", "us", "speedup", "then limited by");
   for (const WhatIf *variation : order) {
     out += variation->error.empty()
-               ? fmt::format("  {:<42}{:>10.2f}{:>9.2f}x\n", variation->name, variation->latency_us,
-                             variation->latency_us > 0 ? latency_us / variation->latency_us : 0)
+               ? fmt::format("  {:<42}{:>10.2f}{:>9.2f}x  {} {:.0f} %\n", variation->name, variation->latency_us,
+                             variation->latency_us > 0 ? latency_us / variation->latency_us : 0, variation->limited_by,
+                             100 * variation->limited_share)
                : fmt::format("  {:<42}  {}\n", variation->name, variation->error);
     if (!variation->remark.empty()) out += fmt::format("    {}\n", variation->remark);
   }

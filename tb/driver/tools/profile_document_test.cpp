@@ -114,7 +114,13 @@ TEST_CASE("what-if runs are runs of the changed chip") {
       continue;
     }
     REQUIRE(changed.status == 0);
-    CHECK(json::parse(changed.text)["latency_us"] == variation["latency_us"]);
+    const json report = json::parse(changed.text);
+    CHECK(report["latency_us"] == variation["latency_us"]);
+    CHECK(report["limited_by"] == variation["limited_by"]);
+    double path = 0;
+    for (const auto &[reason, us] : report["critical_path_us"].items()) path += us.get<double>();
+    const double most = report["critical_path_us"][report["limited_by"].get<std::string>()];
+    CHECK(variation["limited_share"].get<double>() == Approx(most / path));
   }
 }
 
