@@ -17,13 +17,7 @@ TensorId add_node(Graph &graph, const std::string &op, std::vector<TensorId> inp
                   std::map<std::string, Attribute> attributes, Shape shape) {
   const std::string name = "range of " + graph[inputs.front()].name;
   const TensorId result = graph.add({name, Type::F32, std::move(shape), std::nullopt});
-  Node node;
-  node.name = name;
-  node.op = op;
-  node.inputs = std::move(inputs);
-  node.outputs = {result};
-  node.attributes = std::move(attributes);
-  graph.nodes.push_back(std::move(node));
+  graph.nodes.push_back({name, op, std::move(inputs), {result}, std::move(attributes)});
   return result;
 }
 

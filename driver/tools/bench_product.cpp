@@ -27,13 +27,7 @@ compiler::TensorId add_tensor(compiler::Graph &graph, const std::string &name, c
 void add_node(compiler::Graph &graph, const std::string &name, const std::string &op,
               std::vector<compiler::TensorId> inputs, compiler::TensorId output,
               std::map<std::string, compiler::Attribute> attributes) {
-  compiler::Node node;
-  node.name = name;
-  node.op = op;
-  node.inputs = std::move(inputs);
-  node.outputs = {output};
-  node.attributes = std::move(attributes);
-  graph.nodes.push_back(std::move(node));
+  graph.nodes.push_back({name, op, std::move(inputs), {output}, std::move(attributes)});
 }
 
 compiler::Graph product_graph(const std::string &name, const ProductShape &shape, const std::vector<float> &weights) {

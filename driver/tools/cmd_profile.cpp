@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <span>
 
@@ -136,12 +135,16 @@ constexpr const char *kFreeLaunches = "launches that cost nothing";
 std::string left_of_launches(const RunTimes &times) {
   static constexpr std::array<const char *, kLaunchPartNames.size()> kWhy = {
       "firmware", "packets", "program tables from device memory", "completion records", "waiting"};
-  std::string text;
-  for (std::size_t p = 0; p < kWhy.size(); ++p) {
-    if (times.launch[p] == 0) continue;
-    text += fmt::format("{}{} {:.2f}", text.empty() ? "" : ", ", kWhy[p], static_cast<double>(times.launch[p]) / 1e6);
+  const bool none = std::all_of(times.launch.begin(), times.launch.end(), [](uint64_t ps) { return ps == 0; });
+  return none ? "" : "left: " + launch_text(times, kWhy);
+}
+
+nlohmann::ordered_json launch_parts_us(const RunTimes &times) {
+  nlohmann::ordered_json parts;
+  for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
+    parts[kLaunchPartNames[p]] = static_cast<double>(times.launch[p]) / 1e6;
   }
-  return text.empty() ? text : "left: " + text + " us";
+  return parts;
 }
 
 /// Chips that differ from the profiled one in one respect.
@@ -196,16 +199,13 @@ std::vector<std::vector<WhatIf>> measure(const std::vector<WhatIf> &variations, 
       for (std::size_t i = 0; i < runs; ++i) {
         const RecordedRun &run = cases.at(i).run;
         all[i][v].latency_us = run.report.latency_us;
-        const auto sums = run.times.by_reason();
-        const auto most = std::max_element(sums.begin(), sums.end());
-        const uint64_t total = std::accumulate(sums.begin(), sums.end(), uint64_t{0});
-        all[i][v].limited_by = kReasonNames[static_cast<std::size_t>(most - sums.begin())];
-        all[i][v].limited_share = total == 0 ? 0 : static_cast<double>(*most) / static_cast<double>(total);
+        const auto most = static_cast<std::size_t>(run.times.limited_by());
+        const auto whole = static_cast<double>(std::max<uint64_t>(run.times.end - run.times.begin, 1));
+        all[i][v].limited_by = kReasonNames[most];
+        all[i][v].limited_share = static_cast<double>(run.times.by_reason()[most]) / whole;
         if (variations[v].name != kFreeLaunches) continue;
         all[i][v].remark = left_of_launches(run.times);
-        for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
-          all[i][v].launch_parts_us[kLaunchPartNames[p]] = static_cast<double>(run.times.launch[p]) / 1e6;
-        }
+        all[i][v].launch_parts_us = launch_parts_us(run.times);
       }
     } catch (const Error &error) {
       for (std::vector<WhatIf> &of_run : all) of_run[v].error = error.what();
@@ -233,14 +233,12 @@ nlohmann::ordered_json run_json(const ProfiledRun &profiled, const std::vector<W
   json["precision"] = profiled.precision;
   json["headline"] = headline(profiled);
   const auto sums = run.times.by_reason();
-  json["limited_by"] = kReasonNames[std::max_element(sums.begin(), sums.end()) - sums.begin()];
+  json["limited_by"] = kReasonNames[static_cast<std::size_t>(run.times.limited_by())];
   json["latency_us"] = run.report.latency_us;
   json["cycles"] = run.report.cycles;
   json.update(profile_json(run.profile, profiled.target));
   for (int r = 0; r < kReasons; ++r) json["critical_path_us"][kReasonNames[r]] = static_cast<double>(sums[r]) / 1e6;
-  for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
-    json["launch_parts_us"][kLaunchPartNames[p]] = static_cast<double>(run.times.launch[p]) / 1e6;
-  }
+  json["launch_parts_us"] = launch_parts_us(run.times);
   json["reasons"] = kReasonNames;
   json["nodes"] = profile_nodes(profiled);
   json["tracks"] = kEngineNames;

@@ -277,6 +277,11 @@ Reason reason_of_limit(uint32_t limit) {
 }
 
 std::array<uint64_t, kReasons> RunTimes::by_reason() const { return sums_of(path, nullptr); }
+
+Reason RunTimes::limited_by() const {
+  const auto sums = by_reason();
+  return static_cast<Reason>(std::max_element(sums.begin(), sums.end()) - sums.begin());
+}
 std::array<uint64_t, kReasons> RunTimes::by_reason(int node) const { return sums_of(path, &node); }
 
 RunTimes run_times(std::span<const cx_trace_record> trace, const std::function<int(uint32_t, uint32_t)> &node_of) {

@@ -52,7 +52,9 @@ struct RunTimes {
   /// Of the path, by LaunchPart, ps; needs records of functions, sleeps and transfers.
   std::array<uint64_t, kLaunchPartNames.size()> launch{};
   std::array<uint64_t, kReasons> by_reason() const;
-  /// The same of one group.
+  /// The reason for most of it.
+  Reason limited_by() const;
+  /// The same as by_reason() of one group.
   std::array<uint64_t, kReasons> by_reason(int node) const;
 };
 

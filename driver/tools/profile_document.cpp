@@ -164,8 +164,7 @@ class Document {
   Json summary() const {
     const RunReport &r = run_.report;
     const Counters &c = r.counters;
-    const auto sums = run_.times.by_reason();
-    const auto most = std::max_element(sums.begin(), sums.end()) - sums.begin();
+    const auto most = static_cast<std::size_t>(run_.times.limited_by());
     return {{"latency_us", r.latency_us},
             {"launch_us", r.launch_us},
             {"work_us", static_cast<double>(run_.profile.work_cycles) * cycle_ns_ / 1e3},
@@ -743,7 +742,7 @@ Json profile_stalls(const ProfiledRun &named) {
 std::string headline(const ProfiledRun &named) {
   const RecordedRun &run = named.recorded;
   const auto sums = run.times.by_reason();
-  const auto most = static_cast<std::size_t>(std::max_element(sums.begin(), sums.end()) - sums.begin());
+  const auto most = static_cast<std::size_t>(run.times.limited_by());
   const auto whole = static_cast<double>(std::max<uint64_t>(run.times.end - run.times.begin, 1));
   // On which engine most of that was, and in which node.
   std::array<uint64_t, kEngines> engines{};

@@ -1,7 +1,6 @@
 // The profile of a run as a document: docs/reference/profile-json.md.
 #pragma once
 
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -31,7 +30,7 @@ struct WhatIf {
   double limited_share = 0;     ///< how much of it, 0 to 1
   std::string remark = {};      ///< what is left of what was to vanish; may be empty
   /// The same where that are launches: by LaunchPart, of the critical path.
-  std::map<std::string, double> launch_parts_us = {};
+  nlohmann::ordered_json launch_parts_us = {};
 };
 
 /// What is told of it in JSON.

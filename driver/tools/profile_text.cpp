@@ -84,11 +84,11 @@ std::string limits_text(const ProfiledRun &named) {
   return out;
 }
 
-std::string launch_text(const RunTimes &times) {
+std::string launch_text(const RunTimes &times, const std::array<const char *, kLaunchPartNames.size()> &names) {
   std::string out;
-  for (std::size_t p = 0; p < kLaunchPartNames.size(); ++p) {
+  for (std::size_t p = 0; p < names.size(); ++p) {
     if (times.launch[p] == 0) continue;
-    out += fmt::format("{}{} {:.2f}", out.empty() ? "" : ", ", kLaunchPartNames[p], us(times.launch[p]));
+    out += fmt::format("{}{} {:.2f}", out.empty() ? "" : ", ", names[p], us(times.launch[p]));
   }
   return out.empty() ? "nothing" : out + " us";
 }

@@ -12,7 +12,8 @@ namespace cx::tools {
 std::string limits_text(const ProfiledRun &run);
 
 /// What the time of launches consists of: "firmware 1.20, transfers 0.80, asleep 0.10 us".
-std::string launch_text(const RunTimes &times);
+std::string launch_text(const RunTimes &times,
+                        const std::array<const char *, kLaunchPartNames.size()> &names = kLaunchPartNames);
 
 /// What changed chips would gain; empty without any.
 std::string what_if_table(const std::vector<WhatIf> &what_if, double latency_us);

@@ -75,9 +75,6 @@ struct Extent {
 Extent extent_of(std::int64_t base, const std::array<std::uint32_t, 4> &dims,
                  const std::array<std::int32_t, 4> &strides, std::uint32_t element_bytes);
 
-// What took most of an instruction's time: numbers of value `limit` of trace records.
-enum class Limit : std::uint8_t { engine, compute, scratchpad, memory, network };
-
 // What an engine is connected to. All must outlive it.
 struct EngineContext {
   const Clock &clock;

@@ -245,32 +245,34 @@ Sdma::Fault Sdma::check_device(std::uint64_t address, const Transfer &transfer, 
 }
 
 Cycles Sdma::price(const Transfer &transfer, const Piece &piece, Cycles start, Channel &channel) {
-  enum Limit : std::size_t { scratchpad = 2, memory = 3, network = 4, link = 5 };
   const std::uint64_t bytes = piece.rows * piece.row_bytes;
   const auto host = [&](std::uint64_t base, std::uint64_t pitch) -> PcieRuns {
     const std::uint64_t address = base + piece.row * pitch + piece.column;
     if (pitch == piece.row_bytes) return {1, bytes, address};
     return {piece.rows, piece.row_bytes, address, pitch};
   };
+  const auto spend = [&channel](Limit limit, Cycles cycles) {
+    channel.spent[static_cast<std::size_t>(limit)] += cycles;
+  };
   const auto device = [&](std::uint64_t base, std::uint64_t pitch, Cycles from, bool write) {
     const std::uint64_t address = base + piece.row * pitch + piece.column;
     const std::uint64_t span = (piece.rows - 1) * pitch + piece.row_bytes;
     const Cycles end = noc_.reserve(initiator_, from, address, span, bytes, write);
-    const Limit limit = noc_.last_limited_by_links() ? network : address >= CX_MEM_DRAM_BASE ? memory : scratchpad;
-    channel.spent[limit] += end - from;
+    const Limit at_target = address >= CX_MEM_DRAM_BASE ? Limit::memory : Limit::scratchpad;
+    spend(noc_.last_limited_by_links() ? Limit::network : at_target, end - from);
     return end;
   };
   if (transfer.fill) return device(transfer.dst, transfer.dst_pitch, start, true);
   Cycles arrived = 0;
   if (transfer.src_host) {
     arrived = endpoint_.dma_read(start, host(transfer.src, transfer.src_pitch));
-    channel.spent[link] += arrived - start;
+    spend(Limit::link, arrived - start);
   } else {
     arrived = device(transfer.src, transfer.src_pitch, start, false);
   }
   if (transfer.dst_host) {
     const Cycles end = endpoint_.dma_write(arrived, host(transfer.dst, transfer.dst_pitch));
-    channel.spent[link] += end - arrived;
+    spend(Limit::link, end - arrived);
     return end;
   }
   return device(transfer.dst, transfer.dst_pitch, arrived, true);

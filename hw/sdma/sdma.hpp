@@ -59,7 +59,6 @@ class Sdma : public sc_core::sc_module {
   void reset();
 
  private:
-  static constexpr std::size_t kLimits = 6;  // values of `limit` of a trace's transfer
   struct Transfer {
     std::uint64_t src, dst;
     std::uint64_t row_bytes, rows;
@@ -83,7 +82,7 @@ class Sdma : public sc_core::sc_module {
     std::uint64_t epoch = 0;  // counts starts and stops
     bool busy = false;
     std::uint64_t record = 0;             // id of the transfer's trace record
-    std::array<Cycles, kLimits> spent{};  // of the transfer's pieces, by what held them up
+    std::array<Cycles, kLimits> spent{};  // of the transfer's pieces, by Limit
   };
 
   void setup_registers();

@@ -17,6 +17,10 @@
 
 namespace cx::hw {
 
+// What took most of the time of an instruction or a transfer: numbers of value `limit` of records.
+enum class Limit : std::uint8_t { engine, compute, scratchpad, memory, network, link };
+inline constexpr std::size_t kLimits = 6;
+
 // A block has a pointer to it, which is null while nothing is recorded: that test is all that tracing costs then.
 // Recording changes neither results nor simulated time. One thread appends; any thread may flush().
 class Trace {

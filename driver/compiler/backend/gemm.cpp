@@ -137,7 +137,7 @@ int64_t tile_cycles(const Target &target, Dtype dtype, int64_t rows, int64_t col
 
 bool writes_memory(const Context &context, const Group &group) {
   return std::any_of(group.outputs.begin(), group.outputs.end(),
-                     [&](TensorId id) { return context.layout.storage(id).place != Place::scratchpad; });
+                     [&](TensorId id) { return !stays_in_scratchpad(context, id); });
 }
 
 int64_t parts_with_room(const Context &context, const Group &group, Dtype product, int64_t left, int64_t results) {
@@ -145,9 +145,7 @@ int64_t parts_with_room(const Context &context, const Group &group, Dtype produc
   constexpr int64_t kWithSteps = 3;  // the product's result, a step's operand, the step's result
   const TensorId operand = context.graph.nodes[static_cast<std::size_t>(group.nodes.front())].inputs[0];
   int64_t bytes = 0;
-  if (context.graph[operand].is_constant() || context.layout.storage(operand).place != Place::scratchpad) {
-    bytes += left * element_bytes(product);
-  }
+  if (!stays_in_scratchpad(context, operand)) bytes += left * element_bytes(product);
   if (!group.steps.empty()) {
     bytes += kWithSteps * results * element_bytes(Dtype::FP32);
   } else if (writes_memory(context, group)) {

@@ -191,8 +191,8 @@ class MatMulKernel : public Kernel {
   /// Tiles load nothing but weights.
   bool on_chip() const {
     const TensorId a = node_.inputs[0];
-    return !context_.graph[a].is_constant() && context_.layout.storage(a).place == Place::scratchpad &&
-           context_.layout.dtype(a) == a_quantiser_.dtype && a_quantiser_.tensor_factor() == 1;
+    return stays_in_scratchpad(context_, a) && context_.layout.dtype(a) == a_quantiser_.dtype &&
+           a_quantiser_.tensor_factor() == 1;
   }
 
   void row_tilings(int64_t n, std::vector<Tiling> &result) const {

@@ -130,9 +130,8 @@ Border window_border(const WindowShape &window, const Shape &map, const Shape &o
 
 bool reads_in_place(const Context &context, TensorId input, const WindowShape &window, const Shape &outputs,
                     bool minus_infinity, bool adjacent) {
-  if (context.graph[input].is_constant()) return false;
+  if (!stays_in_scratchpad(context, input)) return false;
   const Storage &storage = context.layout.storage(input);
-  if (storage.place != Place::scratchpad) return false;
   const Shape &map = context.graph[input].shape;
   const Dims &strides = context.layout.value(input).strides;
   if (map[1] > 1 && strides[1] != 1) return false;

@@ -199,6 +199,10 @@ MemView constant_memory(const Context &context, const SpmView &buffer, int64_t o
   return view;
 }
 
+bool stays_in_scratchpad(const Context &context, TensorId id) {
+  return !context.graph[id].is_constant() && context.layout.storage(id).place == Place::scratchpad;
+}
+
 int64_t Arena::take(int64_t bytes) {
   const int64_t place = at_;
   const int64_t next = (at_ + bytes + kAlign - 1) / kAlign * kAlign;

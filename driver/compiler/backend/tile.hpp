@@ -42,6 +42,9 @@ struct Context {
   std::string *tilings = nullptr;  ///< takes a line for each group that is tiled, where somebody looks
 };
 
+/// Whether a tensor lies in the scratchpad from group to group.
+bool stays_in_scratchpad(const Context &context, TensorId id);
+
 /// Hands out scratchpad bytes one after the other.
 class Arena {
  public:

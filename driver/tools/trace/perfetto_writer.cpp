@@ -97,7 +97,7 @@ inline uint8_t *put_annotation(const Annotation &annotation, uint8_t *to) {
   return end;
 }
 
-/// What precedes the time stamp in a packet of an event, behind its length.
+/// What precedes the event in its packet, behind the packet's length.
 inline uint8_t *put_packet_head(TraceClock clock, uint64_t time, uint8_t *to) {
   static_assert(kSequence < 0x80 && TracePacket::SEQ_NEEDS_INCREMENTAL_STATE < 0x80);
   to = tag<TracePacket::kTrustedPacketSequenceIdFieldNumber, kVarint>(to);
@@ -167,7 +167,7 @@ PerfettoWriter::PerfettoWriter(const std::string &path)
   packet_->message.set_sequence_flags(perfetto::TracePacket::SEQ_INCREMENTAL_STATE_CLEARED);
   packet_->message.set_first_packet_on_sequence(true);
   packet_->message.mutable_trace_packet_defaults()->set_timestamp_clock_id(static_cast<uint32_t>(TraceClock::card));
-  put();
+  put(*packet_);
 }
 
 PerfettoWriter::~PerfettoWriter() {
@@ -190,37 +190,25 @@ uint8_t *PerfettoWriter::room(std::size_t bytes) {
 
 namespace {
 
-std::size_t encoded_bytes(perfetto::TracePacket &message) {
-  message.set_trusted_packet_sequence_id(kSequence);
-  return message.ByteSizeLong();
-}
-
-/// The packet of a message whose size was asked for, which is emptied.
-uint8_t *encode(perfetto::TracePacket &message, std::size_t bytes, uint8_t *to) {
-  to = tag<perfetto::Trace::kPacketFieldNumber, kLengthDelimited>(to);
-  to = CodedOutputStream::WriteVarint64ToArray(bytes, to);
-  to = message.SerializeWithCachedSizesToArray(to);
-  message.Clear();
-  return to;
-}
-
 constexpr std::size_t kPacketHead = 16;  // bytes, at most
 
 }  // namespace
 
-void PerfettoWriter::put() {
-  const std::size_t bytes = encoded_bytes(packet_->message);
-  used_ = static_cast<std::size_t>(encode(packet_->message, bytes, room(kPacketHead + bytes)) - buffer_.get());
-  ++packets_;
+// Encodes the message, and empties it.
+void PerfettoWriter::put(Packet &packet) {
+  TracePacket &message = packet.message;
+  message.set_trusted_packet_sequence_id(kSequence);
+  const std::size_t bytes = message.ByteSizeLong();
+  uint8_t *to = tag<perfetto::Trace::kPacketFieldNumber, kLengthDelimited>(room(kPacketHead + bytes));
+  to = CodedOutputStream::WriteVarint64ToArray(bytes, to);
+  done(message.SerializeWithCachedSizesToArray(to), 1);
+  message.Clear();
 }
 
 void PerfettoWriter::put_names() {
   new_names_ = false;
-  perfetto::TracePacket &message = names_packet_->message;
-  message.set_sequence_flags(perfetto::TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
-  const std::size_t bytes = encoded_bytes(message);
-  used_ = static_cast<std::size_t>(encode(message, bytes, room(kPacketHead + bytes)) - buffer_.get());
-  ++packets_;
+  names_packet_->message.set_sequence_flags(TracePacket::SEQ_NEEDS_INCREMENTAL_STATE);
+  put(*names_packet_);
 }
 
 void PerfettoWriter::flush() {
@@ -243,7 +231,7 @@ void PerfettoWriter::snapshot(uint64_t host_ns, uint64_t card_ns) {
   host.set_timestamp(host_ns);
   card.set_clock_id(static_cast<uint32_t>(TraceClock::card));
   card.set_timestamp(card_ns);
-  put();
+  put(*packet_);
 }
 
 PerfettoWriter::Track PerfettoWriter::process(const std::string &name) {
@@ -253,7 +241,7 @@ PerfettoWriter::Track PerfettoWriter::process(const std::string &name) {
   descriptor.mutable_process()->set_pid(next_pid_++);
   descriptor.mutable_process()->set_process_name(name);
   descriptor.set_child_ordering(perfetto::TrackDescriptor::EXPLICIT);
-  put();
+  put(*packet_);
   return track;
 }
 
@@ -265,7 +253,7 @@ PerfettoWriter::Track PerfettoWriter::track(Track parent, const std::string &nam
   descriptor.set_name(name);
   descriptor.set_child_ordering(perfetto::TrackDescriptor::EXPLICIT);
   descriptor.set_sibling_order_rank(children_[parent]++);
-  put();
+  put(*packet_);
   return track;
 }
 
@@ -277,7 +265,7 @@ PerfettoWriter::Track PerfettoWriter::counter(Track parent, const std::string &n
   descriptor.set_name(name);
   descriptor.mutable_counter()->set_unit_name(unit);
   descriptor.set_sibling_order_rank(children_[parent]++);
-  put();
+  put(*packet_);
   return track;
 }
 

@@ -78,7 +78,7 @@ class PerfettoWriter {
   void done(const uint8_t *to, uint64_t events);
   template <typename Entry>
   Name number_of(Names &known, std::string_view text, Entry add);
-  void put();
+  void put(Packet &packet);
   void put_names();
   uint8_t *room(std::size_t bytes);
 

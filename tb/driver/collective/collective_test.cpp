@@ -6,23 +6,16 @@
 #include <cstring>
 #include <random>
 
+#include "tb/common/seed.hpp"
 #include "tb/driver/collective/test_clusters.hpp"
 
 using namespace cx;
 using namespace cx::collective;
 using tb::cluster;
 using tb::plain;
+using tb::spec_of;
 
 namespace {
-
-Spec spec_of(Operation operation, const std::string &algorithm, uint64_t count, Fidelity fidelity = Fidelity::kPacket) {
-  Spec spec;
-  spec.operation = operation;
-  spec.algorithm = algorithm;
-  spec.count = count;
-  spec.fidelity = fidelity;
-  return spec;
-}
 
 const std::vector<Operation> kOperations = {Operation::kAllReduce, Operation::kReduceScatter, Operation::kAllGather,
                                             Operation::kBroadcast, Operation::kAllToAll};
@@ -80,7 +73,7 @@ float tree_sum(const Values &x, uint64_t element) {
 }  // namespace
 
 TEST_CASE("every collective by every algorithm for 2 to 33 ranks and odd sizes") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (uint32_t ranks = 2; ranks <= 33; ++ranks) {
@@ -133,7 +126,7 @@ TEST_CASE("hierarchies and tori of every shape give right sums") {
 }
 
 TEST_CASE("sums are those of the stated order, bit by bit") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (const uint32_t ranks : {2u, 3u, 5u, 8u, 12u, 16u, 33u}) {

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "tb/common/data.hpp"
+#include "tb/common/seed.hpp"
 #include "tb/driver/collective/test_clusters.hpp"
 
 using namespace cx;
@@ -217,7 +218,7 @@ constexpr Data kAll[] = {Data::kSpread, Data::kTies, Data::kNarrow, Data::kZeros
 }  // namespace
 
 TEST_CASE("result and residual are those of the reference, bit by bit, for 1 to 33 ranks") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (const uint32_t ranks : {1u, 2u, 3u, 5u, 8u, 13u, 16u, 33u}) {
@@ -236,7 +237,7 @@ TEST_CASE("result and residual are those of the reference, bit by bit, for 1 to 
 }
 
 TEST_CASE("sparse between nodes, dense inside, bit by bit") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (const char *text :
@@ -334,7 +335,7 @@ TEST_CASE("oktopk moves 2 k pairs a rank whatever the number of ranks, gather mo
 }
 
 TEST_CASE("parts are balanced where the large elements lie together") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   const Cluster c = plain(8);
@@ -725,7 +726,7 @@ const std::vector<std::pair<std::string, uint8_t>> kLists = {
 }  // namespace
 
 TEST_CASE("lists of every format: sums of what was sent, the rest stays in the residual") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   const Cluster c = cluster("nodes: 3\nnode: {cards: 2}\ntopology: {kind: switch}\n");

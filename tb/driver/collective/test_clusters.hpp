@@ -1,4 +1,4 @@
-// Clusters for tests, of a text instead of a file.
+// Clusters for tests, of a text instead of a file, and what runs on them.
 #pragma once
 
 #include <unistd.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "driver/collective/cluster.hpp"
+#include "driver/collective/collective.hpp"
 
 namespace cx::tb {
 
@@ -27,6 +27,16 @@ inline Cluster cluster(const std::string &text, const std::vector<std::string> &
 /// One card a node, all at one switch.
 inline Cluster plain(uint32_t ranks, const std::vector<std::string> &sets = {}) {
   return cluster("nodes: " + std::to_string(ranks) + "\ntopology: {kind: switch}\n", sets);
+}
+
+inline collective::Spec spec_of(collective::Operation operation, const std::string &algorithm, uint64_t count,
+                                Fidelity fidelity = Fidelity::kPacket) {
+  collective::Spec spec;
+  spec.operation = operation;
+  spec.algorithm = algorithm;
+  spec.count = count;
+  spec.fidelity = fidelity;
+  return spec;
 }
 
 }  // namespace cx::tb

@@ -8,17 +8,9 @@ using namespace cx;
 using namespace cx::collective;
 using tb::cluster;
 using tb::plain;
+using tb::spec_of;
 
 namespace {
-
-Spec spec_of(Operation operation, const std::string &algorithm, uint64_t count, Fidelity fidelity = Fidelity::kPacket) {
-  Spec spec;
-  spec.operation = operation;
-  spec.algorithm = algorithm;
-  spec.count = count;
-  spec.fidelity = fidelity;
-  return spec;
-}
 
 struct Compared {
   unsigned pairs = 0, close = 0;  ///< close: within 5 %

@@ -10,6 +10,7 @@
 #include <memory>
 #include <random>
 
+#include "tb/common/seed.hpp"
 #include "tb/driver/collective/test_clusters.hpp"
 
 using namespace cx;
@@ -58,7 +59,7 @@ void expect(const Completion &got, uint64_t id, Status status, bool receive = fa
 }  // namespace
 
 TEST_CASE("send and receive, write, read and atomics move real bytes") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (const std::size_t bytes : {std::size_t{1}, std::size_t{4097}, std::size_t{1'000'003}}) {
@@ -438,16 +439,19 @@ void scatter(std::vector<std::byte> &memory, const MemoryRegion &region, const R
   }
 }
 
+/// Overrides of a cluster: no packet is lost, or some are, with both ways of recovery.
+const std::vector<std::vector<std::string>> kWithAndWithoutLoss = {
+    {},
+    {"link.bit_error_rate=1e-6", "rdma.retransmit_us=200"},
+    {"link.bit_error_rate=1e-6", "rdma.retransmit_us=200", "rdma.recovery=selective_repeat"}};
+
 }  // namespace
 
 TEST_CASE("messages are gathered from and scattered to lists of ranges, packets lost or not") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
-  for (const std::vector<std::string> &sets :
-       {std::vector<std::string>{}, std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200"},
-        std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200",
-                                 "rdma.recovery=selective_repeat"}}) {
+  for (const std::vector<std::string> &sets : kWithAndWithoutLoss) {
     const Cluster c = plain(2, sets);
     for (int round = 0; round < 20; ++round) {
       const uint64_t bytes = round == 0 ? 0 : random() % (round % 2 == 0 ? 100'000 : 9'000);
@@ -538,13 +542,10 @@ TEST_CASE("lists of ranges: more than the limit are refused, every field of ever
 }
 
 TEST_CASE("a shared receive queue serves several queue pairs; every receive is taken once") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
-  for (const std::vector<std::string> &sets :
-       {std::vector<std::string>{}, std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200"},
-        std::vector<std::string>{"link.bit_error_rate=1e-6", "rdma.retransmit_us=200",
-                                 "rdma.recovery=selective_repeat"}}) {
+  for (const std::vector<std::string> &sets : kWithAndWithoutLoss) {
     constexpr uint32_t kSenders = 3;
     constexpr uint64_t kMessages = 12, kBytes = 10'000;
     const Cluster c = plain(kSenders + 1, sets);
@@ -669,7 +670,7 @@ TEST_CASE("shared receive queues: limits, waits and errors are those of the queu
 }
 
 TEST_CASE("a queue pair with work that is destroyed: everything is flushed once, its memory may go, nothing hangs") {
-  const uint64_t seed = std::random_device{}();
+  const uint64_t seed = test::fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   for (int round = 0; round < 40; ++round) {

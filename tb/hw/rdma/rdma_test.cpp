@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hw/rdma/nic.hpp"
+#include "tb/common/seed.hpp"
 
 using namespace cx::hw::net;
 
@@ -278,7 +279,7 @@ TEST_CASE("a send waits for its receive and says so") {
 }
 
 TEST_CASE("nothing is lost, reordered or doubled on a bad link") {
-  const std::uint64_t base = std::random_device{}();
+  const std::uint64_t base = cx::test::fresh_seed();
   for (const Recovery recovery : {Recovery::go_back_n, Recovery::selective_repeat}) {
     for (std::uint64_t round = 0; round < 40; ++round) {
       const std::uint64_t seed = base + round;
